@@ -1,0 +1,36 @@
+# Everything happens in .venv/, made from constraints.txt; nothing else has to be installed or set.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: install demo test lint clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo     run alignzoo on the embedded model and data"
+	@echo "make test     lint, types and tests"
+	@echo "make install  the environment in $(VENV)/"
+
+install: $(VENV)/.installed
+
+# torch first and pinned: left to a range, pip would fetch gigabytes of CUDA libraries.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install -q -c constraints.txt torch
+	$(PIP) install -q -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: install
+	$(BIN)/alignzoo run dpo
+
+test: install lint
+	$(BIN)/python -m pytest -q
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build dist

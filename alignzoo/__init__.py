@@ -1,0 +1,61 @@
+"""One training loop, every alignment algorithm a small plugin, all compared fairly.
+
+Everything that a plugin may need is importable from here. Names are resolved when they are first
+used, so that `import alignzoo`, and with it `alignzoo --help`, imports no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from alignzoo.algorithm import Needs, Rounds
+    from alignzoo.batch import Batch, Example, collate
+    from alignzoo.data import Demonstrations, Feedback, Preferences, Prompts, Text
+    from alignzoo.errors import BadInput, RunFailed
+    from alignzoo.hookspecs import hookimpl
+    from alignzoo.loss import Loss
+    from alignzoo.run import Run
+
+_HOMES = {
+    "Batch": "batch",
+    "BadInput": "errors",
+    "Demonstrations": "data",
+    "Example": "batch",
+    "Feedback": "data",
+    "Loss": "loss",
+    "Needs": "algorithm",
+    "Preferences": "data",
+    "Prompts": "data",
+    "Rounds": "algorithm",
+    "Run": "run",
+    "RunFailed": "errors",
+    "Text": "data",
+    "collate": "batch",
+    "hookimpl": "hookspecs",
+}
+
+__all__ = [
+    "BadInput",
+    "Batch",
+    "Demonstrations",
+    "Example",
+    "Feedback",
+    "Loss",
+    "Needs",
+    "Preferences",
+    "Prompts",
+    "Rounds",
+    "Run",
+    "RunFailed",
+    "Text",
+    "collate",
+    "hookimpl",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'alignzoo' has no attribute {name!r}")
+    return getattr(import_module(f"alignzoo.{_HOMES[name]}"), name)

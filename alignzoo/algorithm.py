@@ -1,0 +1,69 @@
+"""What an algorithm states about itself, beside its options and its hooks.
+
+Plain class attributes, all but `data` with a default, so that ten lines in a file are enough:
+
+    data           the view of the task it eats (alignzoo.data.views)
+    needs          what the core must put in memory
+    defaults       settings of the recipe that this algorithm wants otherwise
+    learning_rate  the peak learning rate for a LoRA adapter on a model 2048 wide; scaled to others
+    rounds         how much data a round takes, and how often it passes over it
+    group_size     completions per prompt, for those that generate
+    headline       the metric that the progress bar shows beside the loss
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What the core must provide for the algorithm.
+
+    `reference`: log-probs under the model as it was before training. `adapter=False`: training
+    an adapter makes no sense (pretraining).
+    """
+
+    reference: bool = False
+    adapter: bool = True
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """How the data is cut into rounds: `rows` per round (None: one batch), passed `epochs` times.
+
+    A round of one batch and one epoch is ordinary mini-batch training. PPO passes over its
+    experience several times; self-play takes the whole set as a round (`rows=-1`).
+    """
+
+    rows: int | None = None
+    epochs: int = 1
+
+
+@runtime_checkable
+class Algorithm(Protocol):
+    """The least that an algorithm has; see `alignzoo.hookspecs` for its methods."""
+
+    data: ClassVar[Any]
+
+
+def needs_of(algorithm: Any) -> Needs:
+    return getattr(algorithm, "needs", Needs())
+
+
+def rounds_of(algorithm: Any) -> Rounds:
+    return getattr(algorithm, "rounds", Rounds())
+
+
+def defaults_of(algorithm: Any) -> Mapping[str, Any]:
+    return getattr(algorithm, "defaults", {})
+
+
+def learning_rate_of(algorithm: Any) -> float:
+    return getattr(algorithm, "learning_rate", 1e-4)
+
+
+def headline_of(algorithm: Any) -> str | None:
+    return getattr(algorithm, "headline", None)

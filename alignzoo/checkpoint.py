@@ -1,0 +1,83 @@
+"""Checkpoints that are complete or absent, as safetensors and JSON: nothing is ever unpickled.
+
+Everything random in a round is seeded from the run's seed and the round's number, and the order
+of the data is a function of both as well, so that weights, optimizer and counters are the whole
+state: no generator has to be saved for a resumed run to be the same run, bit for bit.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from alignzoo.files import whole_folder, write_json
+
+FOLDER = re.compile(r"step-(\d{8})")
+
+
+def save(
+    folder: Path,
+    step: int,
+    weights: dict[str, Tensor],
+    optimizer: dict[str, Tensor],
+    state: dict[str, Any],
+) -> None:
+    """Write `folder/step-NNNNNNNN`, then remove the ones before it."""
+    target = folder / f"step-{step:08d}"
+    with whole_folder(target) as beside:
+        save_file(_plain(weights), beside / "weights.safetensors")
+        save_file(_plain(optimizer), beside / "optimizer.safetensors")
+        write_json(beside / "state.json", {"step": step, **state})
+    for path in folder.iterdir():
+        if path != target:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def latest(folder: Path) -> Path | None:
+    """The newest complete checkpoint, or None."""
+    found = (
+        [p for p in folder.glob("step-*") if FOLDER.fullmatch(p.name)] if folder.is_dir() else []
+    )
+    return max(found, default=None)
+
+
+def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:
+    """`(weights, optimizer, state)` of a checkpoint."""
+    state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    return load_file(path / "weights.safetensors"), load_file(path / "optimizer.safetensors"), state
+
+
+def optimizer_tensors(
+    optimizer: torch.optim.Optimizer, names: dict[nn.Parameter, str]
+) -> dict[str, Tensor]:
+    """The optimizer's state as flat tensors, `exp_avg/lora_A...`, by the name of the parameter."""
+    return {
+        f"{key}/{name}": torch.as_tensor(value)
+        for parameter, name in names.items()
+        for key, value in optimizer.state[parameter].items()
+    }
+
+
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], names: dict[nn.Parameter, str]
+) -> None:
+    """The inverse of `optimizer_tensors`."""
+    parameters = {name: parameter for parameter, name in names.items()}
+    for path, value in tensors.items():
+        key, _, name = path.partition("/")
+        parameter = parameters[name]
+        # Adam's step counter is a scalar that stays where it was; the moments follow the weight.
+        moved = value if value.ndim == 0 and parameter.ndim > 0 else value.to(parameter.device)
+        optimizer.state[parameter][key] = moved
+
+
+def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    # safetensors refuses views that share memory; contiguous clones on the CPU share none.
+    return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}

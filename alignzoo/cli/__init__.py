@@ -1,0 +1,98 @@
+"""The command line: the entry point, and what an error looks like to whoever typed.
+
+Nothing heavy is imported before a command needs it, so that help and listings answer at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import NoReturn
+
+from alignzoo.errors import AlignzooError
+
+# Set before any library reads them. A user's own value wins.
+ENVIRONMENT = {
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DO_NOT_TRACK": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run one command and leave with its exit code: 0, 1, 2 or 130."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    # A service may start us with these closed; opened in this order they get their own numbers.
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    sys.exit(status(list(sys.argv[1:] if argv is None else argv)))
+
+
+def status(argv: list[str]) -> int:
+    """Run one command; whatever goes wrong becomes one message on stderr and an exit code."""
+    import typer
+
+    from alignzoo.cli.app import app
+
+    try:
+        code = app(args=argv or ["--help"], prog_name="alignzoo", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except AlignzooError as error:
+        complain(error.message, error)
+        return error.exit_code
+    except typer.TyperException as error:
+        complain(usage(error), error)
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    except Exception as error:
+        complain(f"{one_line(error)}\n  the traceback is in {write_traceback()}", error)
+        return 1
+
+
+def complain(message: str, error: Exception) -> None:
+    from alignzoo.cli.text import clean
+
+    if os.environ.get("ALIGNZOO_DEBUG") == "1":
+        traceback.print_exception(error)
+    with suppress(OSError):
+        sys.stdout.flush()
+    print(f"alignzoo: {clean(message)}", file=sys.stderr)
+
+
+def usage(error: Exception) -> str:
+    """A mistake in the words of the command line, with the nearest option if one was unknown.
+
+    The classes of these errors are typer's own affair; their attributes are enough to go by.
+    """
+    context = getattr(error, "ctx", None)
+    hint = f"\n  {context.command_path} --help shows what there is" if context else ""
+    if hasattr(error, "possibilities"):
+        name, near = getattr(error, "option_name", "?"), error.possibilities
+        meant = f": did you mean {near[0]}?" if near else ""
+        return f"unknown option {name}{meant}{hint}"
+    message = error.format_message() if hasattr(error, "format_message") else str(error)
+    return message[:1].lower() + message[1:] + hint
+
+
+def one_line(error: BaseException) -> str:
+    """`ValueError: what it says`, of which only the first line; the rest is in the log."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def write_traceback() -> str:
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="alignzoo-", suffix=".log", delete=False, encoding="utf-8"
+    ) as file:
+        traceback.print_exc(file=file)
+    return file.name

@@ -1,0 +1,81 @@
+"""Results as tables and columns. Whatever a model wrote goes through `clean`, never as markup."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from alignzoo.cli.text import clean, shorten
+
+LABELS = {
+    "score": "score",
+    "kl": "KL to the base",
+    "length": "mean length",
+    "ended": "share ended",
+}
+NARROW = 100
+
+
+def summary_table(columns: Mapping[str, Mapping[str, Any] | None]) -> Table:
+    """One row per measure, one column per model or task; a measure that is missing is a dash."""
+    names = list(dict.fromkeys(name for summary in columns.values() for name in summary or ()))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("")
+    for heading in columns:
+        table.add_column(Text(clean(heading)), justify="right")
+    for name in names:
+        cells = [Text(estimate(name, (summary or {}).get(name))) for summary in columns.values()]
+        table.add_row(Text(LABELS.get(name, clean(name))), *cells)
+    return table
+
+
+def estimate(name: str, value: Any) -> str:
+    """`0.512 [0.480, 0.544]`: the mean and its 95% interval."""
+
+    def number(x: float) -> str:
+        return f"{x:.0%}" if name == "ended" else f"{x:.1f}" if name == "length" else f"{x:.3f}"
+
+    if value is None or not math.isfinite(value.mean):
+        return "-"
+    ends = (value.low, value.high)
+    if any(end is None or not math.isfinite(end) for end in ends):
+        return number(value.mean)
+    return f"{number(value.mean)} [{', '.join(map(number, ends))}]"
+
+
+def samples(console: Console, before: Any, after: Any, count: int = 2) -> None:
+    """What the model said to the first prompts before, beside what it says after."""
+    earlier = {item["item"]: item for item in before.items}
+    for new in [item for item in after.items if item["item"] in earlier][:count]:
+        old = earlier[new["item"]]
+        console.print(Text(f"prompt: {clean(shorten(new['prompt']))}", style="bold"))
+        columns = {"before": shorten(old["completion"]), "after": shorten(new["completion"])}
+        console.print(beside(columns, console.width, narrow=0))
+        console.print()
+
+
+def beside(texts: Mapping[str, str], width: int, *, narrow: int = NARROW) -> RenderableType:
+    """Texts in columns under their names, or one after the other where the terminal is narrow."""
+    bodies = {name: Text(clean(text) or "(empty)") for name, text in texts.items()}
+    if width < narrow:
+        parts: list[RenderableType] = []
+        for name, body in bodies.items():
+            parts += [Text(name, style="dim"), body]
+        return Group(*parts)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=True)
+    for name in bodies:
+        table.add_column(Text(name), ratio=1, overflow="fold")
+    table.add_row(*bodies.values())
+    return table
+
+
+def lines(console: Console, rows: Sequence[str]) -> None:
+    """Lines to copy, such as paths and commands: never broken to fit the terminal."""
+    for row in rows:
+        console.print(Text(clean(row)), soft_wrap=True)

@@ -1,0 +1,170 @@
+"""The one path from text to tokens, for training and for evaluation.
+
+A prompt and a completion are tokenized apart wherever the tokenizer would merge across their
+border, so that the ids of the prompt are those that generation will see. A prompt begins with
+one BOS if the model is used to one; a completion ends in a token that stops generation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from alignzoo.data.dialogue import Content, Message
+from alignzoo.errors import BadInput
+
+PROBE = "alignzoo"
+PLAIN = (
+    "no chat template in the tokenizer: dialogues are written as 'User: ...\\n\\nAssistant: ...'"
+)
+UNUSUAL = (
+    "the chat template does not write an answer as a continuation of its generation prompt: "
+    "answers are learnt as their plain content and the end of the turn"
+)
+
+
+class Codec:
+    """Text and dialogues to token ids and back, by a tokenizer and its chat template.
+
+    `bos` is the id that every prompt begins with, or None. `stop_ids` end a completion: EOS, and
+    the end of a turn in the chat template. `notes` say what was done that is not self-evident.
+    """
+
+    def __init__(self, tokenizer: Any):
+        if tokenizer.eos_token_id is None:
+            raise BadInput(
+                "the tokenizer has no end-of-sequence token, so no completion could learn to end",
+                where=str(getattr(tokenizer, "name_or_path", "")) or None,
+                hint="set eos_token in the model's tokenizer_config.json",
+            )
+        self.tokenizer = tokenizer
+        self.notes: list[str] = []
+        self.eos: int = tokenizer.eos_token_id
+        first = self._ids(PROBE)
+        self._adds_space = bool(first) and tokenizer.convert_ids_to_tokens(first[0]).startswith(
+            ("▁", "Ġ")
+        )
+        opening, self._close = self._probe_template()
+        self.bos: int | None = self._find_bos(opening)
+        self._end = self._end_of_turn()
+        self.stop_ids: list[int] = list(dict.fromkeys([self.eos, self._end[-1]]))
+
+    # --- text to tokens
+
+    def prompt(self, prompt: Content) -> list[int]:
+        """The ids that generation starts from: text as it is, messages with a generation prompt."""
+        if isinstance(prompt, str):
+            return self._one_bos(self._ids(prompt))
+        return self._one_bos(self._ids(self._render(prompt, answer_next=True)))
+
+    def completion(self, prompt: Content, completion: Content) -> list[int]:
+        """The ids that follow those of the prompt, up to and including the one that stops."""
+        answer = completion if isinstance(completion, str) else completion[-1]["content"]
+        if isinstance(prompt, str):
+            return [*self._continuation(answer), self.eos]
+        head = self._render(prompt, answer_next=True)
+        turn = [{"role": "assistant", "content": answer}]
+        full = self._render([*prompt, *(turn if isinstance(completion, str) else completion)])
+        if full.startswith(head) and full[len(head) :].endswith(self._close):
+            body = full[len(head) : len(full) - len(self._close)]
+        else:
+            self._note(UNUSUAL)
+            body = answer
+        return [*self._after(head, body), *self._end]
+
+    def text(self, text: Content) -> list[int]:
+        """A whole document or dialogue, from its BOS (if any) to an id that stops."""
+        if isinstance(text, str):
+            return [*self._one_bos(self._ids(text)), self.eos]
+        rendered = self._render(text)
+        answered = text[-1]["role"] == "assistant" and rendered.endswith(self._close)
+        if answered:
+            return [*self._one_bos(self._ids(rendered.removesuffix(self._close))), *self._end]
+        ids = self._one_bos(self._ids(rendered))
+        return ids if ids and ids[-1] in self.stop_ids else [*ids, self.eos]
+
+    # --- tokens to text
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of a completion: up to the first id that stops, without special tokens."""
+        ids = list(ids)
+        end = next((i for i, token in enumerate(ids) if token in self.stop_ids), len(ids))
+        return self.tokenizer.decode(
+            ids[:end], skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+
+    # --- the tokenizer
+
+    def _ids(self, text: str) -> list[int]:
+        return self.tokenizer.encode(text, add_special_tokens=False, verbose=False)
+
+    def _one_bos(self, ids: list[int]) -> list[int]:
+        """Exactly one BOS in front, whether the text, the template or nobody wrote one."""
+        if self.bos is None:
+            return ids
+        start = next((i for i, token in enumerate(ids) if token != self.bos), len(ids))
+        return [self.bos, *ids[start:]]
+
+    def _continuation(self, text: str) -> list[int]:
+        """Ids of a text that follows others. SentencePiece puts a space in front by itself."""
+        return self._ids(text[1:] if self._adds_space and text.startswith(" ") else text)
+
+    def _after(self, head: str, body: str) -> list[int]:
+        """Ids of `body` where it follows `head`: as in the whole text, if the border is clean."""
+        whole, before = self._ids(head + body), self._ids(head)
+        return whole[len(before) :] if whole[: len(before)] == before else self._continuation(body)
+
+    # --- the chat template
+
+    def _render(self, messages: list[Message], answer_next: bool = False) -> str:
+        if not self.tokenizer.chat_template:
+            self._note(PLAIN)
+            return _plain(messages, answer_next)
+        import jinja2
+
+        try:
+            return self.tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=answer_next
+            )
+        except (jinja2.TemplateError, TypeError) as error:
+            raise BadInput(f"the model's chat template refuses this dialogue: {error}") from None
+
+    def _probe_template(self) -> tuple[str, str]:
+        """What the template writes before a question and after an answer, `<s>` and `</s>\\n`."""
+        if not self.tokenizer.chat_template:
+            return "", ""
+        question = {"role": "user", "content": PROBE}
+        text = self._render([question, {"role": "assistant", "content": PROBE}])
+        before, _, rest = text.partition(PROBE)
+        return before, rest.rpartition(PROBE)[2]
+
+    def _find_bos(self, opening: str) -> int | None:
+        """The BOS id, if the tokenizer adds it by itself or the template writes it."""
+        bos = self.tokenizer.bos_token_id
+        added = self.tokenizer.encode(PROBE)[:1] == [bos]
+        written = bos is not None and opening.startswith(self.tokenizer.bos_token)
+        return bos if added or written else None
+
+    def _end_of_turn(self) -> list[int]:
+        """Ids that close an answer: what the template writes, up to the first that can stop.
+
+        That is EOS or a token of its own such as `<|im_end|>`. A template that writes neither
+        gets an EOS, for otherwise generation would never end.
+        """
+        added = self.tokenizer.get_added_vocab().values()
+        own = {self.eos, *self.tokenizer.all_special_ids, *added}
+        close = self._after(PROBE, self._close)
+        for i, token in enumerate(close):
+            if token in own:
+                return close[: i + 1]
+        return [*self._after(PROBE, self._close.rstrip()), self.eos]
+
+    def _note(self, note: str) -> None:
+        if note not in self.notes:
+            self.notes.append(note)
+
+
+def _plain(messages: list[Message], answer_next: bool) -> str:
+    """A dialogue for tokenizers without a chat template: `User: ...\\n\\nAssistant: ...`."""
+    turns = [f"{m['role'].capitalize()}: {m['content']}" for m in messages]
+    return "\n\n".join([*turns, "Assistant:"] if answer_next else turns)

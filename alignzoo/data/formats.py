@@ -1,0 +1,215 @@
+"""Rows out of the bytes of one file: JSON Lines, JSON, CSV, Parquet, each perhaps gzipped.
+
+The text formats are read with the standard library, because an error must name its line.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from alignzoo.errors import BadInput
+
+Row = dict[str, Any]
+
+GZIP = b"\x1f\x8b"
+MAGIC = {
+    b"PAR1": "a Parquet file",
+    b"PK\x03\x04": "a zip archive",
+    b"\x28\xb5\x2f\xfd": "a zstandard archive",
+    b"BZh": "a bzip2 archive",
+    b"ARROW1": "an Arrow file",
+    b"\xff\xfe": "UTF-16 text",
+    b"\xfe\xff": "UTF-16 text",
+}
+
+
+def format_of(name: str) -> str | None:
+    """The extension that names the format, `.jsonl` for `a.jsonl.gz`; None if it is not known."""
+    suffix = Path(name.lower().removesuffix(".gz")).suffix
+    return suffix if suffix in READERS else None
+
+
+def read_file(path: Path) -> list[Row]:
+    """The rows of one file, or `BadInput` that names the file and the line."""
+    suffix = format_of(path.name)
+    if suffix is None:
+        raise BadInput(
+            f"unknown kind of file {path.suffix!r}",
+            where=str(path),
+            hint=f"data are {', '.join(READERS)}, or these with .gz",
+        )
+    try:
+        data = path.read_bytes()
+        if data.startswith(GZIP):
+            data = gzip.decompress(data)
+    except (OSError, EOFError, zlib.error) as error:
+        raise BadInput(f"cannot be read: {error}", where=str(path)) from None
+    if not data.strip():
+        raise BadInput("the file is empty", where=str(path))
+    rows = READERS[suffix](data, str(path))
+    if not rows:
+        raise BadInput("the file holds no rows", where=str(path))
+    return rows
+
+
+def read_jsonl(data: bytes, where: str) -> list[Row]:
+    """One JSON object per line; blank lines are skipped."""
+    rows = []
+    # Only \n ends a line: a JSON text may hold U+2028, at which `splitlines` would cut it.
+    for number, line in enumerate(_text(data, where).split("\n"), start=1):
+        if not line.strip():
+            continue
+        value = _json(line, where, number)
+        if not isinstance(value, dict):
+            raise BadInput(
+                f"{describe(value)} where one object is expected",
+                where=f"{where}, line {number}",
+                hint="JSON Lines hold one object per line; a file that is one list is named .json",
+            )
+        rows.append(value)
+    return rows
+
+
+def read_json(data: bytes, where: str) -> list[Row]:
+    """A list of objects. JSON Lines that go by the name of .json are read too."""
+    text = _text(data, where)
+    if _is_lines(text):
+        return read_jsonl(data, where)
+    value = _json(text, where)
+    if not isinstance(value, list):
+        raise BadInput(
+            f"{describe(value)} where a list of objects is expected",
+            where=where,
+            hint='write [{"column": ...}, ...], or one object per line in a .jsonl file',
+        )
+    for number, row in enumerate(value, start=1):
+        if not isinstance(row, dict):
+            raise BadInput(
+                f"{describe(row)} where an object is expected", where=f"{where}, row {number}"
+            )
+    return value
+
+
+def read_csv(data: bytes, where: str) -> list[Row]:
+    """A header and rows of as many cells; every value is text."""
+    text = _text(data, where)
+    limit = csv.field_size_limit(sys.maxsize if sys.maxsize < 2**31 else 2**31 - 1)
+    rows: list[Row] = []
+    header: list[str] = []
+    line = 1
+    try:
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        for cells in reader:
+            here, line = line, reader.line_num + 1  # a quoted cell may span lines
+            if not cells:
+                continue
+            if not header:
+                header = _header(cells, f"{where}, line {here}")
+                continue
+            if len(cells) != len(header):
+                raise BadInput(
+                    f"{len(cells)} cells in a table of {len(header)} columns",
+                    where=f"{where}, line {here}",
+                    hint='a cell that holds a comma or a line break is written in "quotes"',
+                )
+            rows.append(dict(zip(header, cells, strict=True)))
+    except csv.Error as error:
+        raise BadInput(f"not CSV: {error}", where=f"{where}, line {line}") from None
+    finally:
+        csv.field_size_limit(limit)
+    return rows
+
+
+def read_parquet(data: bytes, where: str) -> list[Row]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        return pyarrow.parquet.read_table(io.BytesIO(data)).to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise BadInput(f"not Parquet: {first_line(error)}", where=where) from None
+
+
+READERS: dict[str, Callable[[bytes, str], list[Row]]] = {
+    ".jsonl": read_jsonl,
+    ".ndjson": read_jsonl,
+    ".json": read_json,
+    ".csv": read_csv,
+    ".parquet": read_parquet,
+}
+
+
+def describe(value: Any) -> str:
+    """What a value is, in the words of JSON, with the value itself when it is short."""
+    if value is None:
+        return "nothing (null)"
+    names = {bool: "a truth value", int: "a number", float: "a number", str: "text"}
+    names |= {list: "a list", dict: "an object"}
+    name = names.get(type(value), f"a {type(value).__name__}")
+    text = json.dumps(value, default=str)
+    return f"{name} ({text})" if len(text) <= 40 else name
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's message, shortened."""
+    text = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    return text if len(text) <= 200 else text[:199] + "…"
+
+
+def _header(cells: list[str], where: str) -> list[str]:
+    for i, name in enumerate(cells):
+        if not name.strip():
+            raise BadInput(f"column {i + 1} has no name", where=where)
+        if name in cells[:i]:
+            raise BadInput(f"two columns are named {name!r}", where=where)
+    return cells
+
+
+def _text(data: bytes, where: str) -> str:
+    """The bytes as UTF-8 without a byte-order mark, or an error that names the line."""
+    for magic, kind in MAGIC.items():
+        if data.startswith(magic):
+            raise BadInput(f"the file is {kind}, whatever its name says", where=where)
+    if b"\0" in data:
+        raise BadInput("the file is binary, not text", where=where)
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise BadInput(
+            f"not UTF-8: byte 0x{data[error.start]:02x}",
+            where=f"{where}, line {line}",
+            hint="save the file as UTF-8",
+        ) from None
+
+
+def _json(text: str, where: str, first: int = 1) -> Any:
+    """The value of a JSON text whose first line has that number in its file."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise BadInput(
+            f"not JSON: {error.msg} (character {error.colno})",
+            where=f"{where}, line {first + error.lineno - 1}",
+        ) from None
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits, a list 2,000 deep
+        raise BadInput(
+            f"JSON that cannot be read: {first_line(error)}", where=f"{where}, line {first}"
+        ) from None
+
+
+def _is_lines(text: str) -> bool:
+    """Whether a .json file is JSON Lines: its first line is an object, and others follow."""
+    first, _, rest = text.strip().partition("\n")
+    try:
+        return bool(rest) and isinstance(json.loads(first), dict)
+    except ValueError:
+        return False

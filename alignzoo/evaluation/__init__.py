@@ -1,0 +1,7 @@
+"""Scores with intervals, item by item, before and after."""
+
+from alignzoo.evaluation.evaluate import Evaluation, evaluate, evaluate_model
+from alignzoo.evaluation.metrics import Mean
+from alignzoo.evaluation.statistics import Estimate, estimate
+
+__all__ = ["Estimate", "Evaluation", "Mean", "estimate", "evaluate", "evaluate_model"]

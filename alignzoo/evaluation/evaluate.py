@@ -1,0 +1,217 @@
+"""Evaluation: the algorithm's own loss on held-out rows, and completions judged one by one."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from alignzoo import plugins
+from alignzoo.batch import Example, collate
+from alignzoo.data import Codec
+from alignzoo.errors import BadInput
+from alignzoo.evaluation.metrics import Mean
+from alignzoo.evaluation.statistics import Estimate
+from alignzoo.policy import Policy, load_policy
+from alignzoo.samplers import generate
+from alignzoo.ui import UI
+
+if TYPE_CHECKING:
+    from alignzoo.run import Run
+
+
+@dataclass
+class Evaluation:
+    """Estimates by name, in the order in which they are shown, and the items behind them."""
+
+    summary: dict[str, Estimate] = field(default_factory=dict)
+    items: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Generation:
+    """How completions are drawn for an evaluation."""
+
+    seed: int
+    max_new_tokens: int
+    temperature: float
+
+
+def evaluate(run: Run, phase: str) -> Evaluation:
+    """The run's model as it stands, on the run's task and held-out rows; recorded item by item."""
+    run.model.eval()
+    try:
+        with run.uncharged(), torch.no_grad():
+            result = Evaluation(summary=held_out(run))
+            rows = prompts_of(run)
+            if rows:
+                generation = Generation(
+                    run.recipe.seed, run.recipe.max_new_tokens, run.recipe.temperature
+                )
+                with run.ui.items(len(rows), f"evaluating {phase}") as advance:
+                    result.items = respond(
+                        run.model, run.codec, run.task, rows, generation, advance
+                    )
+                result.summary = {**summarise(result.items, generation), **result.summary}
+            for scores in run.hook.alignzoo_evaluate(run=run, model=run.model):
+                result.summary.update({name: Estimate(value) for name, value in scores.items()})
+    finally:
+        run.model.train()
+    name = run.recipe.task or "held-out"
+    run.record.evals(
+        {"phase": phase, "step": run.step, "task": name, **item} for item in result.items
+    )
+    return result
+
+
+def evaluate_model(
+    model: str,
+    tasks: Sequence[str],
+    *,
+    limit: int,
+    seed: int,
+    temperature: float,
+    max_new_tokens: int,
+    trust_remote_code: bool,
+    ui: UI,
+) -> dict[str, Evaluation]:
+    """A model, folder or run on tasks by name, outside of any run."""
+    loaded = {name: plugins.load("tasks", name)() for name in tasks}
+    for name, task in loaded.items():
+        if "prompts" not in task.views:
+            raise BadInput(f"task {name!r} has no prompts to be judged on")
+    with ui.phase(f"loading {model}"):
+        policy = load_policy(model, trust_remote_code=trust_remote_code, seed=seed)
+    policy.eval()
+    codec = Codec(policy.tokenizer)
+    generation = Generation(seed, max_new_tokens, temperature)
+    results = {}
+    for name, task in loaded.items():
+        rows = task.rows("prompts", "test")[:limit]
+        with ui.items(len(rows), f"evaluating on {name}") as advance:
+            items = respond(policy, codec, task, rows, generation, advance)
+        results[name] = Evaluation(summarise(items, generation), items)
+    return results
+
+
+def prompts_of(run: Run) -> list[dict[str, Any]]:
+    """The rows to complete: the task's held-out ones, or those of the data."""
+    if run.recipe.eval_size == 0:
+        return []
+    if run.task is not None and "prompts" in run.task.views:
+        return run.task.rows("prompts", "test")[: run.recipe.eval_size]
+    return run.data.prompts[: run.recipe.eval_size]
+
+
+def held_out(run: Run) -> dict[str, Estimate]:
+    """The loss hook on held-out rows: its loss and metrics, each under `held-out/`."""
+    sums: defaultdict[str, float] = defaultdict(float)
+    counts: defaultdict[str, float] = defaultdict(float)
+    examples = [e for e in run.data.test if e.completions][: run.recipe.eval_size]
+    for micro in collate(examples).split(run.recipe.micro_tokens) if examples else []:
+        loss = run.hook.alignzoo_loss(run=run, batch=micro.to(run.device))
+        for name, (total, count) in {"loss": (loss.sum, loss.count), **loss.metrics}.items():
+            sums[name] += float(total)
+            counts[name] += float(count)
+    return {
+        f"held-out/{name}": Estimate(sums[name] / max(counts[name], 1.0), n=len(examples))
+        for name in sums
+    }
+
+
+@torch.no_grad()
+def respond(
+    policy: Policy,
+    codec: Codec,
+    task: Any | None,
+    rows: Sequence[dict[str, Any]],
+    generation: Generation,
+    advance: Callable[[int], None] | None = None,
+) -> list[dict[str, Any]]:
+    """One completion per row: text, length, log-probs under the model and its base, and score."""
+    prompts = [codec.prompt(row["prompt"]) for row in rows]
+    seeds = [item_seed(generation.seed, index) for index in range(len(rows))]
+    completions = generate(
+        policy,
+        prompts,
+        seeds,
+        max_new_tokens=generation.max_new_tokens,
+        temperature=generation.temperature,
+        stop_ids=codec.stop_ids,
+        advance=advance,
+    )
+    examples = [
+        Example(prompt, [completion.tokens])
+        for prompt, completion in zip(prompts, completions, strict=True)
+    ]
+    reference = reference_logprobs(policy, examples)
+    items = []
+    for index, (row, completion) in enumerate(zip(rows, completions, strict=True)):
+        text = codec.decode(completion.tokens)
+        items.append(
+            {
+                "item": index,
+                "prompt": prompt_text(row["prompt"]),
+                "completion": text,
+                "score": float(task.score(row, text)) if task is not None else None,
+                "length": len(completion.tokens),
+                "ended": completion.ended,
+                "logprob": completion.logprob,
+                "ref_logprob": reference[index] if reference else None,
+                "seed": seeds[index],
+            }
+        )
+    return items
+
+
+def reference_logprobs(policy: Policy, examples: list[Example]) -> list[float] | None:
+    """Log-prob of each example's completion under the base; None when no base is in memory."""
+    if not policy.has_reference:
+        return None
+    found: list[float] = []
+    # One after the other in slices, so that memory does not grow with the number of items.
+    for start in range(0, len(examples), 32):
+        part = examples[start : start + 32]
+        batch = collate(part).to(policy.device)
+        found += policy.reference(batch).logprobs.sum(-1).tolist()
+    return found
+
+
+def summarise(items: list[dict[str, Any]], generation: Generation) -> dict[str, Estimate]:
+    """Score, KL to the base, length and share ended, each with its interval.
+
+    The KL is estimated on what was drawn, mean of log p(y)/base(y) with y from p, which is only
+    right when y was drawn at temperature 1.
+    """
+    columns: dict[str, list[float]] = {
+        "score": [item["score"] for item in items if item["score"] is not None]
+    }
+    if generation.temperature == 1.0:
+        columns["kl"] = [
+            item["logprob"] - item["ref_logprob"]
+            for item in items
+            if item["ref_logprob"] is not None
+        ]
+    columns["length"] = [item["length"] for item in items]
+    columns["ended"] = [float(item["ended"]) for item in items]
+    mean = Mean()
+    return {
+        name: Estimate(**mean.compute(predictions=values))
+        for name, values in columns.items()
+        if values
+    }
+
+
+def item_seed(seed: int, index: int) -> int:
+    """The same item draws the same numbers before and after training, so that the two compare."""
+    digest = hashlib.sha256(f"evaluation {seed} {index}".encode()).digest()
+    return int.from_bytes(digest[:7], "big")
+
+
+def prompt_text(prompt: str | list[dict[str, str]]) -> str:
+    """A prompt as a person reads it: the text, or the last turn of a dialogue."""
+    return prompt if isinstance(prompt, str) else prompt[-1]["content"]

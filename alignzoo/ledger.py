@@ -1,0 +1,45 @@
+"""What a run has spent: compute by purpose, tokens, feedback, seconds, peak memory.
+
+The leaderboard compares by this, and `--budget` stops on it. Counts only grow, and a resumed run
+goes on counting where the checkpoint stood.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+PURPOSES = ("update", "generation", "reference", "reward", "judge")
+FEEDBACK = ("demonstrations", "pairs", "labels", "verifier_calls", "judge_calls")
+
+
+@dataclass
+class Ledger:
+    """Running totals. `flops` are floating-point operations by purpose, evaluation left out."""
+
+    flops: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PURPOSES, 0.0))
+    tokens: dict[str, int] = field(default_factory=lambda: dict.fromkeys(PURPOSES, 0))
+    feedback: dict[str, int] = field(default_factory=lambda: dict.fromkeys(FEEDBACK, 0))
+    seconds: float = 0.0
+    peak_memory_bytes: int = 0
+
+    def spend(self, purpose: str, *, flops: float, tokens: int) -> None:
+        self.flops[purpose] += flops
+        self.tokens[purpose] += tokens
+
+    def use_feedback(self, kind: str, count: int) -> None:
+        self.feedback[kind] += count
+
+    def see_memory(self, peak_bytes: int) -> None:
+        self.peak_memory_bytes = max(self.peak_memory_bytes, peak_bytes)
+
+    @property
+    def total_flops(self) -> float:
+        return sum(self.flops.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"total_flops": self.total_flops, **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, saved: dict[str, Any]) -> Ledger:
+        return cls(**{k: v for k, v in saved.items() if k != "total_flops"})

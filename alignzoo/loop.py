@@ -1,0 +1,194 @@
+"""The training loop, the only one: rows, sample, loss, step, record.
+
+It knows no algorithm. Means are taken here and nowhere else: a loss hook gives a sum and a count,
+micro-batches and processes are added up, and the gradient is divided once.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+
+from alignzoo import checkpoint
+from alignzoo.algorithm import headline_of, rounds_of
+from alignzoo.batch import Batch
+from alignzoo.data import Order
+from alignzoo.errors import RunFailed
+from alignzoo.evaluation import evaluate
+from alignzoo.functional import learning_rate_factor
+from alignzoo.ledger import Ledger
+from alignzoo.loss import Loss
+from alignzoo.memory import peak_memory
+from alignzoo.run import Run
+
+
+def train(run: Run) -> None:
+    """Rounds until the steps or the budget are spent. Goes on from a checkpoint if there is one."""
+    parameters = [parameter for _, parameter in run.model.parameters()]
+    optimizer = torch.optim.AdamW(
+        parameters, lr=run.learning_rate, weight_decay=run.recipe.weight_decay, fused=True
+    )
+    resume(run, optimizer)
+    order = Order(len(run.data.train), run.rows_per_round, run.recipe.seed)
+    run.model.train()
+    with run.ui.progress(run.total_steps, headline_of(run.algorithm)) as show:
+        while not run.done:
+            since = run.step
+            rows = [run.data.train[i] for i in order.batch(run.round)]
+            torch.manual_seed(run.seed_for("round", run.round, run.accelerator.process_index))
+            batch = run.hook.alignzoo_sample(run=run, rows=my_share(run, rows))
+            for minibatch in minibatches(run, batch):
+                metrics = update(run, optimizer, minibatch)
+                run.hook.alignzoo_step(run=run, step=run.step, metrics=metrics)
+                log(run, metrics)
+                show(run.step, run.progress, metrics)
+                if run.done:
+                    break
+            run.hook.alignzoo_round_end(run=run, index=run.round)
+            run.round += 1
+            if due(run, run.recipe.eval_every, since) and not run.done:
+                evaluate(run, phase=f"step {run.step}")
+            if run.done or due(run, run.recipe.checkpoint_every, since):
+                save(run, optimizer)
+    run.model.eval()
+
+
+def update(run: Run, optimizer: torch.optim.Optimizer, batch: Batch) -> dict[str, float]:
+    """One optimizer step on a mini-batch, in as many micro-batches as its tokens ask for."""
+    started = time.perf_counter()
+    optimizer.zero_grad(set_to_none=True)
+    sums: defaultdict[str, float] = defaultdict(float)
+    counts: defaultdict[str, float] = defaultdict(float)
+    spent = run.ledger.total_flops
+    for micro in batch.split(run.recipe.micro_tokens) if len(batch) else []:
+        loss: Loss = run.hook.alignzoo_loss(run=run, batch=micro.to(run.device))
+        loss.sum.backward()
+        for name, (total, count) in {"loss": (loss.sum, loss.count), **loss.metrics}.items():
+            sums[name] += float(total.detach())
+            counts[name] += float(count)
+    sums["flops"] = run.ledger.total_flops - spent
+    add_up_processes(run, sums, counts)
+
+    gradients = [
+        p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None
+    ]
+    for gradient in gradients:
+        gradient /= max(counts["loss"], 1.0)
+    norm = torch.nn.utils.clip_grad_norm_(
+        [p for group in optimizer.param_groups for p in group["params"]], run.recipe.max_grad_norm
+    )
+    if not math.isfinite(float(norm)) or not math.isfinite(sums["loss"]):
+        raise RunFailed(
+            f"the loss or its gradient is not finite at step {run.step + 1} "
+            f"(loss {sums['loss'] / max(counts['loss'], 1.0)}, gradient norm {float(norm)})",
+            hint="try a lower --learning-rate; the last checkpoint is intact",
+        )
+    factor = learning_rate_factor(
+        run.progress_at(run.step + 0.5), run.recipe.warmup, run.recipe.schedule
+    )
+    for group in optimizer.param_groups:
+        group["lr"] = run.learning_rate * factor
+    optimizer.step()
+    run.step += 1
+    run.ledger.seconds += time.perf_counter() - started
+    run.ledger.see_memory(peak_memory(run.device))
+    means = {name: sums[name] / max(counts[name], 1.0) for name in counts}
+    return {
+        "loss": means.pop("loss"),
+        "grad_norm": float(norm),
+        "learning_rate": run.learning_rate * factor,
+        **means,
+    }
+
+
+def add_up_processes(run: Run, sums: dict[str, float], counts: dict[str, float]) -> None:
+    """Sums, counts and gradients over all processes, in place. One process has nothing to do."""
+    if run.accelerator.num_processes == 1:
+        return
+    everyone: list[tuple[dict[str, float], dict[str, float]]] = gather_object(
+        [(dict(sums), dict(counts))]
+    )
+    own_flops = sums["flops"]
+    for mine, index in ((sums, 0), (counts, 1)):
+        mine.clear()
+        for other in everyone:
+            for name, value in other[index].items():
+                mine[name] = mine.get(name, 0.0) + value
+    # The ledger is the run's, not the process's: a budget is spent by all together.
+    run.ledger.spend("update", flops=sums["flops"] - own_flops, tokens=0)
+    parameters = [parameter for _, parameter in run.model.parameters()]
+    flat = torch.cat(
+        [(p.grad if p.grad is not None else torch.zeros_like(p)).flatten() for p in parameters]
+    )
+    flat = run.accelerator.reduce(flat, "sum")
+    for parameter, gradient in zip(
+        parameters, flat.split([p.numel() for p in parameters]), strict=True
+    ):
+        parameter.grad = gradient.view_as(parameter).clone()
+
+
+def minibatches(run: Run, batch: Batch) -> Iterator[Batch]:
+    """The round's batch in optimizer steps of `batch_size` groups, shuffled anew each epoch."""
+    size = run.recipe.batch_size
+    for epoch in range(rounds_of(run.algorithm).epochs):
+        if len(batch) <= size:
+            yield batch
+            continue
+        generator = torch.Generator().manual_seed(run.seed_for("minibatches", run.round, epoch))
+        order = torch.randperm(len(batch), generator=generator).tolist()
+        for start in range(0, len(order), size):
+            yield batch.select(order[start : start + size])
+
+
+def my_share(run: Run, rows: list[Any]) -> list[Any]:
+    """Every process takes its part of the rows of a round."""
+    return rows[run.accelerator.process_index :: run.accelerator.num_processes]
+
+
+def due(run: Run, every: int, since: int) -> bool:
+    """Whether a multiple of `every` steps was passed after step `since`."""
+    return every > 0 and run.step // every > since // every
+
+
+def log(run: Run, metrics: dict[str, float]) -> None:
+    """One row of metrics.jsonl, and the same to the trackers that were asked for."""
+    if run.accelerator.is_main_process:
+        run.record.metrics({"step": run.step, **metrics, "flops": run.ledger.total_flops})
+    run.accelerator.log(metrics, step=run.step)
+
+
+def save(run: Run, optimizer: torch.optim.Optimizer) -> None:
+    """A checkpoint between two rounds."""
+    if not run.accelerator.is_main_process:
+        return
+    names = {parameter: name for name, parameter in run.model.parameters()}
+    checkpoint.save(
+        run.record.checkpoints,
+        run.step,
+        run.model.state(),
+        checkpoint.optimizer_tensors(optimizer, names),
+        {"round": run.round, "ledger": run.ledger.as_dict()},
+    )
+    run.record.set_status("running", run.ledger)
+
+
+def resume(run: Run, optimizer: torch.optim.Optimizer) -> None:
+    """Take up the last complete checkpoint, and forget what was logged after it."""
+    path = checkpoint.latest(run.record.checkpoints)
+    if path is None:
+        run.record.rewind(0)
+        return
+    weights, moments, state = checkpoint.read(path)
+    run.model.load_state(weights)
+    names = {parameter: name for name, parameter in run.model.parameters()}
+    checkpoint.restore_optimizer(optimizer, moments, names)
+    run.step, run.round = state["step"], state["round"]
+    run.ledger = Ledger.from_dict(state["ledger"])
+    run.record.rewind(run.step)
+    run.ui.note(f"resumed at step {run.step}")

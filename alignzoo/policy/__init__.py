@@ -1,0 +1,18 @@
+"""Models: loading them, and log-probabilities of batches under them and under their reference."""
+
+from alignzoo.policy.flops import FlopsProfile
+from alignzoo.policy.layout import Work
+from alignzoo.policy.load import default_device, load_policy
+from alignzoo.policy.logprobs import chunked_logprobs
+from alignzoo.policy.policy import Policy
+from alignzoo.policy.scoring import Outputs
+
+__all__ = [
+    "FlopsProfile",
+    "Outputs",
+    "Policy",
+    "Work",
+    "chunked_logprobs",
+    "default_device",
+    "load_policy",
+]

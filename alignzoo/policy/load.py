@@ -1,0 +1,156 @@
+"""From the options of a run to a policy in memory."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
+
+from alignzoo.errors import BadInput
+from alignzoo.policy import adapters
+from alignzoo.policy.adapters import PeftModel
+from alignzoo.policy.find import Source, find
+from alignzoo.policy.flops import numel, profile
+from alignzoo.policy.hub import loading, reachable
+from alignzoo.policy.policy import Policy
+from alignzoo.policy.probe import choose
+from alignzoo.policy.quiet import quiet
+from alignzoo.policy.weights import Weights
+
+SAMPLES = 256  # values of each weight that go into the fingerprint
+
+
+def load_policy(
+    model: str,
+    *,
+    adapter: Literal["lora", "qlora", "none"] | None = None,
+    lora_rank: int = 16,
+    lora_alpha: float = 32.0,
+    lora_dropout: float = 0.0,
+    precision: Literal["auto", "fp32", "bf16"] = "auto",
+    gradient_checkpointing: bool = False,
+    scratch: bool = False,
+    reference: bool = False,
+    seed: int = 0,
+    trust_remote_code: bool = False,
+    device: torch.device | None = None,
+) -> Policy:
+    """The model that `model` names: zoo-tiny, a hub name, a folder, or an earlier run.
+
+    With an `adapter` it is ready to be trained, and an earlier run's result is its reference.
+    Without one it is as it was left, nothing to be trained: the adapter of a run stays apart, so
+    that its base can be asked too. `reference` matters for "none" alone, which needs a second
+    copy of the weights for it. The other options are those of the recipe.
+    """
+    device = device or default_device()
+    half = torch.bfloat16 if _bf16(precision, device) else None
+    source = find(model)
+    last = source.adapters[-1] if source.adapters and adapter is None else None
+    with quiet():
+        options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
+        if source.on_hub and not reachable(source.base):
+            options["local_files_only"] = True
+        config = _config(source, options)
+        with loading(source.tokenizer):
+            tokenizer = AutoTokenizer.from_pretrained(source.tokenizer, **options)
+        weights = Weights(source, config, device, seed, options)
+        four_bit = last.four_bit if last else adapter == "qlora"
+        dtype = half if half is not None and adapter != "none" else torch.float32
+        below = source.adapters[:-1] if last else source.adapters
+        if weights.quantised and (adapter == "none" or below or scratch):
+            raise BadInput(
+                "the weights are quantised, and can only be trained through an adapter",
+                where=source.base,
+                hint="use --adapter lora, or the model that was not quantised",
+            )
+        base = weights.get(None if four_bit else dtype, below, scratch)
+        # A policy and its reference must differ by the training alone: the base has no dropout.
+        _remove_dropout(base)
+        with torch.autocast(device.type, torch.bfloat16, enabled=half is not None):
+            scorer = choose(base)
+    for parameter in base.parameters():
+        if parameter.is_floating_point():
+            parameter.requires_grad_(adapter == "none")
+    flops = profile(base, trains_base=adapter == "none")
+    count = sum(numel(p) for p in base.parameters())
+    fingerprint = _fingerprint(base)
+    frozen = None
+    if adapter == "none" and reference:
+        frozen = copy.deepcopy(base).requires_grad_(False).eval()
+    trained: PreTrainedModel | PeftModel = base
+    with quiet():
+        if last:
+            trained = adapters.put_on(base, last.path)
+        elif adapter in ("lora", "qlora"):
+            trained = adapters.add_lora(base, lora_rank, lora_alpha, lora_dropout, seed)
+            # Where plain `peft` looks for the base; ours is found through run.json.
+            where = Path(model).expanduser()
+            name = str(where.resolve()) if where.is_dir() else source.base
+            trained.peft_config["default"].base_model_name_or_path = name
+        if gradient_checkpointing:
+            base.gradient_checkpointing_enable({"use_reentrant": False})
+    return Policy(
+        model=trained,
+        tokenizer=tokenizer,
+        name=model,
+        device=device,
+        scorer=scorer,
+        frozen=frozen,
+        half=half,
+        flops=flops,
+        parameter_count=count,
+        fingerprint=fingerprint,
+    )
+
+
+def default_device() -> torch.device:
+    """The accelerator, if there is one."""
+    found = torch.accelerator.current_accelerator(check_available=True)
+    return found if found is not None else torch.device("cpu")
+
+
+def _bf16(precision: str, device: torch.device) -> bool:
+    if precision == "auto":
+        return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return precision == "bf16"
+
+
+def _config(source: Source, options: dict[str, Any]) -> Any:
+    with loading(source.base):
+        config = AutoConfig.from_pretrained(source.base, **options)
+    if config.is_encoder_decoder:
+        raise BadInput(
+            f"an encoder-decoder model ({config.model_type}); alignzoo trains decoder-only ones",
+            where=source.base,
+        )
+    return config
+
+
+def _remove_dropout(model: nn.Module) -> None:
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        for name in ("attention_dropout", "hidden_dropout", "dropout", "layerdrop"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
+
+
+@torch.no_grad()
+def _fingerprint(model: PreTrainedModel) -> str:
+    """sha256 over names, shapes and evenly spaced values of all weights, as they are in memory.
+
+    A sample of each weight tells trained models apart at no cost, since training moves nearly all
+    values; it is no proof that two files are equal bit for bit.
+    """
+    digest = hashlib.sha256()
+    for name, weight in sorted(model.named_parameters()):
+        flat = weight.detach().flatten()
+        step = max(flat.numel() // SAMPLES, 1)
+        digest.update(f"{name} {tuple(weight.shape)}".encode())
+        digest.update(flat[::step][:SAMPLES].double().cpu().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,181 @@
+"""The model being trained, its reference, and what is saved of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from alignzoo.batch import Batch
+from alignzoo.errors import RunFailed
+from alignzoo.policy.adapters import PeftModel
+from alignzoo.policy.flops import FlopsProfile
+from alignzoo.policy.layout import Work, work
+from alignzoo.policy.quiet import quiet
+from alignzoo.policy.scoring import Outputs, Scorer
+
+REFERENCE = "reference."  # prefix of a moved reference's tensors in the state
+
+
+class Policy:
+    """A language model that gives log-probabilities of batches; made by `load_policy`.
+
+    The reference is the model as it was loaded: the adapter switched off, or a frozen copy.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: PreTrainedModel | PeftModel,
+        tokenizer: Any,
+        name: str,
+        device: torch.device,
+        scorer: Scorer,
+        frozen: PreTrainedModel | None,
+        half: torch.dtype | None,
+        flops: FlopsProfile,
+        parameter_count: int,
+        fingerprint: str,
+    ):
+        self.model: Any = model
+        self.tokenizer, self.name, self.device = tokenizer, name, device
+        self.flops, self.parameter_count, self.fingerprint = flops, parameter_count, fingerprint
+        self._scorer, self._frozen, self._half = scorer, frozen, half
+        self._frozen_scorer = type(scorer)(frozen) if frozen is not None else scorer
+        self._moved: dict[str, Tensor] | None = None
+
+    def __call__(self, batch: Batch, *, entropy: bool = False, temperature: float = 1.0) -> Outputs:
+        """Log-probabilities of the completions, with gradient (but for `torch.no_grad`)."""
+        with self.autocast():
+            return self._scorer(batch, entropy=entropy, temperature=temperature)
+
+    @torch.no_grad()
+    def reference(self, batch: Batch, *, temperature: float = 1.0) -> Outputs:
+        """The same under the reference, without gradient."""
+        with self.base():
+            return self(batch, temperature=temperature)
+
+    @contextmanager
+    def base(self) -> Iterator[Any]:
+        """Inside it `model`, which it yields, is the reference in evaluation mode: to score with
+        and to generate from."""
+        if not self.has_reference:
+            raise RunFailed(
+                "no reference is in memory",
+                hint="an algorithm that uses one says so: needs = Needs(reference=True)",
+            )
+        trained, training = self.model, self.model.training
+        trained.eval()
+        try:
+            with self._reference():
+                yield self.model
+        finally:
+            trained.train(training)
+
+    @property
+    def has_reference(self) -> bool:
+        return self._frozen is not None or isinstance(self.model, PeftModel)
+
+    def _reference(self) -> AbstractContextManager[None]:
+        if self._frozen is not None:
+            return self._frozen_copy()
+        if self._moved is not None:
+            return self._earlier_adapter(self._moved)
+        return self.model.disable_adapter()
+
+    @contextmanager
+    def _frozen_copy(self) -> Iterator[None]:
+        trained = self.model, self._scorer
+        self.model, self._scorer = self._frozen, self._frozen_scorer
+        try:
+            yield
+        finally:
+            self.model, self._scorer = trained
+
+    @contextmanager
+    def _earlier_adapter(self, weights: dict[str, Tensor]) -> Iterator[None]:
+        # Through .data, so that a graph that is still to run backward does not notice.
+        now = {name: p.data for name, p in self.parameters()}
+        try:
+            for name, p in self.parameters():
+                p.data = weights[name]
+            yield
+        finally:
+            for name, p in self.parameters():
+                p.data = now[name]
+
+    def move_reference(self) -> None:
+        """From now on the reference is the policy as it is at this moment (self-play)."""
+        if self._frozen is not None:
+            self._frozen.load_state_dict(self.model.state_dict())
+        elif self.has_reference:
+            self._moved = {name: p.detach().clone() for name, p in self.parameters()}
+
+    def autocast(self) -> AbstractContextManager:
+        """bfloat16 products where the precision says so; for whoever calls `model` directly."""
+        return torch.autocast(self.device.type, self._half, enabled=self._half is not None)
+
+    def parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """What is trained, by name."""
+        return [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
+
+    @property
+    def trainable_count(self) -> int:
+        return sum(p.numel() for _, p in self.parameters())
+
+    @property
+    def note(self) -> str | None:
+        """What the user should know about how this model has to be computed, if anything."""
+        return self._scorer.note
+
+    def work(self, batch: Batch, *, shared: bool = True) -> Work:
+        """What one forward pass over the batch computes: `policy.flops.forward(*work)`.
+
+        With `shared`, prompts are computed once per group where the model allows it.
+        """
+        return work(batch, shared and self._scorer.shared)
+
+    def train(self) -> None:
+        self.model.train()
+
+    def eval(self) -> None:
+        self.model.eval()
+
+    def state(self) -> dict[str, Tensor]:
+        """The trained weights, and the reference where it has been moved; for checkpoints.
+
+        The tensors are the live ones, not copies.
+        """
+        tensors = {name: p.detach() for name, p in self.parameters()}
+        return tensors | {REFERENCE + name: t for name, t in (self._moved or {}).items()}
+
+    @torch.no_grad()
+    def load_state(self, tensors: dict[str, Tensor]) -> None:
+        """Put back what `state` gave."""
+        own = {name: t for name, t in tensors.items() if not name.startswith(REFERENCE)}
+        parameters = dict(self.parameters())
+        if own.keys() != parameters.keys():
+            odd = sorted(own.keys() ^ parameters.keys())
+            raise RunFailed(f"the checkpoint is of another model: {odd[0]} and {len(odd) - 1} more")
+        for name, p in parameters.items():
+            p.copy_(own[name])
+        moved = {n.removeprefix(REFERENCE): t for n, t in tensors.items() if n not in own}
+        self._moved = {n: t.to(parameters[n], copy=True) for n, t in moved.items()} or None
+
+    def save(self, folder: Path) -> str:
+        """Write `folder/adapter` in PEFT's layout or `folder/model` in transformers'; says which.
+
+        Both hold the tokenizer; weights are safetensors.
+        """
+        which = "adapter" if isinstance(self.model, PeftModel) else "model"
+        # "auto" would ask the hub whether the vocabulary has grown; it never does here.
+        options = {"save_embedding_layers": False} if which == "adapter" else {}
+        with quiet():
+            self.model.save_pretrained(folder / which, **options)
+            self.tokenizer.save_pretrained(folder / which)
+        return which

@@ -1,0 +1,203 @@
+"""From a batch to log-probabilities under one model, in three ways of which the first that the
+probe finds right is used (`alignzoo.policy.probe`):
+
+`SharedScorer`   prompts once per group, one packed row; head in chunks
+`RowScorer`      one row per completion; head in chunks (recurrent models, attention of their own)
+`LogitsScorer`   one row per completion, the model's own logits (a head that we cannot reproduce)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from alignzoo.batch import Batch
+from alignzoo.errors import BadInput
+from alignzoo.policy.attention import NAME, packed
+from alignzoo.policy.layout import Layout, join, layout, present, steps, ungroup
+from alignzoo.policy.logprobs import chunked_logprobs
+
+
+@dataclass
+class Outputs:
+    """`logprobs [N, T]` float32, filled wherever a completion has a token, exactly 0 elsewhere;
+    `entropy [N, T]` of the distribution each token was drawn from, when asked for."""
+
+    logprobs: Tensor
+    entropy: Tensor | None = None
+
+
+class Scorer(Protocol):
+    """`shared`: a prompt is computed once per group. `note`: what the user should know of it."""
+
+    shared: bool
+    note: str | None
+
+    def __init__(self, model: PreTrainedModel): ...
+
+    def __call__(self, batch: Batch, *, entropy: bool, temperature: float) -> Outputs: ...
+
+
+class SharedScorer:
+    """Every prompt once; needs `attention.NAME` as the model's attention."""
+
+    shared = True
+    note: str | None = None
+
+    def __init__(self, model: PreTrainedModel):
+        if model.config._attn_implementation != NAME:
+            raise NotImplementedError("the model's attention cannot be set")
+        self.trunk, self.head = trunk_of(model), Head(model)
+        self.limit = position_limit(model)
+
+    def __call__(self, batch: Batch, *, entropy: bool, temperature: float) -> Outputs:
+        check_positions(batch, self.limit)
+        row = layout(batch)
+        hidden = self.hidden(row)
+        states = hidden.index_select(0, row.source)
+        return self.head(states, batch, entropy, temperature)
+
+    def hidden(self, row: Layout) -> Tensor:
+        """The trunk's last hidden states `[L, h]`."""
+        with packed(row):
+            # With a mask of ones no model takes the jumps in `positions` for packed documents.
+            out = self.trunk(
+                input_ids=row.ids,
+                position_ids=row.positions,
+                attention_mask=torch.ones_like(row.ids),
+                use_cache=False,
+            )
+        return out[0].squeeze(0)
+
+
+class RowScorer:
+    """A right-padded row per completion. Causal models need no mask: the pads come after."""
+
+    shared = False
+    note: str | None = (
+        "prompts are computed once per completion: this model's layers do not let them be shared"
+    )
+
+    def __init__(self, model: PreTrainedModel):
+        self.trunk, self.head = trunk_of(model), Head(model)
+        self.limit = position_limit(model)
+
+    def __call__(self, batch: Batch, *, entropy: bool, temperature: float) -> Outputs:
+        check_positions(batch, self.limit)
+        rows, source = completion_rows(batch)
+        hidden = self.trunk(input_ids=rows, use_cache=False)[0]
+        states = hidden.flatten(0, 1).index_select(0, source)
+        return self.head(states, batch, entropy, temperature)
+
+
+class LogitsScorer:
+    """The model's own logits `[N, W, V]`, for a head that does what we do not know."""
+
+    shared = False
+    note: str | None = (
+        "the model's own logits are used, which takes memory: its head does what we do not know"
+    )
+
+    def __init__(self, model: PreTrainedModel):
+        self.model, self.limit = model, position_limit(model)
+
+    def __call__(self, batch: Batch, *, entropy: bool, temperature: float) -> Outputs:
+        check_positions(batch, self.limit)
+        rows, source = completion_rows(batch)
+        logits = self.model(input_ids=rows, use_cache=False).logits
+        logits = logits.flatten(0, 1).index_select(0, source).float() / temperature
+        logp = logits.log_softmax(-1)
+        picked = logp.gather(1, batch.tokens[present(batch)][:, None]).squeeze(1)
+        return spread(batch, picked, -(logp.exp() * logp).sum(-1) if entropy else None)
+
+
+class Head:
+    """The LM head applied to scored states only: `[n, h]` to `[N, T]` log-probabilities."""
+
+    def __init__(self, model: PreTrainedModel):
+        layer = model.get_output_embeddings()
+        if not isinstance(layer, nn.Linear) or type(layer.weight) is not nn.Parameter:
+            raise NotImplementedError(f"the head is a {type(layer).__name__}")
+        self.layer = layer
+        config = model.config.get_text_config()
+        self.softcap: float | None = getattr(config, "final_logit_softcapping", None)
+        self.scale = _logit_scale(config)
+
+    def __call__(self, states: Tensor, batch: Batch, entropy: bool, temperature: float) -> Outputs:
+        weight, device = self.layer.weight, states.device.type
+        half = torch.is_autocast_enabled(device)
+        states = states.to(torch.get_autocast_dtype(device) if half else weight.dtype)
+        if self.scale != 1.0:
+            states = states * self.scale
+        targets = batch.tokens[present(batch)]
+        bias = self.layer.bias
+        logprobs, entropies = chunked_logprobs(
+            states, weight, targets, bias, temperature, self.softcap, entropy
+        )
+        return spread(batch, logprobs, entropies)
+
+
+def _logit_scale(config: Any) -> float:
+    """The factor that some families put on their logits (Cohere, Falcon-H1; Granite divides)."""
+    scale = 1.0
+    for name in ("logit_scale", "lm_head_multiplier"):
+        scale *= getattr(config, name, None) or 1.0
+    return scale / (getattr(config, "logits_scaling", None) or 1.0)
+
+
+def spread(batch: Batch, logprobs: Tensor, entropy: Tensor | None) -> Outputs:
+    """Values of present tokens, `[n]` each, to `[N, T]` with zeros elsewhere."""
+    where = present(batch)
+    zeros = logprobs.new_zeros(where.shape)
+    return Outputs(
+        zeros.masked_scatter(where, logprobs),
+        zeros.masked_scatter(where, entropy) if entropy is not None else None,
+    )
+
+
+def completion_rows(batch: Batch) -> tuple[Tensor, Tensor]:
+    """Rows of prompt and completion `[N, W]`, and the cell that predicts each present token."""
+    single = ungroup(batch)
+    rows, _ = join(single, torch.ones_like(single.group, dtype=torch.bool))
+    starts = torch.arange(len(rows), device=rows.device) * rows.shape[1] + single.prompt_lengths - 1
+    return rows, (starts[:, None] + steps(batch.tokens))[present(batch)]
+
+
+def trunk_of(model: PreTrainedModel) -> nn.Module:
+    """The transformer without its head."""
+    for name in (model.base_model_prefix, "model"):
+        trunk = getattr(model, name, None) if name else None
+        if isinstance(trunk, nn.Module):
+            return trunk
+    raise NotImplementedError("the model does not set its trunk apart from its head")
+
+
+def position_limit(model: PreTrainedModel) -> int | None:
+    """How many positions the model has learnt; None when they are not learnt one by one."""
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    tokens = model.get_input_embeddings()
+    learned = any(
+        isinstance(module, nn.Embedding)
+        and module is not tokens
+        and limit is not None
+        and 0 <= module.num_embeddings - limit <= 2  # OPT keeps two cells for padding
+        for module in model.modules()
+    )
+    return limit if learned else None
+
+
+def check_positions(batch: Batch, limit: int | None) -> None:
+    """A clear error in place of an index out of range."""
+    if limit is None or not len(batch.tokens):
+        return
+    longest = int((batch.prompt_lengths[batch.group] + batch.lengths).max())
+    if longest > limit:
+        raise BadInput(
+            f"{longest} tokens in a prompt and its completion, more than the {limit} positions "
+            "that the model has learnt",
+            hint=f"use --max-length {limit} or less",
+        )

@@ -1,0 +1,150 @@
+"""Everything that decides a run, as one flat dataclass: the flags, the YAML file, `run.json`.
+
+Precedence, lowest first: the defaults here, the algorithm's `defaults`, the recipe file, what was
+typed. A recipe file has the same keys as the flags, with the algorithm's own under `options`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le
+
+from alignzoo.errors import BadInput, nearest
+from alignzoo.options import build, options_of
+
+FLOPS = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?(?:e[+-]?[0-9]+)?)\s*(?:flops)?\s*", re.IGNORECASE)
+
+
+@dataclass
+class Recipe:
+    """One run, completely. Field order is the order of `--help`."""
+
+    algorithm: Annotated[str, "name of an installed algorithm, or a Python file"]
+    options: Annotated[dict[str, Any], "options of the algorithm"] = field(default_factory=dict)
+
+    model: Annotated[str, "zoo-tiny, a name on the hub, a folder, or an earlier run"] = "zoo-tiny"
+    task: Annotated[
+        str | None, "task to learn and to be judged on [default: style, if no --data]"
+    ] = None
+    data: Annotated[str | None, "JSONL, JSON, CSV or Parquet file, folder, or name on the hub"] = (
+        None
+    )
+    adapter: Annotated[
+        Literal["lora", "qlora", "none"],
+        "what is trained: LoRA, LoRA on a 4-bit base, or all weights",
+    ] = "lora"
+    lora_rank: Annotated[int, "rank of the adapter", Ge(1)] = 16
+    lora_alpha: Annotated[float, "scale of the adapter, over its rank", Gt(0)] = 32.0
+    lora_dropout: Annotated[float, "dropout on the adapter's input", Ge(0), Le(0.9)] = 0.0
+
+    steps: Annotated[
+        int | None, "optimizer steps [default: --epochs passes over the data]", Ge(0)
+    ] = None
+    epochs: Annotated[
+        float, "passes over the data when neither --steps nor --budget is given", Gt(0)
+    ] = 1.0
+    budget: Annotated[str | None, "stop after this much compute, e.g. 1e15flops"] = None
+    batch_size: Annotated[int, "groups (prompts, pairs) per optimizer step", Ge(1)] = 32
+    micro_tokens: Annotated[
+        int, "most tokens in one forward pass; affects memory, not the result", Ge(1)
+    ] = 8192
+    learning_rate: Annotated[
+        float | None,
+        "peak learning rate [default: the algorithm's, scaled to the model's width]",
+        Gt(0),
+    ] = None
+    warmup: Annotated[
+        float, "share of the run over which the learning rate rises", Ge(0), Le(1)
+    ] = 0.1
+    schedule: Annotated[Literal["linear", "cosine", "constant"], "how the learning rate falls"] = (
+        "cosine"
+    )
+    weight_decay: Annotated[float, "decoupled weight decay", Ge(0)] = 0.0
+    max_grad_norm: Annotated[float, "gradients are clipped to this norm", Gt(0)] = 1.0
+    gradient_checkpointing: Annotated[
+        bool, "recompute activations in the backward pass, to save memory"
+    ] = False
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16"], "auto: bf16 on a GPU that has it, else fp32"
+    ] = "auto"
+    scratch: Annotated[bool, "start from random weights of the model's architecture"] = False
+
+    max_length: Annotated[int, "most tokens of a prompt and its completion", Ge(8)] = 1024
+    strict: Annotated[
+        bool, "rows that can teach nothing are an error instead of being left out"
+    ] = False
+    eval_size: Annotated[int, "items of the evaluation before and after (0: none)", Ge(0)] = 200
+    eval_every: Annotated[int, "also evaluate every so many steps (0: never)", Ge(0)] = 0
+    max_new_tokens: Annotated[int, "longest completion that is generated", Ge(1)] = 64
+    temperature: Annotated[float, "temperature of generation (0: greedy)", Ge(0)] = 1.0
+    checkpoint_every: Annotated[int, "steps between checkpoints (0: only at the end)", Ge(0)] = 50
+
+    seed: Annotated[int, "seed of everything random", Ge(0)] = 0
+    out: Annotated[str, "folder that holds the runs"] = "runs"
+    name: Annotated[
+        str | None, "name of the run [default: made from algorithm, model and task]"
+    ] = None
+    addons: Annotated[list[str], "add-ons to register, by name or file (--with)"] = field(
+        default_factory=list
+    )
+    track: Annotated[list[str], "also log to tensorboard, wandb, trackio or mlflow"] = field(
+        default_factory=list
+    )
+
+    @property
+    def budget_flops(self) -> float | None:
+        """The budget as a number of floating-point operations."""
+        if self.budget is None:
+            return None
+        match = FLOPS.fullmatch(self.budget)
+        if not match or float(match[1]) <= 0:
+            raise BadInput(
+                f"option --budget: {self.budget!r} is not an amount of compute",
+                hint="write a positive number of floating-point operations, e.g. 1e15flops",
+            )
+        return float(match[1])
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file. Names and values are checked later, with everything else."""
+    import yaml
+
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadInput("no such recipe file", where=str(path)) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"cannot be read: {error}", where=str(path)) from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}, line {mark.line + 1}" if mark else str(path)
+        raise BadInput(f"not YAML: {getattr(error, 'problem', error)}", where=where) from None
+    if not isinstance(loaded, dict):
+        raise BadInput("a recipe is a mapping of option names to values", where=str(path))
+    known = [option.name for option in options_of(Recipe)]
+    for key in loaded:
+        if key not in known:
+            raise BadInput(f"unknown key {key!r}", where=str(path), hint=nearest(str(key), known))
+    return loaded
+
+
+def resolve(*layers: Mapping[str, Any]) -> Recipe:
+    """One recipe from layers of values, later ones winning; every value checked."""
+    values: dict[str, Any] = {}
+    options: dict[str, Any] = {}
+    for layer in layers:
+        values.update({k: v for k, v in layer.items() if k != "options"})
+        options.update(layer.get("options") or {})
+    recipe: Recipe = build(Recipe, {**values, "options": options})
+    _ = recipe.budget_flops  # fails early on a malformed amount
+    if recipe.task is None and recipe.data is None:
+        recipe.task = "style"
+    return recipe

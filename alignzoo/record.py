@@ -1,0 +1,204 @@
+"""The folder of a run: what it leaves on disk, and the rules about whose folder it is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import re
+import time
+from collections.abc import Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+from alignzoo.errors import BadInput
+from alignzoo.files import write_json, write_text
+from alignzoo.ledger import Ledger
+
+Status = Literal["running", "finished", "failed", "interrupted"]
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+PACKAGES = ("alignzoo", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets")
+
+
+class Record:
+    """One run's folder. `run.json` is rewritten whole; the `.jsonl` files only grow."""
+
+    def __init__(self, folder: Path, facts: dict[str, Any], writes: bool = True):
+        self.folder, self.facts = folder, facts
+        self.writes = writes  # of several processes, only the main one does
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    @property
+    def log_file(self) -> Path:
+        return self.folder / "log.txt"
+
+    def set_status(self, status: Status, ledger: Ledger | None = None, **more: Any) -> None:
+        self.facts.update(status=status, **more)
+        if ledger is not None:
+            self.facts["ledger"] = ledger.as_dict()
+        if self.writes:
+            write_json(self.folder / "run.json", self.facts)
+
+    def metrics(self, row: Mapping[str, Any]) -> None:
+        """Append a row to metrics.jsonl, one per optimizer step."""
+        if self.writes:
+            _append(self.folder / "metrics.jsonl", [row])
+
+    def evals(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Append rows to evals.jsonl, one per evaluated item."""
+        if self.writes:
+            _append(self.folder / "evals.jsonl", rows)
+
+    def rewind(self, step: int) -> None:
+        """Forget what was logged after `step`, so that a resumed run leaves no step twice."""
+        for name in ("metrics.jsonl", "evals.jsonl"):
+            path = self.folder / name
+            if path.exists() and self.writes:
+                # A line that a crash cut short is later than any checkpoint.
+                kept = [row for row in _complete_lines(path) if row["step"] <= step]
+                write_text(path, "".join(_line(row) for row in kept))
+
+    def read_evals(self, phase: str) -> list[dict[str, Any]]:
+        path = self.folder / "evals.jsonl"
+        return [r for r in _complete_lines(path) if r["phase"] == phase] if path.exists() else []
+
+
+def folder_for(out: str, name: str) -> Path:
+    """`out/name`, refusing a name that would leave `out`."""
+    if not NAME.fullmatch(name):
+        raise BadInput(
+            f"option --name: {name!r} is not a name for a run",
+            hint="use letters, digits, '.', '_' and '-', beginning with a letter or digit",
+        )
+    return Path(out) / name
+
+
+def free_name(out: str, stem: str) -> str:
+    """`stem`, or the first of `stem-2`, `stem-3`, ... that is not taken."""
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:90] or "run"
+    name, n = stem, 1
+    while (Path(out) / name).exists():
+        n += 1
+        name = f"{stem}-{n}"
+    return name
+
+
+def newest_name(out: str, stem: str) -> str:
+    """The run that `free_name` named last, to be resumed."""
+    free = free_name(out, stem)
+    stem, _, number = free.rpartition("-") if not (Path(out) / free).exists() else (free, "", "")
+    if not stem or not number.isdigit() or not (Path(out) / stem).exists():
+        raise BadInput(
+            f"there is no run named {free!r} to resume", where=out, hint="add its --name"
+        )
+    return stem if number == "2" else f"{stem}-{int(number) - 1}"
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """The facts of an earlier run, or `BadInput` when the folder is not one."""
+    path = folder / "run.json"
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts["recipe"]["algorithm"], facts["status"]
+    except FileNotFoundError:
+        raise BadInput("not the folder of a run: it has no run.json", where=str(folder)) from None
+    except (OSError, ValueError, KeyError, TypeError):
+        raise BadInput("cannot be read as the record of a run", where=str(path)) from None
+    return facts
+
+
+def open_folder(folder: Path, facts: dict[str, Any], resume: bool, writes: bool) -> Record:
+    """The folder of a run that begins, or with `resume` of one that goes on."""
+    if not writes:
+        return Record(folder, facts, writes=False)
+    return reopen(folder, facts) if resume else create(folder, facts)
+
+
+def create(folder: Path, facts: dict[str, Any]) -> Record:
+    """A fresh folder; one that holds anything already is left alone."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        held = "a run" if (folder / "run.json").exists() else "other files"
+        raise BadInput(
+            f"the folder already holds {held}",
+            where=str(folder),
+            hint="choose another --name, or add --resume to go on with an interrupted run",
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"cannot be made: {error.strerror}", where=str(folder)) from None
+    record = Record(folder, facts)
+    record.set_status("running")
+    return record
+
+
+def reopen(folder: Path, facts: dict[str, Any]) -> Record:
+    """The folder of an interrupted run, after checking that it is the same run and input."""
+    then = read_run(folder)
+    if then["status"] == "finished":
+        raise BadInput("the run is finished; there is nothing to resume", where=str(folder))
+    for part in ("recipe", "fingerprints"):
+        for key, value in then[part].items():
+            now = facts[part].get(key)
+            if key not in ("name", "out", "code") and now != value:
+                raise BadInput(
+                    f"cannot be resumed: {part} {key} was {value!r} and is {now!r} now",
+                    where=str(folder),
+                    hint="repeat the command as it was, with --resume added",
+                )
+    record = Record(folder, then)
+    record.set_status("running")
+    return record
+
+
+def environment() -> dict[str, Any]:
+    """Versions and the machine: what is needed to understand a difference, nothing personal."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": versions,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def hash_file(path: Path | None) -> str | None:
+    """sha256 of a file's bytes, for the record of which source was run."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path and path.is_file() else None
+
+
+def hash_package() -> str:
+    """sha256 over the source of the core, so that two runs of the same code can be told."""
+    root = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _append(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.writelines(_line(row) for row in rows)
+
+
+def _complete_lines(path: Path) -> list[dict[str, Any]]:
+    rows = []
+    for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows

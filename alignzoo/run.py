@@ -1,0 +1,127 @@
+"""The run: the one object that every hook is given."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from alignzoo.algorithm import rounds_of
+from alignzoo.batch import Batch
+from alignzoo.data import Codec, Data
+from alignzoo.ledger import Ledger
+from alignzoo.plugins import RunPlugins
+from alignzoo.policy import Outputs, Policy
+from alignzoo.recipe import Recipe
+from alignzoo.record import Record
+from alignzoo.ui import UI
+
+
+@dataclass(eq=False)
+class Run:
+    """A run in progress. Plugins read it, and ask it for log-probs; the loop moves it on.
+
+    `policy(batch)` and `reference(batch)` are the two forwards, charged to the ledger;
+    `model` is what stands behind them. `step` counts optimizer steps done, `round` rounds done.
+    """
+
+    recipe: Recipe
+    algorithm: Any
+    plugins: RunPlugins
+    model: Policy
+    codec: Codec
+    data: Data
+    task: Any | None
+    record: Record
+    accelerator: Accelerator
+    ui: UI
+    learning_rate: float
+    ledger: Ledger = field(default_factory=Ledger)
+    step: int = 0
+    round: int = 0
+    _charging: bool = True
+
+    @property
+    def hook(self) -> Any:
+        return self.plugins.hook
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    def policy(self, batch: Batch, *, entropy: bool = False) -> Outputs:
+        """Log-probs `[N, T]` of the completions under the model that is being trained."""
+        self._charge("update" if torch.is_grad_enabled() else "generation", batch)
+        return self.model(batch, entropy=entropy)
+
+    def reference(self, batch: Batch) -> Outputs:
+        """The same under the model as it was before training, without gradient."""
+        self._charge("reference", batch)
+        return self.model.reference(batch)
+
+    def _charge(self, purpose: str, batch: Batch) -> None:
+        if self._charging:
+            work, flops = self.model.work(batch), self.model.flops
+            cost = flops.update(*work) if purpose == "update" else flops.forward(*work)
+            self.ledger.spend(purpose, flops=cost, tokens=work.tokens)
+
+    @contextmanager
+    def uncharged(self) -> Iterator[None]:
+        """Inside, forwards are not charged: evaluation is no part of what a method costs."""
+        before, self._charging = self._charging, False
+        try:
+            yield
+        finally:
+            self._charging = before
+
+    @property
+    def rows_per_round(self) -> int:
+        rows = rounds_of(self.algorithm).rows
+        if rows is None:
+            return self.recipe.batch_size
+        return len(self.data.train) if rows < 0 else rows
+
+    @property
+    def steps_per_round(self) -> int:
+        """Optimizer steps in a round of full size."""
+        rows = min(self.rows_per_round, len(self.data.train))
+        return rounds_of(self.algorithm).epochs * math.ceil(rows / self.recipe.batch_size)
+
+    @cached_property
+    def total_steps(self) -> int | None:
+        """Optimizer steps of the whole run; None when only a compute budget ends it."""
+        if self.recipe.steps is not None:
+            return self.recipe.steps
+        if self.recipe.budget is not None:
+            return None
+        rounds = math.ceil(self.recipe.epochs * len(self.data.train) / self.rows_per_round)
+        return max(1, rounds) * self.steps_per_round
+
+    def progress_at(self, step: float) -> float:
+        """How much of the run is done, in [0, 1]: by steps or by compute, whichever is nearer."""
+        shares = [0.0]
+        if self.total_steps is not None:
+            shares.append(step / max(self.total_steps, 1))
+        if self.recipe.budget_flops is not None:
+            shares.append(self.ledger.total_flops / self.recipe.budget_flops)
+        return min(max(shares), 1.0)
+
+    @property
+    def progress(self) -> float:
+        return self.progress_at(self.step)
+
+    @property
+    def done(self) -> bool:
+        return self.progress >= 1.0 or self.total_steps == 0
+
+    def seed_for(self, *what: Any) -> int:
+        """A seed for something that happens once in this run, from the run's seed and its name."""
+        text = repr((self.recipe.seed, *what)).encode()
+        return int.from_bytes(hashlib.sha256(text).digest()[:7], "big")

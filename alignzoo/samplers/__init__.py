@@ -1,0 +1,6 @@
+"""How experience is made: generation, and the sampler that a run has when no other is named."""
+
+from alignzoo.samplers.default import DefaultSampler
+from alignzoo.samplers.generate import Completion, generate
+
+__all__ = ["Completion", "DefaultSampler", "generate"]

@@ -1,0 +1,137 @@
+"""Completions from the policy, in-process: prefill, then one token at a time with a cache.
+
+Each row draws from a stream of random numbers of its own, so that a completion does not depend
+on which other rows share its batch; rows that have ended leave the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from alignzoo.policy import Policy
+
+
+@dataclass
+class Completion:
+    """Sampled token ids with the log-prob of each under the model, and whether it ended itself."""
+
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    ended: bool = False
+
+    @property
+    def logprob(self) -> float:
+        return sum(self.logprobs)
+
+
+@torch.no_grad()
+def generate(
+    policy: Policy,
+    prompts: Sequence[list[int]],
+    seeds: Sequence[int],
+    *,
+    max_new_tokens: int,
+    temperature: float,
+    stop_ids: Sequence[int],
+    batch_size: int = 64,
+    advance: Callable[[int], None] | None = None,
+) -> list[Completion]:
+    """One completion per prompt and seed.
+
+    Args:
+        policy: in eval mode; inside `policy.base()` it is the base that answers.
+        prompts: token ids, no padding.
+        seeds: one per prompt; the same seed gives the same completion in any batch.
+        temperature: 0 takes the likeliest token. Log-probs are those of temperature 1, the
+            policy's own, whatever the temperature.
+        stop_ids: ids that end a completion; the one sampled is kept as its last token.
+        advance: called with the number of completions done.
+    """
+    done: list[Completion | None] = [None] * len(prompts)
+    # Prompts of like length share a batch, so that little padding is computed.
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    for start in range(0, len(order), batch_size):
+        which = order[start : start + batch_size]
+        noise = torch.stack([_stream(seeds[i], max_new_tokens) for i in which])
+        completions = _generate_batch(
+            policy, [prompts[i] for i in which], noise, temperature, set(stop_ids)
+        )
+        for i, completion in zip(which, completions, strict=True):
+            done[i] = completion
+        if advance:
+            advance(len(which))
+    return [completion for completion in done if completion is not None]
+
+
+def _stream(seed: int, length: int) -> Tensor:
+    """`[length]` uniform numbers in [0, 1): one row's randomness, a number per token."""
+    return torch.rand(length, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def _generate_batch(
+    policy: Policy, prompts: list[list[int]], noise: Tensor, temperature: float, stop_ids: set[int]
+) -> list[Completion]:
+    device, model = policy.device, policy.model
+    width = max(len(p) for p in prompts)
+    tokens = torch.zeros(len(prompts), width, dtype=torch.long)
+    attention = torch.zeros(len(prompts), width, dtype=torch.long)
+    for row, prompt in enumerate(prompts):
+        tokens[row, width - len(prompt) :] = torch.tensor(prompt)
+        attention[row, width - len(prompt) :] = 1
+    tokens, attention, noise = tokens.to(device), attention.to(device), noise.to(device)
+    completions = [Completion() for _ in prompts]
+    alive = list(range(len(prompts)))
+    cache = DynamicCache(config=model.config)
+    for t in range(noise.shape[1]):
+        positions = (attention.cumsum(1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
+        with policy.autocast():  # as in training, so that the log-probs are the same
+            output = model(
+                input_ids=tokens,
+                attention_mask=attention,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+        logits = output.logits[:, -1].float()
+        drawn = draw(logits, noise[alive, t], temperature)
+        logprobs = logits.log_softmax(-1).gather(1, drawn[:, None]).squeeze(1)
+        for row, token, logprob in zip(alive, drawn.tolist(), logprobs.tolist(), strict=True):
+            if not completions[row].ended:  # else it only waits to leave the batch
+                completions[row].tokens.append(token)
+                completions[row].logprobs.append(logprob)
+                completions[row].ended = token in stop_ids
+        going = [k for k, row in enumerate(alive) if not completions[row].ended]
+        if not going:
+            break
+        tokens = drawn[:, None]
+        attention = torch.cat([attention, attention.new_ones(len(alive), 1)], 1)
+        # Copying the cache costs about as much as a step, so rows leave in bulk.
+        if len(going) <= 0.75 * len(alive):
+            keep = torch.tensor(going, device=device)
+            cache.batch_select_indices(keep)
+            tokens, attention = tokens[keep], attention[keep]
+            alive = [alive[k] for k in going]
+    return completions
+
+
+def draw(logits: Tensor, uniform: Tensor, temperature: float) -> Tensor:
+    """Token ids `[N]` from logits `[N, V]`: the inverse cumulative distribution at `uniform [N]`.
+
+    One random number per token, where multinomial sampling would need one per vocabulary entry.
+    """
+    if temperature == 0:
+        return logits.argmax(-1)
+    cumulative = (logits / temperature).softmax(-1, dtype=torch.float64).cumsum(-1)
+    # Rounding may leave the last sum below 1; scaling by it keeps the draw inside the vocabulary.
+    target = uniform[:, None] * cumulative[:, -1:]
+    return (
+        torch.searchsorted(cumulative, target, right=True)
+        .squeeze(1)
+        .clamp(max=logits.shape[-1] - 1)
+    )

@@ -1,0 +1,242 @@
+"""From a recipe to a finished run: what `alignzoo run` does, callable from Python as well."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+
+from alignzoo import plugins, record
+from alignzoo.algorithm import Algorithm, defaults_of, learning_rate_of, needs_of
+from alignzoo.data import Codec, Data, Prompts, load_data
+from alignzoo.errors import BadInput
+from alignzoo.evaluation import Estimate, Evaluation, evaluate
+from alignzoo.functional import learning_rate_for_width
+from alignzoo.loop import train
+from alignzoo.options import build
+from alignzoo.policy import Policy, load_policy
+from alignzoo.recipe import Recipe, resolve
+from alignzoo.rewards import TaskReward
+from alignzoo.run import Run
+from alignzoo.samplers import DefaultSampler
+from alignzoo.tracking import check_trackers
+from alignzoo.ui import UI, Silent
+
+
+@dataclass
+class Result:
+    """What a run came to."""
+
+    folder: Path
+    before: Evaluation | None
+    after: Evaluation | None
+    status: str
+
+
+def recipe_for(algorithm: str, *layers: Mapping[str, Any]) -> Recipe:
+    """The recipe of a run: the algorithm's defaults, then `layers`, the later ones winning."""
+    cls = plugins.load("algorithms", algorithm)
+    return resolve(defaults_of(cls), *layers, {"algorithm": algorithm})
+
+
+def execute(
+    recipe: Recipe, *, resume: bool = False, trust_remote_code: bool = False, ui: UI | None = None
+) -> Result:
+    """Run a recipe: evaluate, train, evaluate, save. Raises what went wrong, after recording it."""
+    run = prepare(recipe, resume=resume, trust_remote_code=trust_remote_code, ui=ui or Silent())
+    try:
+        run.hook.alignzoo_start(run=run)
+        before = evaluate_once(run, "before")
+        train(run)
+        after = evaluate_once(run, "after")
+        kind = run.model.save(run.record.folder) if run.record.writes else ""
+        run.record.set_status("finished", run.ledger, result=kind)
+    except BaseException as error:
+        interrupted = isinstance(error, KeyboardInterrupt)
+        reason = None if interrupted else f"{type(error).__name__}: {error}"
+        run.record.set_status("interrupted" if interrupted else "failed", run.ledger, error=reason)
+        # For whoever reports the error: where the run can be looked at and taken up again.
+        error.folder = run.record.folder  # type: ignore[attr-defined]
+        raise
+    finally:
+        run.accelerator.end_training()
+    return Result(run.record.folder, before, after, "finished")
+
+
+def prepare(recipe: Recipe, *, resume: bool, trust_remote_code: bool, ui: UI) -> Run:
+    """Everything up to the first round. Whatever is wrong with the input is found here, and the
+    folder of the run is made last, so that a refused run leaves nothing behind."""
+    algorithm = build(
+        plugins.load("algorithms", recipe.algorithm), recipe.options, recipe.algorithm
+    )
+    check_algorithm(algorithm, recipe)
+    task = plugins.load("tasks", recipe.task)() if recipe.task else None
+    registered = plugins_of(recipe, algorithm, task)
+    check_trackers(recipe.track)
+    folder = choose_folder(recipe, resume)
+    accelerator = Accelerator(log_with=recipe.track or None, project_dir=str(folder))
+    # Processes may start at different times; the main one's choice of a free name is everybody's.
+    folder = broadcast_object_list([folder])[0]
+    with ui.phase(f"loading {recipe.model}"):
+        model = load_policy(
+            recipe.model,
+            adapter=recipe.adapter,
+            lora_rank=recipe.lora_rank,
+            lora_alpha=recipe.lora_alpha,
+            lora_dropout=recipe.lora_dropout,
+            precision=recipe.precision,
+            gradient_checkpointing=recipe.gradient_checkpointing,
+            scratch=recipe.scratch,
+            reference=needs_of(algorithm).reference,
+            seed=recipe.seed,
+            trust_remote_code=trust_remote_code,
+            device=accelerator.device,
+        )
+    codec = Codec(model.tokenizer)
+    with ui.phase("reading the data"):
+        data = load_data(
+            algorithm.data,
+            codec,
+            task=task,
+            data=recipe.data,
+            max_length=room_for(algorithm, recipe),
+            strict=recipe.strict,
+            seed=recipe.seed,
+            holdout=recipe.eval_size,
+        )
+    rate = recipe.learning_rate or learning_rate_for_width(
+        learning_rate_of(algorithm), width_of(model), adapter=recipe.adapter != "none"
+    )
+    facts = facts_of(recipe, model, data)
+    run = Run(
+        recipe=recipe,
+        algorithm=algorithm,
+        plugins=registered,
+        model=model,
+        codec=codec,
+        data=data,
+        task=task,
+        record=record.open_folder(folder, facts, resume, writes=accelerator.is_main_process),
+        accelerator=accelerator,
+        ui=ui,
+        learning_rate=rate,
+    )
+    if recipe.track:
+        accelerator.init_trackers(
+            "alignzoo", config=json.loads(json.dumps(recipe.as_dict(), default=str))
+        )
+    ui.opened(folder)
+    for line in describe(run):
+        ui.note(line)
+    return run
+
+
+def check_algorithm(algorithm: Any, recipe: Recipe) -> None:
+    if not isinstance(algorithm, Algorithm):
+        raise BadInput(
+            f"algorithm {recipe.algorithm!r} does not say which data it eats",
+            hint="add a line such as  data = Preferences  to its class",
+        )
+    if recipe.adapter != "none" and not needs_of(algorithm).adapter:
+        raise BadInput(f"{recipe.algorithm} trains all weights", hint="add --adapter none")
+
+
+def plugins_of(recipe: Recipe, algorithm: Any, task: Any | None) -> plugins.RunPlugins:
+    """Everything that has hooks in this run; what comes later in the list is called first."""
+    objects: dict[str, Any] = {"the default sampler": DefaultSampler()}
+    if task is not None:
+        objects[f"task {recipe.task}"] = task
+        objects[f"score of {recipe.task}"] = TaskReward(task)
+    objects[recipe.algorithm] = algorithm
+    for name in recipe.addons:
+        objects[name] = plugins.load("addons", name)()
+    return plugins.manager(objects)
+
+
+def choose_folder(recipe: Recipe, resume: bool) -> Path:
+    """The folder of the run: the one named, or one made from what the run is."""
+    stem = "-".join(
+        Path(part).name.removesuffix(".py")
+        for part in (recipe.algorithm, recipe.model, recipe.data or recipe.task or "")
+    )
+    if recipe.name is not None:
+        return record.folder_for(recipe.out, recipe.name)
+    if not resume:
+        return record.folder_for(recipe.out, record.free_name(recipe.out, stem))
+    return record.folder_for(recipe.out, record.newest_name(recipe.out, stem))
+
+
+def facts_of(recipe: Recipe, model: Policy, data: Data) -> dict[str, Any]:
+    """What `run.json` says of a run before it starts."""
+    package, version, source = plugins.source_of("algorithms", recipe.algorithm)
+    return {
+        "recipe": recipe.as_dict(),
+        "plugin": {"package": package, "version": version, "sha256": record.hash_file(source)},
+        "fingerprints": {
+            "model": model.fingerprint,
+            "data": data.fingerprint,
+            "code": record.hash_package(),
+        },
+        "environment": record.environment(),
+        "data": data.report.lines(),
+        "results": {},
+    }
+
+
+def describe(run: Run) -> list[str]:
+    """What the user should know before the first step."""
+    model = run.model
+    trained = {
+        "lora": f"a LoRA adapter of {model.trainable_count:,}",
+        "qlora": f"a LoRA adapter of {model.trainable_count:,} on a 4-bit base",
+        "none": "all of them",
+    }[run.recipe.adapter]
+    size = f"{model.parameter_count:,} parameters, training {trained}"
+    chosen = "" if run.recipe.learning_rate else f", the default for a model {width_of(model)} wide"
+    steps = (
+        f"{run.total_steps} steps of {run.recipe.batch_size}"
+        if run.total_steps
+        else "until the budget is spent"
+    )
+    return [
+        f"{run.recipe.model}: {size}",
+        *run.codec.notes,
+        *([model.note] if model.note else []),
+        *run.data.report.lines(),
+        f"{steps}, learning rate {run.learning_rate:.2g}{chosen}",
+    ]
+
+
+def room_for(algorithm: Any, recipe: Recipe) -> int:
+    """Most tokens of a row as it is read: where the completion is generated, it needs room too."""
+    if algorithm.data is not Prompts:
+        return recipe.max_length
+    if recipe.max_new_tokens >= recipe.max_length:
+        raise BadInput(
+            f"option --max-new-tokens: {recipe.max_new_tokens} leaves no room for a prompt "
+            f"in --max-length {recipe.max_length}"
+        )
+    return recipe.max_length - recipe.max_new_tokens
+
+
+def width_of(model: Policy) -> int:
+    return model.model.config.get_text_config().hidden_size
+
+
+def evaluate_once(run: Run, phase: str) -> Evaluation | None:
+    """Evaluate, unless the run was interrupted after this evaluation and has it on disk."""
+    results = run.record.facts.setdefault("results", {})
+    if run.recipe.eval_size == 0 or not run.record.writes:
+        return None
+    if phase in results:
+        summary = {name: Estimate(**value) for name, value in results[phase].items()}
+        return Evaluation(summary, run.record.read_evals(phase))
+    found = evaluate(run, phase)
+    results[phase] = {name: asdict(value) for name, value in found.summary.items()}
+    run.record.set_status("running")
+    return found

@@ -1,0 +1,90 @@
+"""Sample the preference pairs of the suite from a model folder, once.
+
+    python -m alignzoo_suite.make_pairs [--model FOLDER] [--pairs 2000] [--test-pairs 200]
+
+Two completions for each prompt, drawn at temperature 1. Pairs of equal gold are dropped (the same
+text twice is one such): an annotator who sees no difference has nothing to say. So are pairs with
+an empty text. Who is preferred is not written down; `pairs.preferences` decides it at load.
+"""
+
+import argparse
+from itertools import cycle, islice
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedTokenizerBase as Tokenizer
+
+from alignzoo_suite import ZOO_TINY, pairs
+from alignzoo_suite.common import Row, rng
+from alignzoo_suite.style import Style
+from alignzoo_suite.sums import Sums
+
+LONGEST = 96  # tokens of a completion
+BATCH = 128  # prompts at once, two completions each
+TRIES = 20  # prompts per pair wanted, before giving up on completions that never differ in gold
+
+
+def complete(model: PreTrainedModel, tokenizer: Tokenizer, prompts: list[list[Row]]) -> list[str]:
+    """Two sampled completions of every prompt: those of the first prompt, of the second ..."""
+    inputs = tokenizer.apply_chat_template(
+        prompts, add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True
+    ).to(model.device)
+    with torch.inference_mode():
+        output = model.generate(
+            **inputs,
+            do_sample=True,
+            temperature=1.0,
+            top_k=0,
+            top_p=1.0,
+            num_return_sequences=2,
+            max_new_tokens=LONGEST,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    completions = output[:, inputs["input_ids"].shape[1] :]
+    return tokenizer.batch_decode(completions, skip_special_tokens=True)
+
+
+def sample(
+    model: PreTrainedModel, tokenizer: Tokenizer, task: Style | Sums, split: str, wanted: int
+) -> list[Row]:
+    """`wanted` pairs for the prompts of a split, taken in turn."""
+    prompts = task.rows("prompts", split)
+    found: list[Row] = []
+    turns = cycle(prompts)
+    for _ in range(-(-TRIES * wanted // BATCH)):
+        rows = list(islice(turns, BATCH))
+        texts = complete(model, tokenizer, [row["prompt"] for row in rows])
+        for row, first, second in zip(rows, texts[::2], texts[1::2], strict=True):
+            if first and second and task.score(row, first) != task.score(row, second):
+                prompt = {"split": split, "prompt": row["prompt"][0]["content"]}
+                found.append(row | prompt | {"first": first, "second": second})
+        if len(found) >= wanted:
+            return found[:wanted]
+    raise SystemExit(f"only {len(found)} of {wanted} pairs differ in gold after {TRIES} tries each")
+
+
+def main() -> None:
+    """Write `pairs_style.jsonl.gz` and `pairs_sums.jsonl.gz`."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default=str(ZOO_TINY), help="folder of the base model")
+    parser.add_argument("--pairs", type=int, default=2000, help="training pairs of each task")
+    parser.add_argument("--test-pairs", type=int, default=200, help="test pairs of each task")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+
+    tokenizer = AutoTokenizer.from_pretrained(options.model, padding_side="left")
+    model = AutoModelForCausalLM.from_pretrained(options.model).eval()
+    tasks: dict[str, Style | Sums] = {"style": Style(options.seed), "sums": Sums(options.seed)}
+    for name, task in tasks.items():
+        torch.manual_seed(rng(options.seed, name, "pairs").getrandbits(63))
+        found = [
+            pair
+            for split, wanted in (("train", options.pairs), ("test", options.test_pairs))
+            for pair in sample(model, tokenizer, task, split, wanted)
+        ]
+        pairs.write(name, found)
+        print(f"{pairs.path_of(name)}: {len(found)} pairs")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""The mixture that zoo-tiny is pretrained on."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from alignzoo_suite.common import Row, check_view, rng
+from alignzoo_suite.style import Style
+from alignzoo_suite.sums import Sums
+
+
+@dataclass(eq=False)
+class Zoo:
+    """Both tasks of the suite, shuffled together; what zoo-tiny is pretrained on."""
+
+    seed: int = 0
+    text: Annotated[int, "rows of noisy text from each task"] = 50_000
+
+    views = ("text", "prompts")
+    worst = 0.0
+    best = 1.0
+
+    def __post_init__(self) -> None:
+        self._parts: dict[str, Style | Sums] = {
+            "style": Style(seed=self.seed, text=self.text),
+            "sums": Sums(seed=self.seed, text=self.text),
+        }
+
+    def rows(self, view: str, split: str) -> list[Row]:
+        """The rows of both tasks; `task` says which one a row is from."""
+        check_view(view, self.views, split)
+        rows = [
+            row | {"task": name}
+            for name, part in self._parts.items()
+            for row in part.rows(view, split)
+        ]
+        rng(self.seed, "zoo", view, split).shuffle(rows)
+        return rows
+
+    def score(self, row: Row, completion: str) -> float:
+        """The score of the task that the row is from."""
+        return self._parts[row["task"]].score(row, completion)

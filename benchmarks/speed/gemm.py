@@ -1,0 +1,32 @@
+"""The machine's fp32 matrix-product rate: `python gemm.py THREADS` prints GFLOP/s by shape."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+
+import torch
+
+SHAPES = {"2048x2048x2048": (2048, 2048, 2048), "1024x256x768": (1024, 256, 768)}
+
+
+def rate(m: int, k: int, n: int, repeats: int = 7) -> float:
+    """GFLOP/s of `[m, k] @ [k, n]`, the median over batches of about 0.2 s."""
+    a, b = torch.randn(m, k), torch.randn(k, n)
+    flops = 2.0 * m * k * n
+    count = max(1, round(2e10 / flops))
+    torch.mm(a, b)
+    rates = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        for _ in range(count):
+            torch.mm(a, b)
+        rates.append(flops * count / (time.perf_counter() - started) / 1e9)
+    return statistics.median(rates)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(int(sys.argv[1]))
+    print(json.dumps({name: rate(*shape) for name, shape in SHAPES.items()}))

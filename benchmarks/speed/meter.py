@@ -1,0 +1,87 @@
+"""What one process measures, by the same code on both sides: time, memory, losses, other load."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import resource
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+SKIPPED = 2  # first steps, in which memory is touched and kernels are chosen
+MIB = 1024.0
+
+
+@dataclass
+class Meter:
+    """Call `begin` right before training, `step` at the end of every step, `save` at the end.
+
+    A step is timed from the end of the one before to its own end, so whatever the library does
+    between them (collation, logging) counts.
+    """
+
+    batch_size: int = 8
+    times: list[float] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    norms: list[float] = field(default_factory=list)
+    flops: list[float] = field(default_factory=list)
+    facts: dict[str, float] = field(default_factory=dict)
+    _since: tuple[float, float, float] | None = None
+
+    def begin(self) -> None:
+        """Note the memory of model and libraries, and count the peak from here."""
+        if "memory_before" in self.facts:
+            return
+        gc.collect()
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")
+        self.facts["memory_before"] = status("VmRSS")
+
+    def step(self, loss: float | None, norm: float | None, flops: float = 0.0) -> None:
+        self.times.append(time.perf_counter())
+        self.flops.append(flops)
+        if loss is not None:
+            self.losses.append(loss)
+        if norm is not None:
+            self.norms.append(norm)
+        self.facts["memory_peak"] = status("VmHWM")
+        usage = (time.perf_counter(), time.process_time(), busy_seconds())
+        if len(self.times) == SKIPPED:
+            self._since = usage
+        elif self._since is not None:
+            wall, mine, all_ = (now - then for now, then in zip(usage, self._since, strict=True))
+            self.facts["own_cores"] = mine / wall
+            self.facts["other_cores"] = max(all_ - mine, 0.0) / wall
+
+    def save(self, path: Path, **more: float) -> None:
+        steady = len(self.times) - SKIPPED
+        if steady > 0:
+            seconds = self.times[-1] - self.times[SKIPPED - 1]
+            self.facts["step_seconds"] = seconds / steady
+            self.facts["rows_per_second"] = self.batch_size * steady / seconds
+            self.facts["flops_per_step"] = (self.flops[-1] - self.flops[SKIPPED - 1]) / steady
+        self.facts["memory_rise"] = self.facts["memory_peak"] - self.facts["memory_before"]
+        self.facts["maxrss"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MIB
+        self.facts.update(more)
+        path.write_text(json.dumps({**self.facts, "losses": self.losses, "norms": self.norms}))
+
+
+def status(name: str) -> float:
+    """A line of /proc/self/status, in MiB."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(name + ":"):
+            return int(line.split()[1]) / MIB
+    raise KeyError(name)
+
+
+def busy_seconds() -> float:
+    """CPU seconds that the whole machine has spent on work, all cores and processes together."""
+    user, nice, system, _idle, _wait, irq, soft, *_ = (
+        int(x) for x in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+    )
+    return (user + nice + system + irq + soft) / 100.0
+
+
+METER = Meter()

@@ -1,0 +1,83 @@
+"""The model that both libraries train: random weights, and a tokenizer whose counts are exact.
+
+Everything is read from a folder, as a user's model would be. The words are `t3 t4 ... ` and a word
+is a token, so a row of so many words is a row of so many tokens on both sides.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen3Config
+
+SPECIAL = ("<unk>", "<bos>", "<eos>", "<pad>")
+FIRST_WORD = len(SPECIAL)  # ids below are special; the word of id n is "t" + n
+RANK, ALPHA = 16, 32.0
+
+
+def make_model(folder: Path, vocabulary: int, layers: int = 4) -> None:
+    """A Qwen3 of hidden size 256 with `vocabulary` tokens, and its tokenizer, into `folder`."""
+    config = Qwen3Config(
+        vocab_size=vocabulary,
+        hidden_size=256,
+        intermediate_size=768,
+        num_hidden_layers=layers,
+        num_attention_heads=8,
+        num_key_value_heads=4,
+        head_dim=32,
+        max_position_embeddings=1024,
+        tie_word_embeddings=True,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=3,
+    )
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
+    make_tokenizer(vocabulary).save_pretrained(folder)
+
+
+def make_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
+    """One id per word; puts a BOS in front by itself, and has no chat template."""
+    words = dict.fromkeys([*SPECIAL, *(f"t{n}" for n in range(FIRST_WORD, vocabulary))])
+    ids = {word: n for n, word in enumerate(words)}
+    tokenizer = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<bos> $A", special_tokens=[("<bos>", 1)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        unk_token="<unk>",
+        bos_token="<bos>",
+        eos_token="<eos>",
+        pad_token="<pad>",
+        model_max_length=1024,
+    )
+
+
+@torch.no_grad()
+def fill_adapter(named: Iterable[tuple[str, nn.Parameter]]) -> tuple[int, float]:
+    """The same LoRA weights on both sides, drawn by the name of each: `(how many, their sum)`.
+
+    Both libraries begin with B = 0, where every DPO loss is ln 2 and the gradient of A is 0, so
+    that hardly anything would be compared.
+    """
+    count, total = 0, 0.0
+    for name, parameter in named:
+        if not parameter.requires_grad:
+            continue
+        if "lora_" not in name:
+            raise ValueError(f"{name} is trained, but is no part of a LoRA adapter")
+        draw = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+        scale = 1 / math.sqrt(parameter.shape[1]) if "lora_A" in name else 0.05
+        values: Tensor = torch.randn(parameter.shape, generator=draw) * scale
+        parameter.copy_(values)
+        count += parameter.numel()
+        total += float(values.double().abs().sum())
+    return count, total

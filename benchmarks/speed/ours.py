@@ -1,0 +1,46 @@
+"""One process of alignzoo: `python ours.py JSON`, with the job as JSON; see compare.py."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from meter import METER
+from model import ALPHA, RANK
+from rows import SEED
+
+from alignzoo import session
+
+
+def main(job: dict) -> None:
+    torch.set_num_threads(job["threads"])
+    recipe = session.recipe_for(
+        job["algorithm"],
+        {
+            "model": job["model"],
+            "data": job["rows"]["ours"],
+            "batch_size": job["batch_size"],
+            "steps": job["steps"],
+            "adapter": "lora",
+            "lora_rank": RANK,
+            "lora_alpha": ALPHA,
+            "precision": "fp32",
+            "learning_rate": job["learning_rate"],
+            "schedule": "constant",
+            "warmup": 0.0,
+            "eval_size": 0,
+            "checkpoint_every": 0,
+            "seed": SEED,
+            "out": job["folder"],
+            "addons": [str(Path(__file__).with_name("ours_addon.py"))],
+            **job["flags"],
+        },
+    )
+    session.execute(recipe)
+    METER.save(Path(job["result"]))
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))

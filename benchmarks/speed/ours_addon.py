@@ -1,0 +1,22 @@
+"""The add-on by which a run of alignzoo is measured: `--with benchmarks/speed/ours_addon.py`."""
+
+from __future__ import annotations
+
+from meter import METER
+from model import fill_adapter
+
+from alignzoo import Run, hookimpl
+
+
+class Measure:
+    """Fills the adapter before the first step, and tells the meter of each one."""
+
+    @hookimpl
+    def alignzoo_start(self, run: Run) -> None:
+        count, total = fill_adapter(run.model.parameters())
+        METER.facts.update(trainable=count, adapter_sum=total)
+        METER.begin()
+
+    @hookimpl
+    def alignzoo_step(self, run: Run, step: int, metrics: dict[str, float]) -> None:
+        METER.step(metrics["loss"], metrics["grad_norm"], run.ledger.total_flops)

@@ -1,0 +1,91 @@
+"""One process of TRL: `python theirs.py JSON`, with the job as JSON; see compare.py."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import trl.trainer.utils
+from datasets import load_dataset
+from meter import METER
+from model import ALPHA, RANK, fill_adapter
+from peft import LoraConfig
+from transformers import TrainerCallback
+from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+
+
+class Measure(TrainerCallback):
+    """Fills the adapter before the first step, and tells the meter of each one."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        count, total = fill_adapter(kwargs["model"].named_parameters())
+        METER.facts.update(trainable=count, adapter_sum=total)
+        METER.begin()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        METER.step(None, None)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        if "loss" in logs:
+            METER.losses.append(logs["loss"])
+            METER.norms.append(logs["grad_norm"])
+
+
+class TimedDPOTrainer(DPOTrainer):
+    """Counts the pass over the reference that comes before training, in time and in memory."""
+
+    def _precompute_ref_logps(self, *args: Any) -> Any:
+        METER.begin()
+        started = time.perf_counter()
+        result = super()._precompute_ref_logps(*args)
+        METER.facts["precompute_seconds"] = time.perf_counter() - started
+        return result
+
+
+def main(job: dict) -> None:
+    torch.set_num_threads(job["threads"])
+    flags = dict(job["flags"])
+    if flags.pop("patched", False):
+        # What TRL does on a GPU and not on a CPU: only completions go through the LM head. The
+        # kernels, which ask a function of the same name in another module, stay as they are.
+        trl.trainer.utils._use_triton = lambda device: True
+    config, trainer = {"dpo": (DPOConfig, TimedDPOTrainer), "sft": (SFTConfig, SFTTrainer)}[
+        job["algorithm"]
+    ]
+    settings = {
+        "output_dir": job["folder"],
+        "per_device_train_batch_size": job["batch_size"],
+        "max_steps": job["steps"],
+        "learning_rate": job["learning_rate"],
+        "lr_scheduler_type": "constant",
+        "max_length": 1024,
+        "bf16": False,
+        "gradient_checkpointing": False,
+        "train_sampling_strategy": "sequential",
+        "use_cpu": True,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "logging_first_step": True,
+        "logging_steps": 1 if job["check"] else 10,
+        **flags,
+    }
+    done = trainer(
+        model=job["model"],
+        args=config(**settings),
+        train_dataset=load_dataset("json", data_files=job["rows"]["theirs"], split="train"),
+        peft_config=LoraConfig(
+            r=RANK, lora_alpha=ALPHA, target_modules="all-linear", task_type="CAUSAL_LM"
+        ),
+        callbacks=[Measure()],
+    )
+    done.train()
+    METER.save(Path(job["result"]), blocks=len(done.train_dataset))
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))

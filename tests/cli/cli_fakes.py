@@ -1,0 +1,27 @@
+"""What the core hands back, as far as the command line reads it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass
+class Estimate:
+    mean: float
+    low: float | None = None
+    high: float | None = None
+    n: int = 10
+
+
+@dataclass
+class Evaluation:
+    summary: dict[str, Estimate]
+    items: list[dict[str, Any]]
+
+
+def evaluation(score: float, said: str) -> Evaluation:
+    return Evaluation(
+        summary={"score": Estimate(score, score - 0.1, score + 0.1), "ended": Estimate(0.9)},
+        items=[{"item": i, "prompt": f"prompt {i}", "completion": said} for i in range(3)],
+    )

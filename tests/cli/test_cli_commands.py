@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from cli_fakes import evaluation
+
+from alignzoo import plugins
+from alignzoo.cli import status
+from alignzoo.errors import BadInput
+
+Alignzoo = Callable[..., Any]
+HEAVY = ["torch", "transformers", "peft", "datasets", "accelerate", "numpy"]
+
+
+@pytest.mark.parametrize("words", [["--help"], ["plugins"], ["run", "--help"], ["--version"]])
+def test_quick_commands_import_nothing_heavy(alignzoo: Alignzoo, words: list[str]) -> None:
+    done = alignzoo(
+        code=f"import sys\nfrom alignzoo.cli import status\ncode = status({words!r})\n"
+        f"print('HEAVY', [name for name in {HEAVY!r} if name in sys.modules], code)"
+    )
+    assert done.stdout.splitlines()[-1] == "HEAVY [] 0", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        ([], 0, ""),
+        (["--help"], 0, ""),
+        (["--version"], 0, ""),
+        (["rum"], 2, "alignzoo: no such command 'rum'. Did you mean 'run'?"),
+        (["--verson"], 2, "alignzoo: unknown option --verson: did you mean --version?"),
+        (["run"], 2, "alignzoo: no algorithm is named"),
+        (["run", "--seed", "1"], 2, "alignzoo: no algorithm is named"),
+        (["run", "no-such-algorithm"], 2, "alignzoo: unknown algorithm 'no-such-algorithm'"),
+        (["run", "./none.py"], 2, "alignzoo: none.py: no such file"),
+        (["run", "--recipe", "none.yaml"], 2, "alignzoo: none.yaml: no such recipe file"),
+        (["eval"], 2, "alignzoo: missing argument 'MODEL'"),
+        (["eval", "x", "--limit", "0"], 2, "alignzoo: option --limit: '0' is not allowed"),
+        (["eval", "x", "--tasks", "a,,b"], 2, "alignzoo: option --tasks: 'a,,b' has an empty name"),
+    ],
+)
+def test_exit_codes(
+    capfd: pytest.CaptureFixture[str], words: list[str], code: int, message: str
+) -> None:
+    assert status(words) == code
+    err = capfd.readouterr().err
+    assert err.startswith(message)
+    assert bool(err) == bool(message)
+
+
+def test_the_process_leaves_with_the_code(alignzoo: Alignzoo) -> None:
+    done = alignzoo("eval", "x", "--limt", "1")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "did you mean --limit?" in done.stderr
+
+
+def test_the_environment_is_set_for_libraries_and_a_users_value_wins(alignzoo: Alignzoo) -> None:
+    code = (
+        "import os\nfrom alignzoo.cli import main\n"
+        "try: main(['--version'])\nexcept SystemExit: pass\n"
+        "print(os.environ['HF_HUB_DISABLE_TELEMETRY'], os.environ['TRANSFORMERS_VERBOSITY'])"
+    )
+    assert alignzoo(code=code, TRANSFORMERS_VERBOSITY="info").stdout.endswith("1 info\n")
+
+
+def test_an_unforeseen_error_of_a_quick_command(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(plugins, "discover", broken)
+    assert status(["plugins"]) == 1
+    first, second = capfd.readouterr().err.splitlines()
+    assert first == "alignzoo: OSError: the disk is gone"
+    log = Path(second.rpartition(" ")[2])
+    assert "in broken" in log.read_text()
+    log.unlink()
+
+
+def found(kind: str, name: str, value: str) -> plugins.Found:
+    return plugins.Found(kind, name, EntryPoint(name, value, f"alignzoo.{kind}"))
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def discover(kind: str) -> dict[str, plugins.Found]:
+        if kind == "rewards":
+            raise BadInput("reward 'x' is claimed by two packages")
+        if kind != "algorithms":
+            return {}
+        some = [found(kind, "good", "alignzoo.ui:Silent"), found(kind, "broken", "no.such:Thing")]
+        return {one.name: one for one in some}
+
+    monkeypatch.setattr(plugins, "discover", discover)
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_broken_package_does_not_hide_the_others(capfd: pytest.CaptureFixture[str]) -> None:
+    assert status(["plugins"]) == 0
+    out, err = capfd.readouterr()
+    assert "good" in out
+    assert "Tells nobody." in out
+    assert "broken" in out
+    assert "claimed by two packages" in err
+
+    assert status(["plugins", "--json"]) == 0
+    rows = json.loads(capfd.readouterr().out)
+    assert [row["name"] for row in rows] == ["good", "broken"]
+    assert rows[0] == {
+        "kind": "algorithms",
+        "name": "good",
+        "package": "alignzoo",
+        "version": "unknown",
+        "summary": "Tells nobody.",
+    }
+
+
+@pytest.mark.usefixtures("installed")
+def test_help_without_an_algorithm_lists_them_all(capfd: pytest.CaptureFixture[str]) -> None:
+    assert status(["run", "--help"]) == 0
+    out = capfd.readouterr().out
+    assert "Tells nobody." in out
+    assert "broken" in out
+    assert "--learning-rate" in out
+
+
+def fake_evaluation(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    seen: dict[str, Any] = {}
+
+    def evaluate_model(model: str, tasks: list[str], *, ui: Any, **others: Any) -> dict[str, Any]:
+        print("noise")
+        ui.note("a note")
+        seen.update(model=model, tasks=tasks, **others)
+        return {task: evaluation(0.5, "words") for task in tasks}
+
+    fake = SimpleNamespace(evaluate_model=evaluate_model)
+    monkeypatch.setitem(sys.modules, "alignzoo.evaluation", fake)
+    return seen
+
+
+def test_eval_prints_a_table(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = fake_evaluation(monkeypatch)
+    assert status(["eval", "zoo-tiny", "--tasks", "a, b,a", "--seed", "3"]) == 0
+    assert (seen["tasks"], seen["seed"], seen["limit"]) == (["a", "b"], 3, 200)
+    out = capfd.readouterr().out
+    assert "noise" not in out
+    assert out.count("0.500 [0.400, 0.600]") == 2
+
+
+def test_eval_as_json_has_nothing_else_on_stdout(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen = fake_evaluation(monkeypatch)
+    facts = {"recipe": {"algorithm": "dpo", "task": "sums"}, "status": "finished"}
+    (tmp_path / "run.json").write_text(json.dumps(facts))
+    assert status(["eval", str(tmp_path), "--json"]) == 0
+    assert seen["tasks"] == ["sums"]
+    out, err = capfd.readouterr()
+    assert json.loads(out)["tasks"].keys() == {"sums"}
+    assert "a note" in err
+
+
+def test_what_json_does_not_know_becomes_null() -> None:
+    from alignzoo.cli.evaluate import plain
+
+    estimate = {"mean": float("nan"), "low": None, "n": 3}
+    assert plain({"a": (1.5, float("inf")), "b": estimate}) == {
+        "a": [1.5, None],
+        "b": {"mean": None, "low": None, "n": 3},
+    }
+
+
+class Speaker:
+    """Answers with what it was asked, so that histories can be read off."""
+
+    def __init__(self, model: str, *, trust_remote_code: bool):
+        print("noise")
+        self.has_base = model == "run"
+
+    def reply(self, messages: list[dict[str, str]], **_: Any) -> str:
+        return "tuned " + "/".join(message["content"] for message in messages)
+
+    def base_reply(self, messages: list[dict[str, str]], **_: Any) -> str:
+        return "base " + "/".join(message["content"] for message in messages)
+
+
+@pytest.fixture
+def chat(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "alignzoo.chat", SimpleNamespace(Speaker=Speaker))
+
+
+@pytest.mark.usefixtures("chat")
+def test_chat_in_one_shot(capfd: pytest.CaptureFixture[str]) -> None:
+    assert status(["chat", "zoo-tiny", "--prompt", "hi \x1b[2J", "--system", "be nice"]) == 0
+    assert capfd.readouterr().out == "tuned be nice/hi \\x1b[2J\n"
+
+
+@pytest.mark.usefixtures("chat")
+def test_chat_keeps_a_history_for_each_side_until_reset(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("one\n\ntwo\n/reset\nthree\n"))
+    assert status(["chat", "run"]) == 0
+    lines = [line.strip() for line in capfd.readouterr().out.splitlines() if line.strip()]
+    assert lines == [
+        "loading run",
+        "base", "base one", "tuned", "tuned one",
+        "base", "base one/base one/two", "tuned", "tuned one/tuned one/two",
+        "the conversation starts afresh",
+        "base", "base three", "tuned", "tuned three",
+    ]  # fmt: skip

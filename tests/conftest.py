@@ -1,0 +1,42 @@
+"""What the tests share: small models of random weights, and quick runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread():
+    """Small matrices: a second thread costs more than it gives, and sums keep their order."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"no real data at {SHARED_DATA}")
+    return SHARED_DATA
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> Callable[..., Any]:
+    """`make_run("dpo", steps=3, options={...}) -> Run`, ready for its first round."""
+    from alignzoo.session import prepare, recipe_for
+    from alignzoo.ui import Silent
+
+    def make(algorithm: str, *, resume: bool = False, **settings: Any) -> Any:
+        recipe = recipe_for(algorithm, {"out": str(tmp_path / "runs"), "eval_size": 0, **settings})
+        return prepare(recipe, resume=resume, trust_remote_code=False, ui=Silent())
+
+    return make

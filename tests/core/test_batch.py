@@ -1,0 +1,100 @@
+"""Batches: shapes, masks from positions, and splits that lose nothing."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alignzoo.batch import Batch, Example, collate
+
+
+def pair_batch() -> Batch:
+    return collate(
+        [
+            Example([1, 2, 3], [[4, 5], [6]], columns={"label": [True, False]}, row={"id": "a"}),
+            Example([7], [[8, 9, 10], [11, 12]], columns={"label": [False, True]}, row={"id": "b"}),
+        ]
+    )
+
+
+def test_collate_pads_on_the_right_and_masks_by_position():
+    batch = pair_batch()
+    assert batch.prompts.tolist() == [[1, 2, 3], [7, 0, 0]]
+    assert batch.tokens.tolist() == [[4, 5, 0], [6, 0, 0], [8, 9, 10], [11, 12, 0]]
+    assert batch.mask.sum(1).tolist() == batch.lengths.tolist() == [2, 1, 3, 2]
+    assert batch.group.tolist() == [0, 0, 1, 1]
+    assert batch["label"].tolist() == [True, False, False, True]
+
+
+def test_a_token_that_equals_the_pad_id_still_counts():
+    batch = collate([Example([0, 0], [[0, 0, 0], [5]])], pad=0)
+    assert batch.mask.tolist() == [[True, True, True], [True, False, False]]
+
+
+def test_positions_that_are_there_but_not_learnt():
+    batch = collate([Example([1], [[2, 3, 4]], masks=[[True, False, True]])])
+    assert batch.lengths.tolist() == [3]
+    assert batch.mask.tolist() == [[True, False, True]]
+    assert batch.total(torch.tensor([[1.0, 10.0, 100.0]])).tolist() == [101.0]
+
+
+def test_pairs_are_chosen_then_rejected():
+    chosen, rejected = pair_batch().pairs(torch.arange(4))
+    assert chosen.tolist() == [0, 2]
+    assert rejected.tolist() == [1, 3]
+
+
+def test_pairs_of_something_else_are_refused():
+    single = collate([Example([1], [[2]])])
+    with pytest.raises(ValueError, match="groups of 2"):
+        single.pairs(torch.zeros(1))
+    uneven = collate([Example([1], [[2], [3], [4]]), Example([1], [[2]])])
+    with pytest.raises(ValueError, match="differ in size"):
+        uneven.groups(torch.zeros(4))
+
+
+def test_select_trims_padding_and_keeps_order():
+    batch = pair_batch().select([1])
+    assert batch.prompts.tolist() == [[7]]
+    assert batch.tokens.tolist() == [[8, 9, 10], [11, 12, 0]]
+    assert batch.rows == [{"id": "b"}]
+    assert batch["label"].tolist() == [False, True]
+    swapped = pair_batch().select([1, 0])
+    assert [row["id"] for row in swapped.rows] == ["b", "a"]
+    assert swapped.group.tolist() == [0, 0, 1, 1]
+
+
+def test_columns_per_token_are_trimmed_with_the_tokens():
+    batch = pair_batch()
+    batch.columns["advantages"] = torch.arange(12.0).reshape(4, 3)
+    assert batch.select([0])["advantages"].tolist() == [[0.0, 1.0], [3.0, 4.0]]
+
+
+examples = st.lists(
+    st.builds(
+        Example,
+        st.lists(st.integers(0, 9), min_size=1, max_size=9),
+        st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=9), min_size=1, max_size=3),
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(examples, st.integers(1, 60))
+def test_a_split_holds_every_group_once_and_keeps_the_bound(rows, max_tokens):
+    batch = collate(rows)
+    parts = batch.split(max_tokens)
+    seen = sorted(
+        (tuple(p[:n].tolist()), tuple(t[:k].tolist()))
+        for part in parts
+        for b, (p, n) in enumerate(zip(part.prompts, part.prompt_lengths, strict=True))
+        for t, k, g in zip(part.tokens, part.lengths, part.group, strict=True)
+        if int(g) == b
+    )
+    assert seen == sorted((tuple(e.prompt), tuple(c)) for e in rows for c in e.completions)
+    for part in parts:
+        assert len(part) == 1 or max(part.sizes()) * len(part) <= max_tokens

@@ -1,0 +1,104 @@
+"""Options from dataclasses, and recipes from layers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pytest
+from annotated_types import Ge, Gt, Le
+
+from alignzoo.errors import BadInput
+from alignzoo.options import build, options_of
+from alignzoo.recipe import Recipe, read_recipe, resolve
+
+
+@dataclass(eq=False)
+class Example:
+    beta: Annotated[float, "pull to the reference", Gt(0)] = 0.1
+    share: Annotated[float, "a share", Ge(0), Le(1)] = 0.5
+    kind: Annotated[Literal["a", "b"], "one of two"] = "a"
+    deep: bool = False
+
+
+def test_options_carry_type_bounds_and_help():
+    beta, share, kind, deep = options_of(Example)
+    assert (beta.flag, beta.default, beta.help, beta.bounds) == (
+        "--beta",
+        0.1,
+        "pull to the reference",
+        "> 0",
+    )
+    assert share.bounds == ">= 0, <= 1"
+    assert kind.bare_type == Literal["a", "b"]
+    assert (deep.bare_type, deep.help) == (bool, "")
+
+
+def test_the_text_of_a_number_is_the_number():
+    assert build(Example, {"beta": "1e-2"}).beta == 0.01
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"beta": 0}, ["--beta", "greater than 0"]),
+        ({"beta": float("nan")}, ["--beta", "finite"]),
+        ({"share": 1.5}, ["--share", "less than or equal to 1"]),
+        ({"kind": "c"}, ["--kind", "'a' or 'b'"]),
+        ({"bta": 1}, ["bta", "did you mean 'beta'"]),
+    ],
+)
+def test_a_wrong_value_is_named(values, words):
+    with pytest.raises(BadInput) as error:
+        build(Example, values)
+    assert all(word in error.value.message for word in words), error.value.message
+
+
+def test_later_layers_win_and_options_merge():
+    recipe = resolve(
+        {"algorithm": "dpo", "batch_size": 8, "options": {"beta": 1, "loss": "a"}},
+        {"batch_size": 4, "options": {"beta": 2}},
+    )
+    assert recipe.batch_size == 4
+    assert recipe.options == {"beta": 2, "loss": "a"}
+
+
+def test_the_task_is_style_only_when_no_data_is_given():
+    assert resolve({"algorithm": "dpo"}).task == "style"
+    assert resolve({"algorithm": "dpo", "data": "x.jsonl"}).task is None
+
+
+@pytest.mark.parametrize(
+    ("text", "flops"), [("1e15flops", 1e15), ("2.5E3 FLOPs", 2500.0), ("7", 7.0), (None, None)]
+)
+def test_a_budget_is_read(text, flops):
+    assert Recipe("dpo", budget=text).budget_flops == flops
+
+
+@pytest.mark.parametrize("text", ["much", "-1e3flops", "0", "1e15 tokens", "1.2.3"])
+def test_a_budget_that_is_none_is_refused(text):
+    with pytest.raises(BadInput, match="--budget"):
+        resolve({"algorithm": "dpo", "budget": text})
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("batch_size: [", ["line 1", "not YAML"]),
+        ("- a\n- b\n", ["mapping"]),
+        ("batchsize: 3\n", ["batchsize", "did you mean 'batch_size'"]),
+        ("x: !!python/object/apply:os.system ['true']\n", ["not YAML"]),
+    ],
+)
+def test_a_bad_recipe_file_is_named(tmp_path: Path, text, words):
+    path = tmp_path / "r.yaml"
+    path.write_text(text)
+    with pytest.raises(BadInput) as error:
+        read_recipe(path)
+    assert all(word in error.value.message for word in [*words, "r.yaml"]), error.value.message
+
+
+def test_a_missing_recipe_file_is_named(tmp_path: Path):
+    with pytest.raises(BadInput, match="no such recipe"):
+        read_recipe(tmp_path / "none.yaml")

@@ -1,0 +1,159 @@
+"""Discovery by name, and the traps of pluggy turned into messages."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+
+from alignzoo import plugins
+from alignzoo.errors import BadInput
+from alignzoo.hookspecs import hookimpl
+
+
+class Provider:
+    @hookimpl
+    def alignzoo_loss(self, run, batch):
+        return "loss"
+
+
+def test_a_misspelt_name_gets_the_near_one():
+    with pytest.raises(BadInput, match="did you mean 'dpo'"):
+        plugins.find("algorithms", "dpoo")
+
+
+def test_listing_imports_no_plugin_and_no_torch():
+    code = (
+        "import sys; from alignzoo.plugins import KINDS, discover\n"
+        "found = [f.summary for k in KINDS for f in discover(k).values()]\n"
+        "assert all(found) and len(found) >= 5, found\n"
+        "bad = {'torch', 'alignzoo_dpo', 'alignzoo_suite'} & set(sys.modules)\n"
+        "assert not bad, bad"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def fake_entry_points(monkeypatch, *entries: tuple[str, str]) -> None:
+    plugins.discover.cache_clear()
+    found = [EntryPoint(name, value, "alignzoo.algorithms") for name, value in entries]
+    monkeypatch.setattr(plugins, "entry_points", lambda group: found)
+
+
+@pytest.fixture
+def _fresh_discovery():
+    yield
+    plugins.discover.cache_clear()
+
+
+@pytest.mark.usefixtures("_fresh_discovery")
+def test_two_packages_with_one_name_are_both_named(monkeypatch):
+    fake_entry_points(monkeypatch, ("dpo", "first.mod:A"), ("dpo", "second.mod:B"))
+    with pytest.raises(BadInput, match="first.*second"):
+        plugins.discover("algorithms")
+
+
+@pytest.mark.usefixtures("_fresh_discovery")
+def test_a_broken_package_stops_only_itself(monkeypatch):
+    good = "alignzoo_dpo.algorithm:DPO"
+    fake_entry_points(monkeypatch, ("broken", "no_such_module:A"), ("good", good))
+    assert plugins.load("algorithms", "good").__name__ == "DPO"
+    with pytest.raises(BadInput, match="'broken'.*no_such_module"):
+        plugins.load("algorithms", "broken")
+
+
+def test_a_plain_file_is_a_plugin(tmp_path: Path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from __future__ import annotations\n"
+        "from dataclasses import dataclass\n"
+        "from alignzoo.hookspecs import hookimpl\n"
+        "@dataclass(eq=False)\nclass Mine:\n    beta: float = 2.0\n"
+        "    @hookimpl\n    def alignzoo_loss(self, run, batch):\n        return self.beta\n"
+    )
+    cls = plugins.load("algorithms", str(path))
+    assert cls().beta == 2.0
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("x = 1\n", ["exactly one class", "none"]),
+        ("def broken(:\n", ["line 1", "SyntaxError"]),
+        ("import no_such_thing\n", ["no_such_thing"]),
+    ],
+)
+def test_a_plain_file_that_is_no_plugin_is_named(tmp_path: Path, text, words):
+    path = tmp_path / "mine.py"
+    path.write_text(text)
+    with pytest.raises(BadInput) as error:
+        plugins.load("algorithms", str(path))
+    assert all(word in error.value.message for word in [*words, "mine.py"])
+
+
+class Misspelt(Provider):
+    @hookimpl
+    def alignzoo_los(self, run, batch): ...
+
+
+class WithDefault:
+    @hookimpl
+    def alignzoo_loss(self, run, batch=None): ...
+
+
+class KeywordOnly:
+    @hookimpl
+    def alignzoo_loss(self, run, *, batch): ...
+
+
+class WrongArgument:
+    @hookimpl
+    def alignzoo_loss(self, run, minibatch): ...
+
+
+class Unmarked(Provider):
+    def alignzoo_step(self, run, step, metrics): ...
+
+
+@pytest.mark.parametrize(
+    ("plugin", "words"),
+    [
+        (Misspelt(), ["alignzoo_los", "did you mean 'alignzoo_loss'"]),
+        (WithDefault(), ["'batch'", "alignzoo_loss(self, run, batch)"]),
+        (KeywordOnly(), ["'batch'", "keyword-only"]),
+        (WrongArgument(), ["'minibatch'", "run, batch"]),
+        (Unmarked(), ["alignzoo_step", "@hookimpl"]),
+    ],
+)
+def test_each_trap_has_its_message(plugin, words):
+    with pytest.raises(BadInput) as error:
+        plugins.manager({"mine": plugin})
+    assert all(word in error.value.message for word in [*words, "mine"]), error.value.message
+
+
+def test_two_losses_are_refused_and_none_as_well():
+    with pytest.raises(BadInput, match="found .*two.*one|found .*one.*two"):
+        plugins.manager({"one": Provider(), "two": Provider()})
+    with pytest.raises(BadInput, match="found none"):
+        plugins.manager({})
+
+
+def test_a_wrapper_is_no_second_loss():
+    class Doubles:
+        @hookimpl(wrapper=True)
+        def alignzoo_loss(self, run, batch):
+            return (yield) * 2
+
+    pm = plugins.manager({"one": Provider(), "two": Doubles()})
+    assert pm.hook.alignzoo_loss(run=None, batch=None) == "lossloss"
+
+
+def test_properties_of_a_plugin_are_never_touched():
+    class Touchy(Provider):
+        @property
+        def explode(self):
+            raise RuntimeError("touched")
+
+    plugins.manager({"one": Touchy()})

@@ -1,0 +1,138 @@
+"""Run folders and checkpoints: whose they are, and that they are whole or absent."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from alignzoo import checkpoint, record
+from alignzoo.errors import BadInput
+from alignzoo.files import whole_folder, write_json
+
+FACTS = {"recipe": {"algorithm": "dpo", "seed": 0}, "fingerprints": {"data": "x"}}
+
+
+@pytest.mark.parametrize("name", ["../escape", "a/b", "", ".hidden", "a b", "-x", "a\n", "x" * 101])
+def test_a_name_that_leaves_the_folder_is_refused(name):
+    with pytest.raises(BadInput, match="--name"):
+        record.folder_for("runs", name)
+
+
+def test_free_names_count_up_and_the_newest_is_found(tmp_path: Path):
+    out = str(tmp_path)
+    assert record.free_name(out, "dpo-org/model x") == "dpo-org-model-x"
+    (tmp_path / "dpo").mkdir()
+    assert record.newest_name(out, "dpo") == "dpo"
+    assert record.free_name(out, "dpo") == "dpo-2"
+    (tmp_path / "dpo-2").mkdir()
+    (tmp_path / "dpo-3").mkdir()
+    assert record.newest_name(out, "dpo") == "dpo-3"
+    with pytest.raises(BadInput, match="no run"):
+        record.newest_name(out, "sft-zoo")
+
+
+def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path):
+    record.create(tmp_path / "one", dict(FACTS))
+    with pytest.raises(BadInput, match="already holds a run"):
+        record.create(tmp_path / "one", dict(FACTS))
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / "thesis.txt").write_text("mine")
+    with pytest.raises(BadInput, match="other files"):
+        record.create(tmp_path / "two", dict(FACTS))
+
+
+def test_only_the_same_unfinished_run_is_resumed(tmp_path: Path):
+    run = record.create(tmp_path / "one", dict(FACTS))
+    run.set_status("interrupted")
+    record.reopen(tmp_path / "one", dict(FACTS))
+    with pytest.raises(BadInput, match="seed was 0 and is 1 now"):
+        record.reopen(tmp_path / "one", {**FACTS, "recipe": {"algorithm": "dpo", "seed": 1}})
+    with pytest.raises(BadInput, match="data was 'x' and is 'y' now"):
+        record.reopen(tmp_path / "one", {**FACTS, "fingerprints": {"data": "y"}})
+    run.set_status("finished")
+    with pytest.raises(BadInput, match="finished"):
+        record.reopen(tmp_path / "one", dict(FACTS))
+
+
+def test_rewinding_drops_later_rows_and_a_torn_line(tmp_path: Path):
+    run = record.create(tmp_path / "one", dict(FACTS))
+    for step in (1, 2, 3):
+        run.metrics({"step": step, "text": "line\u2028separator"})
+    with (run.folder / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "lo')
+    run.rewind(2)
+    rows = (run.folder / "metrics.jsonl").read_text().split("\n")
+    assert [json.loads(row)["step"] for row in rows[:-1]] == [1, 2]
+    assert rows[-1] == ""
+
+
+def test_a_folder_is_whole_or_absent(tmp_path: Path):
+    target = tmp_path / "out"
+
+    def write_half() -> None:
+        with whole_folder(target) as beside:
+            (beside / "half").write_text("x")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_half()
+    assert list(tmp_path.iterdir()) == []
+    for text in ("first", "second"):
+        with whole_folder(target) as beside:
+            (beside / "file").write_text(text)
+    assert (target / "file").read_text() == "second"
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_json_is_replaced_not_overwritten(tmp_path: Path):
+    path = tmp_path / "run.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(path, {"a": float("nan")})
+    assert json.loads(path.read_text()) == {"a": 1}
+
+
+def test_a_checkpoint_restores_the_optimizer_bit_for_bit(tmp_path: Path):
+    def one_step(layer: nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tensor) -> None:
+        optimizer.zero_grad()
+        layer(x).square().sum().backward()
+        optimizer.step()
+
+    torch.manual_seed(0)
+    x = torch.randn(5, 3)
+    layer = nn.Linear(3, 2)
+    optimizer = torch.optim.AdamW(layer.parameters(), lr=0.1, fused=True)
+    one_step(layer, optimizer, x)
+    names = {p: n for n, p in layer.named_parameters()}
+    checkpoint.save(
+        tmp_path,
+        1,
+        layer.state_dict(),
+        checkpoint.optimizer_tensors(optimizer, names),
+        {"round": 1},
+    )
+    one_step(layer, optimizer, x)
+
+    path = checkpoint.latest(tmp_path)
+    assert path is not None
+    weights, moments, state = checkpoint.read(path)
+    assert state == {"step": 1, "round": 1}
+    again = nn.Linear(3, 2)
+    again.load_state_dict(weights)
+    fresh = torch.optim.AdamW(again.parameters(), lr=0.1, fused=True)
+    checkpoint.restore_optimizer(fresh, moments, {p: n for n, p in again.named_parameters()})
+    one_step(again, fresh, x)
+    assert torch.equal(again.weight, layer.weight)
+    assert torch.equal(again.bias, layer.bias)
+
+
+def test_only_the_newest_checkpoint_is_kept_and_half_ones_are_not_seen(tmp_path: Path):
+    assert checkpoint.latest(tmp_path / "none") is None
+    (tmp_path / ".step-00000009.tmp").mkdir()
+    for step in (3, 12):
+        checkpoint.save(tmp_path, step, {"w": torch.ones(1)}, {}, {})
+    assert [p.name for p in tmp_path.iterdir()] == ["step-00000012"]

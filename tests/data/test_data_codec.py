@@ -1,0 +1,169 @@
+"""Text to tokens, against ids written by hand: the ids of the test tokenizers are bytes."""
+
+import pytest
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from alignzoo.data.codec import Codec
+from alignzoo.errors import BadInput
+
+BOS, EOS, START, END = 256, 257, 258, 259
+
+
+def b(text: str) -> list[int]:
+    return list(text.encode())
+
+
+def test_plain_text_is_tokenized_in_two_parts_and_ends_in_eos(plain):
+    assert plain.prompt("Hi:") == b("Hi:")
+    assert plain.completion("Hi:", " yes") == [*b(" yes"), EOS]
+    assert plain.stop_ids == [EOS]
+
+
+def test_border_of_plain_text_is_stable_where_bpe_would_merge(gpt2):
+    # GPT-2 writes "hello" as one token (31373), and "hel", "lo" as two.
+    assert gpt2.prompt("hello") == [31373]
+    assert gpt2.prompt("hel") + gpt2.completion("hel", "lo") == [2978, 5439, 50256]
+
+
+def test_one_bos_whether_or_not_the_text_brings_one(with_bos):
+    assert with_bos.prompt("a") == [BOS, *b("a")]
+    assert with_bos.prompt("<s>a") == [BOS, *b("a")]
+    assert with_bos.prompt("") == [BOS]
+    assert with_bos.completion("a", "x") == [*b("x"), EOS]  # none in the middle
+
+
+def test_no_bos_for_a_tokenizer_that_has_one_but_does_not_use_it(make_tokenizer, gpt2):
+    assert Codec(make_tokenizer()).bos is None
+    assert gpt2.bos is None  # <|endoftext|> is its EOS as well
+
+
+def test_template_writes_the_only_bos(llama, user, assistant):
+    assert llama.prompt([user("hi")]) == [BOS, *b("[INST] hi [/INST]")]
+    assert llama.completion([user("hi")], [assistant("yo")]) == [*b(" yo"), EOS]
+
+
+def test_plain_text_gets_the_bos_that_the_template_writes(make_tokenizer, templates):
+    codec = Codec(make_tokenizer(templates["llama"]))  # the tokenizer itself adds none
+    assert codec.prompt("hi") == [BOS, *b("hi")]
+
+
+def test_bos_is_added_where_the_tokenizer_adds_it_but_the_template_does_not(
+    make_tokenizer, templates, user
+):
+    codec = Codec(make_tokenizer(templates["chatml"], adds_bos=True))
+    assert codec.prompt([user("a")])[:2] == [BOS, START]
+
+
+def test_chatml_turn_ends_in_its_own_token_and_the_newline_is_dropped(chatml, user, assistant):
+    assert chatml.prompt([user("a")]) == (
+        [START, *b("user\na"), END, *b("\n"), START, *b("assistant\n")]
+    )
+    assert chatml.completion([user("a")], [assistant("x")]) == [*b("x"), END]
+    assert chatml.completion([user("a")], "x") == [*b("x"), END]
+    assert chatml.stop_ids == [EOS, END]
+    assert chatml.notes == []
+
+
+def test_an_end_token_inside_the_answer_does_not_end_it(chatml, user, assistant):
+    got = chatml.completion([user("a")], [assistant("x<|im_end|>y")])
+    assert got == [*b("x"), END, *b("y"), END]
+
+
+def test_template_that_never_stops_gets_an_eos(make_tokenizer, templates, user, assistant):
+    codec = Codec(make_tokenizer(templates["endless"], bos=False))
+    assert codec.prompt([user("a")]) == b("user: a\nassistant: ")
+    assert codec.completion([user("a")], [assistant("x")]) == [*b("x"), EOS]
+
+
+def test_template_that_is_no_continuation_falls_back_and_says_so(
+    make_tokenizer, templates, user, assistant
+):
+    codec = Codec(make_tokenizer(templates["thinking"], bos=False))
+    assert codec.prompt([user("a")])[-8:] == b("<think>\n")
+    assert codec.completion([user("a")], [assistant("x")]) == [*b("x"), END]
+    assert len(codec.notes) == 1 and "generation prompt" in codec.notes[0]
+
+
+def test_answer_with_an_empty_think_block_is_learnt_as_written(make_tokenizer, user, assistant):
+    qwen3 = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+        "{% if m.role == 'assistant' and loop.last %}<think>\n\n</think>\n\n{% endif %}"
+        "{{ m.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    codec = Codec(make_tokenizer(qwen3, bos=False))
+    got = codec.completion([user("a")], [assistant("x")])
+    assert got == [*b("<think>\n\n</think>\n\nx"), END]
+
+
+def test_dialogue_without_template_is_written_plainly_and_said_once(
+    make_tokenizer, user, assistant
+):
+    codec = Codec(make_tokenizer(bos=False))
+    assert codec.notes == []
+    dialogue = [{"role": "system", "content": "s"}, user("a")]
+    assert codec.prompt(dialogue) == b("System: s\n\nUser: a\n\nAssistant:")
+    assert codec.completion(dialogue, [assistant("x")]) == [*b(" x"), EOS]
+    assert len(codec.notes) == 1 and "no chat template" in codec.notes[0]
+
+
+def test_whole_texts(with_bos, chatml, llama, user, assistant):
+    assert with_bos.text("ab") == [BOS, *b("ab"), EOS]
+    got = chatml.text([user("a"), assistant("x")])
+    assert got == [START, *b("user\na"), END, *b("\n"), START, *b("assistant\nx"), END]
+    assert llama.text([user("a"), assistant("x")])[-2:] == [*b("x"), EOS]
+    assert llama.text([user("a")])[-2:] == [*b("]"), EOS]
+
+
+def test_decode_stops_at_the_first_stop_and_leaves_special_tokens_out(chatml):
+    assert chatml.decode([*b("x y"), END, *b("z")]) == "x y"
+    assert chatml.decode([START, *b("x"), EOS]) == "x"
+    assert chatml.decode([]) == ""
+    assert chatml.decode(b(" it 's .")) == " it 's ."  # no clean-up
+
+
+def test_what_is_learnt_decodes_to_what_was_written(chatml, user, assistant):
+    ids = chatml.completion([user("a")], [assistant("né 🙂\n")])
+    assert chatml.decode(ids) == "né 🙂\n"
+
+
+def sentencepiece_like(template: str | None = None) -> Codec:
+    vocabulary = {t: i for i, t in enumerate(["<unk>", "</s>", "▁", "a", "b", ":"])}
+    inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    # As Llama 2 has it: a space is put in front of every text, of those with one too.
+    inner.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
+    inner.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    inner.decoder = decoders.Metaspace()
+    return Codec(
+        PreTrainedTokenizerFast(
+            tokenizer_object=inner, eos_token="</s>", unk_token="<unk>", chat_template=template
+        )
+    )
+
+
+def test_sentencepiece_space_is_not_doubled():
+    codec = sentencepiece_like()
+    assert codec.completion("a:", " b") == codec.completion("a:", "b") == [2, 4, 1]
+
+
+def test_sentencepiece_space_is_not_put_inside_what_a_template_writes(user, assistant):
+    codec = sentencepiece_like(
+        "{% for m in messages %}{{ m.content }}"
+        "{{ ':' if m.role == 'user' else '</s>' }}{% endfor %}"
+    )
+    assert codec.prompt([user("a")]) == [2, 3, 5]
+    assert codec.completion([user("a")], [assistant("b")]) == [4, 1]
+
+
+def test_tokenizer_without_eos_is_refused(make_tokenizer):
+    with pytest.raises(BadInput, match="no end-of-sequence token") as error:
+        Codec(make_tokenizer(eos=False))
+    assert "eos_token" in error.value.hint
+
+
+def test_what_the_template_refuses_is_bad_input(llama):
+    with pytest.raises(BadInput, match="chat template refuses this dialogue: no system here"):
+        llama.prompt([{"role": "system", "content": "s"}])

@@ -1,0 +1,71 @@
+"""A run that was killed and resumed is the run that was not: bit for bit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from alignzoo.errors import BadInput
+from alignzoo.hookspecs import hookimpl
+from alignzoo.loop import train
+from alignzoo.session import execute, recipe_for
+
+SETTINGS = {"steps": 9, "batch_size": 4, "checkpoint_every": 4, "eval_size": 4, "lora_dropout": 0.1}
+
+
+def rows_of(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+class Interrupts:
+    """Ctrl-C after some step."""
+
+    def __init__(self, step: int):
+        self.step = step
+
+    @hookimpl
+    def alignzoo_step(self, run, step, metrics):
+        if step == self.step:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("algorithm", ["dpo", "sft"])
+def test_interrupted_and_resumed_is_the_same_run(tmp_path: Path, monkeypatch, algorithm):
+    def recipe(name: str):
+        return recipe_for(algorithm, {"out": str(tmp_path), "name": name, **SETTINGS})
+
+    straight = execute(recipe("straight")).folder
+
+    def interrupted(run):
+        run.plugins.register(Interrupts(7))
+        train(run)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("alignzoo.session.train", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            execute(recipe("broken"))
+    broken = tmp_path / "broken"
+    assert json.loads((broken / "run.json").read_text())["status"] == "interrupted"
+    assert [row["step"] for row in rows_of(broken)] == [1, 2, 3, 4, 5, 6]
+    with pytest.raises(BadInput, match="batch_size was 4 and is 8 now"):
+        execute(
+            recipe_for(
+                algorithm, {**SETTINGS, "out": str(tmp_path), "name": "broken", "batch_size": 8}
+            ),
+            resume=True,
+        )
+
+    resumed = execute(recipe("broken"), resume=True)
+    assert resumed.status == "finished"
+    assert rows_of(broken) == rows_of(straight)
+    ours = load_file(broken / "adapter" / "adapter_model.safetensors")
+    theirs = load_file(straight / "adapter" / "adapter_model.safetensors")
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    evals = [(broken / "evals.jsonl").read_text(), (straight / "evals.jsonl").read_text()]
+    assert evals[0] == evals[1]
+    with pytest.raises(BadInput, match="finished"):
+        execute(recipe("broken"), resume=True)

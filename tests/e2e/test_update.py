@@ -1,0 +1,88 @@
+"""One optimizer step: the same whatever the micro-batches, the padding and the order."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from alignzoo.batch import Batch, Example, collate
+from alignzoo.loop import update
+
+
+def optimizer_of(run) -> torch.optim.Optimizer:
+    return torch.optim.SGD([p for _, p in run.model.parameters()], lr=run.learning_rate)
+
+
+def stepped(make_run, monkeypatch, parts: list[list[int]], algorithm: str):
+    """The trained weights after one step on 8 rows, cut into these micro-batches."""
+    # Without clipping, and with an adapter that has left zero, so that every weight moves.
+    run = make_run(algorithm, max_grad_norm=1e9, learning_rate=1.0, warmup=0.0)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for _, parameter in run.model.parameters():
+            parameter.add_(0.02 * torch.randn(parameter.shape, generator=generator))
+    batch = run.hook.alignzoo_sample(run=run, rows=run.data.train[:8])
+    monkeypatch.setattr(Batch, "split", lambda self, _: [self.select(part) for part in parts])
+    metrics = update(run, optimizer_of(run), batch)
+    return metrics, {name: p.detach().clone() for name, p in run.model.parameters()}
+
+
+SPLITS = [
+    [[0], [1], [2], [3], [4], [5], [6], [7]],
+    [[0, 1, 2, 3], [4, 5, 6, 7]],
+    [[0, 1, 2], [3, 4, 5, 6, 7]],
+    [[7, 2, 5, 0, 1, 6, 4, 3]],
+]
+
+
+@pytest.mark.parametrize("algorithm", ["sft", "dpo"])
+@pytest.mark.parametrize("parts", SPLITS, ids=["8x1", "2x4", "3+5", "order"])
+def test_micro_batches_and_order_change_nothing(make_run, monkeypatch, algorithm, parts):
+    whole, expected = stepped(make_run, monkeypatch, [[*range(8)]], algorithm)
+    metrics, weights = stepped(make_run, monkeypatch, parts, algorithm)
+    assert metrics == pytest.approx(whole, rel=2e-5, abs=1e-6)
+    for name, weight in weights.items():
+        assert torch.allclose(weight, expected[name], rtol=0, atol=1e-6), name
+
+
+def test_the_first_dpo_loss_is_ln_2(make_run):
+    run = make_run("dpo")
+    batch = run.hook.alignzoo_sample(run=run, rows=run.data.train[:32])
+    metrics = update(run, optimizer_of(run), batch)
+    assert metrics["loss"] == pytest.approx(math.log(2), abs=1e-6)
+    assert metrics["rewards/margins"] == 0.0
+
+
+def test_padding_changes_nothing(make_run):
+    run = make_run("dpo")
+    rows = sorted(run.data.train[:64], key=lambda e: e.size)
+    short, long = rows[0], rows[-1]
+    alone = run.policy(collate([short])).logprobs
+    beside = run.policy(collate([short, long], pad=3)).logprobs[:2, : alone.shape[1]]
+    assert torch.allclose(alone, beside, atol=2e-5)
+
+
+def test_which_positions_count_depends_on_no_token(make_run):
+    """Shift every prompt token; make completions look like padding: the mask stays as it is."""
+    run = make_run("dpo")
+    vocabulary = len(run.model.tokenizer)
+    rows = run.data.train[:16]
+    pad, eos = run.model.tokenizer.pad_token_id, run.model.tokenizer.eos_token_id
+    before = collate(rows)
+    for shift in (1, 7):
+        moved = [Example([(t + shift) % vocabulary for t in e.prompt], e.completions) for e in rows]
+        assert torch.equal(collate(moved).mask, before.mask)
+    for token in (pad, eos):
+        same = [Example(e.prompt, [[token] * len(c) for c in e.completions]) for e in rows]
+        assert torch.equal(collate(same).mask, before.mask)
+        assert torch.equal(collate(same, pad=token).mask, before.mask)
+
+
+def test_every_completion_ends_in_an_eos_that_counts(make_run):
+    run = make_run("sft")
+    batch = collate(run.data.train[:32])
+    last = batch.tokens[torch.arange(len(batch)), batch.lengths - 1]
+    assert set(last.tolist()) <= set(run.codec.stop_ids)
+    assert bool(batch.mask[torch.arange(len(batch)), batch.lengths - 1].all())

@@ -1,0 +1,174 @@
+"""Log-probabilities of every family against the textbook: one completion at a time, all logits."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from policy_models import build, configs
+
+from alignzoo.batch import Example, collate
+from alignzoo.errors import BadInput
+from alignzoo.policy import probe, scoring
+from alignzoo.policy.adapters import add_lora
+from alignzoo.policy.layout import layout, ungroup, work
+from alignzoo.policy.probe import choose, textbook
+
+UNSHARED = ("falcon", "mamba")  # alibi by code of their own; recurrent
+
+
+def perturbed(model, seed=1):
+    """LoRA whose B is not zero, so that its gradients are all at work."""
+    wrapped = add_lora(model, 4, 8.0, 0.0, seed)
+    draw = torch.Generator().manual_seed(seed)
+    for name, p in wrapped.named_parameters():
+        if "lora_B" in name:
+            p.data = 0.1 * torch.randn(p.shape, generator=draw)
+    return wrapped
+
+
+@pytest.mark.parametrize("name", configs())
+def test_matches_the_model(name, batch):
+    model = build(name)
+    plain = copy.deepcopy(model)
+    scorer = choose(model)
+    assert scorer.shared == (name not in UNSHARED)
+    got, ours = gradients(perturbed(model), lambda _: score(scorer, batch))
+    expected, theirs = gradients(perturbed(plain), lambda wrapped: textbook(wrapped, batch))
+    torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
+    assert ours.keys() == theirs.keys()
+    for parameter, grad in ours.items():
+        scale = float(theirs[parameter].abs().max())
+        torch.testing.assert_close(grad, theirs[parameter], atol=1e-5 * max(scale, 1), rtol=1e-4)
+
+
+def gradients(wrapped, run):
+    for module in wrapped.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        if isinstance(getattr(module, "dropout", None), float):
+            module.dropout = 0.0
+    wrapped.train()  # gradient checkpointing works in training mode only
+    out = run(wrapped)
+    weights = torch.linspace(0.5, 1.5, out.numel()).view_as(out)
+    (out * weights).sum().backward()
+    return out.detach(), {n: p.grad for n, p in wrapped.named_parameters() if p.grad is not None}
+
+
+def score(scorer, batch, entropy=False, temperature=1.0):
+    out = scorer(batch, entropy=entropy, temperature=temperature)
+    return out if entropy else out.logprobs
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["llama", "mistral", "gemma2"])
+def test_neighbours_order_and_padding_change_nothing(name, batch):
+    scorer = choose(build(name))
+    whole = score(scorer, batch)
+    close = {"atol": 1e-5, "rtol": 1e-5}
+    torch.testing.assert_close(score(scorer, ungroup(batch)), whole, **close)
+    order = [2, 0, 3, 1]
+    members = torch.cat([torch.nonzero(batch.group == b).flatten() for b in order])
+    torch.testing.assert_close(score(scorer, batch.select(order)), whole[members], **close)
+    for b in range(len(batch)):
+        alone = score(scorer, batch.select([b]))
+        part = whole[batch.group == b][:, : alone.shape[1]]
+        torch.testing.assert_close(alone, part, **close)
+    noisy = copy.deepcopy(batch)
+    noisy.prompts[torch.arange(9) >= batch.prompt_lengths[:, None]] = 77
+    noisy.tokens[torch.arange(7) >= batch.lengths[:, None]] = 77
+    assert torch.equal(score(scorer, noisy), whole)
+    absent = torch.arange(7) >= batch.lengths[:, None]
+    assert (whole[absent] == 0).all()
+    assert (whole[~absent] < 0).all()
+
+
+@torch.no_grad()
+def test_all_scorers_agree_on_entropy_and_temperature(batch):
+    model = build("gemma2")
+    plain = model.config._attn_implementation
+    shared = score(choose(model), batch, True, 0.7)
+    model.set_attn_implementation(plain)
+    for kind in (scoring.RowScorer, scoring.LogitsScorer):
+        other = score(kind(model), batch, True, 0.7)
+        torch.testing.assert_close(shared.logprobs, other.logprobs, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(shared.entropy, other.entropy, atol=1e-5, rtol=1e-5)
+    absent = shared.logprobs == 0
+    assert (shared.entropy[absent] == 0).all()
+    assert (shared.entropy[~absent] > 0).all()
+
+
+def test_full_training_has_the_models_gradients(batch):
+    model = build("qwen3")  # tied: the head's gradient goes to the embeddings
+    plain = copy.deepcopy(model)
+    scorer = choose(model)
+    _, ours = gradients(model, lambda _: score(scorer, batch))
+    _, theirs = gradients(plain, lambda m: textbook(m, batch))
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        torch.testing.assert_close(ours[name], theirs[name], atol=1e-4, rtol=1e-4)
+
+
+def test_gradient_checkpointing_changes_nothing(batch):
+    results = []
+    for on in (False, True):
+        model = build("mistral")
+        scorer = choose(model)
+        wrapped = perturbed(model)
+        if on:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        results.append(gradients(wrapped, lambda _, s=scorer: score(s, batch)))
+    torch.testing.assert_close(*results)
+
+
+def test_a_head_of_unknown_kind_is_left_to_the_model(batch, monkeypatch):
+    monkeypatch.setattr(scoring, "_logit_scale", lambda config: 1.0)
+    model = build("cohere")
+    scorer = choose(model)
+    assert isinstance(scorer, scoring.LogitsScorer)
+    assert "logits" in scorer.note
+    with torch.no_grad():
+        torch.testing.assert_close(
+            score(scorer, batch), textbook(model, batch), atol=1e-5, rtol=1e-5
+        )
+
+
+def test_a_model_without_logits_is_refused(monkeypatch):
+    monkeypatch.setattr(probe, "textbook", lambda model, batch: torch.zeros(batch.tokens.shape))
+    with pytest.raises(BadInput, match="per-token"):
+        choose(build("llama"))
+
+
+@pytest.mark.parametrize("name", ["gpt2", "opt"])
+def test_learnt_positions_are_counted(name):
+    scorer = choose(build(name))
+    fits = collate([Example([5] * 60, [[6] * 4, [7]])])
+    scorer(fits, entropy=False, temperature=1.0)
+    with pytest.raises(BadInput, match="64 positions"):
+        scorer(collate([Example([5] * 61, [[6] * 4, [7]])]), entropy=False, temperature=1.0)
+
+
+def test_generation_is_as_before():
+    model = build("gemma2")
+    ids = torch.tensor([[0, 0, 5, 6, 7], [5, 6, 7, 8, 9]])
+    asked = {"attention_mask": (ids > 0).long(), "do_sample": False, "max_new_tokens": 8}
+    before = model.generate(ids, **asked)
+    choose(model)
+    assert torch.equal(model.generate(ids, **asked), before)
+
+
+def test_layout_has_every_token_once(batch):
+    row = layout(batch)
+    # Three prompts, one prompt with its completion; a completion's last token predicts nothing.
+    assert row.ids.shape == (1, (9 + 3 + 0) + (2 + 1 + 6 + 0) + (4 + 2) + (1 + 0 + 0))
+    assert row.source.numel() == int(batch.lengths.sum())
+    counted = work(batch, shared=True)
+    assert counted.tokens == row.ids.numel()
+    assert counted.scored == row.source.numel()
+    assert work(batch, shared=False).tokens > counted.tokens
+
+
+def test_an_empty_prompt_is_an_error():
+    with pytest.raises(ValueError, match="prompt has no token"):
+        layout(collate([Example([], [[1, 2]])]))

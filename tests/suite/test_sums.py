@@ -1,0 +1,87 @@
+"""The verifier of `sums` and its worked steps."""
+
+from random import Random
+
+import pytest
+
+from alignzoo_suite.sums import Slips, Sums, final_answer, problems, work_out
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("7 + 5 = 12, write 2, carry 1. 2 + 1 + 1 = 4. The answer is 42.", 42),
+        ("The answer is 42", 42),
+        ("42", 42),
+        ("27 + 15 = 42", 42),
+        ("The sum of 27 and 15 is **42**.", 42),
+        ("Answer: 42\nI hope that helps, ask me 100 more!", 42),
+        ("The answer is 27 + 15 = 42.", 42),
+        ("The answer is $\\boxed{42}$.", 42),
+        ("The answer is 42. Check: 42 - 15 = 27.", 42),
+        ("The answer is 41. No, wait. The answer is 42.", 42),
+        ("The answer is 1,042.", 1042),
+        ("The answer is 42.0", 42),
+        ("The answer is 42.5.", 42.5),
+        ("The answer is -42.", -42),
+        ("The answer is 41 or 42 or 43.", 43),
+        ("The answer is:\n\n42", 42),
+        ("The answer is forty-two.", None),
+        ("The answer is 4", 4),
+        ("", None),
+        ("no idea", None),
+        ("4" * 10_000, None),
+    ],
+)
+def test_final_answer(text: str, expected: float | None) -> None:
+    assert final_answer(text) == expected
+
+
+def test_the_score_is_exact() -> None:
+    row = {"a": 27, "b": 15}
+    assert Sums().score(row, "The answer is 42.") == 1.0
+    for wrong in ("The answer is 41.", "The answer is 4", "The answer is 42.5.", "", "42 41 40"):
+        assert Sums().score(row, wrong) == 0.0
+
+
+def test_worked_steps_without_a_slip() -> None:
+    never = Slips(off=0, forgotten=0)
+    steps = work_out(27, 15, never, Random(0))
+    assert steps == "7 + 5 = 12, write 2, carry 1. 2 + 1 + 1 = 4. The answer is 42."
+    for a, b in problems("test"):
+        assert final_answer(work_out(a, b, never, Random(0))) == a + b
+
+
+def test_what_follows_a_slip_is_consistent() -> None:
+    # 12 becomes 11 or 13, the carry is lost, and 2 + 1 + 0 = 3 becomes 2 or 4.
+    always = work_out(27, 15, Slips(off=1, forgotten=1), Random(0))
+    assert "carry 0. 2 + 1 + 0 = " in always
+    assert final_answer(always) in {21, 23, 41, 43}
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "right"),
+    [
+        (21, 15, 0.8 * (0.8 * 0.8 + 0.2 * 0.1)),  # no carry: one is made up with 0.2
+        (27, 15, 0.8 * (0.4 * 0.8 + 0.6 * 0.1)),  # a carry: forgotten with 0.6
+    ],
+)
+def test_how_often_it_comes_out_right(a: int, b: int, right: float) -> None:
+    random, slips = Random(0), Slips(off=0.2, forgotten=0.6)
+    found = sum(final_answer(work_out(a, b, slips, random)) == a + b for _ in range(4000)) / 4000
+    assert found == pytest.approx(right, abs=0.025)  # three standard errors
+
+
+def test_splits_are_disjoint_whichever_way_round() -> None:
+    train, test = (
+        {frozenset(problem) for problem in problems(split)} for split in ("train", "test")
+    )
+    assert not train & test
+    assert len(problems("train")) + len(problems("test")) == 90 * 90
+
+
+def test_demonstrations_have_a_few_slips() -> None:
+    task = Sums()
+    rows = task.rows("demonstrations", "train")
+    right = sum(task.score(row, row["completion"][0]["content"]) for row in rows) / len(rows)
+    assert 0.9 <= right <= 0.95
