@@ -18,13 +18,21 @@ LABELS = {
     "kl": "KL to the base",
     "length": "mean length",
     "ended": "share ended",
+    "held-out/loss": "held-out loss",
+    "held-out/rewards/accuracies": "held-out accuracy",
 }
+HELD_OUT = "held-out/"
+HELD_OUT_SHOWN = ("held-out/loss", "held-out/rewards/accuracies")  # the rest is in run.json
 NARROW = 100
 
 
 def summary_table(columns: Mapping[str, Mapping[str, Any] | None]) -> Table:
     """One row per measure, one column per model or task; a measure that is missing is a dash."""
-    names = list(dict.fromkeys(name for summary in columns.values() for name in summary or ()))
+    names = [
+        name
+        for name in dict.fromkeys(name for summary in columns.values() for name in summary or ())
+        if not name.startswith(HELD_OUT) or name in HELD_OUT_SHOWN
+    ]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
     for heading in columns:

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from alignzoo.batch import Batch
 from alignzoo.errors import RunFailed
+from alignzoo.files import whole_folder
 from alignzoo.policy.adapters import PeftModel
 from alignzoo.policy.flops import FlopsProfile
 from alignzoo.policy.layout import Work, work
@@ -175,7 +176,7 @@ class Policy:
         which = "adapter" if isinstance(self.model, PeftModel) else "model"
         # "auto" would ask the hub whether the vocabulary has grown; it never does here.
         options = {"save_embedding_layers": False} if which == "adapter" else {}
-        with quiet():
-            self.model.save_pretrained(folder / which, **options)
-            self.tokenizer.save_pretrained(folder / which)
+        with quiet(), whole_folder(folder / which) as beside:
+            self.model.save_pretrained(beside, **options)
+            self.tokenizer.save_pretrained(beside)
         return which

@@ -32,7 +32,7 @@ RESULTS = HERE.parent / "results" / "speed"
 PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate", "datasets")
 LOSS_TOLERANCE, NORM_TOLERANCE = 1e-4, 1e-3
 PATIENCE = 60.0  # seconds to wait for other work to pass
-QUIET = 0.25  # cores in use by others, below which the machine counts as ours
+SPARE = 0.25  # of the cores that a process needs, others may have so much
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,16 @@ OURS = Variant("alignzoo", "ours")
 DEFAULT = Variant("TRL, defaults", "theirs")
 ONE_BY_ONE = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 8}
 PRECOMPUTE = {"precompute_ref_log_probs": True}
-BY_LENGTH = {"train_sampling_strategy": "group_by_length", "length_column_name": "length"}
+BY_LENGTH = {"train_sampling_strategy": "group_by_length"}
+# DPOTrainer drops the column of lengths as unused, and its sampler then finds none.
+KEEP_LENGTH = {"length_column_name": "length", "remove_unused_columns": False}
 # What the installed source offers for speed or memory on a CPU; README.md says what came of each.
 TRIED = {
     "dpo": [
         DEFAULT,
         Variant("TRL, 8 micro-batches of 1", "theirs", ONE_BY_ONE),
         Variant("TRL, reference first", "theirs", PRECOMPUTE),
-        Variant("TRL, by length", "theirs", BY_LENGTH, same_batches=False),
+        Variant("TRL, by length", "theirs", BY_LENGTH | KEEP_LENGTH, same_batches=False),
         Variant("TRL, 1 loader process", "theirs", {"dataloader_num_workers": 1}),
         Variant("TRL, best flags", "theirs", PRECOMPUTE | ONE_BY_ONE),
         Variant("TRL, best flags, patched", "theirs", PRECOMPUTE | ONE_BY_ONE | {"patched": True}),
@@ -144,14 +146,17 @@ class Bench:
             }
             # A cache of its own, or a second process would find the first one's reference.
             caches = {"HF_DATASETS_CACHE": f"{scratch}/cache"}
-            others = wait_for_quiet()
+            others = wait_for_quiet(setting.threads)
             call([str(HERE / f"{variant.side}.py"), json.dumps(job)], setting.threads, caches)
             found = json.loads(result.read_text())
+        if not variant.same_batches:
+            # Sorted batches begin with the longest, which must not be left out of the count.
+            found["rows_per_second"] = steps * setting.batch_size / found["all_seconds"]
         if variant.flags.get("packing"):
             # A step takes so many packed blocks; rows are counted by what a block holds.
             per_step = variant.flags["per_device_train_batch_size"]
             rows_per_block = steps * setting.batch_size / found["blocks"]
-            found["rows_per_second"] = per_step * rows_per_block / found["step_seconds"]
+            found["rows_per_second"] *= per_step * rows_per_block / setting.batch_size
         with_reference = found.get("precompute_seconds", 0.0) / (steps * setting.batch_size)
         if "rows_per_second" in found:
             found["rows_per_second_all"] = 1 / (1 / found["rows_per_second"] + with_reference)
@@ -204,14 +209,19 @@ class Bench:
                 raise Differ(f"{key}: first loss {a}, but {b} in {same[0]['variant']}")
 
 
-def wait_for_quiet() -> float:
-    """Cores that others use; waits up to a minute for them to finish."""
+def left_alone(others: float, threads: int) -> bool:
+    """Whether others, who use so many cores, leave a core to each of our threads."""
+    return others < (os.cpu_count() or 1) - threads + SPARE
+
+
+def wait_for_quiet(threads: int) -> float:
+    """Cores that others use; waits up to a minute for them to leave enough."""
     end = time.monotonic() + PATIENCE
     while True:
         before, started = busy_seconds(), time.monotonic()
         time.sleep(2.0)
         others = (busy_seconds() - before) / (time.monotonic() - started)
-        if others < QUIET or time.monotonic() > end:
+        if left_alone(others, threads) or time.monotonic() > end:
             return others
 
 
@@ -234,9 +244,9 @@ def call(arguments: list[str], threads: int, more: dict[str, str] | None = None)
     return done.stdout
 
 
-def summary(processes: list[dict[str, Any]]) -> dict[str, float]:
+def summary(processes: list[dict[str, Any]], threads: int) -> dict[str, float]:
     """Medians over the processes of one variant; speed over the quiet ones if there are any."""
-    quiet = [p for p in processes if p["other_cores"] < QUIET] or processes
+    quiet = [p for p in processes if left_alone(p["other_cores"], threads)] or processes
     keys = ("rows_per_second", "rows_per_second_all", "step_seconds", "own_cores", "flops_per_step")
     found = {key: statistics.median(p[key] for p in quiet) for key in keys}
     # Another process on the same core adds to the time, and nothing to the work.
@@ -265,7 +275,7 @@ def tables(report: dict[str, Any]) -> str:
             "| peak MiB | rise MiB | TRL takes (peak, rise) | others' cores |",
             "|---|---|---|---|---|---|---|---|---|---|",
         ]
-        found = {name: summary(processes) for name, processes in cell.items()}
+        found = {name: summary(processes, threads) for name, processes in cell.items()}
         ours = found[OURS.name]
         for name, s in found.items():
             lines.append(

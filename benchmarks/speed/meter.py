@@ -28,10 +28,12 @@ class Meter:
     norms: list[float] = field(default_factory=list)
     flops: list[float] = field(default_factory=list)
     facts: dict[str, float] = field(default_factory=dict)
+    started: float = 0.0
     _since: tuple[float, float, float] | None = None
 
     def begin(self) -> None:
-        """Note the memory of model and libraries, and count the peak from here."""
+        """Note the memory of model and libraries, and count the peak from the first call on."""
+        self.started = time.perf_counter()
         if "memory_before" in self.facts:
             return
         gc.collect()
@@ -62,6 +64,7 @@ class Meter:
             self.facts["step_seconds"] = seconds / steady
             self.facts["rows_per_second"] = self.batch_size * steady / seconds
             self.facts["flops_per_step"] = (self.flops[-1] - self.flops[SKIPPED - 1]) / steady
+        self.facts["all_seconds"] = self.times[-1] - self.started
         self.facts["memory_rise"] = self.facts["memory_peak"] - self.facts["memory_before"]
         self.facts["maxrss"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MIB
         self.facts.update(more)

@@ -1,0 +1,53 @@
+"""Two processes make the same update as one."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+pytestmark = pytest.mark.slow
+
+WORDS = ["run", "dpo", "--steps", "3", "--batch-size", "6", "--eval-size", "4"]
+
+
+def free_port() -> str:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return str(found.getsockname()[1])
+
+
+def launch(out: Path, processes: int) -> tuple[list[dict], dict]:
+    launcher = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(processes)]
+    launcher += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    launcher += ["--main_process_port", free_port(), "-m"]
+    start = launcher if processes > 1 else ["-m"]
+    done = subprocess.run(
+        [sys.executable, *start, "alignzoo", *WORDS, "--out", str(out), "--name", "one"],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=250,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("finished:") == 1
+    lines = (out / "one/metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines], load_file(
+        out / "one/adapter/adapter_model.safetensors"
+    )
+
+
+def test_two_processes_are_one_run(tmp_path):
+    alone, weights = launch(tmp_path / "alone", 1)
+    together, same = launch(tmp_path / "together", 2)
+    assert [row["step"] for row in together] == [1, 2, 3]
+    for one, other in zip(alone, together, strict=True):
+        assert other == pytest.approx(one, rel=1e-4, abs=1e-6)
+    for name, weight in weights.items():
+        assert (weight - same[name]).abs().max() < 1e-5, name

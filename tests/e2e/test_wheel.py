@@ -1,0 +1,66 @@
+"""The wheel: what anybody installs holds the core, the plugins and the suite, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("dist")
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "build",
+            "--wheel",
+            "--no-isolation",
+            "--outdir",
+            str(out),
+            str(ROOT),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return next(out.glob("*.whl"))
+
+
+def test_what_is_in_it(wheel: Path):
+    with zipfile.ZipFile(wheel) as archive:
+        sizes = {info.filename: info.file_size for info in archive.infolist()}
+    tops = {name.split("/")[0] for name in sizes if ".dist-info" not in name}
+    assert tops == {
+        "alignzoo",
+        "alignzoo_dpo",
+        "alignzoo_pretrain",
+        "alignzoo_sft",
+        "alignzoo_suite",
+    }
+    weights = sizes["alignzoo_suite/zoo_tiny/model.safetensors"]
+    assert 1_000_000 < weights <= 6_000_000
+    assert {"alignzoo/py.typed", "alignzoo_suite/zoo_tiny/tokenizer.json"} <= sizes.keys()
+
+
+def test_it_lists_its_plugins_when_unpacked_anywhere(wheel: Path, tmp_path: Path):
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path)
+    code = (
+        "import sys"
+        f"; sys.path.insert(0, {str(tmp_path)!r})"
+        "; import alignzoo; assert alignzoo.__file__.startswith(sys.path[0]), alignzoo.__file__"
+        "; from alignzoo.cli import main; main(['plugins', '--json'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    names = {entry["name"] for entry in json.loads(done.stdout)}
+    assert {"dpo", "sft", "pretrain", "style", "sums"} <= names

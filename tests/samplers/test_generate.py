@@ -1,0 +1,115 @@
+"""Generation: the same as transformers' when greedy, and each row on its own when sampling."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import GPT2Config, LlamaConfig, MistralConfig
+
+from alignzoo.batch import Example, collate
+from alignzoo.policy import load_policy
+from alignzoo.samplers.generate import draw, generate
+
+SMALL = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+}
+CONFIGS = {
+    "llama": LlamaConfig(**SMALL),
+    "mistral with a window of 6": MistralConfig(**SMALL, sliding_window=6),
+    "gpt2": GPT2Config(
+        vocab_size=64, n_embd=32, n_layer=2, n_head=4, n_positions=128, tie_word_embeddings=False
+    ),
+}
+PROMPTS = [[5, 9, 11], [7], [3, 4, 8, 21, 40, 2, 17, 33, 60], [12, 13]]
+
+
+@pytest.fixture(scope="module", params=list(CONFIGS))
+def policy(request, tmp_path_factory):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = tmp_path_factory.mktemp("model")
+    torch.manual_seed(3)
+    model = AutoModelForCausalLM.from_config(CONFIGS[request.param])
+    # Random logits are nearly flat; larger ones make greedy decoding and endings definite.
+    with torch.no_grad():
+        model.get_output_embeddings().weight.mul_(30)
+    model.save_pretrained(folder)
+    suite = pytest.importorskip("alignzoo_suite")
+    AutoTokenizer.from_pretrained(f"{suite.__path__[0]}/zoo_tiny").save_pretrained(folder)
+    loaded = load_policy(str(folder))
+    loaded.eval()
+    return loaded
+
+
+def options(**changed):
+    return {"max_new_tokens": 20, "temperature": 1.0, "stop_ids": [1], **changed}
+
+
+def test_greedy_is_what_transformers_generates(policy):
+    ours = generate(policy, PROMPTS, [0] * 4, **options(temperature=0.0))
+    for prompt, completion in zip(PROMPTS, ours, strict=True):
+        theirs = policy.model.generate(
+            torch.tensor([prompt]),
+            attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+            max_new_tokens=20,
+            do_sample=False,
+            eos_token_id=1,
+            pad_token_id=0,
+        )[0, len(prompt) :]
+        assert completion.tokens == theirs.tolist()
+        assert completion.ended == (1 in completion.tokens)
+
+
+def test_a_completion_depends_on_its_seed_and_not_on_its_neighbours(policy):
+    together = generate(policy, PROMPTS, [1, 2, 3, 4], **options())
+    apart = [
+        generate(policy, [p], [s], **options())[0]
+        for p, s in zip(PROMPTS, [1, 2, 3, 4], strict=True)
+    ]
+    small = generate(policy, PROMPTS, [1, 2, 3, 4], **options(), batch_size=2)
+    for one, other, third in zip(together, apart, small, strict=True):
+        assert one.tokens == other.tokens == third.tokens
+    other_seeds = generate(policy, PROMPTS, [5, 6, 7, 8], **options())
+    assert [c.tokens for c in other_seeds] != [c.tokens for c in together]
+
+
+def test_a_completion_ends_at_the_first_stop_and_nowhere_else(policy):
+    seen = generate(policy, PROMPTS * 16, list(range(64)), **options(stop_ids=[*range(8)]))
+    assert {c.ended for c in seen} == {True, False}
+    for completion in seen:
+        assert not any(token < 8 for token in completion.tokens[:-1])
+        assert completion.ended == (completion.tokens[-1] < 8)
+        assert len(completion.logprobs) == len(completion.tokens) <= 20
+
+
+def test_log_probs_are_those_of_the_policy(policy):
+    sampled = generate(policy, PROMPTS, [1, 2, 3, 4], **options(temperature=0.7))
+    batch = collate([Example(p, [c.tokens]) for p, c in zip(PROMPTS, sampled, strict=True)])
+    scored = policy(batch).logprobs
+    for n, completion in enumerate(sampled):
+        found = scored[n, : len(completion.tokens)]
+        assert torch.allclose(found, torch.tensor(completion.logprobs), atol=2e-4)
+
+
+def test_drawing_inverts_the_cumulative_distribution():
+    # Probabilities 0.1, 0.2, 0.3, 0.4: cumulative 0.1, 0.3, 0.6, 1.
+    logits = torch.tensor([0.1, 0.2, 0.3, 0.4]).log().expand(6, 4)
+    uniform = torch.tensor([0.0, 0.05, 0.15, 0.45, 0.65, 0.9999999999], dtype=torch.float64)
+    assert draw(logits, uniform, 1.0).tolist() == [0, 0, 1, 2, 3, 3]
+    # At temperature 1/2 the probabilities are squared: 1, 4, 9, 16 of 30.
+    assert draw(logits, uniform, 0.5).tolist() == [0, 1, 1, 2, 3, 3]
+    assert draw(logits, uniform, 0.0).tolist() == [3] * 6
+
+
+def test_a_token_of_no_probability_is_never_drawn():
+    logits = torch.tensor([[float("-inf"), 0.0, float("-inf"), 0.0]]).expand(2, 4)
+    assert draw(logits, torch.tensor([0.0, 0.999999999999], dtype=torch.float64), 1.0).tolist() == [
+        1,
+        3,
+    ]
