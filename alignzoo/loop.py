@@ -27,6 +27,8 @@ from alignzoo.loss import Loss
 from alignzoo.memory import peak_memory
 from alignzoo.run import Run
 
+FEEDBACK = {"demonstrations": "demonstrations", "preferences": "pairs", "feedback": "labels"}
+
 
 def train(run: Run) -> None:
     """Rounds until the steps or the budget are spent. Goes on from a checkpoint if there is one."""
@@ -39,7 +41,7 @@ def train(run: Run) -> None:
     run.model.train()
     with run.ui.progress(run.total_steps, headline_of(run.algorithm)) as show:
         while not run.done:
-            since = run.step
+            since, started = run.step, time.perf_counter()
             rows = [run.data.train[i] for i in order.batch(run.round)]
             torch.manual_seed(run.seed_for("round", run.round, run.accelerator.process_index))
             batch = run.hook.alignzoo_sample(run=run, rows=my_share(run, rows))
@@ -52,6 +54,7 @@ def train(run: Run) -> None:
                     break
             run.hook.alignzoo_round_end(run=run, index=run.round)
             run.round += 1
+            keep_accounts(run, time.perf_counter() - started)
             if due(run, run.recipe.eval_every, since) and not run.done:
                 evaluate(run, phase=f"step {run.step}")
             if run.done or due(run, run.recipe.checkpoint_every, since):
@@ -61,7 +64,6 @@ def train(run: Run) -> None:
 
 def update(run: Run, optimizer: torch.optim.Optimizer, batch: Batch) -> dict[str, float]:
     """One optimizer step on a mini-batch, in as many micro-batches as its tokens ask for."""
-    started = time.perf_counter()
     optimizer.zero_grad(set_to_none=True)
     sums: defaultdict[str, float] = defaultdict(float)
     counts: defaultdict[str, float] = defaultdict(float)
@@ -96,8 +98,6 @@ def update(run: Run, optimizer: torch.optim.Optimizer, batch: Batch) -> dict[str
         group["lr"] = run.learning_rate * factor
     optimizer.step()
     run.step += 1
-    run.ledger.seconds += time.perf_counter() - started
-    run.ledger.see_memory(peak_memory(run.device))
     means = {name: sums[name] / max(counts[name], 1.0) for name in counts}
     return {
         "loss": means.pop("loss"),
@@ -105,6 +105,16 @@ def update(run: Run, optimizer: torch.optim.Optimizer, batch: Batch) -> dict[str
         "learning_rate": run.learning_rate * factor,
         **means,
     }
+
+
+def keep_accounts(run: Run, seconds: float) -> None:
+    """What a round has spent besides compute: time, memory, and rows that somebody had to make."""
+    run.ledger.seconds += seconds
+    run.ledger.see_memory(peak_memory(run.device))
+    kind = FEEDBACK.get(run.algorithm.data.name)
+    if kind is not None:
+        # A row is paid for once, however often it is learnt from.
+        run.ledger.feedback[kind] = min(run.round * run.rows_per_round, len(run.data.train))
 
 
 def add_up_processes(run: Run, sums: dict[str, float], counts: dict[str, float]) -> None:

@@ -39,6 +39,7 @@ PANELS = {
 PANEL_OF = {name: panel for panel, names in PANELS.items() for name in names.split()}
 FLAGS = {"addons": "--with"}
 HELP_FLAGS = ("-h", "--help")
+SWITCHES = ("--qlora", "--resume", "--trust-remote-code")
 
 
 def recipe_options() -> list[Option]:
@@ -53,6 +54,7 @@ def panel_of(option: Option) -> str:
 
 
 EXTRAS = [
+    extra("qlora", bool, "--qlora", "short for --adapter qlora", panel="Model"),
     extra(
         "recipe",
         str,
@@ -78,7 +80,7 @@ def split_algorithm(words: list[str]) -> tuple[str | None, list[str]]:
     The options of an algorithm are not known before it is: an unknown flag is taken to have a
     value unless another flag follows.
     """
-    alone, valued = {*HELP_FLAGS, "--resume", "--trust-remote-code"}, {"--recipe"}
+    alone, valued = {*HELP_FLAGS, *SWITCHES}, {"--recipe"}
     for option in recipe_options():
         (alone if is_switch(option) else valued).update(flags(option, FLAGS.get(option.name)))
     i = 0
@@ -160,9 +162,7 @@ def command_for(name: str, algorithm: type, words: list[str]) -> typer.Typer:
 def refuse_clashes(name: str, own: list[Option]) -> None:
     """An option of an algorithm may not be one that every run has: no flag can mean two things."""
     taken = {flag for option in recipe_options() for flag in flags(option, FLAGS.get(option.name))}
-    taken.update(
-        HELP_FLAGS, ("--recipe", "--resume", "--trust-remote-code", "--algorithm", "--options")
-    )
+    taken.update(HELP_FLAGS, SWITCHES, ("--recipe", "--algorithm", "--options"))
     for option in own:
         for flag in flags(option):
             if flag in taken:
@@ -179,6 +179,8 @@ def compose(algorithm: str, plugin: type, values: Mapping[str, Any]) -> Recipe:
     file = values.get("recipe")
     from_file = read_checked(Path(file), own) if file else {}
     from_flags = checked(recipe_options(), values)
+    if values.get("qlora") and from_flags.setdefault("adapter", "qlora") != "qlora":
+        raise BadInput(f"--qlora and --adapter {from_flags['adapter']} contradict each other")
     from_flags |= {"algorithm": algorithm, "options": checked(own, values)}
     return resolve(defaults_of(plugin), from_file, from_flags)
 
