@@ -112,11 +112,14 @@ def load(kind: str, name: str) -> type:
 
 
 def source_of(kind: str, name: str) -> tuple[str, str, Path | None]:
-    """`(package, version, file)` of a plugin, for the record of a run."""
+    """`(package, version, path)` of a plugin, for the record of a run.
+
+    The path is that of a plain file, or of the folder that holds a package's module.
+    """
     if name.endswith(".py"):
         return Path(name).stem, "file", Path(name)
     found = find(kind, name)
-    return found.package, found.version, found.source
+    return found.package, found.version, found.source.parent if found.source else None
 
 
 def load_file(path: Path) -> type:

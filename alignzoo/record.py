@@ -171,17 +171,13 @@ def environment() -> dict[str, Any]:
     }
 
 
-def hash_file(path: Path | None) -> str | None:
-    """sha256 of a file's bytes, for the record of which source was run."""
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path and path.is_file() else None
-
-
-def hash_package() -> str:
-    """sha256 over the source of the core, so that two runs of the same code can be told."""
-    root = Path(__file__).parent
+def hash_sources(path: Path | None) -> str | None:
+    """sha256 of a Python file, or of all the Python files in a folder and below it."""
+    if path is None or not path.exists():
+        return None
     digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes())
+    for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+        digest.update(f"{file.relative_to(path)}\0".encode() + file.read_bytes())
     return digest.hexdigest()
 
 

@@ -176,11 +176,11 @@ def facts_of(recipe: Recipe, model: Policy, data: Data) -> dict[str, Any]:
     package, version, source = plugins.source_of("algorithms", recipe.algorithm)
     return {
         "recipe": recipe.as_dict(),
-        "plugin": {"package": package, "version": version, "sha256": record.hash_file(source)},
+        "plugin": {"package": package, "version": version, "sha256": record.hash_sources(source)},
         "fingerprints": {
             "model": model.fingerprint,
             "data": data.fingerprint,
-            "code": record.hash_package(),
+            "code": record.hash_sources(Path(__file__).parent),
         },
         "environment": record.environment(),
         "data": data.report.lines(),
