@@ -51,8 +51,11 @@ class Recipe:
     budget: Annotated[str | None, "stop after this much compute, e.g. 1e15flops"] = None
     batch_size: Annotated[int, "groups (prompts, pairs) per optimizer step", Ge(1)] = 32
     micro_tokens: Annotated[
-        int, "most tokens in one forward pass; affects memory, not the result", Ge(1)
-    ] = 8192
+        int | None,
+        "most tokens in one forward pass; no effect on the result "
+        "[default: 1024 on a CPU, else 8192]",
+        Ge(1),
+    ] = None
     learning_rate: Annotated[
         float | None,
         "peak learning rate [default: the algorithm's, scaled to the model's width]",

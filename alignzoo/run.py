@@ -82,6 +82,12 @@ class Run:
             self._charging = before
 
     @property
+    def micro_tokens(self) -> int:
+        """Most tokens in one forward pass. Small on a CPU: measured, 1024 was 17% faster than 8192
+        (hidden 256, 4 layers) at a third of the memory; on zoo-tiny 8% slower."""
+        return self.recipe.micro_tokens or (1024 if self.device.type == "cpu" else 8192)
+
+    @property
     def rows_per_round(self) -> int:
         rows = rounds_of(self.algorithm).rows
         if rows is None:

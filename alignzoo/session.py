@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from alignzoo.recipe import Recipe, resolve
 from alignzoo.rewards import TaskReward
 from alignzoo.run import Run
 from alignzoo.samplers import DefaultSampler
-from alignzoo.tracking import check_trackers
+from alignzoo.tracking import check_trackers, settings_for_trackers
 from alignzoo.ui import UI, Silent
 
 
@@ -127,9 +126,7 @@ def prepare(recipe: Recipe, *, resume: bool, trust_remote_code: bool, ui: UI) ->
         learning_rate=rate,
     )
     if recipe.track:
-        accelerator.init_trackers(
-            "alignzoo", config=json.loads(json.dumps(recipe.as_dict(), default=str))
-        )
+        accelerator.init_trackers("alignzoo", config=settings_for_trackers(recipe.as_dict()))
     ui.opened(folder)
     for line in describe(run):
         ui.note(line)
