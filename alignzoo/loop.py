@@ -55,8 +55,10 @@ def train(run: Run) -> None:
             run.hook.alignzoo_round_end(run=run, index=run.round)
             run.round += 1
             keep_accounts(run, time.perf_counter() - started)
-            if due(run, run.recipe.eval_every, since) and not run.done:
-                evaluate(run, phase=f"step {run.step}")
+            if due(run, run.recipe.eval_every, since) and not run.done and run.record.writes:
+                scores = evaluate(run, phase=f"step {run.step}").summary
+                told = (f"{name} {value.mean:.4g}" for name, value in scores.items())
+                run.ui.note(f"step {run.step}: {', '.join(told)}")
             if run.done or due(run, run.recipe.checkpoint_every, since):
                 save(run, optimizer)
     run.model.eval()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -227,13 +227,10 @@ def width_of(model: Policy) -> int:
 
 def evaluate_once(run: Run, phase: str) -> Evaluation | None:
     """Evaluate, unless the run was interrupted after this evaluation and has it on disk."""
-    results = run.record.facts.setdefault("results", {})
+    results = run.record.facts["results"]
     if run.recipe.eval_size == 0 or not run.record.writes:
         return None
     if phase in results:
         summary = {name: Estimate(**value) for name, value in results[phase].items()}
         return Evaluation(summary, run.record.read_evals(phase))
-    found = evaluate(run, phase)
-    results[phase] = {name: asdict(value) for name, value in found.summary.items()}
-    run.record.set_status("running")
-    return found
+    return evaluate(run, phase)

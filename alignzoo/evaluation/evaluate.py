@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -65,6 +65,8 @@ def evaluate(run: Run, phase: str) -> Evaluation:
     run.record.evals(
         {"phase": phase, "step": run.step, "task": name, **item} for item in result.items
     )
+    run.record.facts["results"][phase] = {n: asdict(value) for n, value in result.summary.items()}
+    run.record.set_status("running")
     return result
 
 

@@ -1,0 +1,70 @@
+"""Evaluation inside a run: item by item, with the base beside the model."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from alignzoo.session import execute, recipe_for
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    settings = {"out": str(tmp_path_factory.mktemp("runs")), "task": "sums", "steps": 6}
+    settings |= {"batch_size": 8, "eval_size": 12, "eval_every": 2, "learning_rate": 5e-3}
+    return execute(recipe_for("sft", settings)).folder
+
+
+def items(folder, phase: str) -> list[dict]:
+    rows = [json.loads(x) for x in (folder / "evals.jsonl").read_text().splitlines()]
+    return [row for row in rows if row["phase"] == phase]
+
+
+def test_every_item_is_on_disk_for_every_evaluation(run_folder):
+    for phase, step in (("before", 0), ("step 2", 2), ("step 4", 4), ("after", 6)):
+        rows = items(run_folder, phase)
+        assert [row["item"] for row in rows] == list(range(12))
+        assert {row["step"] for row in rows} == {step}
+    results = json.loads((run_folder / "run.json").read_text())["results"]
+    assert list(results) == ["before", "step 2", "step 4", "after"]
+
+
+def test_the_table_is_the_mean_of_the_items(run_folder):
+    results = json.loads((run_folder / "run.json").read_text())["results"]
+    for phase in results:
+        rows = items(run_folder, phase)
+        scores = [row["score"] for row in rows]
+        assert results[phase]["score"]["mean"] == pytest.approx(sum(scores) / 12)
+        drift = [row["logprob"] - row["ref_logprob"] for row in rows]
+        assert results[phase]["kl"]["mean"] == pytest.approx(sum(drift) / 12)
+
+
+def test_before_training_the_model_is_its_base_and_afterwards_not(run_folder):
+    for row in items(run_folder, "before"):
+        assert row["logprob"] == pytest.approx(row["ref_logprob"], abs=1e-3)
+    assert any(abs(r["logprob"] - r["ref_logprob"]) > 0.01 for r in items(run_folder, "after"))
+
+
+def test_the_score_is_the_task_s_and_the_seeds_are_the_same(run_folder):
+    from alignzoo_suite.sums import Sums
+
+    task = Sums()
+    rows = task.rows("prompts", "test")
+    for phase in ("before", "after"):
+        for item in items(run_folder, phase):
+            row = rows[item["item"]]
+            assert item["prompt"] == row["prompt"][0]["content"]
+            assert item["score"] == task.score(row, item["completion"])
+    assert [r["seed"] for r in items(run_folder, "before")] == [
+        r["seed"] for r in items(run_folder, "after")
+    ]
+
+
+def test_a_run_can_be_trained_further_and_is_the_base_then(run_folder, tmp_path):
+    settings = {"model": str(run_folder), "out": str(tmp_path), "task": "sums", "steps": 2}
+    settings |= {"batch_size": 4, "eval_size": 12}
+    after = json.loads((run_folder / "run.json").read_text())["results"]["after"]
+    facts = json.loads((execute(recipe_for("dpo", settings)).folder / "run.json").read_text())
+    assert facts["results"]["before"]["score"]["mean"] == after["score"]["mean"]
+    assert facts["results"]["before"]["kl"]["mean"] == pytest.approx(0.0, abs=1e-4)
