@@ -64,7 +64,7 @@ TRIED = {
         Variant("TRL, best flags, patched", "theirs", PRECOMPUTE | ONE_BY_ONE | {"patched": True}),
         Variant("TRL, defaults, patched", "theirs", {"patched": True}),
         OURS,
-        Variant("alignzoo, micro_tokens 1024", "ours", {"micro_tokens": 1024}),
+        Variant("alignzoo, micro_tokens 8192", "ours", {"micro_tokens": 8192}),
     ],
     "sft": [
         DEFAULT,
@@ -82,7 +82,7 @@ TRIED = {
         Variant("TRL, best flags, patched", "theirs", ONE_BY_ONE | {"patched": True}),
         Variant("TRL, defaults, patched", "theirs", {"patched": True}),
         OURS,
-        Variant("alignzoo, micro_tokens 1024", "ours", {"micro_tokens": 1024}),
+        Variant("alignzoo, micro_tokens 8192", "ours", {"micro_tokens": 8192}),
     ],
 }
 TABLE = (
@@ -90,7 +90,7 @@ TABLE = (
     "TRL, best flags",
     "TRL, best flags, patched",
     "alignzoo",
-    "alignzoo, micro_tokens 1024",
+    "alignzoo, micro_tokens 8192",
 )
 
 

@@ -1,0 +1,50 @@
+"""Documents that cannot rot: what they show is what is there."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from alignzoo import hookspecs, plugins
+from alignzoo.algorithm import headline_of
+from alignzoo.options import options_of
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DESIGN = (ROOT / "docs/design.md").read_text(encoding="utf-8")
+HOOKS = [name for name in vars(hookspecs) if name.startswith("alignzoo_")]
+ALGORITHMS = list(plugins.discover("algorithms"))
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_every_hook_is_in_the_design_with_its_arguments(hook):
+    arguments = ", ".join(inspect.signature(getattr(hookspecs, hook)).parameters)
+    assert f"`{hook}({arguments})" in DESIGN
+
+
+def test_the_readme_shows_the_example_as_it_is():
+    code = (ROOT / "examples/ipo.py").read_text(encoding="utf-8")
+    assert code[code.index("from dataclasses") :].strip() in README
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_every_algorithm_has_a_page_that_knows_its_options(name):
+    found = plugins.find("algorithms", name)
+    assert found.source is not None
+    page = (found.source.parent / "README.md").read_text(encoding="utf-8")
+    assert page.startswith(f"# {name}\n")
+    assert f"plugins/{found.source.parent.name}/README.md" in README
+    algorithm = found.load()
+    for option in options_of(algorithm):
+        assert f"`{option.flag}`" in page
+    headline = headline_of(algorithm)
+    assert headline is None or f"`{headline}`" in page
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *ROOT.glob("plugins/*/README.md")])
+def test_local_links_lead_somewhere(page):
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
