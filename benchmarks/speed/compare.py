@@ -8,6 +8,7 @@ same weights on the same rows; if their losses or gradient norms differ, nothing
 from __future__ import annotations
 
 import argparse
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -25,13 +26,12 @@ from meter import busy_seconds
 from model import make_model
 from rows import make_rows
 
-from alignzoo.record import hash_package
+import alignzoo
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent / "results" / "speed"
 PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate", "datasets")
 LOSS_TOLERANCE, NORM_TOLERANCE = 1e-4, 1e-3
-PATIENCE = 60.0  # seconds to wait for other work to pass
 SPARE = 0.25  # of the cores that a process needs, others may have so much
 
 
@@ -105,6 +105,7 @@ class Setting:
     threads: int = 2
     batch_size: int = 8
     learning_rate: float = 1e-4
+    patience: float = 60.0  # seconds to wait before each process for other work to pass
 
 
 FULL = Setting(vocabularies=(8_192, 50_257), steps=8, rounds=3, layers=4)
@@ -152,7 +153,7 @@ class Bench:
             }
             # A cache of its own, or a second process would find the first one's reference.
             caches = {"HF_DATASETS_CACHE": f"{scratch}/cache"}
-            others = wait_for_quiet(setting.threads)
+            others = wait_for_quiet(setting.threads, setting.patience)
             call([str(HERE / f"{variant.side}.py"), json.dumps(job)], setting.threads, caches)
             found = json.loads(result.read_text())
         if not variant.same_batches:
@@ -220,9 +221,9 @@ def left_alone(others: float, threads: int) -> bool:
     return others < (os.cpu_count() or 1) - threads + SPARE
 
 
-def wait_for_quiet(threads: int) -> float:
-    """Cores that others use; waits up to a minute for them to leave enough."""
-    end = time.monotonic() + PATIENCE
+def wait_for_quiet(threads: int, patience: float) -> float:
+    """Cores that others use; waits so many seconds for them to leave enough."""
+    end = time.monotonic() + patience
     while True:
         before, started = busy_seconds(), time.monotonic()
         time.sleep(2.0)
@@ -325,8 +326,16 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
-        "alignzoo": hash_package(),
+        "alignzoo": hash_of(Path(alignzoo.__file__).parent),
     }
+
+
+def hash_of(package: Path) -> str:
+    """SHA-256 over the source files of a package: which code was measured."""
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        digest.update(f"{path.relative_to(package)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def gemm(threads: int) -> dict[str, float]:
@@ -348,6 +357,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--steps", type=int)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--patience", type=float, default=60.0, help="seconds to wait for quiet")
     parser.add_argument("--name", help="of the files of results [default: table, flags or none]")
     args = parser.parse_args()
     base = SMOKE if args.quick else FULL
@@ -357,6 +367,7 @@ def main() -> None:
         rounds=args.rounds or base.rounds,
         layers=base.layers,
         threads=args.threads,
+        patience=args.patience,
     )
     with tempfile.TemporaryDirectory(prefix="alignzoo-speed-") as folder:
         bench = Bench(Path(folder), setting)
