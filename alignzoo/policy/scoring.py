@@ -175,10 +175,9 @@ def spread(
     where = present(batch)
     zeros = logprobs.new_zeros(where.shape)
     return Outputs(
-        *(
-            None if x is None else zeros.masked_scatter(where, x)
-            for x in (logprobs, entropy, collision)
-        )
+        zeros.masked_scatter(where, logprobs),
+        zeros.masked_scatter(where, entropy) if entropy is not None else None,
+        zeros.masked_scatter(where, collision) if collision is not None else None,
     )
 
 
