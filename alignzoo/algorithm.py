@@ -9,6 +9,8 @@ Plain class attributes, all but `data` with a default, so that ten lines in a fi
     rounds         how much data a round takes, and how often it passes over it
     group_size     completions per prompt, for those that generate
     headline       the metric that the progress bar shows beside the loss
+    splits         False where the loss couples the rows of a batch (it sorts them, say): a step is
+                   then one forward pass whatever --micro-tokens says, in one process
 """
 
 from __future__ import annotations
@@ -63,6 +65,10 @@ def defaults_of(algorithm: Any) -> Mapping[str, Any]:
 
 def learning_rate_of(algorithm: Any) -> float:
     return getattr(algorithm, "learning_rate", 1e-4)
+
+
+def splits_of(algorithm: Any) -> bool:
+    return getattr(algorithm, "splits", True)
 
 
 def headline_of(algorithm: Any) -> str | None:

@@ -70,7 +70,7 @@ def update(run: Run, optimizer: torch.optim.Optimizer, batch: Batch) -> dict[str
     sums: defaultdict[str, float] = defaultdict(float)
     counts: defaultdict[str, float] = defaultdict(float)
     spent = run.ledger.total_flops
-    for micro in batch.split(run.micro_tokens) if len(batch) else []:
+    for micro in run.micro_batches(batch) if len(batch) else []:
         loss: Loss = run.hook.alignzoo_loss(run=run, batch=micro.to(run.device))
         loss.sum.backward()
         for name, (total, count) in {"loss": (loss.sum, loss.count), **loss.metrics}.items():

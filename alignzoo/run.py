@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from alignzoo.algorithm import rounds_of
+from alignzoo.algorithm import rounds_of, splits_of
 from alignzoo.batch import Batch
 from alignzoo.data import Codec, Data
 from alignzoo.ledger import Ledger
@@ -56,15 +56,31 @@ class Run:
     def device(self) -> torch.device:
         return self.model.device
 
-    def policy(self, batch: Batch, *, entropy: bool = False) -> Outputs:
+    def policy(self, batch: Batch, *, entropy: bool = False, collision: bool = False) -> Outputs:
         """Log-probs `[N, T]` of the completions under the model that is being trained."""
         self._charge("update" if torch.is_grad_enabled() else "generation", batch)
-        return self.model(batch, entropy=entropy)
+        return self.model(batch, entropy=entropy, collision=collision)
 
     def reference(self, batch: Batch) -> Outputs:
-        """The same under the model as it was before training, without gradient."""
+        """The same under the reference, without gradient: the model as it was before training,
+        unless `move_reference` was called."""
         self._charge("reference", batch)
         return self.model.reference(batch)
+
+    def move_reference(self, mix: float = 1.0) -> None:
+        """From now on the reference is mix * policy + (1 - mix) * reference, weight by weight."""
+        self.model.move_reference(mix)
+
+    def micro_batches(self, batch: Batch) -> list[Batch]:
+        """What the loss hook is given of a batch, one after the other: parts of `micro_tokens`,
+        or whole steps of `batch_size` where the algorithm says that its loss couples the rows."""
+        if splits_of(self.algorithm):
+            return batch.split(self.micro_tokens)
+        size = self.recipe.batch_size
+        return [
+            batch.select(range(start, min(start + size, len(batch))))
+            for start in range(0, len(batch), size)
+        ]
 
     def _charge(self, purpose: str, batch: Batch) -> None:
         if self._charging:

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from alignzoo import plugins, record
-from alignzoo.algorithm import Algorithm, defaults_of, learning_rate_of, needs_of
+from alignzoo.algorithm import Algorithm, defaults_of, learning_rate_of, needs_of, splits_of
 from alignzoo.data import Codec, Data, Prompts, load_data
 from alignzoo.errors import BadInput
 from alignzoo.evaluation import Estimate, Evaluation, evaluate
@@ -84,6 +84,12 @@ def prepare(recipe: Recipe, *, resume: bool, trust_remote_code: bool, ui: UI) ->
     check_trackers(recipe.track)
     folder = choose_folder(recipe, resume)
     accelerator = Accelerator(log_with=recipe.track or None, project_dir=str(folder))
+    if accelerator.num_processes > 1 and not splits_of(algorithm):
+        raise BadInput(
+            f"{recipe.algorithm}: this loss couples all rows of a batch, which are dealt out to "
+            f"{accelerator.num_processes} processes",
+            hint="run it in one process",
+        )
     # Processes may start at different times; the main one's choice of a free name is everybody's.
     folder = broadcast_object_list([folder])[0]
     with ui.phase(f"loading {recipe.model}"):

@@ -114,7 +114,7 @@ def held_out(run: Run) -> dict[str, Estimate]:
     sums: defaultdict[str, float] = defaultdict(float)
     counts: defaultdict[str, float] = defaultdict(float)
     examples = [e for e in run.data.test if e.completions][: run.recipe.eval_size]
-    for micro in collate(examples).split(run.micro_tokens) if examples else []:
+    for micro in run.micro_batches(collate(examples)) if examples else []:
         loss = run.hook.alignzoo_loss(run=run, batch=micro.to(run.device))
         for name, (total, count) in {"loss": (loss.sum, loss.count), **loss.metrics}.items():
             sums[name] += float(total)

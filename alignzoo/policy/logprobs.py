@@ -42,22 +42,22 @@ def chunked_logprobs(
     temperature: float = 1.0,
     softcap: float | None = None,
     entropy: bool = False,
-) -> tuple[Tensor, Tensor | None]:
-    """log p(target) and, if asked, the entropy of p, both `[n]` float32.
+    collision: bool = False,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """log p(target) and, if asked, the entropy of p and log sum(p^2), all `[n]` float32.
 
     `hidden [n, h]`, `weight [V, h]`, `targets [n]`, `bias [V]`. With z = hidden W' + bias,
     p = softmax(softcap * tanh(z / softcap) / temperature). Products take the dtype of `hidden` and
-    are accumulated in float32, never rounded to bfloat16 (float64 stays float64). Both results are
-    differentiable, once, with respect to hidden, weight and bias.
+    are accumulated in float32, never rounded to bfloat16 (float64 stays float64). The first two
+    are differentiable, once, with respect to hidden, weight and bias.
     """
     if hidden.dtype in (torch.bfloat16, torch.float16) and not _keeps_float32(hidden):
         hidden = hidden.float()
     # Autocast would round the logits behind our back.
     with torch.autocast(hidden.device.type, enabled=False):
-        logprobs, entropies = _Logprobs.apply(
-            hidden, weight, bias, targets, Head(temperature, softcap), entropy
+        return _Logprobs.apply(
+            hidden, weight, bias, targets, Head(temperature, softcap), entropy, collision
         )
-    return logprobs, entropies
 
 
 class _Logprobs(torch.autograd.Function):
@@ -70,13 +70,15 @@ class _Logprobs(torch.autograd.Function):
         targets: Tensor,
         head: Head,
         entropy: bool,
-    ) -> tuple[Tensor, Tensor | None]:
+        collision: bool,
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         ctx.set_materialize_grads(False)
         frozen = not any(ctx.needs_input_grad[1:3])
         prepare = ctx.needs_input_grad[0] and frozen
         matrix = weight.to(hidden.dtype)
         logprobs = hidden.new_empty(hidden.shape[0], dtype=_wide(hidden.dtype))
         entropies = torch.empty_like(logprobs) if entropy else None
+        collisions = torch.empty_like(logprobs) if collision else None
         slopes = torch.empty_like(hidden) if prepare else None
 
         for rows in _chunks(hidden, matrix):
@@ -90,6 +92,9 @@ class _Logprobs(torch.autograd.Function):
             if entropies is not None:
                 mean = (e * z).sum(1) / total.squeeze(1)
                 entropies[rows] = total.squeeze(1).log() - mean
+            if collisions is not None:
+                norm = torch.linalg.vector_norm(e, dim=1)
+                collisions[rows] = 2 * (norm.log() - total.squeeze(1).log())
             if slopes is not None:
                 p = e.div_(-total)
                 if damping is None:
@@ -104,17 +109,21 @@ class _Logprobs(torch.autograd.Function):
         # Entropy with a gradient is rare (a bonus, not a metric): it is recomputed when asked for.
         again = not frozen or entropy
         ctx.save_for_backward(slopes, *((hidden, weight, bias, targets) if again else [None] * 4))
-        return logprobs, entropies
+        if collisions is not None:
+            ctx.mark_non_differentiable(collisions)
+        return logprobs, entropies, collisions
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor | None, grad_entropy: Tensor | None = None) -> tuple:
+    def backward(
+        ctx: Any, grad: Tensor | None, grad_entropy: Tensor | None, _: Tensor | None
+    ) -> tuple:
         slopes, hidden, weight, bias, targets = ctx.saved_tensors
         if grad_entropy is None:
             if grad is None:
-                return (None,) * 6
+                return (None,) * 7
             if slopes is not None:
-                return slopes * grad.unsqueeze(1).to(slopes.dtype), *(None,) * 5
+                return slopes * grad.unsqueeze(1).to(slopes.dtype), *(None,) * 6
 
         matrix = weight.to(hidden.dtype)
         wide = _wide(hidden.dtype)
@@ -149,7 +158,7 @@ class _Logprobs(torch.autograd.Function):
             d_hidden,
             d_weight.to(weight.dtype) if d_weight is not None else None,
             d_bias.to(bias.dtype) if d_bias is not None else None,
-            *(None,) * 3,
+            *(None,) * 4,
         )
 
 

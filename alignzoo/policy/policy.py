@@ -50,10 +50,19 @@ class Policy:
         self._frozen_scorer = type(scorer)(frozen) if frozen is not None else scorer
         self._moved: dict[str, Tensor] | None = None
 
-    def __call__(self, batch: Batch, *, entropy: bool = False, temperature: float = 1.0) -> Outputs:
+    def __call__(
+        self,
+        batch: Batch,
+        *,
+        entropy: bool = False,
+        temperature: float = 1.0,
+        collision: bool = False,
+    ) -> Outputs:
         """Log-probabilities of the completions, with gradient (but for `torch.no_grad`)."""
         with self.autocast():
-            return self._scorer(batch, entropy=entropy, temperature=temperature)
+            return self._scorer(
+                batch, entropy=entropy, temperature=temperature, collision=collision
+            )
 
     @torch.no_grad()
     def reference(self, batch: Batch, *, temperature: float = 1.0) -> Outputs:
@@ -65,11 +74,7 @@ class Policy:
     def base(self) -> Iterator[Any]:
         """Inside it `model`, which it yields, is the reference in evaluation mode: to score with
         and to generate from."""
-        if not self.has_reference:
-            raise RunFailed(
-                "no reference is in memory",
-                hint="an algorithm that uses one says so: needs = Needs(reference=True)",
-            )
+        self._check_reference()
         trained, training = self.model, self.model.training
         trained.eval()
         try:
@@ -110,12 +115,36 @@ class Policy:
             for name, p in self.parameters():
                 p.data = now[name]
 
-    def move_reference(self) -> None:
-        """From now on the reference is the policy as it is at this moment (self-play)."""
+    @torch.no_grad()
+    def move_reference(self, mix: float = 1.0) -> None:
+        """Move the reference to mix * policy + (1 - mix) * reference, weight by weight.
+
+        With 1, the default, it is the policy as it is at this moment. The factors of an adapter
+        are mixed one by one: to first order that mixes their products, and exactly so where the
+        reference was still the base.
+        """
+        self._check_reference()
+        if self._moved is None:
+            self._moved = self._reference_weights()
+        for name, p in self.parameters():
+            self._moved[name].lerp_(p, mix)
+
+    def _reference_weights(self) -> dict[str, Tensor]:
+        """The reference before it is moved, under the names of what is trained: the frozen copy's
+        own tensors, or an adapter that does nothing, which is any A with a B of zero."""
         if self._frozen is not None:
-            self._frozen.load_state_dict(self.model.state_dict())
-        elif self.has_reference:
-            self._moved = {name: p.detach().clone() for name, p in self.parameters()}
+            return {name: p.detach() for name, p in self._frozen.named_parameters()}
+        return {
+            name: torch.zeros_like(p) if "lora_B" in name else p.detach().clone()
+            for name, p in self.parameters()
+        }
+
+    def _check_reference(self) -> None:
+        if not self.has_reference:
+            raise RunFailed(
+                "no reference is in memory",
+                hint="an algorithm that uses one says so: needs = Needs(reference=True)",
+            )
 
     def autocast(self) -> AbstractContextManager:
         """bfloat16 products where the precision says so; for whoever calls `model` directly."""
@@ -166,7 +195,11 @@ class Policy:
         for name, p in parameters.items():
             p.copy_(own[name])
         moved = {n.removeprefix(REFERENCE): t for n, t in tensors.items() if n not in own}
-        self._moved = {n: t.to(parameters[n], copy=True) for n, t in moved.items()} or None
+        self._moved = None
+        if moved:
+            self._moved = self._reference_weights()
+            for name, weight in self._moved.items():
+                weight.copy_(moved[name])
 
     def save(self, folder: Path) -> str:
         """Write `folder/adapter` in PEFT's layout or `folder/model` in transformers'; says which.

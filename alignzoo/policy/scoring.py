@@ -24,11 +24,15 @@ from alignzoo.policy.logprobs import chunked_logprobs
 
 @dataclass
 class Outputs:
-    """`logprobs [N, T]` float32, filled wherever a completion has a token, exactly 0 elsewhere;
-    `entropy [N, T]` of the distribution each token was drawn from, when asked for."""
+    """`logprobs [N, T]` float32, filled wherever a completion has a token, exactly 0 elsewhere.
+
+    When asked for, of the distribution p that each token was drawn from: its `entropy [N, T]`, and
+    without gradient `collision [N, T]`, log sum(p^2), how likely two draws are to agree.
+    """
 
     logprobs: Tensor
     entropy: Tensor | None = None
+    collision: Tensor | None = None
 
 
 class Scorer(Protocol):
@@ -39,7 +43,9 @@ class Scorer(Protocol):
 
     def __init__(self, model: PreTrainedModel): ...
 
-    def __call__(self, batch: Batch, *, entropy: bool, temperature: float) -> Outputs: ...
+    def __call__(
+        self, batch: Batch, *, entropy: bool, temperature: float, collision: bool = False
+    ) -> Outputs: ...
 
 
 class SharedScorer:
@@ -54,12 +60,14 @@ class SharedScorer:
         self.trunk, self.head = trunk_of(model), Head(model)
         self.limit = position_limit(model)
 
-    def __call__(self, batch: Batch, *, entropy: bool, temperature: float) -> Outputs:
+    def __call__(
+        self, batch: Batch, *, entropy: bool, temperature: float, collision: bool = False
+    ) -> Outputs:
         check_positions(batch, self.limit)
         row = layout(batch)
         hidden = self.hidden(row)
         states = hidden.index_select(0, row.source)
-        return self.head(states, batch, entropy, temperature)
+        return self.head(states, batch, entropy, temperature, collision)
 
     def hidden(self, row: Layout) -> Tensor:
         """The trunk's last hidden states `[L, h]`."""
@@ -86,12 +94,14 @@ class RowScorer:
         self.trunk, self.head = trunk_of(model), Head(model)
         self.limit = position_limit(model)
 
-    def __call__(self, batch: Batch, *, entropy: bool, temperature: float) -> Outputs:
+    def __call__(
+        self, batch: Batch, *, entropy: bool, temperature: float, collision: bool = False
+    ) -> Outputs:
         check_positions(batch, self.limit)
         rows, source = completion_rows(batch)
         hidden = self.trunk(input_ids=rows, use_cache=False)[0]
         states = hidden.flatten(0, 1).index_select(0, source)
-        return self.head(states, batch, entropy, temperature)
+        return self.head(states, batch, entropy, temperature, collision)
 
 
 class LogitsScorer:
@@ -105,14 +115,21 @@ class LogitsScorer:
     def __init__(self, model: PreTrainedModel):
         self.model, self.limit = model, position_limit(model)
 
-    def __call__(self, batch: Batch, *, entropy: bool, temperature: float) -> Outputs:
+    def __call__(
+        self, batch: Batch, *, entropy: bool, temperature: float, collision: bool = False
+    ) -> Outputs:
         check_positions(batch, self.limit)
         rows, source = completion_rows(batch)
         logits = self.model(input_ids=rows, use_cache=False).logits
         logits = logits.flatten(0, 1).index_select(0, source).float() / temperature
         logp = logits.log_softmax(-1)
         picked = logp.gather(1, batch.tokens[present(batch)][:, None]).squeeze(1)
-        return spread(batch, picked, -(logp.exp() * logp).sum(-1) if entropy else None)
+        return spread(
+            batch,
+            picked,
+            -(logp.exp() * logp).sum(-1) if entropy else None,
+            (2 * logp.detach()).logsumexp(-1) if collision else None,
+        )
 
 
 class Head:
@@ -127,7 +144,9 @@ class Head:
         self.softcap: float | None = getattr(config, "final_logit_softcapping", None)
         self.scale = _logit_scale(config)
 
-    def __call__(self, states: Tensor, batch: Batch, entropy: bool, temperature: float) -> Outputs:
+    def __call__(
+        self, states: Tensor, batch: Batch, entropy: bool, temperature: float, collision: bool
+    ) -> Outputs:
         weight, device = self.layer.weight, states.device.type
         half = torch.is_autocast_enabled(device)
         states = states.to(torch.get_autocast_dtype(device) if half else weight.dtype)
@@ -135,10 +154,10 @@ class Head:
             states = states * self.scale
         targets = batch.tokens[present(batch)]
         bias = self.layer.bias
-        logprobs, entropies = chunked_logprobs(
-            states, weight, targets, bias, temperature, self.softcap, entropy
+        found = chunked_logprobs(
+            states, weight, targets, bias, temperature, self.softcap, entropy, collision
         )
-        return spread(batch, logprobs, entropies)
+        return spread(batch, *found)
 
 
 def _logit_scale(config: Any) -> float:
@@ -149,13 +168,16 @@ def _logit_scale(config: Any) -> float:
     return scale / (getattr(config, "logits_scaling", None) or 1.0)
 
 
-def spread(batch: Batch, logprobs: Tensor, entropy: Tensor | None) -> Outputs:
+def spread(
+    batch: Batch, logprobs: Tensor, entropy: Tensor | None, collision: Tensor | None
+) -> Outputs:
     """Values of present tokens, `[n]` each, to `[N, T]` with zeros elsewhere."""
     where = present(batch)
     zeros = logprobs.new_zeros(where.shape)
     return Outputs(
         zeros.masked_scatter(where, logprobs),
         zeros.masked_scatter(where, entropy) if entropy is not None else None,
+        zeros.masked_scatter(where, collision) if collision is not None else None,
     )
 
 

@@ -33,10 +33,15 @@ class Interrupts:
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("algorithm", ["dpo", "sft"])
-def test_interrupted_and_resumed_is_the_same_run(tmp_path: Path, monkeypatch, algorithm):
+MOVING = {"reference_every": 3, "reference_mix": 0.6}
+
+
+@pytest.mark.parametrize(("algorithm", "options"), [("dpo", {}), ("sft", {}), ("dpo", MOVING)])
+def test_interrupted_and_resumed_is_the_same_run(tmp_path: Path, monkeypatch, algorithm, options):
+    settings = {**SETTINGS, "options": options, "out": str(tmp_path)}
+
     def recipe(name: str):
-        return recipe_for(algorithm, {"out": str(tmp_path), "name": name, **SETTINGS})
+        return recipe_for(algorithm, {**settings, "name": name})
 
     straight = execute(recipe("straight")).folder
 
@@ -52,12 +57,7 @@ def test_interrupted_and_resumed_is_the_same_run(tmp_path: Path, monkeypatch, al
     assert json.loads((broken / "run.json").read_text())["status"] == "interrupted"
     assert [row["step"] for row in rows_of(broken)] == [1, 2, 3, 4, 5, 6]
     with pytest.raises(BadInput, match="batch_size was 4 and is 8 now"):
-        execute(
-            recipe_for(
-                algorithm, {**SETTINGS, "out": str(tmp_path), "name": "broken", "batch_size": 8}
-            ),
-            resume=True,
-        )
+        execute(recipe_for(algorithm, {**settings, "name": "broken", "batch_size": 8}), resume=True)
 
     resumed = execute(recipe("broken"), resume=True)
     assert resumed.status == "finished"

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from alignzoo.batch import Batch, Example, collate
+from alignzoo.errors import BadInput
 from alignzoo.loop import update
 
 
@@ -15,10 +16,11 @@ def optimizer_of(run) -> torch.optim.Optimizer:
     return torch.optim.SGD([p for _, p in run.model.parameters()], lr=run.learning_rate)
 
 
-def stepped(make_run, monkeypatch, parts: list[list[int]], algorithm: str):
+def stepped(make_run, monkeypatch, parts: list[list[int]], algorithm: str, options: dict):
     """The trained weights after one step on 8 rows, cut into these micro-batches."""
     # Without clipping, and with an adapter that has left zero, so that every weight moves.
-    run = make_run(algorithm, max_grad_norm=1e9, learning_rate=1.0, warmup=0.0)
+    settings = {"max_grad_norm": 1e9, "learning_rate": 1.0, "warmup": 0.0}
+    run = make_run(algorithm, options=options, **settings)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for _, parameter in run.model.parameters():
@@ -37,14 +39,37 @@ SPLITS = [
 ]
 
 
-@pytest.mark.parametrize("algorithm", ["sft", "dpo"])
+VARIED = {"loss": "sigmoid:1,ipo:0.1,sft:0.5", "wpo": True, "ld_alpha": 0.5}
+
+
+@pytest.mark.parametrize(("algorithm", "options"), [("sft", {}), ("dpo", {}), ("dpo", VARIED)])
 @pytest.mark.parametrize("parts", SPLITS, ids=["8x1", "2x4", "3+5", "order"])
-def test_micro_batches_and_order_change_nothing(make_run, monkeypatch, algorithm, parts):
-    whole, expected = stepped(make_run, monkeypatch, [[*range(8)]], algorithm)
-    metrics, weights = stepped(make_run, monkeypatch, parts, algorithm)
+def test_micro_batches_and_order_change_nothing(make_run, monkeypatch, algorithm, options, parts):
+    whole, expected = stepped(make_run, monkeypatch, [[*range(8)]], algorithm, options)
+    metrics, weights = stepped(make_run, monkeypatch, parts, algorithm, options)
     assert metrics == pytest.approx(whole, rel=2e-5, abs=1e-6)
     for name, weight in weights.items():
         assert torch.allclose(weight, expected[name], rtol=0, atol=1e-6), name
+
+
+def test_a_loss_that_couples_the_rows_gets_whole_batches(make_run):
+    updates = []
+    for micro_tokens in (8192, 16):
+        run = make_run(
+            "dpo", options={"loss": "aot"}, micro_tokens=micro_tokens, batch_size=6, warmup=0.0
+        )
+        batch = run.hook.alignzoo_sample(run=run, rows=run.data.train[:6])
+        updates.append(update(run, optimizer_of(run), batch))
+        # Held-out rows are more than a batch.
+        more = run.hook.alignzoo_sample(run=run, rows=run.data.train[:14])
+        assert [len(part) for part in run.micro_batches(more)] == [6, 6, 2]
+    assert updates[0] == updates[1]
+
+
+def test_it_is_refused_in_several_processes(make_run, monkeypatch):
+    monkeypatch.setattr("accelerate.Accelerator.num_processes", 2)
+    with pytest.raises(BadInput, match="one process"):
+        make_run("dpo", options={"loss": "aot"})
 
 
 def test_the_first_dpo_loss_is_ln_2(make_run):

@@ -1,38 +1,297 @@
-"""DPO's loss against numbers worked out by hand."""
+"""DPO's losses and their gradients against the papers' formulas, worked out apart in NumPy."""
 
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
-from alignzoo_dpo.losses import sigmoid_loss
+from alignzoo import BadInput, Example, collate
+from alignzoo_dpo import losses
+from alignzoo_dpo.algorithm import DPO
+from alignzoo_dpo.family import LOSSES, OF_DIFFERENCES, SMOOTHED, SORTED, parse
+
+BETA, EPS, TAU = 0.5, 0.2, 0.3
+CHOSEN = np.array([0.8, -0.7, 0.0, 5.1])
+REJECTED = np.array([-0.8, 0.9, 0.4, 2.6])
 
 
-def test_equal_log_ratios_cost_ln_2():
-    x = torch.tensor([-3.0, 0.0, 40.0])
-    assert sigmoid_loss(x, x, 0.1).tolist() == pytest.approx([math.log(2)] * 3, abs=1e-7)
+def sigma(x):
+    return 1 / (1 + np.exp(-x))
 
 
-def test_value_and_gradient_by_hand():
-    # beta (chosen - rejected) = 0.5 * (1.2 - (-0.8)) = 1: L = ln(1 + e^-1) = 0.3132617.
-    # dL/dchosen = -beta * sigmoid(-1) = -0.5 * 0.2689414 = -0.1344707; rejected the opposite.
-    chosen = torch.tensor([1.2], dtype=torch.float64, requires_grad=True)
-    rejected = torch.tensor([-0.8], dtype=torch.float64, requires_grad=True)
-    loss = sigmoid_loss(chosen, rejected, 0.5)
-    loss.sum().backward()
-    assert loss.item() == pytest.approx(0.3132617, abs=1e-7)
-    assert chosen.grad.item() == pytest.approx(-0.1344707, abs=1e-7)
-    assert rejected.grad.item() == pytest.approx(0.1344707, abs=1e-7)
+def nll(x):
+    """-log sigmoid(x), whose slope is -sigmoid(-x)."""
+    return np.log1p(np.exp(-x))
+
+
+def of_margin(name, *arguments):
+    """A loss of the margin, as a function of (chosen, rejected)."""
+    return lambda w, l: getattr(losses, name)(w - l, BETA, *arguments)  # noqa: E741
+
+
+def of_rewards(name):
+    return lambda w, l: getattr(losses, name)(w, l, BETA)  # noqa: E741
+
+
+# name: (the loss, its value, its slopes along chosen and rejected), with z = beta * log-ratio
+w, r = BETA * CHOSEN, BETA * REJECTED
+z = w - r
+Q, M = sigma(z), sigma(z / TAU)
+# dKL/dz = q (1 - q) (log q/(1-eps) - log (1-q)/eps) = q (1 - q) (z - log (1-eps)/eps)
+EXO_SLOPE = Q * (1 - Q) * (z - math.log((1 - EPS) / EPS))
+# d/dz of (1-m) nll + m e^-z, with m' = m (1-m) / tau
+DISCOPOP_SLOPE = M * (1 - M) / TAU * (np.exp(-z) - nll(z)) - (1 - M) * sigma(-z) - M * np.exp(-z)
+GOLDEN = {
+    "sigmoid": (of_margin("sigmoid_loss"), nll(z), -sigma(-z), sigma(-z)),
+    "conservative": (
+        of_margin("sigmoid_loss", EPS),
+        (1 - EPS) * nll(z) + EPS * nll(-z),
+        -(1 - EPS) * sigma(-z) + EPS * sigma(z),
+        (1 - EPS) * sigma(-z) - EPS * sigma(z),
+    ),
+    "hinge": (of_margin("hinge_loss"), np.maximum(0, 1 - z), -1.0 * (z < 1), 1.0 * (z < 1)),
+    "ipo": (
+        of_margin("ipo_loss"),
+        (CHOSEN - REJECTED - 1) ** 2,
+        2 * (CHOSEN - REJECTED - 1) / BETA,
+        -2 * (CHOSEN - REJECTED - 1) / BETA,
+    ),
+    "exo_pair": (
+        of_margin("exo_pair_loss", EPS),
+        Q * np.log(Q / (1 - EPS)) + (1 - Q) * np.log((1 - Q) / EPS),
+        EXO_SLOPE,
+        -EXO_SLOPE,
+    ),
+    "robust": (
+        of_margin("robust_loss", EPS),
+        ((1 - EPS) * nll(z) - EPS * nll(-z)) / (1 - 2 * EPS),
+        (-(1 - EPS) * sigma(-z) - EPS * sigma(z)) / (1 - 2 * EPS),
+        ((1 - EPS) * sigma(-z) + EPS * sigma(z)) / (1 - 2 * EPS),
+    ),
+    "discopop": (
+        of_margin("discopop_loss", TAU),
+        (1 - M) * nll(z) + M * np.exp(-z),
+        DISCOPOP_SLOPE,
+        -DISCOPOP_SLOPE,
+    ),
+    "nca_pair": (
+        of_rewards("nca_pair_loss"),
+        nll(w) + nll(-w) / 2 + nll(-r) / 2,
+        -sigma(-w) + sigma(w) / 2,
+        sigma(r) / 2,
+    ),
+    "bco_pair": (of_rewards("bco_pair_loss"), nll(w) + nll(-r), -sigma(-w), sigma(r)),
+    "sppo_hard": (
+        of_rewards("sppo_hard_loss"),
+        (CHOSEN - 1) ** 2 + (REJECTED + 1) ** 2,
+        2 * (CHOSEN - 1) / BETA,
+        2 * (REJECTED + 1) / BETA,
+    ),
+    "apo_zero": (
+        of_rewards("apo_zero_loss"),
+        1 - sigma(w) + sigma(r),
+        -sigma(w) * sigma(-w),
+        sigma(r) * sigma(-r),
+    ),
+    "apo_down": (
+        of_rewards("apo_down_loss"),
+        sigma(w) + 1 - sigma(z),
+        sigma(w) * sigma(-w) - sigma(z) * sigma(-z),
+        sigma(z) * sigma(-z),
+    ),
+}
+
+
+def value_and_slopes(loss, chosen, rejected, dtype=torch.float64):
+    leaves = [torch.tensor(x, dtype=dtype, requires_grad=True) for x in (chosen, rejected)]
+    value = loss(*leaves)
+    return [value.detach(), *torch.autograd.grad(value.sum(), leaves)]
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_value_and_gradient(name):
+    loss, value, along_chosen, along_rejected = GOLDEN[name]
+    found = value_and_slopes(loss, CHOSEN, REJECTED)
+    for got, expected in zip(
+        found, (value, BETA * along_chosen, BETA * along_rejected), strict=True
+    ):
+        np.testing.assert_allclose(got.numpy(), expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_extreme_log_ratios_stay_finite(name):
+    far = [[50.0, -50.0, 50.0, -50.0], [-50.0, 50.0, 50.0, -50.0]]
+    for scale in (1.0, 10.0):
+        for x in value_and_slopes(GOLDEN[name][0], *(np.array(far) * scale), torch.float32):
+            assert torch.isfinite(x).all()
+
+
+def test_by_hand():
+    # beta (chosen - rejected) = 0.5 * (1.2 + 0.8) = 1: L = ln(1 + e^-1), slope -sigmoid(-1) / 2.
+    value, slope, _ = value_and_slopes(GOLDEN["sigmoid"][0], [1.2], [-0.8])
+    assert value.item() == pytest.approx(0.3132617, abs=1e-7)
+    assert slope.item() == pytest.approx(-0.1344707, abs=1e-7)
+    # Chosen 3 and 1 sorted are 1, 3; rejected 2 and 0 are 0, 2: both margins are 1.
+    x, y = torch.tensor([3.0, 1.0]), torch.tensor([0.0, 2.0])
+    assert losses.sorted_margin(x, y).tolist() == [1.0, 1.0]
+
+
+def test_sorting_hands_each_gradient_to_its_own_pair():
+    x = torch.tensor([3.0, -1.0, 0.5], dtype=torch.float64, requires_grad=True)
+    y = torch.tensor([0.0, 2.0, -4.0], dtype=torch.float64)
+    losses.sigmoid_loss(losses.sorted_margin(x, y), BETA).sum().backward()
+    partners = np.array([2.0, -4.0, 0.0])  # the largest with the largest, and so on
+    expected = -BETA * sigma(-BETA * (np.array([3.0, -1.0, 0.5]) - partners))
+    np.testing.assert_allclose(x.grad.numpy(), expected)
+
+
+RATIO = np.array([-2.0, 0.0, 0.7])
+DIVERGENCES = {  # f'(u) and d f'/d log u
+    "reverse_kl": (RATIO, np.ones(3)),
+    "forward_kl": (1 - 1 / np.exp(RATIO), np.exp(-RATIO)),
+    "js": (np.log(2 * np.exp(RATIO) / (1 + np.exp(RATIO))), 1 / (1 + np.exp(RATIO))),
+    "alpha": ((1 - np.exp(RATIO) ** -0.3) / 0.3, np.exp(-0.3 * RATIO)),
+}
+
+
+@pytest.mark.parametrize("name", DIVERGENCES)
+def test_divergences(name):
+    x = torch.tensor(RATIO, requires_grad=True)
+    score = losses.divergence_score(x, name, 0.3)
+    score.sum().backward()
+    np.testing.assert_allclose(score.detach().numpy(), DIVERGENCES[name][0], atol=1e-12)
+    np.testing.assert_allclose(x.grad.numpy(), DIVERGENCES[name][1], atol=1e-12)
+    far = torch.tensor([-500.0, -50.0, 50.0, 500.0], requires_grad=True)
+    losses.sigmoid_loss(losses.divergence_score(far, name, 0.3), 0.1).sum().backward()
+    assert torch.isfinite(far.grad).all()
+
+
+# Two pairs of unequal lengths; the second token of the first completion is there, not learnt.
+LENGTHS = [(3, 1), (2, 4)]
+PI = [[-1.0, -9.0, -2.0, 0.0], [-0.5, 0, 0, 0], [-0.3, -0.4, 0, 0], [-1.0, -2.0, -0.7, -0.1]]
+REF = [[-1.5, -8.0, -2.5, 0.0], [-0.4, 0, 0, 0], [-0.9, -0.1, 0, 0], [-0.5, -1.0, -1.0, -0.6]]
+COLLISION = [[-0.6, -9.0, -0.2, 0.0], [-0.8, 0, 0, 0], [-0.1, -0.3, 0, 0], [-0.4, -1.0, -0.7, -0.5]]
+
+
+def run_loss(**options):
+    batch = collate([Example([1], [[5] * c, [6] * d]) for c, d in LENGTHS])
+    batch.mask[0, 1] = False
+    algorithm = DPO(beta=BETA, **options)
+    pi = torch.tensor(PI, dtype=torch.float64, requires_grad=True)
+    run = SimpleNamespace(
+        policy=lambda batch, collision: SimpleNamespace(
+            logprobs=pi, collision=torch.tensor(COLLISION) if collision else None
+        ),
+        reference=lambda batch: SimpleNamespace(logprobs=torch.tensor(REF, dtype=torch.float64)),
+    )
+    loss = algorithm.alignzoo_loss(run, batch)
+    loss.sum.backward()
+    return loss, pi.grad.numpy()
+
+
+# Log-ratios of the four completions: 0.5 + 0.5; -0.1; 0.6 - 0.3; -0.5 - 1.0 + 0.3 + 0.5.
+R = np.array([1.0, -0.1, 0.3, -0.7])
+N = np.array([2, 1, 2, 4])
+
+
+def test_sigmoid_on_a_batch():
+    loss, gradient = run_loss()
+    margins = BETA * np.array([1.1, 1.0])
+    assert loss.mean == pytest.approx(nll(margins).mean(), rel=1e-9)
+    slope = BETA * sigma(-margins)
+    expected = [[-slope[0], 0, -slope[0], 0], [slope[0], 0, 0, 0],
+                [-slope[1], -slope[1], 0, 0], [slope[1]] * 4]  # fmt: skip
+    np.testing.assert_allclose(gradient, expected, rtol=1e-6)
+    means = {name: float(total / count) for name, (total, count) in loss.metrics.items()}
+    assert means == pytest.approx(
+        {
+            "rewards/chosen": BETA * 0.65,
+            "rewards/rejected": BETA * -0.4,
+            "rewards/margins": BETA * 1.05,
+            "rewards/accuracies": 1.0,
+            "logps/chosen": (-3.0 - 0.7) / 2,
+            "logps/rejected": (-0.5 - 3.8) / 2,
+        }
+    )
+
+
+def test_losses_that_are_normalised_by_length():
+    margins = np.array([1.0 / 2 + 0.1, 0.3 / 2 + 0.7 / 4])
+    assert run_loss(loss="sigmoid_norm")[0].mean == pytest.approx(nll(BETA * margins).mean())
+    loss, gradient = run_loss(loss="ipo")
+    assert loss.mean == pytest.approx(((margins - 1) ** 2).mean())
+    np.testing.assert_allclose(gradient[3], -2 * (margins[1] - 1) / 4 * np.ones(4))
+
+
+def test_sft_is_a_mean_over_completions_of_means_over_tokens():
+    loss, gradient = run_loss(loss="sigmoid:2,sft:0.5")
+    expected = 2 * nll(BETA * np.array([1.1, 1.0])) + 0.5 * np.array([3.0 / 2, 0.7 / 2])
+    assert loss.mean == pytest.approx(expected.mean())
+    alone = run_loss(loss="sft")[1]
+    np.testing.assert_allclose(alone[[0, 2]], [[-0.5, 0, -0.5, 0], [-0.5, -0.5, 0, 0]])
+    assert not alone[[1, 3]].any()
+    np.testing.assert_allclose(gradient, 2 * run_loss()[1] + 0.5 * alone)
+
+
+def test_tokens_past_the_shorter_completion_weigh_less():
+    # The pair shares min(2, 1) = 1 token, then 2: r = 0.5 + 0.3 * 0.5, -0.1; 0.3, -1.5 + 0.3 * 0.8.
+    margins = BETA * np.array([0.65 + 0.1, 0.3 + 1.26])
+    loss, gradient = run_loss(ld_alpha=0.3)
+    assert loss.mean == pytest.approx(nll(margins).mean())
+    slope = BETA * sigma(-margins)
+    np.testing.assert_allclose(gradient[0], -slope[0] * np.array([1, 0, 0.3, 0]))
+    np.testing.assert_allclose(gradient[3], slope[1] * np.array([1, 1, 0.3, 0.3]))
+
+
+def test_wpo_weights_a_pair_by_both_completions():
+    # Means over tokens of log pi - log sum pi^2:
+    # (-0.4 - 1.8) / 2, 0.3, (-0.2 - 0.1) / 2 and (-0.6 - 1.0 + 0.0 + 0.4) / 4.
+    weights = np.exp(np.array([-1.1 + 0.3, -0.15 - 0.3]))
+    loss, gradient = run_loss(wpo=True)
+    assert loss.mean == pytest.approx((weights * nll(BETA * np.array([1.1, 1.0]))).mean())
+    np.testing.assert_allclose(  # the weight has no gradient
+        gradient, np.repeat(weights, 2)[:, None] * run_loss()[1], rtol=1e-6
+    )
+
+
+def test_weighted_sums():
+    assert parse("ipo") == {"ipo": 1.0}
+    assert parse(" sigmoid : 0.8 , sft:1e-1,bco_pair") == {
+        "sigmoid": 0.8,
+        "sft": 0.1,
+        "bco_pair": 1,
+    }
 
 
 @pytest.mark.parametrize(
-    ("chosen", "loss", "gradient"), [(50.0, 0.0, 0.0), (-50.0, 50.0, -1.0), (-500.0, 500.0, -1.0)]
+    ("options", "message"),
+    [
+        ({"loss": "sigmod"}, "unknown loss 'sigmod'(.|\n)*Known: .*sigmoid"),
+        ({"loss": ""}, "unknown loss ''"),
+        ({"loss": "sigmoid,"}, "unknown loss ''"),
+        ({"loss": "sft,sigmoid,sft:2"}, "'sft' is there twice"),
+        ({"loss": "sigmoid:x"}, "'x' is not a weight for 'sigmoid'"),
+        ({"loss": "sigmoid:"}, "'' is not a weight"),
+        ({"loss": "sigmoid:-1"}, "'-1' is not a weight"),
+        ({"loss": "sigmoid:nan"}, "'nan' is not a weight"),
+        ({"loss": "sigmoid:inf"}, "'inf' is not a weight"),
+        ({"loss": "exo_pair"}, "--label-smoothing 0.001"),
+        ({"loss": "hinge", "label_smoothing": 0.1}, "no part in hinge"),
+        ({"loss": "nca_pair,sigmoid", "divergence": "js"}, "needs reverse_kl"),
+        ({"loss": "aot", "wpo": True}, "no pairs to weight"),
+    ],
 )
-def test_extreme_log_ratios_stay_finite(chosen, loss, gradient):
-    x = torch.tensor([chosen], requires_grad=True)
-    value = sigmoid_loss(x, torch.zeros(1), 1.0)
-    value.sum().backward()
-    assert value.item() == pytest.approx(loss, abs=1e-6)
-    assert x.grad.item() == pytest.approx(gradient, abs=1e-6)
+def test_options_that_make_no_sense(options, message):
+    with pytest.raises(BadInput, match=message):
+        DPO(**options)
+
+
+def test_every_loss_is_accounted_for():
+    assert len(LOSSES) == 15
+    assert LOSSES.keys() >= SMOOTHED | SORTED | OF_DIFFERENCES
+    assert not DPO(loss="sigmoid,aot").splits
+    assert DPO(loss="sigmoid,sft").splits

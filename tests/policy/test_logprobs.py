@@ -34,7 +34,8 @@ def plain(hidden, weight, targets, bias, temperature, softcap):
     z = z if bias is None else z + bias
     z = z if softcap is None else softcap * torch.tanh(z / softcap)
     logp = (z / temperature).log_softmax(-1)
-    return logp.gather(1, targets[:, None]).squeeze(1), -(logp.exp() * logp).sum(1)
+    p = logp.exp()
+    return logp.gather(1, targets[:, None]).squeeze(1), -(p * logp).sum(1), p.square().sum(1).log()
 
 
 @pytest.mark.parametrize("softcap", [None, 1.5])
@@ -42,9 +43,10 @@ def plain(hidden, weight, targets, bias, temperature, softcap):
 @pytest.mark.parametrize(("bias", "frozen"), [(True, True), (True, False), (False, False)])
 def test_values_and_gradients(bias, frozen, temperature, softcap):
     hidden, weight, offset, targets = inputs(bias, frozen)
-    got = chunked_logprobs(hidden, weight, targets, offset, temperature, softcap, entropy=True)
+    got = chunked_logprobs(hidden, weight, targets, offset, temperature, softcap, True, True)
     expected = plain(hidden, weight, targets, offset, temperature, softcap)
     torch.testing.assert_close(got, expected)
+    assert not got[2].requires_grad
     leaves = [x for x in (hidden, weight, offset) if x is not None and x.requires_grad]
     for keep in ([0], [1], [0, 1]):  # log-probs alone, entropy alone, both
         weights = torch.arange(1.0, 6.0, dtype=torch.float64)
@@ -61,30 +63,35 @@ def test_values_and_gradients(bias, frozen, temperature, softcap):
 def test_gradcheck(frozen):
     hidden, weight, offset, targets = inputs(True, frozen)
     assert torch.autograd.gradcheck(
-        lambda *x: chunked_logprobs(x[0], x[1], targets, x[2], 0.7, 2.0, True),
+        lambda *x: chunked_logprobs(x[0], x[1], targets, x[2], 0.7, 2.0, True)[:2],
         (hidden, weight, offset),
     )
 
 
-def test_no_entropy_unless_asked():
+def test_nothing_more_than_is_asked():
     hidden, weight, _, targets = inputs(False, True)
-    assert chunked_logprobs(hidden, weight, targets)[1] is None
+    assert chunked_logprobs(hidden, weight, targets)[1:] == (None, None)
+    entropy, collision = chunked_logprobs(hidden, weight, targets, collision=True)[1:]
+    assert entropy is None
+    assert collision.shape == targets.shape
 
 
 def test_float32_and_huge_logits():
     hidden, weight, _, targets = inputs(False, True)
-    got, entropy = chunked_logprobs((hidden * 1e4).float(), weight.float(), targets, entropy=True)
-    assert got.dtype == torch.float32
-    assert torch.isfinite(got).all()
-    assert torch.isfinite(entropy).all()
+    found = chunked_logprobs(
+        (hidden * 1e4).float(), weight.float(), targets, entropy=True, collision=True
+    )
+    for values in found:
+        assert values.dtype == torch.float32
+        assert torch.isfinite(values).all()
 
 
 def test_bfloat16_logits_are_not_rounded():
     hidden, weight, _, targets = inputs(False, True)
     half, matrix = hidden.detach().bfloat16().requires_grad_(), weight.detach().bfloat16()
     with torch.autocast("cpu", torch.bfloat16):
-        got, _ = chunked_logprobs(half, matrix, targets)
-    expected, _ = plain(half.float(), matrix.float(), targets, None, 1.0, None)
+        got = chunked_logprobs(half, matrix, targets)[0]
+    expected = plain(half.float(), matrix.float(), targets, None, 1.0, None)[0]
     torch.testing.assert_close(got, expected)
     got.sum().backward()
     assert half.grad.dtype == torch.bfloat16
@@ -92,5 +99,5 @@ def test_bfloat16_logits_are_not_rounded():
 
 def test_no_rows():
     _, weight, _, _ = inputs(False, True)
-    got, _ = chunked_logprobs(weight.new_zeros(0, 4), weight, torch.zeros(0, dtype=torch.long))
+    got = chunked_logprobs(weight.new_zeros(0, 4), weight, torch.zeros(0, dtype=torch.long))[0]
     assert got.shape == (0,)

@@ -144,12 +144,13 @@ def test_scratch(llama):
     assert load(llama, scratch=True, seed=1).fingerprint != one.fingerprint
 
 
-def test_state_goes_round(llama, batch):
-    policy = load(llama)
+@pytest.mark.parametrize("adapter", ["lora", "none"])
+def test_state_goes_round(llama, batch, adapter):
+    policy = load(llama, adapter=adapter)
     train(policy, batch)
     policy.move_reference()
     train(policy, batch)
-    other = load(llama)
+    other = load(llama, adapter=adapter)
     other.load_state({name: t.clone() for name, t in policy.state().items()})
     torch.testing.assert_close(scores(other, batch), scores(policy, batch))
     torch.testing.assert_close(other.reference(batch).logprobs, policy.reference(batch).logprobs)
@@ -175,6 +176,37 @@ def test_moving_the_reference(llama, batch, adapter):
     assert torch.equal(policy.reference(batch).logprobs, moved)
 
 
+def test_mixing_the_reference_of_full_training(llama, batch):
+    policy, target = load(llama, adapter="none"), load(llama, adapter="none")
+    expected = {name: p.detach().clone() for name, p in policy.parameters()}
+    for mix in (0.6, 0.25):
+        train(policy, batch)
+        policy.move_reference(mix)
+        for name, p in policy.parameters():
+            expected[name] = mix * p.detach() + (1 - mix) * expected[name]
+    target.load_state(expected)
+    torch.testing.assert_close(policy.reference(batch).logprobs, scores(target, batch))
+
+
+def test_mixing_the_reference_of_an_adapter(llama, batch):
+    policy, target = load(llama), load(llama)
+    start = policy.reference(batch).logprobs
+    train(policy, batch, rate=0.5)
+    now = {name: p.detach().clone() for name, p in policy.parameters()}
+    policy.move_reference(0.6)
+    # 0.6 (W + BA) + 0.4 W = W + (0.6 B) A
+    first = {name: 0.6 * p if "lora_B" in name else p for name, p in now.items()}
+    target.load_state(first)
+    moved = policy.reference(batch).logprobs
+    torch.testing.assert_close(moved, scores(target, batch))
+    assert (moved - start).abs().max() > 0.01
+    train(policy, batch, rate=0.5)
+    policy.move_reference(0.25)
+    now = {name: p.detach().clone() for name, p in policy.parameters()}
+    target.load_state({name: 0.25 * now[name] + 0.75 * first[name] for name in now})
+    torch.testing.assert_close(policy.reference(batch).logprobs, scores(target, batch))
+
+
 def test_base_is_for_generating_too(llama, batch):
     for adapter in ("lora", "none"):
         policy = load(llama, adapter=adapter)
@@ -193,6 +225,8 @@ def test_no_reference_in_memory(llama, batch):
     assert not policy.has_reference
     with pytest.raises(RunFailed, match="no reference"):
         policy.reference(batch)
+    with pytest.raises(RunFailed, match="no reference"):
+        policy.move_reference()
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -56,9 +56,8 @@ def gradients(wrapped, run):
     return out.detach(), {n: p.grad for n, p in wrapped.named_parameters() if p.grad is not None}
 
 
-def score(scorer, batch, entropy=False, temperature=1.0):
-    out = scorer(batch, entropy=entropy, temperature=temperature)
-    return out if entropy else out.logprobs
+def score(scorer, batch):
+    return scorer(batch, entropy=False, temperature=1.0).logprobs
 
 
 @torch.no_grad()
@@ -85,18 +84,23 @@ def test_neighbours_order_and_padding_change_nothing(name, batch):
 
 
 @torch.no_grad()
-def test_all_scorers_agree_on_entropy_and_temperature(batch):
+def test_all_scorers_agree_on_entropy_collision_and_temperature(batch):
     model = build("gemma2")
     plain = model.config._attn_implementation
-    shared = score(choose(model), batch, True, 0.7)
+    asked = {"entropy": True, "temperature": 0.7, "collision": True}
+    shared = choose(model)(batch, **asked)
     model.set_attn_implementation(plain)
     for kind in (scoring.RowScorer, scoring.LogitsScorer):
-        other = score(kind(model), batch, True, 0.7)
+        other = kind(model)(batch, **asked)
         torch.testing.assert_close(shared.logprobs, other.logprobs, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(shared.entropy, other.entropy, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(shared.collision, other.collision, atol=1e-5, rtol=1e-5)
     absent = shared.logprobs == 0
     assert (shared.entropy[absent] == 0).all()
     assert (shared.entropy[~absent] > 0).all()
+    # Renyi's entropies fall with their order: -log sum(p^2) <= H.
+    assert (shared.collision[absent] == 0).all()
+    assert (-shared.collision[~absent] < shared.entropy[~absent]).all()
 
 
 def test_full_training_has_the_models_gradients(batch):
