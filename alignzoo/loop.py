@@ -43,7 +43,9 @@ def train(run: Run) -> None:
             since, started = run.step, time.perf_counter()
             rows = [run.data.train[i] for i in order.batch(run.round)]
             torch.manual_seed(run.seed_for("round", run.round, run.accelerator.process_index))
+            spent = run.ledger.total_flops
             batch = run.hook.alignzoo_sample(run=run, rows=run.share(rows))
+            add_up_sampling(run, run.ledger.total_flops - spent)
             for minibatch in minibatches(run, batch):
                 metrics = update(run, optimizer, minibatch)
                 run.hook.alignzoo_step(run=run, step=run.step, metrics=metrics)
@@ -115,6 +117,13 @@ def keep_accounts(run: Run, seconds: float) -> None:
     if kind is not None:
         # A row is paid for once, however often it is learnt from.
         run.ledger.feedback[kind] = min(run.round * run.rows_per_round, len(run.data.train))
+
+
+def add_up_sampling(run: Run, flops: float) -> None:
+    """What the other processes spent on their shares of the round; one has nothing to do."""
+    if run.accelerator.num_processes > 1:
+        everyone = sum(gather_object([flops]))
+        run.ledger.spend("generation", flops=everyone - flops, tokens=0)
 
 
 def add_up_processes(run: Run, sums: dict[str, float], counts: dict[str, float]) -> None:

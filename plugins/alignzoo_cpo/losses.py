@@ -11,7 +11,7 @@ def preference_loss(chosen: Tensor, rejected: Tensor, beta: float) -> Tensor:
 
         L = -log sigmoid(beta (log pi(y_w|x) - log pi(y_l|x)))
 
-    Equation 3 of Xu et al. 2024, https://arxiv.org/abs/2401.08417.
+    Xu et al. 2024, https://arxiv.org/abs/2401.08417.
 
     Args:
         chosen, rejected: log pi of both sides, summed over tokens, in nats; `[B]`.
@@ -30,7 +30,7 @@ def cpo_loss(
 
         L = -log sigmoid(beta (log pi(y_w|x) - log pi(y_l|x))) - lambda log pi(y_w|x) / |y_w|
 
-    Equation 5 of Xu et al. 2024, with the likelihood per token as their code has it.
+    Xu et al. 2024, with the likelihood per token as their code has it.
 
     Args:
         chosen, rejected: log pi of both sides, summed over tokens, in nats; `[B]`.

@@ -36,7 +36,7 @@ class KTO:
         if self.loss == "kto" and recipe.batch_size < 2:
             raise BadInput(
                 "option --batch-size: one completion has no other to be mismatched with",
-                hint="kto estimates its KL inside a batch: take 8 or more",
+                hint="kto estimates its KL from the other rows of a batch: take 8 or more",
             )
 
     @hookimpl

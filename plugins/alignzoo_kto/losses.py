@@ -22,7 +22,7 @@ def kto_loss(
         L = lambda_U (1 - sigmoid(beta (z0 - r)))    if it is not
 
     where r = log pi(y|x) - log pi_ref(y|x), and z0 = KL(pi || pi_ref) is the reference point, a
-    constant to the gradient. Equation 8 of Ethayarajh et al. 2024, https://arxiv.org/abs/2402.01306.
+    constant to the gradient. Ethayarajh et al. 2024, https://arxiv.org/abs/2402.01306, section 4.
     With z0 = 0 it is the unpaired form of APO-zero, equation 7 of D'Oosterlinck et al. 2024,
     https://arxiv.org/abs/2408.06266.
 
@@ -57,6 +57,6 @@ def mismatched(rows: list[Example], max_length: int) -> list[Example]:
 def kl_estimate(log_ratio_sum: Tensor, count: Tensor) -> Tensor:
     """z0 = max(0, mean of log pi(y'|x) - log pi_ref(y'|x) over mismatched y'), a scalar in nats.
 
-    0 where nothing was mismatched. Section 4.1 of Ethayarajh et al. 2024.
+    0 where nothing was mismatched. Ethayarajh et al. 2024, section 4.
     """
     return (log_ratio_sum / count.clamp(min=1)).clamp(min=0)

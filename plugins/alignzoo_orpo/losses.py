@@ -29,7 +29,7 @@ def orpo_loss(chosen: Tensor, rejected: Tensor, odds_weight: float) -> Tensor:
         L = -log P(y_w|x) - lambda log sigmoid(log odds(y_w|x) - log odds(y_l|x))
 
     where log P(y|x) is the mean of the tokens' log-probs, so that P is their geometric mean, and
-    odds = P / (1 - P). Equations 2 to 7 of Hong et al. 2024, https://arxiv.org/abs/2403.07691.
+    odds = P / (1 - P). Equations 6 and 7 of Hong et al. 2024, https://arxiv.org/abs/2403.07691.
 
     Args:
         chosen, rejected: log P of both sides, in nats per token, <= 0; `[B]`.

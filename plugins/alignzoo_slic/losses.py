@@ -10,8 +10,7 @@ def slic_loss(chosen: Tensor, rejected: Tensor, delta: float, nll_weight: float)
 
         L = max(0, delta - log pi(y_w|x) + log pi(y_l|x)) - lambda log pi(y_ref|x)
 
-    with the chosen side as y_ref. Equation 1 of Zhao et al. 2023,
-    https://arxiv.org/abs/2305.10425.
+    with the chosen side as y_ref. Zhao et al. 2023, https://arxiv.org/abs/2305.10425.
 
     Args:
         chosen, rejected: log pi of both sides, summed over tokens, in nats; `[B]`.
