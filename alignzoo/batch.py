@@ -81,6 +81,10 @@ class Batch:
         """`[N, T] -> [N]`: the sum over the positions in `mask`."""
         return torch.where(self.mask, x, 0.0).sum(-1)
 
+    def mean(self, x: Tensor) -> Tensor:
+        """`[N, T] -> [N]`: the mean over the positions in `mask`; 0 where there is none."""
+        return self.total(x) / self.mask.sum(-1).clamp(min=1)
+
     def select(self, which: Sequence[int]) -> Batch:
         """The groups named, in that order, with padding trimmed to what they need."""
         if not which:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 REFERENCE_WIDTH = 2048
 
@@ -36,3 +39,29 @@ def learning_rate_for_width(rate: float, width: int, adapter: bool) -> float:
     of full fine-tuning.
     """
     return rate * (REFERENCE_WIDTH / width) ** 0.78 * (1.0 if adapter else 0.1)
+
+
+def pair_metrics(rewards: tuple[Tensor, Tensor], logps: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+    """What is logged of pairs: `rewards` and `logps` are (chosen, rejected), each `[B]`.
+
+    A pair counts as accurate where the chosen side's reward is the greater; a tie does not.
+    """
+    chosen, rejected = rewards
+    return {
+        "rewards/chosen": chosen,
+        "rewards/rejected": rejected,
+        "rewards/margins": chosen - rejected,
+        "rewards/accuracies": chosen > rejected,
+        "logps/chosen": logps[0],
+        "logps/rejected": logps[1],
+    }
+
+
+def label_metrics(rewards: Tensor, logps: Tensor, desirable: Tensor) -> dict[str, Tensor]:
+    """The same of unpaired completions, all `[N]`: chosen are those with a true label."""
+    return {
+        "rewards/chosen": rewards[desirable],
+        "rewards/rejected": rewards[~desirable],
+        "logps/chosen": logps[desirable],
+        "logps/rejected": logps[~desirable],
+    }

@@ -15,12 +15,19 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from alignzoo.batch import Batch
+    from alignzoo.data import Data
     from alignzoo.loss import Loss
+    from alignzoo.recipe import Recipe
     from alignzoo.run import Run
 
 PROJECT = "alignzoo"
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec
+def alignzoo_check(recipe: Recipe, data: Data) -> None:
+    """Before anything is written: raise `BadInput` where you cannot learn from these."""
 
 
 @hookspec

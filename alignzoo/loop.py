@@ -10,7 +10,6 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from accelerate.utils import gather_object
@@ -44,7 +43,9 @@ def train(run: Run) -> None:
             since, started = run.step, time.perf_counter()
             rows = [run.data.train[i] for i in order.batch(run.round)]
             torch.manual_seed(run.seed_for("round", run.round, run.accelerator.process_index))
-            batch = run.hook.alignzoo_sample(run=run, rows=my_share(run, rows))
+            spent = run.ledger.total_flops
+            batch = run.hook.alignzoo_sample(run=run, rows=run.share(rows))
+            add_up_sampling(run, run.ledger.total_flops - spent)
             for minibatch in minibatches(run, batch):
                 metrics = update(run, optimizer, minibatch)
                 run.hook.alignzoo_step(run=run, step=run.step, metrics=metrics)
@@ -100,9 +101,10 @@ def update(run: Run, optimizer: torch.optim.Optimizer, batch: Batch) -> dict[str
         group["lr"] = run.learning_rate * factor
     optimizer.step()
     run.step += 1
-    means = {name: sums[name] / max(counts[name], 1.0) for name in counts}
+    # What nothing was counted for (rewards/chosen of a batch without good ones) has no mean.
+    means = {name: sums[name] / counts[name] for name in counts if counts[name]}
     return {
-        "loss": means.pop("loss"),
+        "loss": means.pop("loss", 0.0),
         "grad_norm": float(norm),
         "learning_rate": run.learning_rate * factor,
         **means,
@@ -117,6 +119,13 @@ def keep_accounts(run: Run, seconds: float) -> None:
     if kind is not None:
         # A row is paid for once, however often it is learnt from.
         run.ledger.feedback[kind] = min(run.round * run.rows_per_round, len(run.data.train))
+
+
+def add_up_sampling(run: Run, flops: float) -> None:
+    """What the other processes spent on their shares of the round; one has nothing to do."""
+    if run.accelerator.num_processes > 1:
+        everyone = sum(gather_object([flops]))
+        run.ledger.spend("generation", flops=everyone - flops, tokens=0)
 
 
 def add_up_processes(run: Run, sums: dict[str, float], counts: dict[str, float]) -> None:
@@ -158,11 +167,6 @@ def minibatches(run: Run, batch: Batch) -> Iterator[Batch]:
             yield batch.select(order[start : start + size])
 
 
-def my_share(run: Run, rows: list[Any]) -> list[Any]:
-    """Every process takes its part of the rows of a round."""
-    return rows[run.accelerator.process_index :: run.accelerator.num_processes]
-
-
 def due(run: Run, every: int, since: int) -> bool:
     """Whether a multiple of `every` steps was passed after step `since`."""
     return every > 0 and run.step // every > since // every
@@ -185,7 +189,7 @@ def save(run: Run, optimizer: torch.optim.Optimizer) -> None:
         run.step,
         run.model.state(),
         checkpoint.optimizer_tensors(optimizer, names),
-        {"round": run.round, "ledger": run.ledger.as_dict()},
+        {"round": run.round, "ledger": run.ledger.as_dict(), "plugins": run.state},
     )
     run.record.set_status("running", run.ledger)
 
@@ -200,7 +204,7 @@ def resume(run: Run, optimizer: torch.optim.Optimizer) -> None:
     run.model.load_state(weights)
     names = {parameter: name for name, parameter in run.model.parameters()}
     checkpoint.restore_optimizer(optimizer, moments, names)
-    run.step, run.round = state["step"], state["round"]
+    run.step, run.round, run.state = state["step"], state["round"], state["plugins"]
     run.ledger = Ledger.from_dict(state["ledger"])
     run.record.rewind(run.step)
     run.ui.note(f"resumed at step {run.step}")

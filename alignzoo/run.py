@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 
 from alignzoo.algorithm import rounds_of, splits_of
 from alignzoo.batch import Batch
@@ -29,7 +30,8 @@ class Run:
     """A run in progress. Plugins read it, and ask it for log-probs; the loop moves it on.
 
     `policy(batch)` and `reference(batch)` are the two forwards, charged to the ledger;
-    `model` is what stands behind them. `step` counts optimizer steps done, `round` rounds done.
+    `model` is what stands behind them. `step` counts optimizer steps done, `round` rounds done;
+    `state` holds numbers that a plugin carries from step to step, and is part of a checkpoint.
     """
 
     recipe: Recipe
@@ -46,6 +48,7 @@ class Run:
     ledger: Ledger = field(default_factory=Ledger)
     step: int = 0
     round: int = 0
+    state: dict[str, float] = field(default_factory=dict)
     _charging: bool = True
 
     @property
@@ -96,6 +99,15 @@ class Run:
             yield
         finally:
             self._charging = before
+
+    def share(self, rows: list[Any]) -> list[Any]:
+        """This process's part of what belongs to the rows of a round."""
+        return rows[self.accelerator.process_index :: self.accelerator.num_processes]
+
+    def gather(self, values: list[Any]) -> list[Any]:
+        """The inverse of `share`: every process's part, in the order of the rows. All call it."""
+        shares = gather_object([values])
+        return [part[i] for i in range(len(shares[0])) for part in shares if i < len(part)]
 
     @property
     def micro_tokens(self) -> int:

@@ -121,6 +121,7 @@ def prepare(recipe: Recipe, *, resume: bool, trust_remote_code: bool, ui: UI) ->
             seed=recipe.seed,
             holdout=recipe.eval_size,
         )
+    registered.hook.alignzoo_check(recipe=recipe, data=data)
     rate = recipe.learning_rate or learning_rate_for_width(
         learning_rate_of(algorithm), width_of(model), adapter=recipe.adapter != "none"
     )

@@ -38,6 +38,19 @@ class Data:
     fingerprint: str
     prompts: list[Row]
 
+    def need_both_labels(self) -> None:
+        """`BadInput` where every label of the feedback says the same."""
+        labels = {example.columns["label"][0] for example in self.train}
+        if len(labels) == 1:
+            only = labels.pop()
+            instead = "; to imitate good ones alone: alignzoo run sft" if only else ""
+            raise BadInput(
+                f"column 'label' is {str(only).lower()} in all {count(len(self.train), 'row')}, "
+                "so there is nothing to tell apart",
+                where=self.report.source,
+                hint=f"add completions that were found {'bad' if only else 'good'}{instead}",
+            )
+
 
 def load_data(
     view: type[View],

@@ -120,8 +120,9 @@ def held_out(run: Run) -> dict[str, Estimate]:
             sums[name] += float(total)
             counts[name] += float(count)
     return {
-        f"held-out/{name}": Estimate(sums[name] / max(counts[name], 1.0), n=len(examples))
+        f"held-out/{name}": Estimate(sums[name] / counts[name], n=len(examples))
         for name in sums
+        if counts[name]
     }
 
 

@@ -295,14 +295,12 @@ def tables(report: dict[str, Any]) -> str:
                 f"{s['memory_rise'] / ours['memory_rise']:.2f}x | {s['other_cores']:.2f} |"
             )
         work = ours["flops_per_step"] / 1e9
-        reached = work / ours["step_seconds"]
+        reached = work / (ours["step_seconds"] * ours["own_cores"])
         lines += [
             "",
-            f"A step of alignzoo is {work:.1f} GFLOP by its ledger, {reached:.0f} GFLOP/s: "
-            f"{reached / peak:.0%} of the best matrix product with {threads} threads "
-            f"({', '.join(f'{name} {rate:.0f} GFLOP/s' for name, rate in rates.items())}), "
-            f"{reached / peak * threads / ours['own_cores']:.0%} of what the "
-            f"{ours['own_cores']:.2f} cores that it was given could do.",
+            f"A step of alignzoo is {work:.1f} GFLOP by its ledger, {reached:.0f} GFLOP per "
+            f"core-second: {reached / peak:.0%} of the best matrix product "
+            f"({', '.join(f'{name} {rate:.0f}' for name, rate in rates.items())}).",
             "",
         ]
     return "\n".join(lines)

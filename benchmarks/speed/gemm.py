@@ -1,4 +1,7 @@
-"""The machine's fp32 matrix-product rate: `python gemm.py THREADS` prints GFLOP/s by shape."""
+"""The machine's fp32 matrix-product rate: `python gemm.py THREADS` prints it by shape.
+
+In GFLOP per core-second (CPU time that the process got), which other programs hardly change.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +16,17 @@ SHAPES = {"2048x2048x2048": (2048, 2048, 2048), "1024x256x768": (1024, 256, 768)
 
 
 def rate(m: int, k: int, n: int, repeats: int = 7) -> float:
-    """GFLOP/s of `[m, k] @ [k, n]`, the median over batches of about 0.2 s."""
+    """GFLOP per core-second of `[m, k] @ [k, n]`, the median over batches of about 0.2 s."""
     a, b = torch.randn(m, k), torch.randn(k, n)
     flops = 2.0 * m * k * n
     count = max(1, round(2e10 / flops))
     torch.mm(a, b)
     rates = []
     for _ in range(repeats):
-        started = time.perf_counter()
+        started = time.process_time()
         for _ in range(count):
             torch.mm(a, b)
-        rates.append(flops * count / (time.perf_counter() - started) / 1e9)
+        rates.append(flops * count / (time.process_time() - started) / 1e9)
     return statistics.median(rates)
 
 

@@ -9,6 +9,7 @@ import torch
 from annotated_types import Ge, Gt, Le, Lt
 
 from alignzoo import Batch, Loss, Needs, Preferences, Run, hookimpl
+from alignzoo.functional import pair_metrics
 from alignzoo_dpo.family import LOSSES, SORTED, Pairs, check, parse
 from alignzoo_dpo.losses import Divergence, wpo_weights
 
@@ -65,18 +66,9 @@ class DPO:
                 wpo_weights(policy.logprobs, policy.collision, batch.mask)
             )
             loss = loss * chosen * rejected
+        rewards = self.beta * pairs.chosen, self.beta * pairs.rejected
         logps = batch.pairs(batch.total(policy.logprobs))
-        return Loss.per_sequence(
-            loss,
-            {
-                "rewards/chosen": self.beta * pairs.chosen,
-                "rewards/rejected": self.beta * pairs.rejected,
-                "rewards/margins": self.beta * (pairs.chosen - pairs.rejected),
-                "rewards/accuracies": pairs.chosen > pairs.rejected,
-                "logps/chosen": logps[0],
-                "logps/rejected": logps[1],
-            },
-        )
+        return Loss.per_sequence(loss, pair_metrics(rewards, logps))
 
     @hookimpl
     def alignzoo_step(self, run: Run, step: int) -> None:

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 pytestmark = pytest.mark.slow
 
-WORDS = ["run", "dpo", "--steps", "3", "--batch-size", "6", "--eval-size", "4"]
+WORDS = ["--steps", "3", "--batch-size", "6", "--eval-size", "4"]
 
 
 def free_port() -> str:
@@ -23,13 +23,24 @@ def free_port() -> str:
         return str(found.getsockname()[1])
 
 
-def launch(out: Path, processes: int) -> tuple[list[dict], dict]:
+def launch(algorithm: str, out: Path, processes: int) -> tuple[list[dict], dict]:
     launcher = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(processes)]
     launcher += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
     launcher += ["--main_process_port", free_port(), "-m"]
     start = launcher if processes > 1 else ["-m"]
     done = subprocess.run(
-        [sys.executable, *start, "alignzoo", *WORDS, "--out", str(out), "--name", "one"],
+        [
+            sys.executable,
+            *start,
+            "alignzoo",
+            "run",
+            algorithm,
+            *WORDS,
+            "--out",
+            str(out),
+            "--name",
+            "one",
+        ],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -43,9 +54,11 @@ def launch(out: Path, processes: int) -> tuple[list[dict], dict]:
     )
 
 
-def test_two_processes_are_one_run(tmp_path):
-    alone, weights = launch(tmp_path / "alone", 1)
-    together, same = launch(tmp_path / "together", 2)
+# KTO measures the KL of the whole batch, and BCO carries a number from step to step.
+@pytest.mark.parametrize("algorithm", ["dpo", "kto", "bco"])
+def test_two_processes_are_one_run(tmp_path, algorithm):
+    alone, weights = launch(algorithm, tmp_path / "alone", 1)
+    together, same = launch(algorithm, tmp_path / "together", 2)
     assert [row["step"] for row in together] == [1, 2, 3]
     for one, other in zip(alone, together, strict=True):
         assert other == pytest.approx(one, rel=1e-4, abs=1e-6)

@@ -36,7 +36,10 @@ class Interrupts:
 MOVING = {"reference_every": 3, "reference_mix": 0.6}
 
 
-@pytest.mark.parametrize(("algorithm", "options"), [("dpo", {}), ("sft", {}), ("dpo", MOVING)])
+@pytest.mark.parametrize(
+    ("algorithm", "options"),
+    [("dpo", {}), ("sft", {}), ("dpo", MOVING), ("kto", {}), ("bco", {})],
+)
 def test_interrupted_and_resumed_is_the_same_run(tmp_path: Path, monkeypatch, algorithm, options):
     settings = {**SETTINGS, "options": options, "out": str(tmp_path)}
 

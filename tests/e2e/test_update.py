@@ -40,9 +40,12 @@ SPLITS = [
 
 
 VARIED = {"loss": "sigmoid:1,ipo:0.1,sft:0.5", "wpo": True, "ld_alpha": 0.5}
+PLAIN = ["sft", "dpo", "kto", "bco", "orpo", "simpo", "cpo", "slic"]
 
 
-@pytest.mark.parametrize(("algorithm", "options"), [("sft", {}), ("dpo", {}), ("dpo", VARIED)])
+@pytest.mark.parametrize(
+    ("algorithm", "options"), [*((name, {}) for name in PLAIN), ("dpo", VARIED)]
+)
 @pytest.mark.parametrize("parts", SPLITS, ids=["8x1", "2x4", "3+5", "order"])
 def test_micro_batches_and_order_change_nothing(make_run, monkeypatch, algorithm, options, parts):
     whole, expected = stepped(make_run, monkeypatch, [[*range(8)]], algorithm, options)

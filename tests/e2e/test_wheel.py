@@ -39,9 +39,15 @@ def test_what_is_in_it(wheel: Path):
     tops = {name.split("/")[0] for name in sizes if ".dist-info" not in name}
     assert tops == {
         "alignzoo",
+        "alignzoo_bco",
+        "alignzoo_cpo",
         "alignzoo_dpo",
+        "alignzoo_kto",
+        "alignzoo_orpo",
         "alignzoo_pretrain",
         "alignzoo_sft",
+        "alignzoo_simpo",
+        "alignzoo_slic",
         "alignzoo_suite",
     }
     weights = sizes["alignzoo_suite/zoo_tiny/model.safetensors"]
@@ -63,4 +69,5 @@ def test_it_lists_its_plugins_when_unpacked_anywhere(wheel: Path, tmp_path: Path
     )
     assert done.returncode == 0, done.stderr
     names = {entry["name"] for entry in json.loads(done.stdout)}
+    assert {"kto", "bco", "orpo", "simpo", "cpo", "slic"} <= names
     assert {"dpo", "sft", "pretrain", "style", "sums"} <= names

@@ -1,0 +1,1 @@
+"""Binary Classifier Optimization."""

@@ -1,0 +1,1 @@
+"""Odds Ratio Preference Optimization."""

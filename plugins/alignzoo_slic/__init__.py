@@ -1,0 +1,1 @@
+"""Sequence Likelihood Calibration with Human Feedback."""

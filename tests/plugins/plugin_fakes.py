@@ -1,0 +1,52 @@
+"""A bigram language model in place of a policy: the log-prob of a token depends on the one before.
+
+The agreement tests give the same model to TRL, so that both see the same token ids from the start.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import torch
+from torch import Tensor
+
+from alignzoo import Batch
+
+VOCABULARY = 7
+
+
+def bigram(seed: int) -> Tensor:
+    """Random logits `[V, V]` of the next token, with gradient."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = 2 * torch.randn(VOCABULARY, VOCABULARY, generator=generator, dtype=torch.float64)
+    return logits.requires_grad_()
+
+
+def logprobs_of(logits: Tensor, batch: Batch) -> Tensor:
+    """What `run.policy(batch).logprobs` is for a bigram model."""
+    last = batch.prompts.gather(1, batch.prompt_lengths[:, None] - 1)[batch.group]
+    before = torch.cat([last, batch.tokens[:, :-1]], dim=1)
+    logprobs = logits.log_softmax(-1)[before, batch.tokens]
+    inside = torch.arange(batch.tokens.shape[1]) < batch.lengths[:, None]
+    return torch.where(inside, logprobs, 0.0)
+
+
+def fake_run(policy: Tensor, reference: Tensor | None = None, micro_tokens: int = 8192):
+    """As much of a run as a loss looks at, around one or two bigram models."""
+
+    def forward(logits):
+        return lambda batch: SimpleNamespace(logprobs=logprobs_of(logits, batch))
+
+    def frozen(batch):
+        return SimpleNamespace(logprobs=logprobs_of(reference.detach(), batch))
+
+    return SimpleNamespace(
+        policy=forward(policy),
+        reference=frozen,
+        recipe=SimpleNamespace(max_length=1024, micro_tokens=micro_tokens),
+        device=torch.device("cpu"),
+        accelerator=SimpleNamespace(reduce=lambda x, reduction: x),
+        gather=lambda values: values,
+        share=lambda rows: rows,
+        state={},
+    )
