@@ -19,7 +19,7 @@ class Speaker:
 
     @property
     def has_base(self) -> bool:
-        return self.policy.has_reference
+        return self.policy.has_base
 
     def reply(
         self, messages: list[dict[str, str]], *, max_new_tokens: int, temperature: float, seed: int

@@ -151,7 +151,7 @@ def respond(
         Example(prompt, [completion.tokens])
         for prompt, completion in zip(prompts, completions, strict=True)
     ]
-    reference = reference_logprobs(policy, examples)
+    base = base_logprobs(policy, examples)
     items = []
     for index, (row, completion) in enumerate(zip(rows, completions, strict=True)):
         text = codec.decode(completion.tokens)
@@ -164,23 +164,24 @@ def respond(
                 "length": len(completion.tokens),
                 "ended": completion.ended,
                 "logprob": completion.logprob,
-                "ref_logprob": reference[index] if reference else None,
+                "ref_logprob": base[index] if base else None,
                 "seed": seeds[index],
             }
         )
     return items
 
 
-def reference_logprobs(policy: Policy, examples: list[Example]) -> list[float] | None:
-    """Log-prob of each example's completion under the base; None when no base is in memory."""
-    if not policy.has_reference:
+def base_logprobs(policy: Policy, examples: list[Example]) -> list[float] | None:
+    """Log-prob of each completion under the model before training; None when it is not there."""
+    if not policy.has_base:
         return None
     found: list[float] = []
     # One after the other in slices, so that memory does not grow with the number of items.
     for start in range(0, len(examples), 32):
         part = examples[start : start + 32]
         batch = collate(part).to(policy.device)
-        found += policy.reference(batch).logprobs.sum(-1).tolist()
+        with policy.base():
+            found += policy(batch).logprobs.sum(-1).tolist()
     return found
 
 

@@ -7,9 +7,10 @@ the share that is active), `width` the query width of a layer (heads * head size
 sum over values each take 2 * width per pair that attends), `head` = vocabulary * hidden size.
 
 An update costs 3 forwards when everything is trained (forward, gradients of activations, gradients
-of weights) and 2 when the base is frozen under a LoRA adapter, whose own work is left out: a per cent
-or two of a model thousands wide, though at width 256 and rank 16 an eighth of a square layer. What gradient checkpointing or the head computes a second time is not
-counted either, so that a budget buys the same update whatever the settings for memory.
+of weights) and 2 when the base is frozen under a LoRA adapter, whose own work is left out: a per
+cent or two of a model thousands wide, though an eighth of a square layer at width 256 and rank 16.
+What gradient checkpointing or the head computes a second time is not counted either, so that a
+budget buys the same update whatever the settings for memory.
 """
 
 from __future__ import annotations

@@ -66,33 +66,45 @@ class Policy:
 
     @torch.no_grad()
     def reference(self, batch: Batch, *, temperature: float = 1.0) -> Outputs:
-        """The same under the reference, without gradient."""
-        with self.base():
+        """The same under the reference, without gradient: the base until it is moved."""
+        self._check_reference()
+        moved = self._moved if self._frozen is None else None
+        with self._evaluating(self._earlier_adapter(moved) if moved else self._untrained()):
             return self(batch, temperature=temperature)
 
     @contextmanager
     def base(self) -> Iterator[Any]:
-        """Inside it `model`, which it yields, is the reference in evaluation mode: to score with
-        and to generate from."""
-        self._check_reference()
-        trained, training = self.model, self.model.training
-        trained.eval()
-        try:
-            with self._reference():
-                yield self.model
-        finally:
-            trained.train(training)
+        """Inside it `model`, which it yields, is the model before training, in evaluation mode: to
+        score with and to generate from."""
+        if not self.has_base:
+            raise RunFailed("the model before training is not in memory")
+        with self._evaluating(self._untrained()):
+            yield self.model
 
     @property
     def has_reference(self) -> bool:
         return self._frozen is not None or isinstance(self.model, PeftModel)
 
-    def _reference(self) -> AbstractContextManager[None]:
-        if self._frozen is not None:
-            return self._frozen_copy()
-        if self._moved is not None:
-            return self._earlier_adapter(self._moved)
-        return self.model.disable_adapter()
+    @property
+    def has_base(self) -> bool:
+        """Whether the model before training is at hand; a frozen copy that was moved is not it."""
+        return isinstance(self.model, PeftModel) or (
+            self._frozen is not None and self._moved is None
+        )
+
+    @contextmanager
+    def _evaluating(self, other: AbstractContextManager[None]) -> Iterator[None]:
+        trained, training = self.model, self.model.training
+        trained.eval()
+        try:
+            with other:
+                yield
+        finally:
+            trained.train(training)
+
+    def _untrained(self) -> AbstractContextManager[None]:
+        """The adapter off, or the frozen copy in place of the model."""
+        return self._frozen_copy() if self._frozen is not None else self.model.disable_adapter()
 
     @contextmanager
     def _frozen_copy(self) -> Iterator[None]:
