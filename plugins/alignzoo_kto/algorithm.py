@@ -73,7 +73,7 @@ def measured_kl(run: Run, rows: list[Example]) -> Tensor:
     everyone = run.gather([Example(row.prompt, row.completions) for row in rows])
     mine = run.share(mismatched(everyone, run.recipe.max_length))
     log_ratio_sum, count = torch.zeros(2, device=run.device)
-    for micro in collate(mine).split(run.recipe.micro_tokens) if mine else []:
+    for micro in collate(mine).split(run.micro_tokens) if mine else []:
         micro = micro.to(run.device)
         log_ratio = run.policy(micro).logprobs - run.reference(micro).logprobs
         log_ratio_sum += micro.total(log_ratio).sum()
