@@ -9,6 +9,7 @@ Plain class attributes, all but `data` with a default, so that ten lines in a fi
     rounds         how much data a round takes, and how often it passes over it
     group_size     completions per prompt, for those that generate
     headline       the metric that the progress bar shows beside the loss
+    generates      whether what it trains answers prompts; False for a reward model
 """
 
 from __future__ import annotations
@@ -22,11 +23,13 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 class Needs:
     """What the core must provide for the algorithm.
 
-    `reference`: log-probs under the model as it was before training. `adapter=False`: training
-    an adapter makes no sense (pretraining).
+    `reference`: log-probs under the model as it was before training. `score_head`: a trained
+    linear layer on the trunk that gives each completion a number. `adapter=False`: training an
+    adapter makes no sense (pretraining).
     """
 
     reference: bool = False
+    score_head: bool = False
     adapter: bool = True
 
 
@@ -67,3 +70,7 @@ def learning_rate_of(algorithm: Any) -> float:
 
 def headline_of(algorithm: Any) -> str | None:
     return getattr(algorithm, "headline", None)
+
+
+def generates_of(algorithm: Any) -> bool:
+    return getattr(algorithm, "generates", True)

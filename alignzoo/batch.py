@@ -81,6 +81,10 @@ class Batch:
         """`[N, T] -> [N]`: the sum over the positions in `mask`."""
         return torch.where(self.mask, x, 0.0).sum(-1)
 
+    def last(self, x: Tensor) -> Tensor:
+        """`[N, T] -> [N]`: the value at the last token of each completion."""
+        return x.gather(1, (self.lengths - 1).clamp(min=0)[:, None]).squeeze(1)
+
     def select(self, which: Sequence[int]) -> Batch:
         """The groups named, in that order, with padding trimmed to what they need."""
         if not which:

@@ -12,13 +12,14 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from torch import Tensor
 
 from alignzoo.algorithm import rounds_of
-from alignzoo.batch import Batch
+from alignzoo.batch import Batch, collate
 from alignzoo.data import Codec, Data
 from alignzoo.ledger import Ledger
 from alignzoo.plugins import RunPlugins
-from alignzoo.policy import Outputs, Policy
+from alignzoo.policy import Outputs, Policy, States
 from alignzoo.recipe import Recipe
 from alignzoo.record import Record
 from alignzoo.ui import UI
@@ -28,8 +29,9 @@ from alignzoo.ui import UI
 class Run:
     """A run in progress. Plugins read it, and ask it for log-probs; the loop moves it on.
 
-    `policy(batch)` and `reference(batch)` are the two forwards, charged to the ledger;
-    `model` is what stands behind them. `step` counts optimizer steps done, `round` rounds done.
+    `policy(batch)`, `reference(batch)` and, for an algorithm that needs a score head,
+    `scores(batch)` are the forwards, charged to the ledger; `model` is what stands behind them.
+    `step` counts optimizer steps done, `round` rounds done.
     """
 
     recipe: Recipe
@@ -66,9 +68,18 @@ class Run:
         self._charge("reference", batch)
         return self.model.reference(batch)
 
-    def _charge(self, purpose: str, batch: Batch) -> None:
+    def scores(self, batch: Batch, *, per_token: bool = False) -> Tensor:
+        """The score head's number for each completion `[N]`: that of its last token, the EOS.
+
+        With `per_token` those of all its tokens, `[N, T]`, for a reward of every step.
+        """
+        self._charge("update" if torch.is_grad_enabled() else "reward", batch, States.OWN)
+        scores = self.model.scores(batch)
+        return scores if per_token else batch.last(scores)
+
+    def _charge(self, purpose: str, batch: Batch, states: States = States.BEFORE) -> None:
         if self._charging:
-            work, flops = self.model.work(batch), self.model.flops
+            work, flops = self.model.work(batch, states=states), self.model.flops
             cost = flops.update(*work) if purpose == "update" else flops.forward(*work)
             self.ledger.spend(purpose, flops=cost, tokens=work.tokens)
 
@@ -80,6 +91,12 @@ class Run:
             yield
         finally:
             self._charging = before
+
+    def held_out(self) -> Iterator[Batch]:
+        """The held-out examples in micro-batches, as an evaluation sees them."""
+        examples = [e for e in self.data.test if e.completions][: self.recipe.eval_size]
+        for micro in collate(examples).split(self.recipe.micro_tokens) if examples else []:
+            yield micro.to(self.device)
 
     @property
     def rows_per_round(self) -> int:

@@ -7,6 +7,7 @@ ids of it. Both take the row as it was read; rows that are canonical already sta
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -137,7 +138,8 @@ class Demonstrations(View):
 class Preferences(View):
     """Two completions of a prompt, the better one and the worse one.
 
-    Without a `prompt` column it is what the two begin with: an implicit prompt.
+    Without a `prompt` column it is what the two begin with: an implicit prompt. A `margin`, where
+    there is one, says by how much the better one is better.
     """
 
     name = "preferences"
@@ -160,6 +162,7 @@ class Preferences(View):
             chosen, rejected = _answer(chosen), _answer(rejected)
         if chosen == rejected:
             raise TeachesNothing("chosen equals rejected")
+        row = _with_number(row, "margin")
         return {**row, "prompt": given, "chosen": chosen, "rejected": rejected}
 
     @classmethod
@@ -269,6 +272,20 @@ def _cut_prompt(ids: list[int], room: int, codec: Codec) -> list[int]:
 
 def _without(row: Row, column: str) -> Row:
     return {name: value for name, value in row.items() if name != column}
+
+
+def _with_number(row: Row, column: str) -> Row:
+    """The row with that column as a number, or without it where it has no value."""
+    value: Any = row.get(column)
+    if missing(value):
+        return _without(row, column)
+    try:
+        number = float(value)  # CSV has it as text
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise BadValue(column, f"{describe(value)} where a number is expected")
+    return {**row, column: number}
 
 
 def _answer(text: str) -> list[Message]:

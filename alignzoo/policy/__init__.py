@@ -1,7 +1,8 @@
 """Models: loading them, and log-probabilities of batches under them and under their reference."""
 
+from alignzoo.policy.find import find
 from alignzoo.policy.flops import FlopsProfile
-from alignzoo.policy.layout import Work
+from alignzoo.policy.layout import States, Work
 from alignzoo.policy.load import default_device, load_policy
 from alignzoo.policy.logprobs import chunked_logprobs
 from alignzoo.policy.policy import Policy
@@ -11,8 +12,10 @@ __all__ = [
     "FlopsProfile",
     "Outputs",
     "Policy",
+    "States",
     "Work",
     "chunked_logprobs",
     "default_device",
+    "find",
     "load_policy",
 ]

@@ -1,4 +1,4 @@
-"""From a batch to log-probabilities under one model, in three ways of which the first that the
+"""From a batch to hidden states and log-probabilities, in three ways of which the first that the
 probe finds right is used (`alignzoo.policy.probe`):
 
 `SharedScorer`   prompts once per group, one packed row; head in chunks
@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from alignzoo.batch import Batch
 from alignzoo.errors import BadInput
 from alignzoo.policy.attention import NAME, packed
-from alignzoo.policy.layout import Layout, join, layout, present, steps, ungroup
+from alignzoo.policy.layout import Layout, States, join, layout, present, steps, ungroup
 from alignzoo.policy.logprobs import chunked_logprobs
 
 
@@ -30,6 +30,11 @@ class Outputs:
     logprobs: Tensor
     entropy: Tensor | None = None
 
+    @classmethod
+    def of(cls, batch: Batch, logprobs: Tensor, entropy: Tensor | None) -> Outputs:
+        """From values of the present tokens, `[n]` each."""
+        return cls(spread(batch, logprobs), spread(batch, entropy) if entropy is not None else None)
+
 
 class Scorer(Protocol):
     """`shared`: a prompt is computed once per group. `note`: what the user should know of it."""
@@ -39,7 +44,13 @@ class Scorer(Protocol):
 
     def __init__(self, model: PreTrainedModel): ...
 
-    def __call__(self, batch: Batch, *, entropy: bool, temperature: float) -> Outputs: ...
+    def __call__(self, batch: Batch, *, entropy: bool, temperature: float) -> Outputs:
+        """Log-probabilities of the completions' tokens."""
+        ...
+
+    def states(self, batch: Batch, which: States) -> Tensor:
+        """The trunk's last hidden state for each present token, `[n, h]`, in row-major order."""
+        ...
 
 
 class SharedScorer:
@@ -55,14 +66,15 @@ class SharedScorer:
         self.limit = position_limit(model)
 
     def __call__(self, batch: Batch, *, entropy: bool, temperature: float) -> Outputs:
+        return self.head(self.states(batch, States.BEFORE), batch, entropy, temperature)
+
+    def states(self, batch: Batch, which: States) -> Tensor:
         check_positions(batch, self.limit)
-        row = layout(batch)
-        hidden = self.hidden(row)
-        states = hidden.index_select(0, row.source)
-        return self.head(states, batch, entropy, temperature)
+        row = layout(batch, which)
+        return self.hidden(row).index_select(0, row.source)
 
     def hidden(self, row: Layout) -> Tensor:
-        """The trunk's last hidden states `[L, h]`."""
+        """The trunk's last hidden states of the whole row, `[L, h]`."""
         with packed(row):
             # With a mask of ones no model takes the jumps in `positions` for packed documents.
             out = self.trunk(
@@ -87,11 +99,13 @@ class RowScorer:
         self.limit = position_limit(model)
 
     def __call__(self, batch: Batch, *, entropy: bool, temperature: float) -> Outputs:
+        return self.head(self.states(batch, States.BEFORE), batch, entropy, temperature)
+
+    def states(self, batch: Batch, which: States) -> Tensor:
         check_positions(batch, self.limit)
-        rows, source = completion_rows(batch)
+        rows, source = completion_rows(batch, which)
         hidden = self.trunk(input_ids=rows, use_cache=False)[0]
-        states = hidden.flatten(0, 1).index_select(0, source)
-        return self.head(states, batch, entropy, temperature)
+        return hidden.flatten(0, 1).index_select(0, source)
 
 
 class LogitsScorer:
@@ -107,12 +121,19 @@ class LogitsScorer:
 
     def __call__(self, batch: Batch, *, entropy: bool, temperature: float) -> Outputs:
         check_positions(batch, self.limit)
-        rows, source = completion_rows(batch)
+        rows, source = completion_rows(batch, States.BEFORE)
         logits = self.model(input_ids=rows, use_cache=False).logits
         logits = logits.flatten(0, 1).index_select(0, source).float() / temperature
         logp = logits.log_softmax(-1)
         picked = logp.gather(1, batch.tokens[present(batch)][:, None]).squeeze(1)
-        return spread(batch, picked, -(logp.exp() * logp).sum(-1) if entropy else None)
+        entropies = -(logp.exp() * logp).sum(-1) if entropy else None
+        return Outputs.of(batch, picked, entropies)
+
+    def states(self, batch: Batch, which: States) -> Tensor:
+        check_positions(batch, self.limit)
+        rows, source = completion_rows(batch, which)
+        out = self.model(input_ids=rows, use_cache=False, output_hidden_states=True)
+        return out.hidden_states[-1].flatten(0, 1).index_select(0, source)
 
 
 class Head:
@@ -138,7 +159,7 @@ class Head:
         logprobs, entropies = chunked_logprobs(
             states, weight, targets, bias, temperature, self.softcap, entropy
         )
-        return spread(batch, logprobs, entropies)
+        return Outputs.of(batch, logprobs, entropies)
 
 
 def _logit_scale(config: Any) -> float:
@@ -149,22 +170,19 @@ def _logit_scale(config: Any) -> float:
     return scale / (getattr(config, "logits_scaling", None) or 1.0)
 
 
-def spread(batch: Batch, logprobs: Tensor, entropy: Tensor | None) -> Outputs:
-    """Values of present tokens, `[n]` each, to `[N, T]` with zeros elsewhere."""
+def spread(batch: Batch, values: Tensor) -> Tensor:
+    """Values of present tokens, `[n]`, to `[N, T]` with zeros elsewhere."""
     where = present(batch)
-    zeros = logprobs.new_zeros(where.shape)
-    return Outputs(
-        zeros.masked_scatter(where, logprobs),
-        zeros.masked_scatter(where, entropy) if entropy is not None else None,
-    )
+    return values.new_zeros(where.shape).masked_scatter(where, values)
 
 
-def completion_rows(batch: Batch) -> tuple[Tensor, Tensor]:
-    """Rows of prompt and completion `[N, W]`, and the cell that predicts each present token."""
+def completion_rows(batch: Batch, states: States) -> tuple[Tensor, Tensor]:
+    """Rows of prompt and completion `[N, W]`, and the cell of the state of each present token."""
     single = ungroup(batch)
-    rows, _ = join(single, torch.ones_like(single.group, dtype=torch.bool))
-    starts = torch.arange(len(rows), device=rows.device) * rows.shape[1] + single.prompt_lengths - 1
-    return rows, (starts[:, None] + steps(batch.tokens))[present(batch)]
+    rows, _ = join(single, torch.ones_like(single.group, dtype=torch.bool), states)
+    starts = torch.arange(len(rows), device=rows.device) * rows.shape[1] + single.prompt_lengths
+    first = starts if states is States.OWN else starts - 1
+    return rows, (first[:, None] + steps(batch.tokens))[present(batch)]
 
 
 def trunk_of(model: PreTrainedModel) -> nn.Module:

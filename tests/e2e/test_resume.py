@@ -33,7 +33,7 @@ class Interrupts:
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("algorithm", ["dpo", "sft"])
+@pytest.mark.parametrize("algorithm", ["dpo", "sft", "reward"])
 def test_interrupted_and_resumed_is_the_same_run(tmp_path: Path, monkeypatch, algorithm):
     def recipe(name: str):
         return recipe_for(algorithm, {"out": str(tmp_path), "name": name, **SETTINGS})

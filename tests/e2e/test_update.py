@@ -37,7 +37,7 @@ SPLITS = [
 ]
 
 
-@pytest.mark.parametrize("algorithm", ["sft", "dpo"])
+@pytest.mark.parametrize("algorithm", ["sft", "dpo", "reward"])
 @pytest.mark.parametrize("parts", SPLITS, ids=["8x1", "2x4", "3+5", "order"])
 def test_micro_batches_and_order_change_nothing(make_run, monkeypatch, algorithm, parts):
     whole, expected = stepped(make_run, monkeypatch, [[*range(8)]], algorithm)
