@@ -19,7 +19,7 @@ from alignzoo.batch import Batch, collate
 from alignzoo.data import Codec, Data
 from alignzoo.ledger import Ledger
 from alignzoo.plugins import RunPlugins
-from alignzoo.policy import Outputs, Policy, States
+from alignzoo.policy import Outputs, Perturb, Policy, States
 from alignzoo.recipe import Recipe
 from alignzoo.record import Record
 from alignzoo.ui import UI
@@ -58,10 +58,15 @@ class Run:
     def device(self) -> torch.device:
         return self.model.device
 
-    def policy(self, batch: Batch, *, entropy: bool = False) -> Outputs:
-        """Log-probs `[N, T]` of the completions under the model that is being trained."""
+    def policy(
+        self, batch: Batch, *, entropy: bool = False, perturb: Perturb | None = None
+    ) -> Outputs:
+        """Log-probs `[N, T]` of the completions under the model that is being trained.
+
+        `perturb` changes the input embeddings of this pass; see `Policy`.
+        """
         self._charge("update" if torch.is_grad_enabled() else "generation", batch)
-        return self.model(batch, entropy=entropy)
+        return self.model(batch, entropy=entropy, perturb=perturb)
 
     def reference(self, batch: Batch) -> Outputs:
         """The same under the model as it was before training, without gradient."""

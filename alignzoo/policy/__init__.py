@@ -6,11 +6,12 @@ from alignzoo.policy.layout import States, Work
 from alignzoo.policy.load import default_device, load_policy
 from alignzoo.policy.logprobs import chunked_logprobs
 from alignzoo.policy.policy import Policy
-from alignzoo.policy.scoring import Outputs
+from alignzoo.policy.scoring import Outputs, Perturb
 
 __all__ = [
     "FlopsProfile",
     "Outputs",
+    "Perturb",
     "Policy",
     "States",
     "Work",

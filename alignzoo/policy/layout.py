@@ -80,14 +80,16 @@ class Block:
 class Layout:
     """A batch as one row of L tokens, and where the states of its completions are.
 
-    `ids [1, L]`, `positions [1, L]`; `trunk [B, W]` and `branches [M, C]` (None when every group
-    has one completion); `parent [M]` is the trunk of each branch and `prompt_lengths [M]` how
-    much of it the branch sees. `source [n]` is the token of the row whose hidden state stands for
-    each present token of `batch.tokens`, in row-major order.
+    `ids [1, L]`, `positions [1, L]`, and `lengths [1, L]`, how long the prompt and completion are
+    that a token belongs to (a prompt that is shared: how long it is itself); `trunk [B, W]` and
+    `branches [M, C]` (None when every group has one completion); `parent [M]` is the trunk of each
+    branch and `prompt_lengths [M]` how much of it the branch sees. `source [n]` is the token of
+    the row whose hidden state stands for each present token of `batch.tokens`, in row-major order.
     """
 
     ids: Tensor
     positions: Tensor
+    lengths: Tensor
     trunk: Block
     branches: Block | None
     parent: Tensor
@@ -121,6 +123,7 @@ def layout(batch: Batch, states: States = States.BEFORE) -> Layout:
     trunk_starts = row_lengths.cumsum(0) - row_lengths
     ids = [rows[trunk_cells]]
     positions = [steps(rows).expand_as(rows)[trunk_cells]]
+    lengths = [row_lengths[:, None].expand_as(rows)[trunk_cells]]
 
     members = (~alone).nonzero().squeeze(1)
     parent = batch.group[members]
@@ -136,6 +139,7 @@ def layout(batch: Batch, states: States = States.BEFORE) -> Layout:
         branches = Block.of(cells)
         ids.append(tokens[cells])
         positions.append((prompt_lengths[:, None] + steps(tokens))[cells])
+        lengths.append((prompt_lengths + kept[members])[:, None].expand_as(tokens)[cells])
         own[members] = trunk.tokens + kept[members].cumsum(0) - kept[members]
 
     offsets = steps(batch.tokens)
@@ -145,6 +149,7 @@ def layout(batch: Batch, states: States = States.BEFORE) -> Layout:
     return Layout(
         ids=torch.cat(ids)[None],
         positions=torch.cat(positions)[None],
+        lengths=torch.cat(lengths)[None],
         trunk=trunk,
         branches=branches if branches is not None and branches.tokens else None,
         parent=parent,

@@ -19,7 +19,7 @@ from alignzoo.policy.flops import FlopsProfile
 from alignzoo.policy.layout import States, Work, work
 from alignzoo.policy.quiet import quiet
 from alignzoo.policy.score_head import ScoreHead
-from alignzoo.policy.scoring import Outputs, Scorer, spread
+from alignzoo.policy.scoring import Outputs, Perturb, Scorer, spread
 
 REFERENCE = "reference."  # prefix of a moved reference's tensors in the state
 
@@ -54,10 +54,21 @@ class Policy:
         self._frozen_scorer = type(scorer)(frozen) if frozen is not None else scorer
         self._moved: dict[str, Tensor] | None = None
 
-    def __call__(self, batch: Batch, *, entropy: bool = False, temperature: float = 1.0) -> Outputs:
-        """Log-probabilities of the completions, with gradient (but for `torch.no_grad`)."""
+    def __call__(
+        self,
+        batch: Batch,
+        *,
+        entropy: bool = False,
+        temperature: float = 1.0,
+        perturb: Perturb | None = None,
+    ) -> Outputs:
+        """Log-probabilities of the completions, with gradient (but for `torch.no_grad`).
+
+        `perturb(embeddings, lengths)` gives the input embeddings to go on with: `embeddings
+        [..., h]`, and `lengths [...]`, how many tokens the sequence of each one has.
+        """
         with self.autocast():
-            return self._scorer(batch, entropy=entropy, temperature=temperature)
+            return self._scorer(batch, entropy=entropy, temperature=temperature, perturb=perturb)
 
     @torch.no_grad()
     def reference(self, batch: Batch, *, temperature: float = 1.0) -> Outputs:

@@ -8,6 +8,8 @@ probe finds right is used (`alignzoo.policy.probe`):
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,6 +22,10 @@ from alignzoo.errors import BadInput
 from alignzoo.policy.attention import NAME, packed
 from alignzoo.policy.layout import Layout, States, join, layout, present, steps, ungroup
 from alignzoo.policy.logprobs import chunked_logprobs
+
+# From input embeddings `[..., h]`, and how many tokens the sequence of each has `[...]`, to other
+# embeddings: noise on them, say.
+Perturb = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass
@@ -44,11 +50,13 @@ class Scorer(Protocol):
 
     def __init__(self, model: PreTrainedModel): ...
 
-    def __call__(self, batch: Batch, *, entropy: bool, temperature: float) -> Outputs:
+    def __call__(
+        self, batch: Batch, *, entropy: bool, temperature: float, perturb: Perturb | None = None
+    ) -> Outputs:
         """Log-probabilities of the completions' tokens."""
         ...
 
-    def states(self, batch: Batch, which: States) -> Tensor:
+    def states(self, batch: Batch, which: States, perturb: Perturb | None = None) -> Tensor:
         """The trunk's last hidden state for each present token, `[n, h]`, in row-major order."""
         ...
 
@@ -63,15 +71,20 @@ class SharedScorer:
         if model.config._attn_implementation != NAME:
             raise NotImplementedError("the model's attention cannot be set")
         self.trunk, self.head = trunk_of(model), Head(model)
+        self.embeddings = model.get_input_embeddings()
         self.limit = position_limit(model)
 
-    def __call__(self, batch: Batch, *, entropy: bool, temperature: float) -> Outputs:
-        return self.head(self.states(batch, States.BEFORE), batch, entropy, temperature)
+    def __call__(
+        self, batch: Batch, *, entropy: bool, temperature: float, perturb: Perturb | None = None
+    ) -> Outputs:
+        states = self.states(batch, States.BEFORE, perturb)
+        return self.head(states, batch, entropy, temperature)
 
-    def states(self, batch: Batch, which: States) -> Tensor:
+    def states(self, batch: Batch, which: States, perturb: Perturb | None = None) -> Tensor:
         check_positions(batch, self.limit)
         row = layout(batch, which)
-        return self.hidden(row).index_select(0, row.source)
+        with perturbed(self.embeddings, perturb, row.lengths):
+            return self.hidden(row).index_select(0, row.source)
 
     def hidden(self, row: Layout) -> Tensor:
         """The trunk's last hidden states of the whole row, `[L, h]`."""
@@ -96,15 +109,20 @@ class RowScorer:
 
     def __init__(self, model: PreTrainedModel):
         self.trunk, self.head = trunk_of(model), Head(model)
+        self.embeddings = model.get_input_embeddings()
         self.limit = position_limit(model)
 
-    def __call__(self, batch: Batch, *, entropy: bool, temperature: float) -> Outputs:
-        return self.head(self.states(batch, States.BEFORE), batch, entropy, temperature)
+    def __call__(
+        self, batch: Batch, *, entropy: bool, temperature: float, perturb: Perturb | None = None
+    ) -> Outputs:
+        states = self.states(batch, States.BEFORE, perturb)
+        return self.head(states, batch, entropy, temperature)
 
-    def states(self, batch: Batch, which: States) -> Tensor:
+    def states(self, batch: Batch, which: States, perturb: Perturb | None = None) -> Tensor:
         check_positions(batch, self.limit)
-        rows, source = completion_rows(batch, which)
-        hidden = self.trunk(input_ids=rows, use_cache=False)[0]
+        rows, lengths, source = completion_rows(batch, which)
+        with perturbed(self.embeddings, perturb, lengths):
+            hidden = self.trunk(input_ids=rows, use_cache=False)[0]
         return hidden.flatten(0, 1).index_select(0, source)
 
 
@@ -118,21 +136,26 @@ class LogitsScorer:
 
     def __init__(self, model: PreTrainedModel):
         self.model, self.limit = model, position_limit(model)
+        self.embeddings = model.get_input_embeddings()
 
-    def __call__(self, batch: Batch, *, entropy: bool, temperature: float) -> Outputs:
+    def __call__(
+        self, batch: Batch, *, entropy: bool, temperature: float, perturb: Perturb | None = None
+    ) -> Outputs:
         check_positions(batch, self.limit)
-        rows, source = completion_rows(batch, States.BEFORE)
-        logits = self.model(input_ids=rows, use_cache=False).logits
+        rows, lengths, source = completion_rows(batch, States.BEFORE)
+        with perturbed(self.embeddings, perturb, lengths):
+            logits = self.model(input_ids=rows, use_cache=False).logits
         logits = logits.flatten(0, 1).index_select(0, source).float() / temperature
         logp = logits.log_softmax(-1)
         picked = logp.gather(1, batch.tokens[present(batch)][:, None]).squeeze(1)
         entropies = -(logp.exp() * logp).sum(-1) if entropy else None
         return Outputs.of(batch, picked, entropies)
 
-    def states(self, batch: Batch, which: States) -> Tensor:
+    def states(self, batch: Batch, which: States, perturb: Perturb | None = None) -> Tensor:
         check_positions(batch, self.limit)
-        rows, source = completion_rows(batch, which)
-        out = self.model(input_ids=rows, use_cache=False, output_hidden_states=True)
+        rows, lengths, source = completion_rows(batch, which)
+        with perturbed(self.embeddings, perturb, lengths):
+            out = self.model(input_ids=rows, use_cache=False, output_hidden_states=True)
         return out.hidden_states[-1].flatten(0, 1).index_select(0, source)
 
 
@@ -176,13 +199,28 @@ def spread(batch: Batch, values: Tensor) -> Tensor:
     return values.new_zeros(where.shape).masked_scatter(where, values)
 
 
-def completion_rows(batch: Batch, states: States) -> tuple[Tensor, Tensor]:
-    """Rows of prompt and completion `[N, W]`, and the cell of the state of each present token."""
+def completion_rows(batch: Batch, states: States) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows of prompt and completion `[N, W]`, the length of each for all its cells `[N, W]`, and
+    the cell of the state of each present token."""
     single = ungroup(batch)
-    rows, _ = join(single, torch.ones_like(single.group, dtype=torch.bool), states)
+    rows, lengths = join(single, torch.ones_like(single.group, dtype=torch.bool), states)
     starts = torch.arange(len(rows), device=rows.device) * rows.shape[1] + single.prompt_lengths
     first = starts if states is States.OWN else starts - 1
-    return rows, (first[:, None] + steps(batch.tokens))[present(batch)]
+    source = (first[:, None] + steps(batch.tokens))[present(batch)]
+    return rows, lengths[:, None].expand_as(rows), source
+
+
+@contextmanager
+def perturbed(embeddings: nn.Module, perturb: Perturb | None, lengths: Tensor) -> Iterator[None]:
+    """Inside it the input embeddings are what `perturb` makes of them."""
+    if perturb is None:
+        yield
+        return
+    hook = embeddings.register_forward_hook(lambda _, __, embedded: perturb(embedded, lengths))
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def trunk_of(model: PreTrainedModel) -> nn.Module:
