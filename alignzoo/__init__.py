@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from alignzoo.algorithm import Needs, Rounds
     from alignzoo.batch import Batch, Example, collate
-    from alignzoo.data import Demonstrations, Feedback, Preferences, Prompts, Text
+    from alignzoo.data import (
+        Demonstrations,
+        Dialogues,
+        Feedback,
+        Preferences,
+        Prompts,
+        Text,
+        WholeDemonstrations,
+    )
     from alignzoo.errors import BadInput, RunFailed
     from alignzoo.hookspecs import hookimpl
     from alignzoo.loss import Loss
@@ -22,6 +30,7 @@ _HOMES = {
     "Batch": "batch",
     "BadInput": "errors",
     "Demonstrations": "data",
+    "Dialogues": "data",
     "Example": "batch",
     "Feedback": "data",
     "Loss": "loss",
@@ -32,6 +41,7 @@ _HOMES = {
     "Run": "run",
     "RunFailed": "errors",
     "Text": "data",
+    "WholeDemonstrations": "data",
     "collate": "batch",
     "hookimpl": "hookspecs",
 }
@@ -40,6 +50,7 @@ __all__ = [
     "BadInput",
     "Batch",
     "Demonstrations",
+    "Dialogues",
     "Example",
     "Feedback",
     "Loss",
@@ -50,6 +61,7 @@ __all__ = [
     "Run",
     "RunFailed",
     "Text",
+    "WholeDemonstrations",
     "collate",
     "hookimpl",
 ]

@@ -11,6 +11,7 @@ Plain class attributes, all but `data` with a default, so that ten lines in a fi
     headline       the metric that the progress bar shows beside the loss
     splits         False where the loss couples the rows of a batch (it sorts them, say): a step is
                    then one forward pass whatever --micro-tokens says, in one process
+    generates      whether what it trains answers prompts; False for a reward model
 """
 
 from __future__ import annotations
@@ -24,11 +25,13 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 class Needs:
     """What the core must provide for the algorithm.
 
-    `reference`: log-probs under the model as it was before training. `adapter=False`: training
-    an adapter makes no sense (pretraining).
+    `reference`: log-probs under the model as it was before training. `score_head`: a trained
+    linear layer on the trunk that gives each completion a number. `adapter=False`: training an
+    adapter makes no sense (pretraining).
     """
 
     reference: bool = False
+    score_head: bool = False
     adapter: bool = True
 
 
@@ -73,3 +76,7 @@ def splits_of(algorithm: Any) -> bool:
 
 def headline_of(algorithm: Any) -> str | None:
     return getattr(algorithm, "headline", None)
+
+
+def generates_of(algorithm: Any) -> bool:
+    return getattr(algorithm, "generates", True)

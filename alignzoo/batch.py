@@ -85,6 +85,10 @@ class Batch:
         """`[N, T] -> [N]`: the mean over the positions in `mask`; 0 where there is none."""
         return self.total(x) / self.mask.sum(-1).clamp(min=1)
 
+    def last(self, x: Tensor) -> Tensor:
+        """`[N, T] -> [N]`: the value at the last token of each completion."""
+        return x.gather(1, (self.lengths - 1).clamp(min=0)[:, None]).squeeze(1)
+
     def select(self, which: Sequence[int]) -> Batch:
         """The groups named, in that order, with padding trimmed to what they need."""
         if not which:

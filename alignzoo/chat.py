@@ -14,6 +14,7 @@ class Speaker:
 
     def __init__(self, model: str, *, trust_remote_code: bool = False):
         self.policy = load_policy(model, trust_remote_code=trust_remote_code)
+        self.policy.must_answer()
         self.policy.eval()
         self.codec = Codec(self.policy.tokenizer)
 

@@ -73,5 +73,8 @@ def alignzoo_round_end(run: Run, index: int) -> None:
 
 
 @hookspec
-def alignzoo_evaluate(run: Run, model: Any) -> dict[str, float]:
-    """Extra scores of the model as it stands, logged beside the core's own."""
+def alignzoo_evaluate(run: Run, model: Any) -> dict[str, float | list[float]]:
+    """Extra scores of the model as it stands, logged beside the core's own.
+
+    Of a list, one number per item, the mean and its 95% interval are reported.
+    """

@@ -34,6 +34,11 @@ class Recipe:
     data: Annotated[str | None, "JSONL, JSON, CSV or Parquet file, folder, or name on the hub"] = (
         None
     )
+    reward: Annotated[
+        list[str],
+        "what scores completions: the name of a reward, a Python file, or the folder of a reward "
+        "model [default: task, the task's own score]",
+    ] = field(default_factory=list)
     adapter: Annotated[
         Literal["lora", "qlora", "none"],
         "what is trained: LoRA, LoRA on a 4-bit base, or all weights",

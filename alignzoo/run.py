@@ -13,13 +13,14 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
+from torch import Tensor
 
 from alignzoo.algorithm import rounds_of, splits_of
-from alignzoo.batch import Batch
+from alignzoo.batch import Batch, collate
 from alignzoo.data import Codec, Data
 from alignzoo.ledger import Ledger
 from alignzoo.plugins import RunPlugins
-from alignzoo.policy import Outputs, Policy
+from alignzoo.policy import Outputs, Perturb, Policy, States
 from alignzoo.recipe import Recipe
 from alignzoo.record import Record
 from alignzoo.ui import UI
@@ -29,9 +30,10 @@ from alignzoo.ui import UI
 class Run:
     """A run in progress. Plugins read it, and ask it for log-probs; the loop moves it on.
 
-    `policy(batch)` and `reference(batch)` are the two forwards, charged to the ledger;
-    `model` is what stands behind them. `step` counts optimizer steps done, `round` rounds done;
-    `state` holds numbers that a plugin carries from step to step, and is part of a checkpoint.
+    `policy(batch)`, `reference(batch)` and, for an algorithm that needs a score head,
+    `scores(batch)` are the forwards, charged to the ledger; `model` is what stands behind them.
+    `step` counts optimizer steps done, `round` rounds done; `state` holds numbers that a plugin
+    carries from step to step, and is part of a checkpoint.
     """
 
     recipe: Recipe
@@ -59,10 +61,20 @@ class Run:
     def device(self) -> torch.device:
         return self.model.device
 
-    def policy(self, batch: Batch, *, entropy: bool = False, collision: bool = False) -> Outputs:
-        """Log-probs `[N, T]` of the completions under the model that is being trained."""
+    def policy(
+        self,
+        batch: Batch,
+        *,
+        entropy: bool = False,
+        collision: bool = False,
+        perturb: Perturb | None = None,
+    ) -> Outputs:
+        """Log-probs `[N, T]` of the completions under the model that is being trained.
+
+        `perturb` changes the input embeddings of this pass; see `Policy`.
+        """
         self._charge("update" if torch.is_grad_enabled() else "generation", batch)
-        return self.model(batch, entropy=entropy, collision=collision)
+        return self.model(batch, entropy=entropy, collision=collision, perturb=perturb)
 
     def reference(self, batch: Batch) -> Outputs:
         """The same under the reference, without gradient: the model as it was before training,
@@ -85,9 +97,18 @@ class Run:
             for start in range(0, len(batch), size)
         ]
 
-    def _charge(self, purpose: str, batch: Batch) -> None:
+    def scores(self, batch: Batch, *, per_token: bool = False) -> Tensor:
+        """The score head's number for each completion `[N]`: that of its last token, the EOS.
+
+        With `per_token` those of all its tokens, `[N, T]`, for a reward of every step.
+        """
+        self._charge("update" if torch.is_grad_enabled() else "reward", batch, States.OWN)
+        scores = self.model.scores(batch)
+        return scores if per_token else batch.last(scores)
+
+    def _charge(self, purpose: str, batch: Batch, states: States = States.BEFORE) -> None:
         if self._charging:
-            work, flops = self.model.work(batch), self.model.flops
+            work, flops = self.model.work(batch, states=states), self.model.flops
             cost = flops.update(*work) if purpose == "update" else flops.forward(*work)
             self.ledger.spend(purpose, flops=cost, tokens=work.tokens)
 
@@ -114,6 +135,12 @@ class Run:
         """Most tokens in one forward pass. Small on a CPU: measured, 1024 was 17% faster than 8192
         (hidden 256, 4 layers) at a third of the memory; on zoo-tiny 8% slower."""
         return self.recipe.micro_tokens or (1024 if self.device.type == "cpu" else 8192)
+
+    def held_out(self) -> Iterator[Batch]:
+        """The held-out examples in micro-batches, as an evaluation sees them."""
+        examples = [e for e in self.data.test if e.completions][: self.recipe.eval_size]
+        for micro in self.micro_batches(collate(examples)) if examples else []:
+            yield micro.to(self.device)
 
     @property
     def rows_per_round(self) -> int:

@@ -12,7 +12,14 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from alignzoo import plugins, record
-from alignzoo.algorithm import Algorithm, defaults_of, learning_rate_of, needs_of, splits_of
+from alignzoo.algorithm import (
+    Algorithm,
+    defaults_of,
+    generates_of,
+    learning_rate_of,
+    needs_of,
+    splits_of,
+)
 from alignzoo.data import Codec, Data, Prompts, load_data
 from alignzoo.errors import BadInput
 from alignzoo.evaluation import Estimate, Evaluation, evaluate
@@ -21,7 +28,7 @@ from alignzoo.loop import train
 from alignzoo.options import build
 from alignzoo.policy import Policy, load_policy
 from alignzoo.recipe import Recipe, resolve
-from alignzoo.rewards import TaskReward
+from alignzoo.rewards import ModelReward, TaskReward
 from alignzoo.run import Run
 from alignzoo.samplers import DefaultSampler
 from alignzoo.tracking import check_trackers, settings_for_trackers
@@ -30,16 +37,18 @@ from alignzoo.ui import UI, Silent
 # Products this small are over before a second thread has begun, and where another program has
 # that core, waiting for it costs far more than it gives: measured, a demo of 30 s took 10 minutes.
 ONE_THREAD_BELOW = 5_000_000  # parameters
+TASK_REWARD = "task"  # the --reward that is there without being named
 
 
 @dataclass
 class Result:
-    """What a run came to."""
+    """What a run came to. `generates`: whether its model answers prompts."""
 
     folder: Path
     before: Evaluation | None
     after: Evaluation | None
     status: str
+    generates: bool = True
 
 
 def recipe_for(algorithm: str, *layers: Mapping[str, Any]) -> Recipe:
@@ -69,7 +78,7 @@ def execute(
         raise
     finally:
         run.accelerator.end_training()
-    return Result(run.record.folder, before, after, "finished")
+    return Result(run.record.folder, before, after, "finished", generates_of(run.algorithm))
 
 
 def prepare(recipe: Recipe, *, resume: bool, trust_remote_code: bool, ui: UI) -> Run:
@@ -80,7 +89,7 @@ def prepare(recipe: Recipe, *, resume: bool, trust_remote_code: bool, ui: UI) ->
     )
     check_algorithm(algorithm, recipe)
     task = plugins.load("tasks", recipe.task)() if recipe.task else None
-    registered = plugins_of(recipe, algorithm, task)
+    registered = plugins_of(recipe, algorithm, task, trust_remote_code)
     check_trackers(recipe.track)
     folder = choose_folder(recipe, resume)
     accelerator = Accelerator(log_with=recipe.track or None, project_dir=str(folder))
@@ -103,6 +112,7 @@ def prepare(recipe: Recipe, *, resume: bool, trust_remote_code: bool, ui: UI) ->
             gradient_checkpointing=recipe.gradient_checkpointing,
             scratch=recipe.scratch,
             reference=needs_of(algorithm).reference,
+            score_head=needs_of(algorithm).score_head,
             seed=recipe.seed,
             trust_remote_code=trust_remote_code,
             device=accelerator.device,
@@ -157,16 +167,30 @@ def check_algorithm(algorithm: Any, recipe: Recipe) -> None:
         raise BadInput(f"{recipe.algorithm} trains all weights", hint="add --adapter none")
 
 
-def plugins_of(recipe: Recipe, algorithm: Any, task: Any | None) -> plugins.RunPlugins:
+def plugins_of(
+    recipe: Recipe, algorithm: Any, task: Any | None, trust_remote_code: bool
+) -> plugins.RunPlugins:
     """Everything that has hooks in this run; what comes later in the list is called first."""
     objects: dict[str, Any] = {"the default sampler": DefaultSampler()}
     if task is not None:
         objects[f"task {recipe.task}"] = task
-        objects[f"score of {recipe.task}"] = TaskReward(task)
+    for name in recipe.reward or ([TASK_REWARD] if task is not None else []):
+        objects[f"reward {name}"] = reward_for(name, task, trust_remote_code)
     objects[recipe.algorithm] = algorithm
     for name in recipe.addons:
         objects[name] = plugins.load("addons", name)()
     return plugins.manager(objects)
+
+
+def reward_for(name: str, task: Any | None, trust_remote_code: bool) -> Any:
+    """The reward of that name: the task's own score, a reward model's folder, or a plugin."""
+    if name == TASK_REWARD:
+        if task is None:
+            raise BadInput("option --reward: there is no task whose score it could be")
+        return TaskReward(task)
+    if Path(name).is_dir():
+        return ModelReward(name, trust_remote_code)
+    return plugins.load("rewards", name)()
 
 
 def choose_folder(recipe: Recipe, resume: bool) -> Path:
@@ -207,7 +231,8 @@ def describe(run: Run) -> list[str]:
         "qlora": f"a LoRA adapter of {model.trainable_count:,} on a 4-bit base",
         "none": "all of them",
     }[run.recipe.adapter]
-    size = f"{model.parameter_count:,} parameters, training {trained}"
+    head = " with a score head" if model.score_head is not None else ""
+    size = f"{model.parameter_count:,} parameters, training {trained}{head}"
     chosen = "" if run.recipe.learning_rate else f", the default for a model {width_of(model)} wide"
     steps = (
         f"{run.total_steps} steps of {run.recipe.batch_size}"

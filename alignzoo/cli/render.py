@@ -20,6 +20,8 @@ LABELS = {
     "ended": "share ended",
     "held-out/loss": "held-out loss",
     "held-out/rewards/accuracies": "held-out accuracy",
+    "calibration/ece": "calibration error",
+    "calibration/brier": "Brier score",
 }
 HELD_OUT = "held-out/"
 HELD_OUT_SHOWN = ("held-out/loss", "held-out/rewards/accuracies")  # the rest is in run.json

@@ -30,7 +30,7 @@ OWN_PANEL = "Algorithm"
 PANELS = {
     "Model": "model adapter lora_rank lora_alpha lora_dropout gradient_checkpointing precision "
     "scratch",
-    "Data": "task data max_length strict",
+    "Data": "task data reward max_length strict",
     "Training": "steps epochs budget batch_size micro_tokens learning_rate warmup schedule "
     "weight_decay max_grad_norm",
     "Evaluation": "eval_size eval_every max_new_tokens temperature",
@@ -255,9 +255,15 @@ def report(result: Any) -> None:
         console,
         [
             f"{result.status}: {result.folder}",
-            f"  alignzoo chat {folder}   talk to it, beside its base",
-            f"  alignzoo eval {folder}   judge it by other tasks",
-            f"  alignzoo run ALGO --model {folder}   train it further",
+            *(
+                [
+                    f"  alignzoo chat {folder}   talk to it, beside its base",
+                    f"  alignzoo eval {folder}   judge it by other tasks",
+                    f"  alignzoo run ALGO --model {folder}   train it further",
+                ]
+                if result.generates
+                else [f"  alignzoo run ALGO --reward {folder}   let it judge completions"]
+            ),
         ],
     )
 

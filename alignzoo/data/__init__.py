@@ -15,12 +15,14 @@ from alignzoo.data.source import Data, load_data
 from alignzoo.data.views import (
     VIEWS,
     Demonstrations,
+    Dialogues,
     Encoded,
     Feedback,
     Preferences,
     Prompts,
     Text,
     View,
+    WholeDemonstrations,
 )
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "Codec",
     "Data",
     "Demonstrations",
+    "Dialogues",
     "Encoded",
     "Feedback",
     "Order",
@@ -36,5 +39,6 @@ __all__ = [
     "Report",
     "Text",
     "View",
+    "WholeDemonstrations",
     "load_data",
 ]

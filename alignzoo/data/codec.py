@@ -72,6 +72,28 @@ class Codec:
             body = answer
         return [*self._after(head, body), *self._end]
 
+    def turns(self, messages: list[Message]) -> tuple[list[int], list[int], list[bool]] | None:
+        """A dialogue that ends in an answer, with all its answers marked.
+
+        The ids of the prompt of the first answer, those of all that follows, and for each of these
+        whether the assistant says it. None where the template writes an answer otherwise once the
+        dialogue has gone on (reasoning that it drops, say): its ids are not those that were said.
+        """
+        prompt: list[int] = []
+        ids: list[int] = []
+        mask: list[bool] = []
+        for i, message in enumerate(messages):
+            if message["role"] != "assistant" or i == 0:  # the first message answers nothing
+                continue
+            before = self.prompt(messages[:i])
+            if before[: len(ids)] != ids:
+                return None
+            prompt = prompt or before
+            said = self.completion(messages[:i], [message])
+            mask += [False] * (len(before) - len(mask)) + [True] * len(said)
+            ids = before + said
+        return prompt, ids[len(prompt) :], mask[len(prompt) :]
+
     def text(self, text: Content) -> list[int]:
         """A whole document or dialogue, from its BOS (if any) to an id that stops."""
         if isinstance(text, str):

@@ -70,7 +70,7 @@ def plan_for_columns(
     labelled = labelled and known.issuperset(Feedback.columns)
 
     def start(candidate: type[View]) -> Plan | None:
-        if labelled and candidate is Demonstrations:
+        if labelled and candidate.name == Demonstrations.name:
             return None
         form = next((form for form in candidate.forms if known.issuperset(form)), None)
         if form is None:
@@ -90,7 +90,7 @@ def plan_for_views(view: type[View], views: Iterable[str]) -> Plan | None:
 def _search(view: type[View], start: Callable[[type[View]], Plan | None]) -> Plan | None:
     found = start(view)
     for step in STEPS:
-        if found is None and step.target is view:
+        if found is None and step.target.name == view.name:
             before = _search(step.source, start)
             if before is not None:
                 found = Plan(before.start, before.form, before.renamed, (*before.steps, step))

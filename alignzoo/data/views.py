@@ -7,6 +7,7 @@ ids of it. Both take the row as it was read; rows that are canonical already sta
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -134,10 +135,43 @@ class Demonstrations(View):
         return _encode(row, ("completion",), codec, max_length, {})
 
 
+class Dialogues(Demonstrations):
+    """Demonstrations of which every answer is imitated, not the last one alone.
+
+    A dialogue that the chat template rewrites as it goes on is learnt at its last answer.
+    """
+
+    @classmethod
+    def _encode(cls, row: Row, codec: Codec, max_length: int) -> Encoded:
+        messages = row["prompt"] + row["completion"] if isinstance(row["prompt"], list) else []
+        turns = codec.turns(messages) if messages and row["prompt"] else None
+        if turns is None:
+            return super()._encode(row, codec, max_length)
+        prompt, ids, mask = turns
+        kept, room = _fit(prompt, len(ids), max_length, codec)
+        if not any(mask[:room]):
+            raise TeachesNothing("no answer fits")
+        truncated = ["prompt"] * (len(kept) < len(prompt)) + ["completion"] * (len(ids) > room)
+        example = Example(kept, [ids[:room]], masks=[mask[:room]], row=row)
+        return Encoded(example, truncated=tuple(truncated))
+
+
+class WholeDemonstrations(Demonstrations):
+    """Demonstrations of which the prompt is learnt as well, all but its first token."""
+
+    @classmethod
+    def _encode(cls, row: Row, codec: Codec, max_length: int) -> Encoded:
+        encoded = super()._encode(row, codec, max_length)
+        assert encoded.example is not None  # what teaches nothing is an exception
+        ids = encoded.example.prompt + encoded.example.completions[0]
+        return encoded._replace(example=Example(ids[:1], [ids[1:]], row=row))
+
+
 class Preferences(View):
     """Two completions of a prompt, the better one and the worse one.
 
-    Without a `prompt` column it is what the two begin with: an implicit prompt.
+    Without a `prompt` column it is what the two begin with: an implicit prompt. A `margin`, where
+    there is one, says by how much the better one is better.
     """
 
     name = "preferences"
@@ -160,6 +194,7 @@ class Preferences(View):
             chosen, rejected = _answer(chosen), _answer(rejected)
         if chosen == rejected:
             raise TeachesNothing("chosen equals rejected")
+        row = _with_number(row, "margin")
         return {**row, "prompt": given, "chosen": chosen, "rejected": rejected}
 
     @classmethod
@@ -242,15 +277,20 @@ def _encode(
             raise TeachesNothing(f"{noun} is empty")
     prompt = _prompt_ids(row["prompt"], codec)
     completions = [codec.completion(row["prompt"], row[name]) for name in names]
-    longest = max(len(completion) for completion in completions)
-    kept = _cut_prompt(prompt, max_length - min(longest, max_length // 2), codec)
-    room = max_length - len(kept)
-    if room < 1:
-        raise TeachesNothing("nothing of the completion fits")
+    kept, room = _fit(prompt, max(map(len, completions)), max_length, codec)
     truncated = ["prompt"] if len(kept) < len(prompt) else []
     truncated += [n for n, c in zip(names, completions, strict=True) if len(c) > room]
     example = Example(kept, [c[:room] for c in completions], columns=columns, row=row)
     return Encoded(example, truncated=tuple(truncated))
+
+
+def _fit(prompt: list[int], longest: int, max_length: int, codec: Codec) -> tuple[list[int], int]:
+    """What is kept of a prompt, and the room for the longest of its completions."""
+    kept = _cut_prompt(prompt, max_length - min(longest, max_length // 2), codec)
+    room = max_length - len(kept)
+    if room < 1:
+        raise TeachesNothing("nothing of the completion fits")
+    return kept, room
 
 
 def _prompt_ids(prompt: Content, codec: Codec) -> list[int]:
@@ -269,6 +309,20 @@ def _cut_prompt(ids: list[int], room: int, codec: Codec) -> list[int]:
 
 def _without(row: Row, column: str) -> Row:
     return {name: value for name, value in row.items() if name != column}
+
+
+def _with_number(row: Row, column: str) -> Row:
+    """The row with that column as a number, or without it where it has no value."""
+    value: Any = row.get(column)
+    if missing(value):
+        return _without(row, column)
+    try:
+        number = float(value)  # CSV has it as text
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise BadValue(column, f"{describe(value)} where a number is expected")
+    return {**row, column: number}
 
 
 def _answer(text: str) -> list[Message]:

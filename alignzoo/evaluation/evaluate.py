@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from alignzoo import plugins
+from alignzoo.algorithm import generates_of
 from alignzoo.batch import Example, collate
 from alignzoo.data import Codec
 from alignzoo.errors import BadInput
@@ -58,7 +59,7 @@ def evaluate(run: Run, phase: str) -> Evaluation:
                     )
                 result.summary = {**summarise(result.items, generation), **result.summary}
             for scores in run.hook.alignzoo_evaluate(run=run, model=run.model):
-                result.summary.update({name: Estimate(value) for name, value in scores.items()})
+                result.summary.update({name: estimated(value) for name, value in scores.items()})
     finally:
         run.model.train()
     name = run.recipe.task or "held-out"
@@ -88,6 +89,7 @@ def evaluate_model(
             raise BadInput(f"task {name!r} has no prompts to be judged on")
     with ui.phase(f"loading {model}"):
         policy = load_policy(model, trust_remote_code=trust_remote_code, seed=seed)
+    policy.must_answer()
     policy.eval()
     codec = Codec(policy.tokenizer)
     generation = Generation(seed, max_new_tokens, temperature)
@@ -102,7 +104,7 @@ def evaluate_model(
 
 def prompts_of(run: Run) -> list[dict[str, Any]]:
     """The rows to complete: the task's held-out ones, or those of the data."""
-    if run.recipe.eval_size == 0:
+    if run.recipe.eval_size == 0 or not generates_of(run.algorithm):
         return []
     if run.task is not None and "prompts" in run.task.views:
         return run.task.rows("prompts", "test")[: run.recipe.eval_size]
@@ -113,17 +115,25 @@ def held_out(run: Run) -> dict[str, Estimate]:
     """The loss hook on held-out rows: its loss and metrics, each under `held-out/`."""
     sums: defaultdict[str, float] = defaultdict(float)
     counts: defaultdict[str, float] = defaultdict(float)
-    examples = [e for e in run.data.test if e.completions][: run.recipe.eval_size]
-    for micro in run.micro_batches(collate(examples)) if examples else []:
-        loss = run.hook.alignzoo_loss(run=run, batch=micro.to(run.device))
+    n = 0
+    for micro in run.held_out():
+        n += len(micro)
+        loss = run.hook.alignzoo_loss(run=run, batch=micro)
         for name, (total, count) in {"loss": (loss.sum, loss.count), **loss.metrics}.items():
             sums[name] += float(total)
             counts[name] += float(count)
     return {
-        f"held-out/{name}": Estimate(sums[name] / counts[name], n=len(examples))
+        f"held-out/{name}": Estimate(sums[name] / counts[name], n=n)
         for name in sums
         if counts[name]
     }
+
+
+def estimated(value: float | Sequence[float]) -> Estimate:
+    """A score as it is; of one number per item, the mean and its 95% interval."""
+    if not isinstance(value, Sequence):
+        return Estimate(value)
+    return Estimate(**Mean().compute(predictions=value))
 
 
 @torch.no_grad()
@@ -202,12 +212,7 @@ def summarise(items: list[dict[str, Any]], generation: Generation) -> dict[str, 
         ]
     columns["length"] = [item["length"] for item in items]
     columns["ended"] = [float(item["ended"]) for item in items]
-    mean = Mean()
-    return {
-        name: Estimate(**mean.compute(predictions=values))
-        for name, values in columns.items()
-        if values
-    }
+    return {name: estimated(values) for name, values in columns.items() if values}
 
 
 def item_seed(seed: int, index: int) -> int:

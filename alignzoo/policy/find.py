@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from alignzoo.errors import BadInput
+from alignzoo.policy import score_head
 
 EMBEDDED = "zoo-tiny"
 HUB_NAME = re.compile(r"^[\w.-]+(/[\w.-]+)?$")
@@ -43,6 +44,13 @@ class Source:
     @property
     def on_hub(self) -> bool:
         return not Path(self.base).is_dir()
+
+    @property
+    def score_head(self) -> Path | None:
+        """The score head that lies beside the last adapter, or beside the weights."""
+        folder = self.adapters[-1].path if self.adapters else Path(self.base)
+        path = folder / score_head.FILE
+        return path if path.is_file() else None
 
 
 def find(model: str) -> Source:

@@ -4,7 +4,8 @@
 
 The *trunk* of a group is its prompt; each of its completions is a *branch* that sees the prompt
 and itself. A group of one completion has no branch: prompt and completion are one trunk, which
-is plain causal attention. The last token of a completion predicts nothing, so it is left out.
+is plain causal attention. The last token of a completion predicts nothing, so it is left out,
+unless its own state is what is asked for (`States.OWN`, for a score head).
 
 Linear layers see `[1, L]` tokens without a pad among them; only attention unpacks them, to
 `[B, W]` trunks and `[M, C]` branches (`alignzoo.policy.attention`).
@@ -13,12 +14,20 @@ Linear layers see `[1, L]` tokens without a pad among them; only attention unpac
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from alignzoo.batch import Batch
+
+
+class States(Enum):
+    """Which hidden states stand for the tokens of a completion."""
+
+    BEFORE = "of the token before, which predict it"
+    OWN = "of the token itself, which has seen it"
 
 
 class Work(NamedTuple):
@@ -69,16 +78,18 @@ class Block:
 
 @dataclass(frozen=True)
 class Layout:
-    """A batch as one row of L tokens, and where its completions are predicted.
+    """A batch as one row of L tokens, and where the states of its completions are.
 
-    `ids [1, L]`, `positions [1, L]`; `trunk [B, W]` and `branches [M, C]` (None when every group
-    has one completion); `parent [M]` is the trunk of each branch and `prompt_lengths [M]` how
-    much of it the branch sees. `source [n]` is the token of the row whose hidden state predicts
-    each present token of `batch.tokens`, in row-major order.
+    `ids [1, L]`, `positions [1, L]`, and `lengths [1, L]`, how long the prompt and completion are
+    that a token belongs to (a prompt that is shared: how long it is itself); `trunk [B, W]` and
+    `branches [M, C]` (None when every group has one completion); `parent [M]` is the trunk of each
+    branch and `prompt_lengths [M]` how much of it the branch sees. `source [n]` is the token of
+    the row whose hidden state stands for each present token of `batch.tokens`, in row-major order.
     """
 
     ids: Tensor
     positions: Tensor
+    lengths: Tensor
     trunk: Block
     branches: Block | None
     parent: Tensor
@@ -96,17 +107,23 @@ def steps(x: Tensor) -> Tensor:
     return torch.arange(x.shape[1], device=x.device)
 
 
-def layout(batch: Batch) -> Layout:
+def kept_lengths(batch: Batch, states: States) -> Tensor:
+    """`[N]`: how many tokens of each completion the trunk has to see."""
+    return batch.lengths if states is States.OWN else (batch.lengths - 1).clamp(min=0)
+
+
+def layout(batch: Batch, states: States = States.BEFORE) -> Layout:
     """The packed row of a batch. Every prompt needs a token, to predict the first one after it."""
     counts = torch.bincount(batch.group, minlength=len(batch))
     alone = (counts == 1)[batch.group]
-    kept = (batch.lengths - 1).clamp(min=0)
-    rows, row_lengths = join(batch, alone)
+    kept = kept_lengths(batch, states)
+    rows, row_lengths = join(batch, alone, states)
     trunk_cells = steps(rows) < row_lengths[:, None]
     trunk = Block.of(trunk_cells)
     trunk_starts = row_lengths.cumsum(0) - row_lengths
     ids = [rows[trunk_cells]]
     positions = [steps(rows).expand_as(rows)[trunk_cells]]
+    lengths = [row_lengths[:, None].expand_as(rows)[trunk_cells]]
 
     members = (~alone).nonzero().squeeze(1)
     parent = batch.group[members]
@@ -122,13 +139,17 @@ def layout(batch: Batch) -> Layout:
         branches = Block.of(cells)
         ids.append(tokens[cells])
         positions.append((prompt_lengths[:, None] + steps(tokens))[cells])
+        lengths.append((prompt_lengths + kept[members])[:, None].expand_as(tokens)[cells])
         own[members] = trunk.tokens + kept[members].cumsum(0) - kept[members]
 
     offsets = steps(batch.tokens)
-    source = torch.where(offsets == 0, before[:, None], own[:, None] + offsets - 1)
+    source = own[:, None] + offsets
+    if states is States.BEFORE:
+        source = torch.where(offsets == 0, before[:, None], source - 1)
     return Layout(
         ids=torch.cat(ids)[None],
         positions=torch.cat(positions)[None],
+        lengths=torch.cat(lengths)[None],
         trunk=trunk,
         branches=branches if branches is not None and branches.tokens else None,
         parent=parent,
@@ -137,16 +158,16 @@ def layout(batch: Batch) -> Layout:
     )
 
 
-def join(batch: Batch, which: Tensor) -> tuple[Tensor, Tensor]:
+def join(batch: Batch, which: Tensor, states: States) -> tuple[Tensor, Tensor]:
     """Prompts followed by the completions named in `which [N]` (at most one per group).
 
-    Gives `[B, W]`, right-padded, and lengths `[B]`; the last token of a completion is left out.
+    Gives `[B, W]`, right-padded, and lengths `[B]`.
     """
     if not bool((batch.prompt_lengths > 0).all()):
         raise ValueError("a prompt has no token, so nothing predicts its completion's first one")
     members = which.nonzero().squeeze(1)
     groups = batch.group[members]
-    kept = (batch.lengths[members] - 1).clamp(min=0)
+    kept = kept_lengths(batch, states)[members]
     lengths = batch.prompt_lengths.index_add(0, groups, kept)
     rows = batch.prompts.new_zeros(len(batch), int(lengths.max()))
     width = min(batch.prompts.shape[1], rows.shape[1])
@@ -171,10 +192,12 @@ def ungroup(batch: Batch) -> Batch:
     )
 
 
-def work(batch: Batch, shared: bool) -> Work:
-    """What a forward pass over the batch computes, without laying it out."""
-    prompts, lengths = batch.prompt_lengths.double(), batch.lengths.double()
-    kept = (lengths - 1).clamp(min=0)
+def work(batch: Batch, shared: bool, states: States = States.BEFORE) -> Work:
+    """What a forward pass over the batch computes, without laying it out.
+
+    Only states that predict go through the LM head; a score head costs next to nothing.
+    """
+    prompts, kept = batch.prompt_lengths.double(), kept_lengths(batch, states).double()
     mine = prompts[batch.group]
     # A token attends to itself and everything before it: n (n + 1) / 2 pairs in n tokens.
     branches = (kept * mine + kept * (kept + 1) / 2).sum()
@@ -182,5 +205,5 @@ def work(batch: Batch, shared: bool) -> Work:
     return Work(
         tokens=int(seen.sum() + kept.sum()),
         attended=float((seen * (seen + 1) / 2).sum() + branches),
-        scored=int(lengths.sum()),
+        scored=int(batch.lengths.sum()) if states is States.BEFORE else 0,
     )

@@ -20,6 +20,7 @@ from alignzoo.policy.hub import loading, reachable
 from alignzoo.policy.policy import Policy
 from alignzoo.policy.probe import choose
 from alignzoo.policy.quiet import quiet
+from alignzoo.policy.score_head import ScoreHead
 from alignzoo.policy.weights import Weights
 
 SAMPLES = 256  # values of each weight that go into the fingerprint
@@ -36,6 +37,7 @@ def load_policy(
     gradient_checkpointing: bool = False,
     scratch: bool = False,
     reference: bool = False,
+    score_head: bool = False,
     seed: int = 0,
     trust_remote_code: bool = False,
     device: torch.device | None = None,
@@ -45,7 +47,9 @@ def load_policy(
     With an `adapter` it is ready to be trained, and an earlier run's result is its reference.
     Without one it is as it was left, nothing to be trained: the adapter of a run stays apart, so
     that its base can be asked too. `reference` matters for "none" alone, which needs a second
-    copy of the weights for it. The other options are those of the recipe.
+    copy of the weights for it. `score_head` puts one on the trunk: the one of an earlier run that
+    has one, or a new one. What is left as it was keeps its own. The other options are those of
+    the recipe.
     """
     device = device or default_device()
     half = torch.bfloat16 if _bf16(precision, device) else None
@@ -76,6 +80,12 @@ def load_policy(
     for parameter in base.parameters():
         if parameter.is_floating_point():
             parameter.requires_grad_(adapter == "none")
+    head = None
+    if score_head or (adapter is None and source.score_head is not None):
+        head = ScoreHead(width_of_states(base), seed, device)
+        head.requires_grad_(adapter is not None)
+        if source.score_head is not None:
+            head.load(source.score_head)
     flops = profile(base, trains_base=adapter == "none")
     count = sum(numel(p) for p in base.parameters())
     fingerprint = _fingerprint(base)
@@ -101,6 +111,7 @@ def load_policy(
         device=device,
         scorer=scorer,
         frozen=frozen,
+        score_head=head,
         half=half,
         flops=flops,
         parameter_count=count,
@@ -112,6 +123,12 @@ def default_device() -> torch.device:
     """The accelerator, if there is one."""
     found = torch.accelerator.current_accelerator(check_available=True)
     return found if found is not None else torch.device("cpu")
+
+
+def width_of_states(model: PreTrainedModel) -> int:
+    """The size of the last hidden states, which is not everywhere that of the layers (OPT)."""
+    head = model.get_output_embeddings()
+    return getattr(head, "in_features", model.config.get_text_config().hidden_size)
 
 
 def _bf16(precision: str, device: torch.device) -> bool:

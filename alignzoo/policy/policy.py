@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from alignzoo.batch import Batch
-from alignzoo.errors import RunFailed
+from alignzoo.errors import BadInput, RunFailed
 from alignzoo.files import whole_folder
 from alignzoo.policy.adapters import PeftModel
 from alignzoo.policy.flops import FlopsProfile
-from alignzoo.policy.layout import Work, work
+from alignzoo.policy.layout import States, Work, work
 from alignzoo.policy.quiet import quiet
-from alignzoo.policy.scoring import Outputs, Scorer
+from alignzoo.policy.score_head import ScoreHead
+from alignzoo.policy.scoring import Outputs, Perturb, Scorer, spread
 
 REFERENCE = "reference."  # prefix of a moved reference's tensors in the state
 
@@ -26,7 +27,8 @@ REFERENCE = "reference."  # prefix of a moved reference's tensors in the state
 class Policy:
     """A language model that gives log-probabilities of batches; made by `load_policy`.
 
-    The reference is the model as it was loaded: the adapter switched off, or a frozen copy.
+    The reference is the model as it was loaded: the adapter switched off, or a frozen copy. With
+    a `score_head` on its trunk it gives scores of batches too.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class Policy:
         device: torch.device,
         scorer: Scorer,
         frozen: PreTrainedModel | None,
+        score_head: ScoreHead | None,
         half: torch.dtype | None,
         flops: FlopsProfile,
         parameter_count: int,
@@ -46,6 +49,7 @@ class Policy:
         self.model: Any = model
         self.tokenizer, self.name, self.device = tokenizer, name, device
         self.flops, self.parameter_count, self.fingerprint = flops, parameter_count, fingerprint
+        self.score_head = score_head
         self._scorer, self._frozen, self._half = scorer, frozen, half
         self._frozen_scorer = type(scorer)(frozen) if frozen is not None else scorer
         self._moved: dict[str, Tensor] | None = None
@@ -57,11 +61,20 @@ class Policy:
         entropy: bool = False,
         temperature: float = 1.0,
         collision: bool = False,
+        perturb: Perturb | None = None,
     ) -> Outputs:
-        """Log-probabilities of the completions, with gradient (but for `torch.no_grad`)."""
+        """Log-probabilities of the completions, with gradient (but for `torch.no_grad`).
+
+        `perturb(embeddings, lengths)` gives the input embeddings to go on with: `embeddings
+        [..., h]`, and `lengths [...]`, how many tokens the sequence of each one has.
+        """
         with self.autocast():
             return self._scorer(
-                batch, entropy=entropy, temperature=temperature, collision=collision
+                batch,
+                entropy=entropy,
+                temperature=temperature,
+                collision=collision,
+                perturb=perturb,
             )
 
     @torch.no_grad()
@@ -72,6 +85,20 @@ class Policy:
         with self._evaluating(self._earlier_adapter(moved) if moved else self._untrained()):
             return self(batch, temperature=temperature)
 
+    def scores(self, batch: Batch) -> Tensor:
+        """The score head's number for every token, `[N, T]` float32, exactly 0 where there is none.
+
+        Each is of the prompt and the completion up to and including that token.
+        """
+        if self.score_head is None:
+            raise RunFailed(
+                "the model has no score head",
+                hint="an algorithm that trains one says so: needs = Needs(score_head=True)",
+            )
+        with self.autocast():
+            states = self._scorer.states(batch, States.OWN)
+        return spread(batch, self.score_head(states))
+
     @contextmanager
     def base(self) -> Iterator[Any]:
         """Inside it `model`, which it yields, is the model before training, in evaluation mode: to
@@ -80,6 +107,15 @@ class Policy:
             raise RunFailed("the model before training is not in memory")
         with self._evaluating(self._untrained()):
             yield self.model
+
+    def must_answer(self) -> None:
+        """`BadInput` for a reward model: what it would write is of no use."""
+        if self.score_head is not None:
+            raise BadInput(
+                "a reward model gives scores, not answers",
+                where=self.name,
+                hint=f"let it judge another model's: alignzoo run ALGO --reward {self.name}",
+            )
 
     @property
     def has_reference(self) -> bool:
@@ -164,7 +200,10 @@ class Policy:
 
     def parameters(self) -> list[tuple[str, nn.Parameter]]:
         """What is trained, by name."""
-        return [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
+        named = list(self.model.named_parameters())
+        if self.score_head is not None:
+            named += self.score_head.named_parameters(prefix="score_head")
+        return [(name, p) for name, p in named if p.requires_grad]
 
     @property
     def trainable_count(self) -> int:
@@ -175,12 +214,13 @@ class Policy:
         """What the user should know about how this model has to be computed, if anything."""
         return self._scorer.note
 
-    def work(self, batch: Batch, *, shared: bool = True) -> Work:
+    def work(self, batch: Batch, *, shared: bool = True, states: States = States.BEFORE) -> Work:
         """What one forward pass over the batch computes: `policy.flops.forward(*work)`.
 
-        With `shared`, prompts are computed once per group where the model allows it.
+        With `shared`, prompts are computed once per group where the model allows it. `States.OWN`
+        is a pass through the score head, else it is one through the LM head.
         """
-        return work(batch, shared and self._scorer.shared)
+        return work(batch, shared and self._scorer.shared, states)
 
     def train(self) -> None:
         self.model.train()
@@ -216,7 +256,7 @@ class Policy:
     def save(self, folder: Path) -> str:
         """Write `folder/adapter` in PEFT's layout or `folder/model` in transformers'; says which.
 
-        Both hold the tokenizer; weights are safetensors.
+        Both hold the tokenizer, and the score head where there is one; weights are safetensors.
         """
         which = "adapter" if isinstance(self.model, PeftModel) else "model"
         # "auto" would ask the hub whether the vocabulary has grown; it never does here.
@@ -224,4 +264,6 @@ class Policy:
         with quiet(), whole_folder(folder / which) as beside:
             self.model.save_pretrained(beside, **options)
             self.tokenizer.save_pretrained(beside)
+            if self.score_head is not None:
+                self.score_head.save(beside)
         return which

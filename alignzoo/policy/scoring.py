@@ -1,4 +1,4 @@
-"""From a batch to log-probabilities under one model, in three ways of which the first that the
+"""From a batch to hidden states and log-probabilities, in three ways of which the first that the
 probe finds right is used (`alignzoo.policy.probe`):
 
 `SharedScorer`   prompts once per group, one packed row; head in chunks
@@ -8,6 +8,8 @@ probe finds right is used (`alignzoo.policy.probe`):
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,8 +20,12 @@ from transformers import PreTrainedModel
 from alignzoo.batch import Batch
 from alignzoo.errors import BadInput
 from alignzoo.policy.attention import NAME, packed
-from alignzoo.policy.layout import Layout, join, layout, present, steps, ungroup
+from alignzoo.policy.layout import Layout, States, join, layout, present, steps, ungroup
 from alignzoo.policy.logprobs import chunked_logprobs
+
+# From input embeddings `[..., h]`, and how many tokens the sequence of each has `[...]`, to other
+# embeddings: noise on them, say.
+Perturb = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass
@@ -34,6 +40,17 @@ class Outputs:
     entropy: Tensor | None = None
     collision: Tensor | None = None
 
+    @classmethod
+    def of(
+        cls, batch: Batch, logprobs: Tensor, entropy: Tensor | None, collision: Tensor | None
+    ) -> Outputs:
+        """From values of the present tokens, `[n]` each."""
+        return cls(
+            spread(batch, logprobs),
+            spread(batch, entropy) if entropy is not None else None,
+            spread(batch, collision) if collision is not None else None,
+        )
+
 
 class Scorer(Protocol):
     """`shared`: a prompt is computed once per group. `note`: what the user should know of it."""
@@ -44,8 +61,20 @@ class Scorer(Protocol):
     def __init__(self, model: PreTrainedModel): ...
 
     def __call__(
-        self, batch: Batch, *, entropy: bool, temperature: float, collision: bool = False
-    ) -> Outputs: ...
+        self,
+        batch: Batch,
+        *,
+        entropy: bool,
+        temperature: float,
+        collision: bool = False,
+        perturb: Perturb | None = None,
+    ) -> Outputs:
+        """Log-probabilities of the completions' tokens."""
+        ...
+
+    def states(self, batch: Batch, which: States, perturb: Perturb | None = None) -> Tensor:
+        """The trunk's last hidden state for each present token, `[n, h]`, in row-major order."""
+        ...
 
 
 class SharedScorer:
@@ -58,19 +87,29 @@ class SharedScorer:
         if model.config._attn_implementation != NAME:
             raise NotImplementedError("the model's attention cannot be set")
         self.trunk, self.head = trunk_of(model), Head(model)
+        self.embeddings = model.get_input_embeddings()
         self.limit = position_limit(model)
 
     def __call__(
-        self, batch: Batch, *, entropy: bool, temperature: float, collision: bool = False
+        self,
+        batch: Batch,
+        *,
+        entropy: bool,
+        temperature: float,
+        collision: bool = False,
+        perturb: Perturb | None = None,
     ) -> Outputs:
-        check_positions(batch, self.limit)
-        row = layout(batch)
-        hidden = self.hidden(row)
-        states = hidden.index_select(0, row.source)
+        states = self.states(batch, States.BEFORE, perturb)
         return self.head(states, batch, entropy, temperature, collision)
 
+    def states(self, batch: Batch, which: States, perturb: Perturb | None = None) -> Tensor:
+        check_positions(batch, self.limit)
+        row = layout(batch, which)
+        with perturbed(self.embeddings, perturb, row.lengths):
+            return self.hidden(row).index_select(0, row.source)
+
     def hidden(self, row: Layout) -> Tensor:
-        """The trunk's last hidden states `[L, h]`."""
+        """The trunk's last hidden states of the whole row, `[L, h]`."""
         with packed(row):
             # With a mask of ones no model takes the jumps in `positions` for packed documents.
             out = self.trunk(
@@ -92,16 +131,27 @@ class RowScorer:
 
     def __init__(self, model: PreTrainedModel):
         self.trunk, self.head = trunk_of(model), Head(model)
+        self.embeddings = model.get_input_embeddings()
         self.limit = position_limit(model)
 
     def __call__(
-        self, batch: Batch, *, entropy: bool, temperature: float, collision: bool = False
+        self,
+        batch: Batch,
+        *,
+        entropy: bool,
+        temperature: float,
+        collision: bool = False,
+        perturb: Perturb | None = None,
     ) -> Outputs:
-        check_positions(batch, self.limit)
-        rows, source = completion_rows(batch)
-        hidden = self.trunk(input_ids=rows, use_cache=False)[0]
-        states = hidden.flatten(0, 1).index_select(0, source)
+        states = self.states(batch, States.BEFORE, perturb)
         return self.head(states, batch, entropy, temperature, collision)
+
+    def states(self, batch: Batch, which: States, perturb: Perturb | None = None) -> Tensor:
+        check_positions(batch, self.limit)
+        rows, lengths, source = completion_rows(batch, which)
+        with perturbed(self.embeddings, perturb, lengths):
+            hidden = self.trunk(input_ids=rows, use_cache=False)[0]
+        return hidden.flatten(0, 1).index_select(0, source)
 
 
 class LogitsScorer:
@@ -114,22 +164,34 @@ class LogitsScorer:
 
     def __init__(self, model: PreTrainedModel):
         self.model, self.limit = model, position_limit(model)
+        self.embeddings = model.get_input_embeddings()
 
     def __call__(
-        self, batch: Batch, *, entropy: bool, temperature: float, collision: bool = False
+        self,
+        batch: Batch,
+        *,
+        entropy: bool,
+        temperature: float,
+        collision: bool = False,
+        perturb: Perturb | None = None,
     ) -> Outputs:
         check_positions(batch, self.limit)
-        rows, source = completion_rows(batch)
-        logits = self.model(input_ids=rows, use_cache=False).logits
+        rows, lengths, source = completion_rows(batch, States.BEFORE)
+        with perturbed(self.embeddings, perturb, lengths):
+            logits = self.model(input_ids=rows, use_cache=False).logits
         logits = logits.flatten(0, 1).index_select(0, source).float() / temperature
         logp = logits.log_softmax(-1)
         picked = logp.gather(1, batch.tokens[present(batch)][:, None]).squeeze(1)
-        return spread(
-            batch,
-            picked,
-            -(logp.exp() * logp).sum(-1) if entropy else None,
-            (2 * logp.detach()).logsumexp(-1) if collision else None,
-        )
+        entropies = -(logp.exp() * logp).sum(-1) if entropy else None
+        collisions = (2 * logp.detach()).logsumexp(-1) if collision else None
+        return Outputs.of(batch, picked, entropies, collisions)
+
+    def states(self, batch: Batch, which: States, perturb: Perturb | None = None) -> Tensor:
+        check_positions(batch, self.limit)
+        rows, lengths, source = completion_rows(batch, which)
+        with perturbed(self.embeddings, perturb, lengths):
+            out = self.model(input_ids=rows, use_cache=False, output_hidden_states=True)
+        return out.hidden_states[-1].flatten(0, 1).index_select(0, source)
 
 
 class Head:
@@ -157,7 +219,7 @@ class Head:
         found = chunked_logprobs(
             states, weight, targets, bias, temperature, self.softcap, entropy, collision
         )
-        return spread(batch, *found)
+        return Outputs.of(batch, *found)
 
 
 def _logit_scale(config: Any) -> float:
@@ -168,25 +230,34 @@ def _logit_scale(config: Any) -> float:
     return scale / (getattr(config, "logits_scaling", None) or 1.0)
 
 
-def spread(
-    batch: Batch, logprobs: Tensor, entropy: Tensor | None, collision: Tensor | None
-) -> Outputs:
-    """Values of present tokens, `[n]` each, to `[N, T]` with zeros elsewhere."""
+def spread(batch: Batch, values: Tensor) -> Tensor:
+    """Values of present tokens, `[n]`, to `[N, T]` with zeros elsewhere."""
     where = present(batch)
-    zeros = logprobs.new_zeros(where.shape)
-    return Outputs(
-        zeros.masked_scatter(where, logprobs),
-        zeros.masked_scatter(where, entropy) if entropy is not None else None,
-        zeros.masked_scatter(where, collision) if collision is not None else None,
-    )
+    return values.new_zeros(where.shape).masked_scatter(where, values)
 
 
-def completion_rows(batch: Batch) -> tuple[Tensor, Tensor]:
-    """Rows of prompt and completion `[N, W]`, and the cell that predicts each present token."""
+def completion_rows(batch: Batch, states: States) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows of prompt and completion `[N, W]`, the length of each for all its cells `[N, W]`, and
+    the cell of the state of each present token."""
     single = ungroup(batch)
-    rows, _ = join(single, torch.ones_like(single.group, dtype=torch.bool))
-    starts = torch.arange(len(rows), device=rows.device) * rows.shape[1] + single.prompt_lengths - 1
-    return rows, (starts[:, None] + steps(batch.tokens))[present(batch)]
+    rows, lengths = join(single, torch.ones_like(single.group, dtype=torch.bool), states)
+    starts = torch.arange(len(rows), device=rows.device) * rows.shape[1] + single.prompt_lengths
+    first = starts if states is States.OWN else starts - 1
+    source = (first[:, None] + steps(batch.tokens))[present(batch)]
+    return rows, lengths[:, None].expand_as(rows), source
+
+
+@contextmanager
+def perturbed(embeddings: nn.Module, perturb: Perturb | None, lengths: Tensor) -> Iterator[None]:
+    """Inside it the input embeddings are what `perturb` makes of them."""
+    if perturb is None:
+        yield
+        return
+    hook = embeddings.register_forward_hook(lambda _, __, embedded: perturb(embedded, lengths))
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def trunk_of(model: PreTrainedModel) -> nn.Module:

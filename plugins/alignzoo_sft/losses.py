@@ -1,7 +1,8 @@
-"""The loss of supervised fine-tuning."""
+"""The losses of supervised fine-tuning, and its noise, as pure functions on tensors."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
@@ -17,3 +18,43 @@ def cross_entropy(logprobs: Tensor) -> Tensor:
         One loss per token, `[N, T]`.
     """
     return -logprobs
+
+
+def dynamic_fine_tuning(logprobs: Tensor) -> Tensor:
+    """Cross-entropy weighted by the token's own probability (DFT).
+
+        L_t = -sg(pi(y_t | x, y_<t)) log pi(y_t | x, y_<t)        (sg: no gradient through it)
+
+    Read as policy gradient, cross-entropy rewards each token by 1 / pi, which is huge for unlikely
+    ones; the weight takes that away. Equation 9 of Wu et al. 2025,
+    https://arxiv.org/abs/2508.05629.
+
+    Args:
+        logprobs: log-probs of the demonstrated tokens, in nats; `[N, T]`.
+
+    Returns:
+        One loss per token, `[N, T]`, in [0, 1/e]. It may rise while the model learns.
+    """
+    return -logprobs.detach().exp() * logprobs
+
+
+def noisy_embeddings(embeddings: Tensor, lengths: Tensor, alpha: float) -> Tensor:
+    """Input embeddings with uniform noise (NEFTune).
+
+        x' = x + alpha / sqrt(L d) * e,        e ~ U(-1, 1)
+
+    L is the length of the sequence and d the width, so that the noise of a whole sequence has
+    about the same norm, alpha / sqrt(3). Algorithm 1 of Jain et al. 2023,
+    https://arxiv.org/abs/2310.05914.
+
+    Args:
+        embeddings: of each token; `[..., d]`.
+        lengths: of the sequence that each token is in; `[...]`.
+        alpha: strength of the noise, >= 0.
+
+    Returns:
+        The noisy embeddings, `[..., d]`.
+    """
+    scale = alpha / (lengths * embeddings.shape[-1]).float().sqrt()
+    noise = torch.empty_like(embeddings).uniform_(-1, 1)
+    return embeddings + (noise * scale[..., None]).to(embeddings.dtype)

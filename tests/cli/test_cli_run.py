@@ -36,7 +36,9 @@ def finished(recipe: Any, *, ui: Any, **_: Any) -> SimpleNamespace:
         evaluation(0.5, "old [red]words[/red]"),
         evaluation(0.7, "new \x1b[31m words\r\x07"),
     )
-    return SimpleNamespace(folder=folder, before=before, after=after, status="finished")
+    return SimpleNamespace(
+        folder=folder, before=before, after=after, status="finished", generates=True
+    )
 
 
 def test_a_run_shows_our_words_and_nothing_else(
@@ -73,7 +75,9 @@ def test_what_was_typed_reaches_the_core(toy: str, session: Use) -> None:
 
     def execute(recipe: Any, **others: Any) -> Any:
         seen.update(recipe=recipe, **others)
-        return SimpleNamespace(folder=Path("runs/it"), before=None, after=None, status="finished")
+        return SimpleNamespace(
+            folder=Path("runs/it"), before=None, after=None, status="finished", generates=True
+        )
 
     session(execute)
     words = ["--seed", "5", toy, "--beta", "2", "--no-center", "--resume", "--with", "a"]
@@ -172,7 +176,7 @@ def test_bars_in_a_terminal_let_no_library_through(toy: str, tmp_path: Path) -> 
         "        with ui.items(2, 'evaluating') as advance:\n"
         "            sys.stderr.write('NOISE'); advance(2)\n"
         "    return types.SimpleNamespace(\n"
-        "        folder=Path('r'), before=None, after=None, status='finished')\n"
+        "        folder=Path('r'), before=None, after=None, status='finished', generates=True)\n"
         "sys.modules['alignzoo.session'] = types.SimpleNamespace(execute=execute)\n"
         "from alignzoo.cli import main\n"
         "main(['run', './toy.py'])\n"

@@ -5,8 +5,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alignzoo.batch import collate
+from alignzoo.data.codec import Codec
 from alignzoo.data.dialogue import BadValue
-from alignzoo.data.views import VIEWS, Demonstrations, Feedback, Preferences, Prompts, Text
+from alignzoo.data.views import (
+    VIEWS,
+    Demonstrations,
+    Dialogues,
+    Feedback,
+    Preferences,
+    Prompts,
+    Text,
+    WholeDemonstrations,
+)
 
 BOS, EOS, START, END = 256, 257, 258, 259
 
@@ -42,6 +52,63 @@ def test_only_the_last_answer_is_learnt(chatml, user, assistant):
     assert whole.completions == [[*b("d"), END]]
     split = {"prompt": turns[:1], "completion": turns[1:]}
     assert Demonstrations.encode(split, chatml, 100).example.prompt == whole.prompt
+
+
+def test_every_answer_of_a_dialogue(chatml, user, assistant):
+    turns = [user("a"), assistant("b"), user("c"), assistant("d")]
+    between = [*b("\n"), START, *b("user\nc"), END, *b("\n"), START, *b("assistant\n")]
+    for row in ({"messages": turns}, {"prompt": turns[:3], "completion": "d"}):
+        example = Dialogues.encode(row, chatml, 100).example
+        assert example.prompt == [START, *b("user\na"), END, *b("\n"), START, *b("assistant\n")]
+        assert example.completions == [[*b("b"), END, *between, *b("d"), END]]
+        assert example.masks == [[True] * 2 + [False] * len(between) + [True] * 2]
+    cut = Dialogues.encode({"messages": turns}, chatml, 20)
+    assert cut.example.prompt + cut.example.completions[0] == (
+        example.prompt[-10:] + example.completions[0][:10]
+    )
+    assert cut.example.masks == [example.masks[0][:10]] and cut.truncated == (
+        "prompt",
+        "completion",
+    )
+
+
+def test_dialogues_are_demonstrations_where_there_is_one_answer(chatml, plain, user, assistant):
+    greeted = [assistant("hi"), user("a"), assistant("b")]
+    for codec, row in (
+        (chatml, {"prompt": [user("a")], "completion": "b"}),
+        (plain, {"prompt": "a", "completion": "b"}),
+        (chatml, {"messages": greeted}),
+    ):
+        one, many = (v.encode(row, codec, 100).example for v in (Demonstrations, Dialogues))
+        assert (many.prompt, many.completions) == (one.prompt, one.completions)
+        assert collate([many]).mask.all()
+
+
+def test_a_template_that_rewrites_answers_is_learnt_at_the_last(make_tokenizer, user, assistant):
+    forgets = (
+        "{% for m in messages %}{% if m.role == 'user' or loop.last %}{{ m.content }}"
+        "{% endif %}<|im_end|>{% endfor %}"
+    )
+    turns = [user("a"), assistant("b"), user("c"), assistant("d")]
+    example = Dialogues.encode({"messages": turns}, Codec(make_tokenizer(forgets)), 100).example
+    assert example.completions == [[*b("d"), END]] and example.masks is None
+
+
+def test_whole_demonstrations_learn_the_prompt(plain):
+    row = {"prompt": "abc", "completion": "x"}
+    example = WholeDemonstrations.encode(row, plain, 100).example
+    assert (example.prompt, example.completions) == (b("a"), [[*b("bcx"), EOS]])
+
+
+def test_a_margin_is_a_number(plain):
+    row = {"prompt": "a", "chosen": "b", "rejected": "c"}
+    for value, number in ((2, 2.0), ("0.5", 0.5)):
+        assert Preferences.canonical({**row, "margin": value})["margin"] == number
+    for value in (None, float("nan")):
+        assert "margin" not in Preferences.canonical({**row, "margin": value})
+    for value in ("wide", [1], "inf"):
+        with pytest.raises(BadValue, match="a number is expected"):
+            Preferences.canonical({**row, "margin": value})
 
 
 def test_the_mask_does_not_ask_what_a_token_is(plain):

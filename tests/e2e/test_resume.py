@@ -38,7 +38,7 @@ MOVING = {"reference_every": 3, "reference_mix": 0.6}
 
 @pytest.mark.parametrize(
     ("algorithm", "options"),
-    [("dpo", {}), ("sft", {}), ("dpo", MOVING), ("kto", {}), ("bco", {})],
+    [("dpo", {}), ("sft", {}), ("dpo", MOVING), ("kto", {}), ("bco", {}), ("reward", {})],
 )
 def test_interrupted_and_resumed_is_the_same_run(tmp_path: Path, monkeypatch, algorithm, options):
     settings = {**SETTINGS, "options": options, "out": str(tmp_path)}

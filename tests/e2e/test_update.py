@@ -40,7 +40,7 @@ SPLITS = [
 
 
 VARIED = {"loss": "sigmoid:1,ipo:0.1,sft:0.5", "wpo": True, "ld_alpha": 0.5}
-PLAIN = ["sft", "dpo", "kto", "bco", "orpo", "simpo", "cpo", "slic"]
+PLAIN = ["sft", "dpo", "kto", "bco", "orpo", "simpo", "cpo", "slic", "reward"]
 
 
 @pytest.mark.parametrize(

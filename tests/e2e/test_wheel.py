@@ -45,6 +45,7 @@ def test_what_is_in_it(wheel: Path):
         "alignzoo_kto",
         "alignzoo_orpo",
         "alignzoo_pretrain",
+        "alignzoo_reward",
         "alignzoo_sft",
         "alignzoo_simpo",
         "alignzoo_slic",
@@ -70,4 +71,4 @@ def test_it_lists_its_plugins_when_unpacked_anywhere(wheel: Path, tmp_path: Path
     assert done.returncode == 0, done.stderr
     names = {entry["name"] for entry in json.loads(done.stdout)}
     assert {"kto", "bco", "orpo", "simpo", "cpo", "slic"} <= names
-    assert {"dpo", "sft", "pretrain", "style", "sums"} <= names
+    assert {"dpo", "sft", "pretrain", "reward", "style", "sums"} <= names

@@ -173,6 +173,37 @@ def test_layout_has_every_token_once(batch):
     assert work(batch, shared=False).tokens > counted.tokens
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["shared", "rows", "logits"])
+def test_perturbed_embeddings(kind, batch):
+    """Each token is told the length of its own sequence, and the model sees the change, once."""
+    model = build("llama")
+    plain = model.config._attn_implementation
+    scorer = choose(model)
+    if kind != "shared":
+        model.set_attn_implementation(plain)
+        scorer = {"rows": scoring.RowScorer, "logits": scoring.LogitsScorer}[kind](model)
+    single = ungroup(batch)  # where no prompt is shared, its tokens belong to one sequence
+    seen = {}
+
+    def perturb(embeddings, lengths):
+        seen["lengths"] = lengths
+        return embeddings * lengths[..., None]
+
+    asked = {"entropy": False, "temperature": 1.0}
+    before = scorer(single, **asked).logprobs
+    changed = scorer(single, **asked, perturb=perturb).logprobs
+    sizes = single.prompt_lengths + single.lengths - 1
+    assert seen["lengths"].unique().tolist() == sizes.unique().tolist()
+    for n, size in enumerate(sizes.tolist()):
+        hook = model.get_input_embeddings().register_forward_hook(lambda _, __, x, k=size: x * k)
+        alone = scorer(single.select([n]), **asked).logprobs[0]
+        hook.remove()
+        torch.testing.assert_close(changed[n, : len(alone)], alone, atol=1e-4, rtol=1e-4)
+    assert torch.equal(scorer(single, **asked).logprobs, before)
+    assert not torch.allclose(changed, before)
+
+
 def test_an_empty_prompt_is_an_error():
     with pytest.raises(ValueError, match="prompt has no token"):
         layout(collate([Example([], [[1, 2]])]))

@@ -1,0 +1,42 @@
+"""A linear layer from the trunk's hidden states to a number: what makes a reward model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from alignzoo.errors import BadInput
+
+FILE = "score_head.safetensors"
+
+
+class ScoreHead(nn.Module):
+    """s = w . h, in float32 whatever the trunk's precision; `weight [1, h]`, without a bias.
+
+    A bias would be lost on preferences, which only ever see differences of scores.
+    """
+
+    def __init__(self, width: int, seed: int, device: torch.device):
+        super().__init__()
+        # Normal with variance 1/(h + 1), so that scores begin of the order of 1: Stiennon et al.
+        # 2020, https://arxiv.org/abs/2009.01325, appendix B.1.
+        noise = torch.randn(1, width, generator=torch.Generator().manual_seed(seed))
+        self.weight = nn.Parameter((noise * (width + 1) ** -0.5).to(device))
+
+    def forward(self, states: Tensor) -> Tensor:
+        """`[n, h] -> [n]`."""
+        with torch.autocast(states.device.type, enabled=False):
+            return (states.float() @ self.weight.T).squeeze(-1)
+
+    def save(self, folder: Path) -> None:
+        save_file({"weight": self.weight.detach().cpu().contiguous()}, folder / FILE)
+
+    @torch.no_grad()
+    def load(self, path: Path) -> None:
+        saved = load_file(path).get("weight")
+        if saved is None or saved.shape != self.weight.shape:
+            raise BadInput("not the score head of this model", where=str(path))
+        self.weight.copy_(saved)

@@ -1,0 +1,83 @@
+"""An earlier reward model's scores as a reward."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from alignzoo.batch import Batch, Example, collate
+from alignzoo.data import Codec
+from alignzoo.errors import BadInput
+from alignzoo.hookspecs import hookimpl
+from alignzoo.policy import States, find, load_policy
+
+if TYPE_CHECKING:
+    from alignzoo.run import Run
+
+
+class ModelReward:
+    """Judges each completion by the score head of an earlier run, named by its folder."""
+
+    def __init__(self, folder: str, trust_remote_code: bool = False):
+        if find(folder).score_head is None:
+            raise BadInput(
+                "not a reward model: it has no score head",
+                where=folder,
+                hint="train one first: alignzoo run reward",
+            )
+        self.folder, self.trust_remote_code = folder, trust_remote_code
+
+    @hookimpl
+    def alignzoo_start(self, run: Run) -> None:
+        with run.ui.phase(f"loading {self.folder}"):
+            self.model = load_policy(
+                self.folder,
+                precision=run.recipe.precision,
+                trust_remote_code=self.trust_remote_code,
+                device=run.device,
+            )
+        self.model.eval()
+        self.codec = Codec(self.model.tokenizer)
+        self.same_tokens = same_tokens(self.codec, run.codec)
+
+    @hookimpl
+    @torch.no_grad()
+    def alignzoo_reward(self, run: Run, batch: Batch) -> Tensor:
+        read = batch if self.same_tokens else self.read(run, batch)
+        scores = torch.zeros(len(batch.tokens))
+        places = torch.arange(len(batch.tokens))
+        # A split puts groups of like length together; the places say which completions they were.
+        for micro in replace(read, columns={"place": places}).split(run.micro_tokens):
+            work = self.model.work(micro, states=States.OWN)
+            run.ledger.spend("reward", flops=self.model.flops.forward(*work), tokens=work.tokens)
+            found = self.model.scores(micro.to(run.device))
+            scores[micro["place"]] = micro.last(found.cpu())
+        return scores
+
+    def read(self, run: Run, batch: Batch) -> Batch:
+        """The batch in this model's tokens and chat template, by way of the text."""
+        answers: list[list[list[int]]] = [[] for _ in batch.rows]
+        for tokens, length, b in zip(
+            batch.tokens, batch.lengths.tolist(), batch.group.tolist(), strict=True
+        ):
+            text = run.codec.decode(tokens[:length].tolist())
+            answers[b].append(self.codec.completion(batch.rows[b]["prompt"], text))
+        return collate(
+            [
+                Example(self.codec.prompt(row["prompt"]), completions)
+                for row, completions in zip(batch.rows, answers, strict=True)
+            ]
+        )
+
+
+def same_tokens(one: Codec, other: Codec) -> bool:
+    """Whether two codecs write the same ids for every prompt and every answer."""
+    a, b = one.tokenizer, other.tokenizer
+    return (
+        a.get_vocab() == b.get_vocab()
+        and a.chat_template == b.chat_template
+        and (one.bos, one.stop_ids) == (other.bos, other.stop_ids)
+    )

@@ -1,0 +1,82 @@
+"""The loss of a reward model, and how well it is calibrated, as pure functions on tensors."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def bradley_terry_loss(chosen: Tensor, rejected: Tensor, margin: Tensor) -> Tensor:
+    """The negative log-likelihood of the preference under Bradley & Terry 1952.
+
+        L = -log sigmoid(r(x, y_w) - r(x, y_l) - m)
+
+    Equation 1 of Ouyang et al. 2022, https://arxiv.org/abs/2203.02155, for one pair; the margin
+    is that of Touvron et al. 2023, https://arxiv.org/abs/2307.09288, equation 2.
+
+    Args:
+        chosen, rejected: rewards of the two completions, in nats (differences are log-odds); `[B]`.
+        margin: how much more the chosen one has to be worth; 0 where it is only better; `[B]`.
+
+    Returns:
+        One loss per pair, `[B]`; ln 2 where the two differ by the margin.
+    """
+    return -F.logsigmoid(chosen - rejected - margin)
+
+
+def centring_loss(chosen: Tensor, rejected: Tensor) -> Tensor:
+    """The squared sum of a pair's rewards, which holds their mean at zero.
+
+        L = (r(x, y_w) + r(x, y_l))^2
+
+    Bradley-Terry leaves a constant per prompt free; this chooses it. Eisenstein et al. 2023,
+    https://arxiv.org/abs/2312.09244, equation 2.
+
+    Args:
+        chosen, rejected: rewards of the two completions, in nats; `[B]`.
+
+    Returns:
+        One loss per pair, `[B]`, in nats squared.
+    """
+    return (chosen + rejected).square()
+
+
+def brier_scores(margins: Tensor) -> Tensor:
+    """How far the stated probability was from what happened, squared.
+
+        (1 - sigmoid(r_w - r_l))^2
+
+    Brier 1950 for one outcome of a pair; its mean is 1/4 for a model that always says one half.
+
+    Args:
+        margins: differences of rewards, in nats; `[n]`.
+
+    Returns:
+        One score per pair, `[n]`, in [0, 1].
+    """
+    return torch.sigmoid(-margins).square()
+
+
+def expected_calibration_error(margins: Tensor, bins: int = 10) -> float:
+    """How far confidence is from accuracy, on average over bins of equal confidence.
+
+        ECE = sum_b n_b / n * |accuracy_b - confidence_b|
+
+    Guo et al. 2017, https://arxiv.org/abs/1706.04599, equation 3. The prediction for a pair is the
+    completion of larger reward and the confidence its probability, sigmoid(|margin|); the bins
+    are of equal width over [1/2, 1].
+
+    Args:
+        margins: differences of rewards, chosen minus rejected, in nats; `[n]`.
+        bins: how many bins.
+
+    Returns:
+        The error in [0, 1].
+    """
+    confidence = torch.sigmoid(margins.abs().double())
+    gap = (margins > 0).double() - confidence
+    which = ((confidence - 0.5) * 2 * bins).long().clamp(max=bins - 1)
+    # n_b / n * |mean gap of the bin| is |sum of its gaps| / n.
+    sums = torch.zeros(bins, dtype=torch.double, device=gap.device).index_add(0, which, gap)
+    return float(sums.abs().sum() / max(len(margins), 1))
