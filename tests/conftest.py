@@ -9,9 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import settings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+# How long an example takes says more about the machine's other work than about the code.
+settings.register_profile("alignzoo", deadline=None)
+settings.load_profile("alignzoo")
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 

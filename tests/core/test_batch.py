@@ -83,7 +83,7 @@ examples = st.lists(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(examples, st.integers(1, 60))
 def test_a_split_holds_every_group_once_and_keeps_the_bound(rows, max_tokens):
     batch = collate(rows)

@@ -43,7 +43,8 @@ def fake_run(policy: Tensor, reference: Tensor | None = None, micro_tokens: int 
     return SimpleNamespace(
         policy=forward(policy),
         reference=frozen,
-        recipe=SimpleNamespace(max_length=1024, micro_tokens=micro_tokens),
+        recipe=SimpleNamespace(max_length=1024),
+        micro_tokens=micro_tokens,
         device=torch.device("cpu"),
         accelerator=SimpleNamespace(reduce=lambda x, reduction: x),
         gather=lambda values: values,
