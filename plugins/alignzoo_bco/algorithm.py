@@ -24,7 +24,7 @@ class BCO:
 
     data = Feedback
     needs = Needs(reference=True)
-    learning_rate = 1e-4
+    learning_rate = 5e-5
     headline = "rewards/margins"
 
     @hookimpl

@@ -19,7 +19,7 @@ class ORPO:
     odds_weight: Annotated[float, "weight of the odds ratio beside the likelihood", Gt(0)] = 0.1
 
     data = Preferences
-    learning_rate = 1e-4
+    learning_rate = 5e-4
     headline = "rewards/margins"
 
     @hookimpl

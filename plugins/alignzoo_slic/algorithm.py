@@ -17,7 +17,7 @@ class SLiC:
     """Sequence Likelihood Calibration (SLiC-HF), from pairs without a reference (https://arxiv.org/abs/2305.10425)"""
 
     delta: Annotated[float, "margin between both sides' log-likelihoods, in nats", Gt(0)] = 1.0
-    nll_weight: Annotated[float, "weight of the chosen side's likelihood", Ge(0)] = 0.1
+    nll_weight: Annotated[float, "weight of the chosen side's likelihood", Ge(0)] = 1.0
 
     data = Preferences
     learning_rate = 1e-4

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from safetensors.torch import load_file
@@ -64,3 +65,17 @@ def test_two_processes_are_one_run(tmp_path, algorithm):
         assert other == pytest.approx(one, rel=1e-4, abs=1e-6)
     for name, weight in weights.items():
         assert (weight - same[name]).abs().max() < 1e-5, name
+
+
+@pytest.mark.parametrize("rows", [8, 7, 2, 0])
+def test_gather_is_the_inverse_of_share(make_run, monkeypatch, rows):
+    """Three processes, whose shares may differ in size or be empty."""
+    run = make_run("sft")
+    everything = list(range(rows))
+    shares = []
+    for index in range(3):
+        run.accelerator = SimpleNamespace(process_index=index, num_processes=3)
+        shares.append(run.share(everything))
+    monkeypatch.setattr("alignzoo.run.gather_object", lambda _: shares)
+    assert sum(map(len, shares)) == rows
+    assert run.gather(shares[0]) == everything
