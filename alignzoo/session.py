@@ -195,9 +195,10 @@ def reward_for(name: str, task: Any | None, trust_remote_code: bool) -> Any:
 
 def choose_folder(recipe: Recipe, resume: bool) -> Path:
     """The folder of the run: the one named, or one made from what the run is."""
+    # A dot in a model's name is part of it (Qwen2.5-0.5B); in a file's it begins the format.
+    data = Path(recipe.data).name.partition(".")[0] if recipe.data else recipe.task or ""
     stem = "-".join(
-        Path(part).name.removesuffix(".py")
-        for part in (recipe.algorithm, recipe.model, recipe.data or recipe.task or "")
+        [Path(recipe.algorithm).name.removesuffix(".py"), Path(recipe.model).name, data]
     )
     if recipe.name is not None:
         return record.folder_for(recipe.out, recipe.name)

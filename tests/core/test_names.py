@@ -1,0 +1,22 @@
+"""What a run is called when nobody names it."""
+
+from __future__ import annotations
+
+import pytest
+
+from alignzoo.recipe import Recipe
+from alignzoo.session import choose_folder
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"task": "style"}, "dpo-zoo-tiny-style"),
+        ({"model": "Qwen/Qwen2.5-0.5B", "data": "x/prefs.jsonl.gz"}, "dpo-Qwen2.5-0.5B-prefs"),
+        ({"algorithm": "./my algo.py", "task": "sums"}, "my-algo-zoo-tiny-sums"),
+        ({"model": "runs/sft-one/", "data": "org/set"}, "dpo-sft-one-set"),
+    ],
+)
+def test_a_run_is_named_after_what_it_is(tmp_path, settings, name):
+    recipe = Recipe(**{"algorithm": "dpo", "out": str(tmp_path), **settings})
+    assert choose_folder(recipe, resume=False) == tmp_path / name
