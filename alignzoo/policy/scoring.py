@@ -8,6 +8,7 @@ probe finds right is used (`alignzoo.policy.probe`):
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -77,15 +78,13 @@ class Scorer(Protocol):
         ...
 
 
-class SharedScorer:
-    """Every prompt once; needs `attention.NAME` as the model's attention."""
+class TrunkScorer(ABC):
+    """The trunk's states of the scored tokens alone, through our own head in chunks."""
 
-    shared = True
+    shared: bool = False
     note: str | None = None
 
     def __init__(self, model: PreTrainedModel):
-        if model.config._attn_implementation != NAME:
-            raise NotImplementedError("the model's attention cannot be set")
         self.trunk, self.head = trunk_of(model), Head(model)
         self.embeddings = model.get_input_embeddings()
         self.limit = position_limit(model)
@@ -101,6 +100,21 @@ class SharedScorer:
     ) -> Outputs:
         states = self.states(batch, States.BEFORE, perturb)
         return self.head(states, batch, entropy, temperature, collision)
+
+    @abstractmethod
+    def states(self, batch: Batch, which: States, perturb: Perturb | None = None) -> Tensor:
+        """See `Scorer`."""
+
+
+class SharedScorer(TrunkScorer):
+    """Every prompt once; needs `attention.NAME` as the model's attention."""
+
+    shared: bool = True
+
+    def __init__(self, model: PreTrainedModel):
+        if model.config._attn_implementation != NAME:
+            raise NotImplementedError("the model's attention cannot be set")
+        super().__init__(model)
 
     def states(self, batch: Batch, which: States, perturb: Perturb | None = None) -> Tensor:
         check_positions(batch, self.limit)
@@ -121,30 +135,12 @@ class SharedScorer:
         return out[0].squeeze(0)
 
 
-class RowScorer:
+class RowScorer(TrunkScorer):
     """A right-padded row per completion. Causal models need no mask: the pads come after."""
 
-    shared = False
     note: str | None = (
         "prompts are computed once per completion: this model's layers do not let them be shared"
     )
-
-    def __init__(self, model: PreTrainedModel):
-        self.trunk, self.head = trunk_of(model), Head(model)
-        self.embeddings = model.get_input_embeddings()
-        self.limit = position_limit(model)
-
-    def __call__(
-        self,
-        batch: Batch,
-        *,
-        entropy: bool,
-        temperature: float,
-        collision: bool = False,
-        perturb: Perturb | None = None,
-    ) -> Outputs:
-        states = self.states(batch, States.BEFORE, perturb)
-        return self.head(states, batch, entropy, temperature, collision)
 
     def states(self, batch: Batch, which: States, perturb: Perturb | None = None) -> Tensor:
         check_positions(batch, self.limit)
@@ -157,7 +153,7 @@ class RowScorer:
 class LogitsScorer:
     """The model's own logits `[N, W, V]`, for a head that does what we do not know."""
 
-    shared = False
+    shared: bool = False
     note: str | None = (
         "the model's own logits are used, which takes memory: its head does what we do not know"
     )

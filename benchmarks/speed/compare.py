@@ -8,7 +8,6 @@ same weights on the same rows; if their losses or gradient norms differ, nothing
 from __future__ import annotations
 
 import argparse
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -27,6 +26,7 @@ from model import make_model
 from rows import make_rows
 
 import alignzoo
+from alignzoo.record import hash_sources
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent / "results" / "speed"
@@ -324,16 +324,8 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
-        "alignzoo": hash_of(Path(alignzoo.__file__).parent),
+        "alignzoo": hash_sources(Path(alignzoo.__file__).parent),
     }
-
-
-def hash_of(package: Path) -> str:
-    """SHA-256 over the source files of a package: which code was measured."""
-    digest = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
-        digest.update(f"{path.relative_to(package)}\0".encode() + path.read_bytes())
-    return digest.hexdigest()
 
 
 def gemm(threads: int) -> dict[str, float]:
