@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le
 
 from alignzoo.errors import BadInput, nearest
+from alignzoo.kinds import KINDS, OPTIONS
 from alignzoo.options import build, options_of
 
 FLOPS = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?(?:e[+-]?[0-9]+)?)\s*(?:flops)?\s*", re.IGNORECASE)
@@ -40,12 +41,19 @@ class Recipe:
         "model [default: task, the task's own score]",
     ] = field(default_factory=list)
     adapter: Annotated[
-        Literal["lora", "qlora", "none"],
-        "what is trained: LoRA, LoRA on a 4-bit base, or all weights",
+        Literal[
+            *("lora", "qlora", "dora", "rslora", "loha", "lokr", "vera", "oft", "ia3"),
+            *("prompt", "prefix", "none"),
+        ],
+        "what is trained: LoRA, LoRA on a 4-bit base (qlora), another adapter, tokens before "
+        "every prompt (prompt, prefix), or all weights (none)",
     ] = "lora"
-    lora_rank: Annotated[int, "rank of the adapter", Ge(1)] = 16
-    lora_alpha: Annotated[float, "scale of the adapter, over its rank", Gt(0)] = 32.0
-    lora_dropout: Annotated[float, "dropout on the adapter's input", Ge(0), Le(0.9)] = 0.0
+    lora_rank: Annotated[int, "rank of the adapter, for those named lo.. or ..lora", Ge(1)] = 16
+    lora_alpha: Annotated[float, "scale of such an adapter, over its rank", Gt(0)] = 32.0
+    lora_dropout: Annotated[
+        float, "dropout on the input of LoRA, DoRA and their kin", Ge(0), Le(0.9)
+    ] = 0.0
+    virtual_tokens: Annotated[int, "length of --adapter prompt or prefix", Ge(1)] = 20
 
     steps: Annotated[
         int | None, "optimizer steps [default: --epochs passes over the data]", Ge(0)
@@ -153,6 +161,19 @@ def resolve(*layers: Mapping[str, Any]) -> Recipe:
         options.update(layer.get("options") or {})
     recipe: Recipe = build(Recipe, {**values, "options": options})
     _ = recipe.budget_flops  # fails early on a malformed amount
+    check_adapter(recipe)
     if recipe.task is None and recipe.data is None:
         recipe.task = "style"
     return recipe
+
+
+def check_adapter(recipe: Recipe) -> None:
+    """`BadInput` for a setting of another kind of adapter than the recipe's."""
+    for option in options_of(Recipe):
+        foreign = option.name in OPTIONS - KINDS[recipe.adapter].options
+        if foreign and getattr(recipe, option.name) != option.default:
+            users = [name for name, kind in KINDS.items() if option.name in kind.options]
+            raise BadInput(
+                f"option {option.flag} does not apply to --adapter {recipe.adapter}",
+                hint=f"it is for {', '.join(users)}",
+            )

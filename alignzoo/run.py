@@ -108,7 +108,8 @@ class Run:
 
     def _charge(self, purpose: str, batch: Batch, states: States = States.BEFORE) -> None:
         if self._charging:
-            work, flops = self.model.work(batch, states=states), self.model.flops
+            flops = self.model.flops
+            work = self.model.work(batch, states=states, reference=purpose == "reference")
             cost = flops.update(*work) if purpose == "update" else flops.forward(*work)
             self.ledger.spend(purpose, flops=cost, tokens=work.tokens)
 

@@ -24,6 +24,7 @@ from alignzoo.data import Codec, Data, Prompts, load_data
 from alignzoo.errors import BadInput
 from alignzoo.evaluation import Estimate, Evaluation, evaluate
 from alignzoo.functional import learning_rate_for_width
+from alignzoo.kinds import KINDS
 from alignzoo.loop import train
 from alignzoo.options import build
 from alignzoo.policy import Policy, load_policy
@@ -108,6 +109,7 @@ def prepare(recipe: Recipe, *, resume: bool, trust_remote_code: bool, ui: UI) ->
             lora_rank=recipe.lora_rank,
             lora_alpha=recipe.lora_alpha,
             lora_dropout=recipe.lora_dropout,
+            virtual_tokens=recipe.virtual_tokens,
             precision=recipe.precision,
             gradient_checkpointing=recipe.gradient_checkpointing,
             scratch=recipe.scratch,
@@ -132,7 +134,7 @@ def prepare(recipe: Recipe, *, resume: bool, trust_remote_code: bool, ui: UI) ->
             holdout=recipe.eval_size,
         )
     registered.hook.alignzoo_check(recipe=recipe, data=data)
-    rate = recipe.learning_rate or learning_rate_for_width(
+    rate = recipe.learning_rate or KINDS[recipe.adapter].rate * learning_rate_for_width(
         learning_rate_of(algorithm), width_of(model), adapter=recipe.adapter != "none"
     )
     facts = facts_of(recipe, model, data)
@@ -227,11 +229,7 @@ def facts_of(recipe: Recipe, model: Policy, data: Data) -> dict[str, Any]:
 def describe(run: Run) -> list[str]:
     """What the user should know before the first step."""
     model = run.model
-    trained = {
-        "lora": f"a LoRA adapter of {model.trainable_count:,}",
-        "qlora": f"a LoRA adapter of {model.trainable_count:,} on a 4-bit base",
-        "none": "all of them",
-    }[run.recipe.adapter]
+    trained = KINDS[run.recipe.adapter].trains.format(model.trainable_count)
     head = " with a score head" if model.score_head is not None else ""
     size = f"{model.parameter_count:,} parameters, training {trained}{head}"
     chosen = "" if run.recipe.learning_rate else f", the default for a model {width_of(model)} wide"

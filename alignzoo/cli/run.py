@@ -28,8 +28,8 @@ from alignzoo.ui import UI, Silent
 
 OWN_PANEL = "Algorithm"
 PANELS = {
-    "Model": "model adapter lora_rank lora_alpha lora_dropout gradient_checkpointing precision "
-    "scratch",
+    "Model": "model adapter lora_rank lora_alpha lora_dropout virtual_tokens "
+    "gradient_checkpointing precision scratch",
     "Data": "task data reward max_length strict",
     "Training": "steps epochs budget batch_size micro_tokens learning_rate warmup schedule "
     "weight_decay max_grad_norm",

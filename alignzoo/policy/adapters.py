@@ -1,4 +1,4 @@
-"""LoRA on a model, new or saved, and what 4-bit weights need."""
+"""Adapters on a model, new or saved, and what 4-bit weights need."""
 
 from __future__ import annotations
 
@@ -13,40 +13,119 @@ from alignzoo.errors import BadInput
 from alignzoo.policy.quiet import quiet
 
 with quiet():  # bitsandbytes complains of an optional kernel while it is imported
-    from peft import LoraConfig, PeftModel, get_peft_model
+    from peft import (
+        IA3Config,
+        LoHaConfig,
+        LoKrConfig,
+        LoraConfig,
+        OFTConfig,
+        PeftConfig,
+        PeftModel,
+        PrefixTuningConfig,
+        PromptTuningConfig,
+        VeraConfig,
+        get_peft_model,
+    )
+    from peft.utils.integrations import dequantize_module_weight
 
 FOUR_BIT_DEVICES = ("cpu", "cuda", "xpu")
 # Their kernels read the weight of `out_proj` past the adapter, so peft refuses to put one there.
 RECURRENT = ("mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h")
+VERA_RANK = 256  # of its frozen projections; peft's and the paper's
 
 
-def add_lora(
-    model: PreTrainedModel, rank: int, alpha: float, dropout: float, seed: int
+def add_adapter(
+    model: PreTrainedModel,
+    kind: str,
+    *,
+    rank: int = 16,
+    alpha: float = 32.0,
+    dropout: float = 0.0,
+    virtual_tokens: int = 20,
+    seed: int = 0,
 ) -> PeftModel:
-    """LoRA on every linear layer but the head. Its output starts at exactly zero."""
-    config = LoraConfig(
-        r=rank,
-        lora_alpha=alpha,  # type: ignore[arg-type]  # a float does as well
-        lora_dropout=dropout,
-        target_modules="all-linear",
-        exclude_modules=["out_proj"] if model.config.model_type in RECURRENT else None,
-        task_type="CAUSAL_LM",
-    )
+    """A new adapter of that kind (`alignzoo.kinds`). In linear layers, it changes nothing yet."""
+    config = _config(kind, model, rank, alpha, dropout, virtual_tokens, seed)
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="fan_in_fan_out is set to False")
         torch.manual_seed(seed)
-        return get_peft_model(model, config)
+        try:
+            adapted = get_peft_model(model, config)
+        except (TypeError, ValueError) as error:
+            raise BadInput(
+                f"--adapter {kind} does not fit a {model.config.model_type} model: "
+                + str(error).strip().splitlines()[0],
+                hint="use --adapter lora",
+            ) from None
+    if kind == "dora":
+        _measure_magnitudes(adapted)
+    return adapted
+
+
+def _config(
+    kind: str,
+    model: PreTrainedModel,
+    rank: int,
+    alpha: float,
+    dropout: float,
+    virtual_tokens: int,
+    seed: int,
+) -> PeftConfig:
+    """PEFT's description of it. In every linear layer but the head, where the kind does not say
+    otherwise: IA3 goes where its authors put it, peft knows which layers these are."""
+    if kind == "prompt":
+        return PromptTuningConfig(
+            task_type="CAUSAL_LM",
+            num_virtual_tokens=virtual_tokens,
+            token_dim=model.get_input_embeddings().embedding_dim,
+            num_attention_heads=1,  # asked for, though a soft prompt has nothing to do with them
+        )
+    if kind == "prefix":
+        return PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=virtual_tokens)
+    if kind == "ia3":
+        return IA3Config(task_type="CAUSAL_LM")
+    common: dict[str, Any] = {"target_modules": "all-linear", "task_type": "CAUSAL_LM"}
+    if kind == "vera":
+        return VeraConfig(**common, r=VERA_RANK, projection_prng_key=seed)
+    common["exclude_modules"] = ["out_proj"] if model.config.model_type in RECURRENT else None
+    if kind == "oft":
+        return OFTConfig(**common)
+    if kind == "loha":
+        return LoHaConfig(**common, r=rank, alpha=alpha)  # type: ignore[arg-type]  # a float does
+    if kind == "lokr":
+        return LoKrConfig(**common, r=rank, alpha=alpha)  # type: ignore[arg-type]
+    return LoraConfig(
+        **common,
+        r=rank,
+        lora_alpha=alpha,  # type: ignore[arg-type]
+        lora_dropout=dropout,
+        use_dora=kind == "dora",
+        use_rslora=kind == "rslora",
+    )
+
+
+@torch.no_grad()
+def _measure_magnitudes(model: PeftModel) -> None:
+    """DoRA's magnitudes in float32, as its forward pass computes them; peft rounds them to the
+    precision of the weights, so that the adapter would begin by changing them a little."""
+    module: Any
+    for module in model.modules():
+        for layer in getattr(module, "lora_magnitude_vector", {}).values():
+            weight = dequantize_module_weight(module.get_base_layer()).float()
+            norms = layer.get_weight_norm(weight, torch.zeros(()), scaling=0.0)
+            layer.weight.data = norms.to(layer.weight.device)
 
 
 def put_on(model: PreTrainedModel, folder: Path) -> PeftModel:
     """A saved adapter, frozen, on the model it was trained on."""
     try:
-        return PeftModel.from_pretrained(model, str(folder))
+        adapted = PeftModel.from_pretrained(model, str(folder))
     except (RuntimeError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
         raise BadInput(
             f"the adapter does not fit its base model: {reason}", where=str(folder)
         ) from None
+    return adapted.requires_grad_(False)  # peft does not freeze virtual tokens
 
 
 def four_bit(device: torch.device) -> BitsAndBytesConfig:

@@ -29,6 +29,7 @@ from alignzoo.policy.layout import Layout
 
 NAME = "alignzoo"
 _layout: ContextVar[Layout | None] = ContextVar("alignzoo_layout", default=None)
+_prefix: ContextVar[Tensor | None] = ContextVar("alignzoo_prefix", default=None)
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,14 @@ class Blocks:
     """Stands where a model has its attention mask.
 
     `trunk [1, 1, W, W]` (None: causal) and `branches [M, 1, C, W + C]`, True where a query sees
-    a key.
+    a key; `prefix [layers, 2, k, heads, d]`, where there is one, are the keys and values of the
+    first k tokens of every trunk.
     """
 
     layout: Layout
     trunk: Tensor | None
     branches: Tensor | None
+    prefix: Tensor | None = None
 
 
 @contextmanager
@@ -52,6 +55,16 @@ def packed(layout: Layout) -> Iterator[None]:
         yield
     finally:
         _layout.reset(token)
+
+
+@contextmanager
+def prefixed(prefix: Tensor) -> Iterator[None]:
+    """Inside it packed rows have these keys and values in front, `[layers, 2, k, heads, d]`."""
+    token = _prefix.set(prefix)
+    try:
+        yield
+    finally:
+        _prefix.reset(token)
 
 
 def mask(
@@ -91,7 +104,7 @@ def mask(
         real = torch.cat([places < starts, torch.ones_like(queries, dtype=torch.bool)], 1)
         branches = mask_function(0, 0, queries[:, :, None], keys[:, None, :]) & real[:, None, :]
         branches = branches[:, None]
-    return Blocks(layout, trunk, branches)
+    return Blocks(layout, trunk, branches, _prefix.get())
 
 
 def attention(
@@ -116,6 +129,9 @@ def attention(
 
     layout, tokens = attention_mask.layout, attention_mask.layout.trunk.tokens
     rows = [x.squeeze(0).transpose(0, 1) for x in (query, key, value)]  # [L, heads, d]
+    if attention_mask.prefix is not None:
+        own = attention_mask.prefix[module.layer_idx].to(key.dtype)
+        rows[1:] = [in_front(x, new, layout) for x, new in zip(rows[1:], own, strict=True)]
     q, k, v = (layout.trunk.unpack(x[:tokens]) for x in rows)
     out = layout.trunk.pack(attend(q, k, v, attention_mask.trunk))
     if layout.branches is not None:
@@ -125,6 +141,13 @@ def attention(
         branches = attend(q, k, v, attention_mask.branches)
         out = torch.cat([out, layout.branches.pack(branches)])
     return out[None], None
+
+
+def in_front(row: Tensor, new: Tensor, layout: Layout) -> Tensor:
+    """The row `[L, ...]` with `new [k, ...]` in the first k places of every trunk."""
+    positions = layout.positions[0]
+    where = (positions < len(new)).nonzero().squeeze(1)
+    return row.index_copy(0, where, new.index_select(0, positions[where]))
 
 
 def _softcapped(

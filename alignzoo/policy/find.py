@@ -19,6 +19,7 @@ from alignzoo.policy import score_head
 
 EMBEDDED = "zoo-tiny"
 HUB_NAME = re.compile(r"^[\w.-]+(/[\w.-]+)?$")
+VIRTUAL = {"PROMPT_TUNING": "prompt", "PREFIX_TUNING": "prefix"}
 SAFE = ("model.safetensors", "model.safetensors.index.json")
 
 
@@ -28,6 +29,11 @@ class Adapter:
 
     path: Path
     four_bit: bool = False
+
+    @property
+    def virtual(self) -> str | None:
+        """ "prompt" or "prefix" for virtual tokens, which cannot be added into weights."""
+        return VIRTUAL.get(_json(self.path / "adapter_config.json").get("peft_type", ""))
 
 
 @dataclass(frozen=True)

@@ -5,34 +5,38 @@ from __future__ import annotations
 import copy
 import hashlib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import nn
+from safetensors.torch import load_file
+from torch import Tensor, nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 
 from alignzoo.errors import BadInput
 from alignzoo.policy import adapters
 from alignzoo.policy.adapters import PeftModel
-from alignzoo.policy.find import Source, find
-from alignzoo.policy.flops import numel, profile
+from alignzoo.policy.find import Adapter, Source, find
+from alignzoo.policy.flops import numel, profile, with_adapter
 from alignzoo.policy.hub import loading, reachable
 from alignzoo.policy.policy import Policy
-from alignzoo.policy.probe import choose
+from alignzoo.policy.probe import check_virtual, choose
 from alignzoo.policy.quiet import quiet
 from alignzoo.policy.score_head import ScoreHead
+from alignzoo.policy.virtual import begin, check_prefix, virtual_of, weight_of
 from alignzoo.policy.weights import Weights
 
+SELF_EVIDENT = ("lora", "qlora", "rslora")  # adapters that do nothing wherever lora_B is zero
 SAMPLES = 256  # values of each weight that go into the fingerprint
 
 
 def load_policy(
     model: str,
     *,
-    adapter: Literal["lora", "qlora", "none"] | None = None,
+    adapter: str | None = None,
     lora_rank: int = 16,
     lora_alpha: float = 32.0,
     lora_dropout: float = 0.0,
+    virtual_tokens: int = 20,
     precision: Literal["auto", "fp32", "bf16"] = "auto",
     gradient_checkpointing: bool = False,
     scratch: bool = False,
@@ -46,7 +50,8 @@ def load_policy(
 
     With an `adapter` it is ready to be trained, and an earlier run's result is its reference.
     Without one it is as it was left, nothing to be trained: the adapter of a run stays apart, so
-    that its base can be asked too. `reference` matters for "none" alone, which needs a second
+    that its base can be asked too. Virtual tokens of an earlier run are trained on, and only by an
+    adapter of their kind. `reference` matters for "none" alone, which needs a second
     copy of the weights for it. `score_head` puts one on the trunk: the one of an earlier run that
     has one, or a new one. What is left as it was keeps its own. The other options are those of
     the recipe.
@@ -54,7 +59,7 @@ def load_policy(
     device = device or default_device()
     half = torch.bfloat16 if _bf16(precision, device) else None
     source = find(model)
-    last = source.adapters[-1] if source.adapters and adapter is None else None
+    stack = _stack(source, adapter)
     with quiet():
         options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
         if source.on_hub and not reachable(source.base):
@@ -63,16 +68,15 @@ def load_policy(
         with loading(source.tokenizer):
             tokenizer = AutoTokenizer.from_pretrained(source.tokenizer, **options)
         weights = Weights(source, config, device, seed, options)
-        four_bit = last.four_bit if last else adapter == "qlora"
+        four_bit = stack.apart.four_bit if stack.apart else adapter == "qlora"
         dtype = half if half is not None and adapter != "none" else torch.float32
-        below = source.adapters[:-1] if last else source.adapters
-        if weights.quantised and (adapter == "none" or below or scratch):
+        if weights.quantised and (adapter == "none" or stack.merged or scratch):
             raise BadInput(
                 "the weights are quantised, and can only be trained through an adapter",
                 where=source.base,
                 hint="use --adapter lora, or the model that was not quantised",
             )
-        base = weights.get(None if four_bit else dtype, below, scratch)
+        base = weights.get(None if four_bit else dtype, stack.merged, scratch)
         # A policy and its reference must differ by the training alone: the base has no dropout.
         _remove_dropout(base)
         with torch.autocast(device.type, torch.bfloat16, enabled=half is not None):
@@ -94,14 +98,31 @@ def load_policy(
         frozen = copy.deepcopy(base).requires_grad_(False).eval()
     trained: PreTrainedModel | PeftModel = base
     with quiet():
-        if last:
-            trained = adapters.put_on(base, last.path)
-        elif adapter in ("lora", "qlora"):
-            trained = adapters.add_lora(base, lora_rank, lora_alpha, lora_dropout, seed)
+        if adapter == "prefix":
+            check_prefix(base, scorer.shared)
+        if stack.apart:
+            trained = adapters.put_on(base, stack.apart.path)
+        elif adapter not in (None, "none"):
+            trained = adapters.add_adapter(
+                base,
+                adapter,
+                rank=lora_rank,
+                alpha=lora_alpha,
+                dropout=lora_dropout,
+                virtual_tokens=virtual_tokens,
+                seed=seed,
+            )
             # Where plain `peft` looks for the base; ours is found through run.json.
             where = Path(model).expanduser()
             name = str(where.resolve()) if where.is_dir() else source.base
             trained.peft_config["default"].base_model_name_or_path = name
+        virtual = virtual_of(trained)
+        if virtual.count:
+            weight_of(trained).requires_grad_(adapter is not None)
+            if not stack.apart:
+                begin(trained, seed)
+            with torch.autocast(device.type, torch.bfloat16, enabled=half is not None):
+                check_virtual(trained, scorer, virtual)
         if gradient_checkpointing:
             base.gradient_checkpointing_enable({"use_reentrant": False})
     return Policy(
@@ -111,12 +132,55 @@ def load_policy(
         device=device,
         scorer=scorer,
         frozen=frozen,
+        start=_start(trained, adapter, stack.before),
         score_head=head,
         half=half,
-        flops=flops,
+        flops=with_adapter(flops, trained),
         parameter_count=count,
         fingerprint=fingerprint,
     )
+
+
+class Stack(NamedTuple):
+    """Of the adapters that a source names, those that are added into the weights, the one that
+    stays apart, and the virtual tokens of the model before training."""
+
+    merged: list[Adapter]
+    apart: Adapter | None
+    before: Adapter | None
+
+
+def _stack(source: Source, adapter: str | None) -> Stack:
+    merged, virtual = list(source.adapters), []
+    while merged and merged[-1].virtual:
+        virtual.insert(0, merged.pop())
+    foreign = adapter is not None and virtual and virtual[-1].virtual != adapter
+    for wrong in [a for a in merged if a.virtual] + virtual[-1:] * bool(foreign):
+        raise BadInput(
+            "virtual tokens cannot be added into weights, only trained on",
+            where=str(wrong.path),
+            hint=f"use --adapter {wrong.virtual}, or the model that they were trained on",
+        )
+    if virtual:
+        earlier = virtual if adapter is not None else virtual[:-1]
+        return Stack(merged, virtual[-1], earlier[-1] if earlier else None)
+    apart = merged.pop() if merged and adapter is None else None
+    return Stack(merged, apart, None)
+
+
+def _start(
+    model: nn.Module, adapter: str | None, before: Adapter | None
+) -> dict[str, Tensor] | None:
+    """What the adapter's weights are in the model before training; see `Policy`."""
+    if adapter is None and before is not None:
+        (weights,) = load_file(before.path / "adapter_model.safetensors").values()
+        (name,) = (n for n, _ in model.named_parameters() if n.startswith("prompt_encoder."))
+        return {name: weights.to(next(model.parameters()).device)}
+    # New virtual tokens are at no time as if they were not there.
+    new = before is None and virtual_of(model).count > 0
+    if new or adapter in (None, "none", *SELF_EVIDENT):
+        return None
+    return {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
 
 
 def default_device() -> torch.device:

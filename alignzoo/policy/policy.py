@@ -20,6 +20,7 @@ from alignzoo.policy.layout import States, Work, work
 from alignzoo.policy.quiet import quiet
 from alignzoo.policy.score_head import ScoreHead
 from alignzoo.policy.scoring import Outputs, Perturb, Scorer, spread
+from alignzoo.policy.virtual import NO_VIRTUAL, Virtual, virtual_of
 
 REFERENCE = "reference."  # prefix of a moved reference's tensors in the state
 
@@ -27,8 +28,10 @@ REFERENCE = "reference."  # prefix of a moved reference's tensors in the state
 class Policy:
     """A language model that gives log-probabilities of batches; made by `load_policy`.
 
-    The reference is the model as it was loaded: the adapter switched off, or a frozen copy. With
-    a `score_head` on its trunk it gives scores of batches too.
+    The reference is the model as it was loaded: the adapter switched off, or a frozen copy; or the
+    virtual tokens of an earlier run, whose weights `start` holds. For other adapters `start` is
+    what they are when they do nothing, unless `lora_B` of zero says it. With a `score_head` on its
+    trunk it gives scores of batches too.
     """
 
     def __init__(
@@ -40,6 +43,7 @@ class Policy:
         device: torch.device,
         scorer: Scorer,
         frozen: PreTrainedModel | None,
+        start: dict[str, Tensor] | None,
         score_head: ScoreHead | None,
         half: torch.dtype | None,
         flops: FlopsProfile,
@@ -52,7 +56,9 @@ class Policy:
         self.score_head = score_head
         self._scorer, self._frozen, self._half = scorer, frozen, half
         self._frozen_scorer = type(scorer)(frozen) if frozen is not None else scorer
+        self._start = start
         self._moved: dict[str, Tensor] | None = None
+        self._virtual, self._off = virtual_of(model), False
 
     def __call__(
         self,
@@ -70,11 +76,12 @@ class Policy:
         """
         with self.autocast():
             return self._scorer(
-                batch,
+                self.virtual.before(batch),
                 entropy=entropy,
                 temperature=temperature,
                 collision=collision,
                 perturb=perturb,
+                virtual=self.virtual,
             )
 
     @torch.no_grad()
@@ -82,7 +89,7 @@ class Policy:
         """The same under the reference, without gradient: the base until it is moved."""
         self._check_reference()
         moved = self._moved if self._frozen is None else None
-        with self._evaluating(self._earlier_adapter(moved) if moved else self._untrained()):
+        with self._evaluating(self._with_weights(moved) if moved else self._untrained()):
             return self(batch, temperature=temperature)
 
     def scores(self, batch: Batch) -> Tensor:
@@ -96,7 +103,9 @@ class Policy:
                 hint="an algorithm that trains one says so: needs = Needs(score_head=True)",
             )
         with self.autocast():
-            states = self._scorer.states(batch, States.OWN)
+            states = self._scorer.states(
+                self.virtual.before(batch), States.OWN, virtual=self.virtual
+            )
         return spread(batch, self.score_head(states))
 
     @contextmanager
@@ -107,6 +116,16 @@ class Policy:
             raise RunFailed("the model before training is not in memory")
         with self._evaluating(self._untrained()):
             yield self.model
+
+    @property
+    def virtual(self) -> Virtual:
+        """The learnt tokens that stand before every prompt at this moment."""
+        return NO_VIRTUAL if self._off else self._virtual
+
+    @property
+    def network(self) -> Any:
+        """What gives logits of tokens, for generation; it leaves virtual tokens to the caller."""
+        return self.model.get_base_model() if self._virtual.count else self.model
 
     def must_answer(self) -> None:
         """`BadInput` for a reward model: what it would write is of no use."""
@@ -139,8 +158,21 @@ class Policy:
             trained.train(training)
 
     def _untrained(self) -> AbstractContextManager[None]:
-        """The adapter off, or the frozen copy in place of the model."""
-        return self._frozen_copy() if self._frozen is not None else self.model.disable_adapter()
+        """The adapter off or as it was, or the frozen copy in place of the model."""
+        if self._frozen is not None:
+            return self._frozen_copy()
+        if self._virtual.count and self._start is not None:
+            return self._with_weights(self._start)
+        return self._adapter_off()
+
+    @contextmanager
+    def _adapter_off(self) -> Iterator[None]:
+        was, self._off = self._off, True
+        try:
+            with self.model.disable_adapter():
+                yield
+        finally:
+            self._off = was
 
     @contextmanager
     def _frozen_copy(self) -> Iterator[None]:
@@ -152,36 +184,46 @@ class Policy:
             self.model, self._scorer = trained
 
     @contextmanager
-    def _earlier_adapter(self, weights: dict[str, Tensor]) -> Iterator[None]:
+    def _with_weights(self, weights: dict[str, Tensor]) -> Iterator[None]:
         # Through .data, so that a graph that is still to run backward does not notice.
-        now = {name: p.data for name, p in self.parameters()}
+        parameters = dict(self._named())
+        now = {name: parameters[name].data for name in weights}
         try:
-            for name, p in self.parameters():
-                p.data = weights[name]
+            for name, weight in weights.items():
+                parameters[name].data = weight
             yield
         finally:
-            for name, p in self.parameters():
-                p.data = now[name]
+            for name, weight in now.items():
+                parameters[name].data = weight
 
     @torch.no_grad()
     def move_reference(self, mix: float = 1.0) -> None:
         """Move the reference to mix * policy + (1 - mix) * reference, weight by weight.
 
         With 1, the default, it is the policy as it is at this moment. The factors of an adapter
-        are mixed one by one: to first order that mixes their products, and exactly so where the
-        reference was still the base.
+        are mixed one by one: to first order that mixes their products, and of LoRA exactly so
+        where the reference was still the base.
         """
         self._check_reference()
         if self._moved is None:
+            if mix < 1 and not self.mixes_reference:
+                raise BadInput("no virtual tokens do nothing, so these cannot be mixed with none")
             self._moved = self._reference_weights()
         for name, p in self.parameters():
             self._moved[name].lerp_(p, mix)
 
+    @property
+    def mixes_reference(self) -> bool:
+        """Whether the reference can move a part of the way: not from no tokens to virtual ones."""
+        return not self._virtual.count or self._start is not None
+
     def _reference_weights(self) -> dict[str, Tensor]:
         """The reference before it is moved, under the names of what is trained: the frozen copy's
-        own tensors, or an adapter that does nothing, which is any A with a B of zero."""
+        own tensors, or the adapter's at the start; of LoRA, any A with a B of zero."""
         if self._frozen is not None:
             return {name: p.detach() for name, p in self._frozen.named_parameters()}
+        if self._start is not None:
+            return {name: weight.clone() for name, weight in self._start.items()}
         return {
             name: torch.zeros_like(p) if "lora_B" in name else p.detach().clone()
             for name, p in self.parameters()
@@ -200,10 +242,13 @@ class Policy:
 
     def parameters(self) -> list[tuple[str, nn.Parameter]]:
         """What is trained, by name."""
+        return [(name, p) for name, p in self._named() if p.requires_grad]
+
+    def _named(self) -> list[tuple[str, nn.Parameter]]:
         named = list(self.model.named_parameters())
         if self.score_head is not None:
             named += self.score_head.named_parameters(prefix="score_head")
-        return [(name, p) for name, p in named if p.requires_grad]
+        return named
 
     @property
     def trainable_count(self) -> int:
@@ -214,13 +259,23 @@ class Policy:
         """What the user should know about how this model has to be computed, if anything."""
         return self._scorer.note
 
-    def work(self, batch: Batch, *, shared: bool = True, states: States = States.BEFORE) -> Work:
+    def work(
+        self,
+        batch: Batch,
+        *,
+        shared: bool = True,
+        states: States = States.BEFORE,
+        reference: bool = False,
+    ) -> Work:
         """What one forward pass over the batch computes: `policy.flops.forward(*work)`.
 
         With `shared`, prompts are computed once per group where the model allows it. `States.OWN`
-        is a pass through the score head, else it is one through the LM head.
+        is a pass through the score head, else it is one through the LM head. A `reference` has
+        virtual tokens where it is not the base alone.
         """
-        return work(batch, shared and self._scorer.shared, states)
+        alone = reference and self._start is None and self._moved is None
+        virtual = NO_VIRTUAL if alone else self.virtual
+        return work(virtual.before(batch), shared and self._scorer.shared, states)
 
     def train(self) -> None:
         self.model.train()
@@ -248,7 +303,9 @@ class Policy:
             p.copy_(own[name])
         moved = {n.removeprefix(REFERENCE): t for n, t in tensors.items() if n not in own}
         self._moved = None
-        if moved:
+        if moved and self._frozen is None:
+            self._moved = {name: t.to(self.device) for name, t in moved.items()}
+        elif moved:
             self._moved = self._reference_weights()
             for name, weight in self._moved.items():
                 weight.copy_(moved[name])

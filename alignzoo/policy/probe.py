@@ -12,8 +12,10 @@ from transformers import PreTrainedModel
 
 from alignzoo.batch import Batch, Example, collate
 from alignzoo.errors import BadInput
+from alignzoo.policy.adapters import PeftModel
 from alignzoo.policy.attention import NAME
 from alignzoo.policy.scoring import LogitsScorer, RowScorer, Scorer, SharedScorer
+from alignzoo.policy.virtual import Virtual
 
 PROMPT, COMPLETIONS = 7, (5, 3)
 
@@ -27,8 +29,7 @@ def choose(model: PreTrainedModel) -> Scorer:
     expected = textbook(model, batch)
     # Each path rounds differently. What matters is that it sees the right tokens in the right
     # places, so its error is held against what other tokens in the prompt would change.
-    effect = (textbook(model, _batch(model, shift=1)) - expected).abs().mean()
-    allowed = 0.2 * effect if _coarse(model) else 0.01 * effect + 1e-6 * expected.abs().mean()
+    allowed = _allowed(model, textbook(model, _batch(model, shift=1)), expected)
 
     kinds: tuple[type[Scorer], ...] = (SharedScorer, RowScorer, LogitsScorer)
     for kind in kinds:
@@ -48,6 +49,35 @@ def choose(model: PreTrainedModel) -> Scorer:
     )
 
 
+@torch.no_grad()
+def check_virtual(model: PeftModel, scorer: Scorer, virtual: Virtual) -> None:
+    """`BadInput` unless these virtual tokens do what they do in plain peft."""
+    model.eval()
+    base = model.get_base_model()
+    batch = _batch(base)
+    try:
+        expected = textbook(model, batch)
+        got = scorer(virtual.before(batch), entropy=False, temperature=1.0, virtual=virtual)
+        right = (got.logprobs - expected).abs().mean() <= _allowed(
+            base, textbook(base, batch), expected
+        )
+    except (BadInput, torch.cuda.OutOfMemoryError):
+        raise
+    except Exception:  # as above
+        right = False
+    if not right:
+        raise BadInput(
+            f"virtual tokens do not fit a {base.config.model_type} model",
+            hint="use --adapter lora",
+        )
+
+
+def _allowed(model: PreTrainedModel, other: Tensor, expected: Tensor) -> Tensor:
+    """The error that may be, where `other` is what a change that must be seen makes."""
+    effect = (other - expected).abs().mean()
+    return 0.2 * effect if _coarse(model) else 0.01 * effect + 1e-6 * expected.abs().mean()
+
+
 def textbook(model: PreTrainedModel, batch: Batch) -> Tensor:
     """`[N, T]`: each completion alone through the whole model."""
     out = torch.zeros(batch.tokens.shape, device=batch.tokens.device)
@@ -55,7 +85,7 @@ def textbook(model: PreTrainedModel, batch: Batch) -> Tensor:
         prompt = batch.prompts[batch.group[n], : batch.prompt_lengths[batch.group[n]]]
         completion = batch.tokens[n, :length]
         ids = torch.cat([prompt, completion])[None]
-        logits = model(input_ids=ids, use_cache=False).logits[0, len(prompt) - 1 : -1]
+        logits = model(input_ids=ids, use_cache=False).logits[0, -length - 1 : -1]
         out[n, :length] = logits.float().log_softmax(-1).gather(1, completion[:, None]).squeeze(1)
     return out
 

@@ -23,6 +23,7 @@ from alignzoo.errors import BadInput
 from alignzoo.policy.attention import NAME, packed
 from alignzoo.policy.layout import Layout, States, join, layout, present, steps, ungroup
 from alignzoo.policy.logprobs import chunked_logprobs
+from alignzoo.policy.virtual import NO_VIRTUAL, Virtual
 
 # From input embeddings `[..., h]`, and how many tokens the sequence of each has `[...]`, to other
 # embeddings: noise on them, say.
@@ -69,11 +70,18 @@ class Scorer(Protocol):
         temperature: float,
         collision: bool = False,
         perturb: Perturb | None = None,
+        virtual: Virtual = NO_VIRTUAL,
     ) -> Outputs:
-        """Log-probabilities of the completions' tokens."""
+        """Log-probabilities of the completions' tokens; the batch has places for `virtual`."""
         ...
 
-    def states(self, batch: Batch, which: States, perturb: Perturb | None = None) -> Tensor:
+    def states(
+        self,
+        batch: Batch,
+        which: States,
+        perturb: Perturb | None = None,
+        virtual: Virtual = NO_VIRTUAL,
+    ) -> Tensor:
         """The trunk's last hidden state for each present token, `[n, h]`, in row-major order."""
         ...
 
@@ -97,12 +105,19 @@ class TrunkScorer(ABC):
         temperature: float,
         collision: bool = False,
         perturb: Perturb | None = None,
+        virtual: Virtual = NO_VIRTUAL,
     ) -> Outputs:
-        states = self.states(batch, States.BEFORE, perturb)
+        states = self.states(batch, States.BEFORE, perturb, virtual)
         return self.head(states, batch, entropy, temperature, collision)
 
     @abstractmethod
-    def states(self, batch: Batch, which: States, perturb: Perturb | None = None) -> Tensor:
+    def states(
+        self,
+        batch: Batch,
+        which: States,
+        perturb: Perturb | None = None,
+        virtual: Virtual = NO_VIRTUAL,
+    ) -> Tensor:
         """See `Scorer`."""
 
 
@@ -116,10 +131,16 @@ class SharedScorer(TrunkScorer):
             raise NotImplementedError("the model's attention cannot be set")
         super().__init__(model)
 
-    def states(self, batch: Batch, which: States, perturb: Perturb | None = None) -> Tensor:
+    def states(
+        self,
+        batch: Batch,
+        which: States,
+        perturb: Perturb | None = None,
+        virtual: Virtual = NO_VIRTUAL,
+    ) -> Tensor:
         check_positions(batch, self.limit)
         row = layout(batch, which)
-        with perturbed(self.embeddings, perturb, row.lengths):
+        with perturbed(self.embeddings, perturb, row.lengths), virtual.seen(row.positions):
             return self.hidden(row).index_select(0, row.source)
 
     def hidden(self, row: Layout) -> Tensor:
@@ -142,10 +163,16 @@ class RowScorer(TrunkScorer):
         "prompts are computed once per completion: this model's layers do not let them be shared"
     )
 
-    def states(self, batch: Batch, which: States, perturb: Perturb | None = None) -> Tensor:
+    def states(
+        self,
+        batch: Batch,
+        which: States,
+        perturb: Perturb | None = None,
+        virtual: Virtual = NO_VIRTUAL,
+    ) -> Tensor:
         check_positions(batch, self.limit)
         rows, lengths, source = completion_rows(batch, which)
-        with perturbed(self.embeddings, perturb, lengths):
+        with perturbed(self.embeddings, perturb, lengths), virtual.seen(places(rows)):
             hidden = self.trunk(input_ids=rows, use_cache=False)[0]
         return hidden.flatten(0, 1).index_select(0, source)
 
@@ -170,10 +197,11 @@ class LogitsScorer:
         temperature: float,
         collision: bool = False,
         perturb: Perturb | None = None,
+        virtual: Virtual = NO_VIRTUAL,
     ) -> Outputs:
         check_positions(batch, self.limit)
         rows, lengths, source = completion_rows(batch, States.BEFORE)
-        with perturbed(self.embeddings, perturb, lengths):
+        with perturbed(self.embeddings, perturb, lengths), virtual.seen(places(rows)):
             logits = self.model(input_ids=rows, use_cache=False).logits
         logits = logits.flatten(0, 1).index_select(0, source).float() / temperature
         logp = logits.log_softmax(-1)
@@ -182,10 +210,16 @@ class LogitsScorer:
         collisions = (2 * logp.detach()).logsumexp(-1) if collision else None
         return Outputs.of(batch, picked, entropies, collisions)
 
-    def states(self, batch: Batch, which: States, perturb: Perturb | None = None) -> Tensor:
+    def states(
+        self,
+        batch: Batch,
+        which: States,
+        perturb: Perturb | None = None,
+        virtual: Virtual = NO_VIRTUAL,
+    ) -> Tensor:
         check_positions(batch, self.limit)
         rows, lengths, source = completion_rows(batch, which)
-        with perturbed(self.embeddings, perturb, lengths):
+        with perturbed(self.embeddings, perturb, lengths), virtual.seen(places(rows)):
             out = self.model(input_ids=rows, use_cache=False, output_hidden_states=True)
         return out.hidden_states[-1].flatten(0, 1).index_select(0, source)
 
@@ -241,6 +275,11 @@ def completion_rows(batch: Batch, states: States) -> tuple[Tensor, Tensor, Tenso
     first = starts if states is States.OWN else starts - 1
     source = (first[:, None] + steps(batch.tokens))[present(batch)]
     return rows, lengths[:, None].expand_as(rows), source
+
+
+def places(rows: Tensor) -> Tensor:
+    """The position of every cell of right-padded rows `[N, W]`."""
+    return steps(rows).expand_as(rows)
 
 
 @contextmanager

@@ -76,7 +76,8 @@ def _stream(seed: int, length: int) -> Tensor:
 def _generate_batch(
     policy: Policy, prompts: list[list[int]], noise: Tensor, temperature: float, stop_ids: set[int]
 ) -> list[Completion]:
-    device, model = policy.device, policy.model
+    device, model, virtual = policy.device, policy.network, policy.virtual
+    prompts = [[0] * virtual.opening + prompt for prompt in prompts]
     width = max(len(p) for p in prompts)
     tokens = torch.zeros(len(prompts), width, dtype=torch.long)
     attention = torch.zeros(len(prompts), width, dtype=torch.long)
@@ -87,9 +88,12 @@ def _generate_batch(
     completions = [Completion() for _ in prompts]
     alive = list(range(len(prompts)))
     cache = DynamicCache(config=model.config)
+    virtual.fill(cache, len(prompts))
+    attention = torch.cat([attention.new_ones(len(prompts), cache.get_seq_length()), attention], 1)
     for t in range(noise.shape[1]):
         positions = (attention.cumsum(1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
-        with policy.autocast():  # as in training, so that the log-probs are the same
+        # As in training, so that the log-probs are the same.
+        with policy.autocast(), virtual.seen(positions):
             output = model(
                 input_ids=tokens,
                 attention_mask=attention,

@@ -9,7 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FLOORS = [
-    {"functional", "hookspecs", "errors", "ledger", "loss", "options", "files", "ui", "memory"},
+    {"functional", "hookspecs", "errors", "ledger", "loss", "options", "files", "ui", "memory"}
+    | {"kinds"},
     {"batch", "plugins", "recipe", "record", "checkpoint", "algorithm", "tracking"},
     {"policy", "data"},
     {"run", "samplers", "judges", "rewards"},
