@@ -25,6 +25,9 @@ from alignzoo.session import execute, recipe_for
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results" / "studies"
+# The task's score, or for a reward model, which answers nothing, how often it is right about a
+# held-out pair.
+MEASURES = ("score", "held-out/rewards/accuracies")
 
 
 @dataclass(frozen=True)
@@ -99,11 +102,17 @@ def main(study: str, only: str = "", seeds: str = "") -> None:
         print(cell.method, cell.task, cell.seed, estimates(row), flush=True)
 
 
-def estimates(row: dict[str, Any], measure: str = "score") -> str:
-    """Before and after, with their intervals."""
+def measure_of(row: dict[str, Any]) -> str:
+    """What tells how good the row's model is."""
+    return next(name for name in MEASURES if name in row["after"])
+
+
+def estimates(row: dict[str, Any]) -> str:
+    """Before and after, with their intervals where there are any."""
+    found = (row[phase][measure_of(row)] for phase in ("before", "after"))
     return " -> ".join(
-        f"{e['mean']:.3f} [{e['low']:.3f}, {e['high']:.3f}]"
-        for e in (row["before"][measure], row["after"][measure])
+        f"{e['mean']:.3f}" + (f" [{e['low']:.3f}, {e['high']:.3f}]" if e["low"] is not None else "")
+        for e in found
     )
 
 

@@ -14,17 +14,9 @@ from collections import defaultdict
 from typing import Any
 
 import typer
-from study import rows_of
+from study import measure_of, rows_of
 
 from alignzoo.evaluation.statistics import estimate
-
-# What tells how good a model is: a task's score, or for a reward model, which answers nothing,
-# how often it is right about a held-out pair.
-MEASURES = ("score", "held-out/rewards/accuracies")
-
-
-def measure_of(row: dict[str, Any]) -> str:
-    return next(name for name in MEASURES if name in row["after"])
 
 
 def values(rows: list[dict[str, Any]], phase: str, name: str) -> list[float]:
