@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from alignzoo.errors import BadInput, RunFailed
     from alignzoo.hookspecs import hookimpl
     from alignzoo.loss import Loss
+    from alignzoo.rewards import RowReward
     from alignzoo.run import Run
 
 _HOMES = {
@@ -38,6 +39,7 @@ _HOMES = {
     "Preferences": "data",
     "Prompts": "data",
     "Rounds": "algorithm",
+    "RowReward": "rewards",
     "Run": "run",
     "RunFailed": "errors",
     "Text": "data",
@@ -58,6 +60,7 @@ __all__ = [
     "Preferences",
     "Prompts",
     "Rounds",
+    "RowReward",
     "Run",
     "RunFailed",
     "Text",

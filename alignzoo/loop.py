@@ -43,11 +43,11 @@ def train(run: Run) -> None:
             since, started = run.step, time.perf_counter()
             rows = [run.data.train[i] for i in order.batch(run.round)]
             torch.manual_seed(run.seed_for("round", run.round, run.accelerator.process_index))
-            spent = run.ledger.total_flops
+            spent, run.observed = run.ledger.total_flops, {}
             batch = run.hook.alignzoo_sample(run=run, rows=run.share(rows))
             add_up_sampling(run, run.ledger.total_flops - spent)
             for minibatch in minibatches(run, batch):
-                metrics = update(run, optimizer, minibatch)
+                metrics = {**update(run, optimizer, minibatch), **run.observed}
                 run.hook.alignzoo_step(run=run, step=run.step, metrics=metrics)
                 log(run, metrics)
                 show(run.step, run.progress, metrics)

@@ -37,8 +37,8 @@ class Recipe:
     )
     reward: Annotated[
         list[str],
-        "what scores completions: the name of a reward, a Python file, or the folder of a reward "
-        "model [default: task, the task's own score]",
+        "what scores completions, NAME[:WEIGHT][,OPTION=VALUE...]: a reward's name, the folder of "
+        "a reward model, python:module.function or a Python file [default: task, its own score]",
     ] = field(default_factory=list)
     adapter: Annotated[
         Literal[

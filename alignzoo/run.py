@@ -33,7 +33,8 @@ class Run:
     `policy(batch)`, `reference(batch)` and, for an algorithm that needs a score head,
     `scores(batch)` are the forwards, charged to the ledger; `model` is what stands behind them.
     `step` counts optimizer steps done, `round` rounds done; `state` holds numbers that a plugin
-    carries from step to step, and is part of a checkpoint.
+    carries from step to step, and is part of a checkpoint. `observed` is what was seen of the
+    present round's experience, logged with each of its steps; `reward_weights` are by reward.
     """
 
     recipe: Recipe
@@ -51,6 +52,8 @@ class Run:
     step: int = 0
     round: int = 0
     state: dict[str, float] = field(default_factory=dict)
+    observed: dict[str, float] = field(default_factory=dict)
+    reward_weights: dict[str, float] = field(default_factory=dict)
     _charging: bool = True
 
     @property

@@ -29,7 +29,7 @@ from alignzoo.loop import train
 from alignzoo.options import build
 from alignzoo.policy import Policy, load_policy
 from alignzoo.recipe import Recipe, resolve
-from alignzoo.rewards import ModelReward, TaskReward
+from alignzoo.rewards import PREFIX, Named, rewards_of
 from alignzoo.run import Run
 from alignzoo.samplers import DefaultSampler
 from alignzoo.tracking import check_trackers, settings_for_trackers
@@ -38,7 +38,6 @@ from alignzoo.ui import UI, Silent
 # Products this small are over before a second thread has begun, and where another program has
 # that core, waiting for it costs far more than it gives: measured, a demo of 30 s took 10 minutes.
 ONE_THREAD_BELOW = 5_000_000  # parameters
-TASK_REWARD = "task"  # the --reward that is there without being named
 
 
 @dataclass
@@ -90,7 +89,8 @@ def prepare(recipe: Recipe, *, resume: bool, trust_remote_code: bool, ui: UI) ->
     )
     check_algorithm(algorithm, recipe)
     task = plugins.load("tasks", recipe.task)() if recipe.task else None
-    registered = plugins_of(recipe, algorithm, task, trust_remote_code)
+    rewards = rewards_of(recipe.reward, task, trust_remote_code)
+    registered = plugins_of(recipe, algorithm, task, rewards)
     check_trackers(recipe.track)
     folder = choose_folder(recipe, resume)
     accelerator = Accelerator(log_with=recipe.track or None, project_dir=str(folder))
@@ -150,6 +150,7 @@ def prepare(recipe: Recipe, *, resume: bool, trust_remote_code: bool, ui: UI) ->
         accelerator=accelerator,
         ui=ui,
         learning_rate=rate,
+        reward_weights={named.label: named.weight for named, _ in rewards},
     )
     if recipe.track:
         accelerator.init_trackers("alignzoo", config=settings_for_trackers(recipe.as_dict()))
@@ -170,29 +171,17 @@ def check_algorithm(algorithm: Any, recipe: Recipe) -> None:
 
 
 def plugins_of(
-    recipe: Recipe, algorithm: Any, task: Any | None, trust_remote_code: bool
+    recipe: Recipe, algorithm: Any, task: Any | None, rewards: list[tuple[Named, Any]]
 ) -> plugins.RunPlugins:
     """Everything that has hooks in this run; what comes later in the list is called first."""
     objects: dict[str, Any] = {"the default sampler": DefaultSampler()}
     if task is not None:
         objects[f"task {recipe.task}"] = task
-    for name in recipe.reward or ([TASK_REWARD] if task is not None else []):
-        objects[f"reward {name}"] = reward_for(name, task, trust_remote_code)
+    objects |= {PREFIX + named.label: reward for named, reward in rewards}
     objects[recipe.algorithm] = algorithm
     for name in recipe.addons:
         objects[name] = plugins.load("addons", name)()
     return plugins.manager(objects)
-
-
-def reward_for(name: str, task: Any | None, trust_remote_code: bool) -> Any:
-    """The reward of that name: the task's own score, a reward model's folder, or a plugin."""
-    if name == TASK_REWARD:
-        if task is None:
-            raise BadInput("option --reward: there is no task whose score it could be")
-        return TaskReward(task)
-    if Path(name).is_dir():
-        return ModelReward(name, trust_remote_code)
-    return plugins.load("rewards", name)()
 
 
 def choose_folder(recipe: Recipe, resume: bool) -> Path:

@@ -1,6 +1,17 @@
 """Scores for completions, as plugins with the hook `alignzoo_reward`."""
 
+from alignzoo.rewards.choose import rewards_of
+from alignzoo.rewards.judge import PREFIX, judge, weighted_sum
 from alignzoo.rewards.model import ModelReward
-from alignzoo.rewards.task import TaskReward
+from alignzoo.rewards.named import Named
+from alignzoo.rewards.rows import RowReward
 
-__all__ = ["ModelReward", "TaskReward"]
+__all__ = [
+    "PREFIX",
+    "ModelReward",
+    "Named",
+    "RowReward",
+    "judge",
+    "rewards_of",
+    "weighted_sum",
+]

@@ -6,10 +6,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from alignzoo.batch import Batch, Example, collate
 from alignzoo.hookspecs import hookimpl
+from alignzoo.rewards import judge, weighted_sum
 from alignzoo.samplers.generate import generate
+from alignzoo.samplers.observe import REWARD, observe
 
 if TYPE_CHECKING:
     from alignzoo.run import Run
@@ -26,7 +29,9 @@ class DefaultSampler:
 
 
 def experience(run: Run, rows: list[Example]) -> Batch:
-    """`group_size` completions per prompt, with columns `logprobs`, `rewards`, `advantages`."""
+    """`group_size` completions per prompt, with what came of them as columns: `logprobs [N, T]` as
+    they were drawn, `ended [N]`, `reward/NAME [N]` of each reward and their weighted sum `rewards`
+    (NaN where none applies), and `advantages`."""
     size = getattr(run.algorithm, "group_size", 1)
     repeated = [row for row in rows for _ in range(size)]
     run.model.eval()
@@ -60,7 +65,17 @@ def experience(run: Run, rows: list[Example]) -> Batch:
     for n, completion in enumerate(completions):
         logprobs[n, : len(completion.logprobs)] = torch.tensor(completion.logprobs)
     batch.columns["logprobs"] = logprobs
-    rewards = torch.stack(run.hook.alignzoo_reward(run=run, batch=batch))
-    batch.columns["rewards"] = rewards.nansum(0)
-    batch.columns["advantages"] = run.hook.alignzoo_advantage(run=run, batch=batch)
+    scores = judge(run, batch)
+    batch.columns |= {f"{REWARD}{name}": score for name, score in scores.items()}
+    batch.columns["rewards"] = weighted_sum(scores, run.reward_weights)
+    run.observed = observe(run, batch)
+    batch.columns["advantages"] = credited(
+        run.hook.alignzoo_advantage(run=run, batch=batch), batch["rewards"]
+    )
     return batch
+
+
+def credited(advantages: Tensor, rewards: Tensor) -> Tensor:
+    """The advantages, `[N]` or `[N, T]`, with 0 for completions that no reward applies to."""
+    unjudged = rewards.isnan().reshape(-1, *[1] * (advantages.dim() - 1))
+    return advantages.masked_fill(unjudged, 0.0)

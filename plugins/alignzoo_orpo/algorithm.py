@@ -16,7 +16,7 @@ from alignzoo_orpo.losses import log_odds, orpo_loss
 class ORPO:
     """Odds Ratio Preference Optimization: fine-tuning and preferences at once, from pairs (https://arxiv.org/abs/2403.07691)"""
 
-    odds_weight: Annotated[float, "weight of the odds ratio beside the likelihood", Gt(0)] = 0.1
+    odds_weight: Annotated[float, "weight of the odds ratio beside the likelihood", Gt(0)] = 0.25
 
     data = Preferences
     learning_rate = 5e-4

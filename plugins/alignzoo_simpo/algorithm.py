@@ -16,12 +16,12 @@ from alignzoo_simpo.losses import margin_loss, shaped_reward
 class SimPO:
     """Simple Preference Optimization, from pairs without a reference (https://arxiv.org/abs/2405.14734)"""
 
-    beta: Annotated[float, "scale of the reward, which is a mean log-prob", Gt(0)] = 2.0
-    gamma: Annotated[float, "margin by which the chosen side must win", Ge(0)] = 1.0
+    beta: Annotated[float, "scale of the reward, which is a mean log-prob", Gt(0)] = 2.5
+    gamma: Annotated[float, "margin by which the chosen side must win", Ge(0)] = 0.5
     alpha: Annotated[float, "shape of the reward (0: SimPO; else AlphaPO, say 0.25)"] = 0.0
 
     data = Preferences
-    learning_rate = 5e-5
+    learning_rate = 7e-5
     headline = "rewards/margins"
 
     @hookimpl

@@ -52,7 +52,7 @@ def learner(make_run, judge: Path, tmp_path: Path):
 
 def test_it_scores_what_another_run_writes(learner, judge: Path):
     batch = learner.hook.alignzoo_sample(run=learner, rows=learner.data.train[:4])
-    reward = learner.plugins.get_plugin(f"reward {judge}")
+    reward = learner.plugins.get_plugin(f"reward {judge.name}")
     with torch.no_grad():
         alone = [float(batch_of_one(reward, batch, n)) for n in range(len(batch.tokens))]
     assert batch["rewards"].tolist() == pytest.approx(alone, abs=1e-4)
@@ -69,7 +69,7 @@ def batch_of_one(reward, batch, n: int):
 
 def test_by_way_of_the_text_it_scores_the_same(learner, judge: Path):
     """Whole pairs survive the way through text; what a model leaves unfinished gains an EOS."""
-    reward = learner.plugins.get_plugin(f"reward {judge}")
+    reward = learner.plugins.get_plugin(f"reward {judge.name}")
     rows = learner.task.rows("preferences", "test")[:6]
     batch = collate([Preferences.encode(row, learner.codec, 1024).example for row in rows])
     assert reward.same_tokens

@@ -46,6 +46,7 @@ def test_what_is_in_it(wheel: Path):
         "alignzoo_orpo",
         "alignzoo_pretrain",
         "alignzoo_reward",
+        "alignzoo_rewards",
         "alignzoo_sft",
         "alignzoo_simpo",
         "alignzoo_slic",

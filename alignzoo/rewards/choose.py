@@ -1,0 +1,41 @@
+"""From what `--reward` names to the objects that score."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from alignzoo import plugins
+from alignzoo.errors import BadInput
+from alignzoo.options import build
+from alignzoo.rewards.function import FunctionReward
+from alignzoo.rewards.model import ModelReward
+from alignzoo.rewards.named import FUNCTION, Named, parse_all
+from alignzoo.rewards.task import TaskReward
+
+TASK = "task"  # the one that is there without being named
+
+
+def rewards_of(
+    texts: list[str], task: Any | None, trust_remote_code: bool
+) -> list[tuple[Named, Any]]:
+    """The rewards of a run with the objects that give them; the task's own where none is named."""
+    named = parse_all(texts or ([TASK] if task is not None else []))
+    return [(each, reward_of(each, task, trust_remote_code)) for each in named]
+
+
+def reward_of(named: Named, task: Any | None, trust_remote_code: bool) -> Any:
+    """The task's own score, a function, a reward model's folder, or a plugin."""
+    name = named.name
+    is_plugin = not (name == TASK or name.startswith(FUNCTION) or Path(name).is_dir())
+    if named.options and not is_plugin:
+        raise BadInput(f"reward {name!r} has no option {min(named.options)!r}")
+    if name == TASK:
+        if task is None:
+            raise BadInput("option --reward: 'task' is the score of a --task, and there is none")
+        return TaskReward(task)
+    if name.startswith(FUNCTION):
+        return FunctionReward(name.removeprefix(FUNCTION))
+    if not is_plugin:
+        return ModelReward(name, trust_remote_code)
+    return build(plugins.load("rewards", name), named.options, f"reward {name!r}")

@@ -1,0 +1,71 @@
+"""Rewards that judge one completion at a time, by its text and the row it answers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from alignzoo.batch import Batch
+from alignzoo.errors import AlignzooError, RunFailed
+from alignzoo.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from alignzoo.run import Run
+
+
+class RowReward(ABC):
+    """A reward of single completions: `score` is all that there is to write."""
+
+    @abstractmethod
+    def score(self, row: dict[str, Any], completion: str) -> float | None:
+        """How good a completion of the row's prompt is; None where this reward does not apply."""
+
+    @hookimpl
+    def alignzoo_reward(self, run: Run, batch: Batch) -> Tensor:
+        texts = texts_of(run, batch)
+        run.ledger.use_feedback("verifier_calls", len(texts))
+        return torch.tensor([self._scored(row, text) for row, text in answered(batch, texts)])
+
+    def _scored(self, row: dict[str, Any], text: str) -> float:
+        try:
+            return number(self.score(row, text))
+        except AlignzooError:
+            raise
+        except Exception as error:
+            raise failure(type(self).__name__.lower(), error, row, text) from error
+
+
+def texts_of(run: Run, batch: Batch) -> list[str]:
+    """The completions of a batch as text, without the token that ends them."""
+    return [
+        run.codec.decode(tokens[:length].tolist())
+        for tokens, length in zip(batch.tokens, batch.lengths.tolist(), strict=True)
+    ]
+
+
+def answered(batch: Batch, texts: list[str]) -> list[tuple[dict[str, Any], str]]:
+    """Each completion with the row that it answers."""
+    return [(batch.rows[b], text) for b, text in zip(batch.group.tolist(), texts, strict=True)]
+
+
+def number(score: Any) -> float:
+    """A score as a float; NaN for None, which says that the reward does not apply."""
+    return float("nan") if score is None else float(score)
+
+
+def failure(name: str, error: Exception, row: dict[str, Any], text: str) -> RunFailed:
+    """What is said of an exception in a reward: the row and the completion that caused it."""
+    columns = ", ".join(f"{key}={_short(value)}" for key, value in row.items())
+    return RunFailed(
+        f"reward {name!r} failed: {type(error).__name__}: {error}",
+        where=f"the row with {columns}",
+        hint=f"the completion was {_short(text)}; the last checkpoint is intact",
+    )
+
+
+def _short(value: Any, most: int = 200) -> str:
+    text = repr(value)
+    return text if len(text) <= most else f"{text[:most]}..."

@@ -1,0 +1,62 @@
+"""What is to be seen of a round's fresh completions, in numbers: logged with each of its steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from alignzoo.batch import Batch
+
+if TYPE_CHECKING:
+    from alignzoo.run import Run
+
+REWARD = "reward/"  # prefix of the columns that hold single rewards
+
+
+def observe(run: Run, batch: Batch) -> dict[str, float]:
+    """The numbers of the whole round, all processes together. All of them call it."""
+    columns = {name: x for name, x in batch.columns.items() if name.startswith(REWARD)}
+    columns |= {"rewards": batch["rewards"], "ended": batch["ended"], "lengths": batch.lengths}
+    return summary({name: everyone(run, batch, x) for name, x in columns.items()})
+
+
+def everyone(run: Run, batch: Batch, column: Tensor) -> Tensor:
+    """A column of all processes, `[B, G]` in the order of the rows."""
+    return torch.tensor(run.gather(batch.groups(column.double()).tolist()), dtype=torch.float64)
+
+
+def summary(columns: Mapping[str, Tensor]) -> dict[str, float]:
+    """From columns `[B, G]`, under the names that TRL gives to these numbers.
+
+    Spreads are sample standard deviations (n - 1), over what is not NaN; 0 for a single value.
+    """
+    rewards, lengths = columns["rewards"], columns["lengths"]
+    found = {
+        "reward": float(rewards.nanmean()),
+        "reward_std": spread(rewards),
+        "frac_reward_zero_std": float((widths(rewards) < 1e-8).double().mean()),
+        "completions/mean_length": float(lengths.mean()),
+        "completions/max_length": float(lengths.max()),
+        "completions/clipped_ratio": float(1 - columns["ended"].mean()),
+    }
+    for name, scores in columns.items():
+        if name.startswith(REWARD):
+            label = name.removeprefix(REWARD)
+            found[f"rewards/{label}/mean"] = float(scores.nanmean())
+            found[f"rewards/{label}/std"] = spread(scores)
+    return found
+
+
+def spread(values: Tensor) -> float:
+    real = values[~values.isnan()]
+    return float(real.std()) if real.numel() > 1 else 0.0
+
+
+def widths(rewards: Tensor) -> Tensor:
+    """Largest less smallest reward of each group, `[B]`; 0 for one without any."""
+    high = rewards.nan_to_num(-torch.inf).max(1).values
+    low = rewards.nan_to_num(torch.inf).min(1).values
+    return (high - low).clamp(min=0.0)

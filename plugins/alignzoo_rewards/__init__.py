@@ -1,0 +1,1 @@
+"""Rewards that check what a completion says or how it is written."""

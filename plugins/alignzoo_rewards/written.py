@@ -1,0 +1,71 @@
+"""How is it written? Patterns, tags and lengths."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from annotated_types import Ge, Gt
+from torch import Tensor
+
+from alignzoo import BadInput, Batch, RowReward, Run, hookimpl
+
+
+@dataclass(eq=False)
+class Regex(RowReward):
+    """1 if a regular expression is found in the completion; 0 if not"""
+
+    pattern: Annotated[str, "regular expression of Python; ^ and $ are ends of the completion"]
+
+    def __post_init__(self) -> None:
+        try:
+            self.compiled = re.compile(self.pattern, re.DOTALL)
+        except re.error as error:
+            raise BadInput(
+                f"reward 'regex': {self.pattern!r} is not a regular expression: {error}"
+            ) from None
+
+    def score(self, row: dict[str, Any], completion: str) -> float:
+        return float(self.compiled.search(completion) is not None)
+
+
+@dataclass(eq=False)
+class Format(RowReward):
+    """1 if the completion is made of these tags in this order, an answer after them; 0 if not"""
+
+    tags: Annotated[str, "names of tags with spaces between: each once, opened, filled, closed"] = (
+        "think"
+    )
+
+    def __post_init__(self) -> None:
+        block = r"<{0}>(?!\s*</{0}>)(?:(?!</?{0}>).)*</{0}>"
+        blocks = (block.format(re.escape(tag)) for tag in self.tags.split())
+        # With an answer tag the answer is in it; else it is what comes after the tags.
+        rest = r"\s*" if self.tags.split()[-1:] == ["answer"] else r"\s*\S.*"
+        self.compiled = re.compile(r"\s*" + r"\s*".join(blocks) + rest, re.DOTALL)
+
+    def score(self, row: dict[str, Any], completion: str) -> float:
+        return float(self.compiled.fullmatch(completion) is not None)
+
+
+@dataclass(eq=False)
+class Length:
+    """0 up to a length, falling to -1 beyond it: the soft overlong punishment of DAPO"""
+
+    most: Annotated[int, "tokens that cost nothing", Ge(0)]
+    soft: Annotated[int, "tokens over which the reward falls from 0 to -1", Gt(0)] = 16
+
+    @hookimpl
+    def alignzoo_reward(self, run: Run, batch: Batch) -> Tensor:
+        return overlong(batch.lengths, self.most, self.soft)
+
+
+def overlong(lengths: Tensor, most: int, soft: int) -> Tensor:
+    """Equation 13 of Yu et al. 2025 (DAPO), https://arxiv.org/abs/2503.14476.
+
+        0 where |y| <= most,   (most - |y|) / soft up to most + soft,   -1 beyond
+
+    `lengths [N]` in tokens; most = L_max - L_cache and soft = L_cache of the paper.
+    """
+    return ((most - lengths) / soft).clamp(-1.0, 0.0)

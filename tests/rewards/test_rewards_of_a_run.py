@@ -1,0 +1,154 @@
+"""Rewards inside a run: functions, several with weights, what is logged, what goes wrong."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from alignzoo.cli import status
+from alignzoo.errors import RunFailed
+from alignzoo.loop import train
+from alignzoo.samplers.observe import summary
+
+ALGORITHM = """
+from dataclasses import dataclass
+from alignzoo import Loss, Prompts, hookimpl
+
+@dataclass(eq=False)
+class Reinforce:
+    data = Prompts
+    group_size = 2
+
+    @hookimpl
+    def alignzoo_advantage(self, run, batch):
+        return batch["rewards"]
+
+    @hookimpl
+    def alignzoo_loss(self, run, batch):
+        return Loss.per_sequence(-batch["advantages"] * batch.total(run.policy(batch).logprobs))
+"""
+
+FUNCTIONS = """
+def first(completions, prompts, a, **columns):
+    assert len(completions) == len(prompts) == len(a) == len(columns["b"])
+    return [None if n % 2 else float(n) for n, _ in enumerate(completions)]
+
+async def second(completion_ids):
+    return [len(ids) for ids in completion_ids]
+
+def fails(completions, a):
+    return [1 / (number - int(number)) for number in map(float, a)]
+
+def short(completions):
+    return [1.0]
+"""
+
+
+@pytest.fixture
+def make(make_run, tmp_path: Path, monkeypatch):
+    (tmp_path / "own_rewards.py").write_text(FUNCTIONS)
+    (tmp_path / "reinforce.py").write_text(ALGORITHM)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_rewards", raising=False)
+
+    def run(*rewards: str, **settings):
+        return make_run(
+            "reinforce.py",
+            task="sums",
+            reward=list(rewards),
+            **{"steps": 1, "batch_size": 2, "max_new_tokens": 8, **settings},
+        )
+
+    return run
+
+
+def sample(run):
+    run.hook.alignzoo_start(run=run)
+    return run.hook.alignzoo_sample(run=run, rows=run.data.train[:2])
+
+
+def test_functions_are_given_columns_and_weighed(make):
+    run = make("python:own_rewards.first:2", "python:own_rewards.second:0.5", "task")
+    batch = sample(run)
+    first, second, task = (batch[f"reward/{name}"] for name in ("first", "second", "task"))
+    assert first[::2].tolist() == [0, 2] and bool(first[1::2].isnan().all())
+    assert second.tolist() == batch.lengths.tolist()
+    assert torch.equal(batch["rewards"], 2 * first.nan_to_num(0) + 0.5 * second + task)
+    assert run.observed["rewards/first/mean"] == 1.0
+    assert run.observed["rewards/second/mean"] == float(batch.lengths.double().mean())
+    assert run.observed["completions/max_length"] == 8
+
+
+def test_what_is_seen_of_a_round_is_logged(make):
+    run = make("length,most=2,soft=4", "task")
+    run.hook.alignzoo_start(run=run)
+    train(run)
+    row = json.loads((run.record.folder / "metrics.jsonl").read_text())
+    assert {"reward", "reward_std", "rewards/length/mean", "rewards/task/std"} <= row.keys()
+    assert row["reward"] == pytest.approx(row["rewards/length/mean"] + row["rewards/task/mean"])
+
+
+def test_a_completion_that_no_reward_applies_to_teaches_nothing(make):
+    batch = sample(make("python:own_rewards.first"))
+    assert batch["rewards"].isnan().tolist() == [False, True, False, True]
+    assert batch["advantages"].tolist() == [0, 0, 2, 0]
+
+
+def test_an_exception_names_the_row_that_caused_it(make):
+    run = make("python:own_rewards.fails")
+    with pytest.raises(RunFailed, match="ZeroDivisionError") as failure:
+        sample(run)
+    assert f"a={run.data.train[0].row['a']}" in failure.value.message
+    assert "the completion was" in failure.value.message
+
+
+def test_a_list_of_another_length_is_refused(make):
+    with pytest.raises(RunFailed, match="gave 1 scores for 4 completions"):
+        sample(make("python:own_rewards.short"))
+
+
+def test_a_wrapper_that_loses_a_reward_is_named(make, tmp_path: Path):
+    (tmp_path / "loses.py").write_text(
+        "from alignzoo import hookimpl\n"
+        "class Loses:\n"
+        "    @hookimpl(wrapper=True)\n"
+        "    def alignzoo_reward(self, run, batch):\n"
+        "        return (yield)[:1]\n"
+    )
+    run = make("task", "length,most=2", addons=["loses.py"])
+    with pytest.raises(RunFailed, match=r"2 rewards \(.*\) gave 1 tensors"):
+        sample(run)
+
+
+def test_a_wrong_reward_ends_with_exit_code_2(tmp_path: Path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "reinforce.py").write_text(ALGORITHM)
+    assert status(["run", "./reinforce.py", "--reward", "mth"]) == 2
+    assert "unknown reward 'mth'" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_summary_of_a_round_by_hand():
+    nan = torch.nan
+    columns = {
+        "rewards": torch.tensor([[1.0, 3.0], [2.0, 2.0], [nan, nan]], dtype=torch.float64),
+        "reward/a": torch.tensor([[1.0, nan], [nan, nan], [nan, nan]], dtype=torch.float64),
+        "lengths": torch.tensor([[4.0, 8.0], [6.0, 6.0], [2.0, 4.0]], dtype=torch.float64),
+        "ended": torch.tensor([[1.0, 0.0], [1.0, 1.0], [1.0, 1.0]], dtype=torch.float64),
+    }
+    assert summary(columns) == pytest.approx(
+        {
+            "reward": 2.0,
+            "reward_std": (2 / 3) ** 0.5,
+            "frac_reward_zero_std": 2 / 3,
+            "completions/mean_length": 5.0,
+            "completions/max_length": 8.0,
+            "completions/clipped_ratio": 1 / 6,
+            "rewards/a/mean": 1.0,
+            "rewards/a/std": 0.0,
+        }
+    )

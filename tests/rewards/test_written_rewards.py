@@ -1,0 +1,39 @@
+"""The rewards of how a completion is written: regex, format, length."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from alignzoo_rewards.written import Format, Regex, overlong
+
+
+def test_a_pattern_is_found_anywhere_unless_it_is_anchored():
+    assert Regex(r"[0-9]+").score({}, "it is 42.") == 1.0
+    assert Regex(r"^[0-9]+$").score({}, "it is 42.") == 0.0
+    assert Regex("a.b").score({}, "a\nb") == 1.0
+
+
+@pytest.mark.parametrize(
+    ("tags", "completion", "score"),
+    [
+        ("think", "<think>\n1 + 1\n</think>\n2", 1.0),
+        ("think", " <think>a</think> b", 1.0),
+        ("think", "<think>a</think>", 0.0),  # no answer
+        ("think", "<think> </think>b", 0.0),  # no thought
+        ("think", "<think>a<think>b</think>c", 0.0),
+        ("think", "b <think>a</think> b", 0.0),
+        ("think", "a", 0.0),
+        ("think answer", "<think>a</think>\n<answer>b</answer>", 1.0),
+        ("think answer", "<think>a</think><answer>b</answer> more", 0.0),
+        ("think answer", "<answer>b</answer><think>a</think>", 0.0),
+    ],
+)
+def test_tags_come_in_order_each_once_and_filled(tags: str, completion: str, score: float):
+    assert Format(tags).score({}, completion) == score
+
+
+def test_overlong_completions_are_punished_softly():
+    """DAPO's equation 13 with L_max = 20, L_cache = 4."""
+    lengths = torch.tensor([0, 16, 17, 18, 20, 21, 400])
+    assert overlong(lengths, most=16, soft=4).tolist() == [0, 0, -0.25, -0.5, -1, -1, -1]
