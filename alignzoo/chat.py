@@ -6,7 +6,7 @@ from contextlib import nullcontext
 
 from alignzoo.data import Codec
 from alignzoo.policy import load_policy
-from alignzoo.samplers import generate
+from alignzoo.samplers import Sampling, generate
 
 
 class Speaker:
@@ -48,8 +48,6 @@ class Speaker:
                 self.policy,
                 [self.codec.prompt(messages)],
                 [seed],
-                max_new_tokens=max_new_tokens,
-                temperature=temperature,
-                stop_ids=self.codec.stop_ids,
+                Sampling(max_new_tokens, self.codec.stop_ids, temperature),
             )
         return self.codec.decode(completion.tokens)

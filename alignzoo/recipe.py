@@ -98,6 +98,16 @@ class Recipe:
     eval_every: Annotated[int, "also evaluate every so many steps (0: never)", Ge(0)] = 0
     max_new_tokens: Annotated[int, "longest completion that is generated", Ge(1)] = 64
     temperature: Annotated[float, "temperature of generation (0: greedy)", Ge(0)] = 1.0
+    top_k: Annotated[int, "draw from so many likeliest tokens (0: from all)", Ge(0)] = 0
+    top_p: Annotated[
+        float, "draw from the likeliest tokens that have this share of probability", Gt(0), Le(1)
+    ] = 1.0
+    min_p: Annotated[
+        float, "draw from tokens at least so many times as likely as the likeliest", Ge(0), Le(1)
+    ] = 0.0
+    stop: Annotated[list[str], "text that ends a completion (may be repeated)"] = field(
+        default_factory=list
+    )
     checkpoint_every: Annotated[int, "steps between checkpoints (0: only at the end)", Ge(0)] = 50
 
     seed: Annotated[int, "seed of everything random", Ge(0)] = 0

@@ -18,7 +18,7 @@ from alignzoo.errors import BadInput
 from alignzoo.evaluation.metrics import Mean
 from alignzoo.evaluation.statistics import Estimate
 from alignzoo.policy import Policy, load_policy
-from alignzoo.samplers import generate
+from alignzoo.samplers import Sampling, generate
 from alignzoo.ui import UI
 
 if TYPE_CHECKING:
@@ -33,15 +33,6 @@ class Evaluation:
     items: list[dict[str, Any]] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Generation:
-    """How completions are drawn for an evaluation."""
-
-    seed: int
-    max_new_tokens: int
-    temperature: float
-
-
 def evaluate(run: Run, phase: str) -> Evaluation:
     """The run's model as it stands, on the run's task and held-out rows; recorded item by item."""
     run.model.eval()
@@ -50,14 +41,12 @@ def evaluate(run: Run, phase: str) -> Evaluation:
             result = Evaluation(summary=held_out(run))
             rows = prompts_of(run)
             if rows:
-                generation = Generation(
-                    run.recipe.seed, run.recipe.max_new_tokens, run.recipe.temperature
-                )
+                sampling = Sampling.of(run.recipe, run.codec)
                 with run.ui.items(len(rows), f"evaluating {phase}") as advance:
                     result.items = respond(
-                        run.model, run.codec, run.task, rows, generation, advance
+                        run.model, run.codec, run.task, rows, run.recipe.seed, sampling, advance
                     )
-                result.summary = {**summarise(result.items, generation), **result.summary}
+                result.summary = {**summarise(result.items, sampling), **result.summary}
             for scores in run.hook.alignzoo_evaluate(run=run, model=run.model):
                 result.summary.update({name: estimated(value) for name, value in scores.items()})
     finally:
@@ -92,13 +81,13 @@ def evaluate_model(
     policy.must_answer()
     policy.eval()
     codec = Codec(policy.tokenizer)
-    generation = Generation(seed, max_new_tokens, temperature)
+    sampling = Sampling(max_new_tokens, codec.stop_ids, temperature)
     results = {}
     for name, task in loaded.items():
         rows = task.rows("prompts", "test")[:limit]
         with ui.items(len(rows), f"evaluating on {name}") as advance:
-            items = respond(policy, codec, task, rows, generation, advance)
-        results[name] = Evaluation(summarise(items, generation), items)
+            items = respond(policy, codec, task, rows, seed, sampling, advance)
+        results[name] = Evaluation(summarise(items, sampling), items)
     return results
 
 
@@ -142,21 +131,14 @@ def respond(
     codec: Codec,
     task: Any | None,
     rows: Sequence[dict[str, Any]],
-    generation: Generation,
+    seed: int,
+    sampling: Sampling,
     advance: Callable[[int], None] | None = None,
 ) -> list[dict[str, Any]]:
     """One completion per row: text, length, log-probs under the model and its base, and score."""
     prompts = [codec.prompt(row["prompt"]) for row in rows]
-    seeds = [item_seed(generation.seed, index) for index in range(len(rows))]
-    completions = generate(
-        policy,
-        prompts,
-        seeds,
-        max_new_tokens=generation.max_new_tokens,
-        temperature=generation.temperature,
-        stop_ids=codec.stop_ids,
-        advance=advance,
-    )
+    seeds = [item_seed(seed, index) for index in range(len(rows))]
+    completions = generate(policy, prompts, seeds, sampling, advance=advance)
     examples = [
         Example(prompt, [completion.tokens])
         for prompt, completion in zip(prompts, completions, strict=True)
@@ -195,16 +177,16 @@ def base_logprobs(policy: Policy, examples: list[Example]) -> list[float] | None
     return found
 
 
-def summarise(items: list[dict[str, Any]], generation: Generation) -> dict[str, Estimate]:
+def summarise(items: list[dict[str, Any]], sampling: Sampling) -> dict[str, Estimate]:
     """Score, KL to the base, length and share ended, each with its interval.
 
     The KL is estimated on what was drawn, mean of log p(y)/base(y) with y from p, which is only
-    right when y was drawn at temperature 1.
+    right when y was drawn from p as it is.
     """
     columns: dict[str, list[float]] = {
         "score": [item["score"] for item in items if item["score"] is not None]
     }
-    if generation.temperature == 1.0:
+    if sampling.unchanged:
         columns["kl"] = [
             item["logprob"] - item["ref_logprob"]
             for item in items

@@ -2,5 +2,6 @@
 
 from alignzoo.samplers.default import DefaultSampler
 from alignzoo.samplers.generate import Completion, generate
+from alignzoo.samplers.sampling import Sampling
 
-__all__ = ["Completion", "DefaultSampler", "generate"]
+__all__ = ["Completion", "DefaultSampler", "Sampling", "generate"]

@@ -13,6 +13,7 @@ from alignzoo.hookspecs import hookimpl
 from alignzoo.rewards import judge, weighted_sum
 from alignzoo.samplers.generate import generate
 from alignzoo.samplers.observe import REWARD, observe
+from alignzoo.samplers.sampling import Sampling
 
 if TYPE_CHECKING:
     from alignzoo.run import Run
@@ -42,9 +43,7 @@ def experience(run: Run, rows: list[Example]) -> Batch:
             run.seed_for("sample", run.round, run.accelerator.process_index, n)
             for n in range(len(repeated))
         ],
-        max_new_tokens=run.recipe.max_new_tokens,
-        temperature=run.recipe.temperature,
-        stop_ids=run.codec.stop_ids,
+        Sampling.of(run.recipe, run.codec),
     )
     run.model.train()
     groups = [completions[i : i + size] for i in range(0, len(completions), size)]
@@ -58,8 +57,7 @@ def experience(run: Run, rows: list[Example]) -> Batch:
             for row, group in zip(rows, groups, strict=True)
         ]
     )
-    # `generate` computes a prompt anew for each of its completions.
-    work = run.model.work(batch, shared=False)
+    work = run.model.work(batch)
     run.ledger.spend("generation", flops=run.model.flops.forward(*work), tokens=work.tokens)
     logprobs = torch.zeros(batch.tokens.shape)
     for n, completion in enumerate(completions):

@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from alignzoo.policy import Policy
+from alignzoo.samplers.sampling import Sampling
 
 
 @dataclass
@@ -34,10 +35,8 @@ def generate(
     policy: Policy,
     prompts: Sequence[list[int]],
     seeds: Sequence[int],
+    sampling: Sampling,
     *,
-    max_new_tokens: int,
-    temperature: float,
-    stop_ids: Sequence[int],
     batch_size: int = 64,
     advance: Callable[[int], None] | None = None,
 ) -> list[Completion]:
@@ -45,11 +44,12 @@ def generate(
 
     Args:
         policy: in eval mode; inside `policy.base()` it is the base that answers.
-        prompts: token ids, no padding.
+        prompts: token ids, no padding. One that stands there several times is computed once in
+            each batch.
         seeds: one per prompt; the same seed gives the same completion in any batch.
-        temperature: 0 takes the likeliest token. Log-probs are those of temperature 1, the
-            policy's own, whatever the temperature.
-        stop_ids: ids that end a completion; the one sampled is kept as its last token.
+        sampling: how tokens are drawn. Log-probs are those of temperature 1 over the whole
+            vocabulary, the policy's own, however that may be; the token that ends a completion is
+            kept as its last one.
         advance: called with the number of completions done.
     """
     done: list[Completion | None] = [None] * len(prompts)
@@ -57,10 +57,8 @@ def generate(
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     for start in range(0, len(order), batch_size):
         which = order[start : start + batch_size]
-        noise = torch.stack([_stream(seeds[i], max_new_tokens) for i in which])
-        completions = _generate_batch(
-            policy, [prompts[i] for i in which], noise, temperature, set(stop_ids)
-        )
+        noise = torch.stack([_stream(seeds[i], sampling.max_new_tokens) for i in which])
+        completions = _generate_batch(policy, [prompts[i] for i in which], noise, sampling)
         for i, completion in zip(which, completions, strict=True):
             done[i] = completion
         if advance:
@@ -74,22 +72,18 @@ def _stream(seed: int, length: int) -> Tensor:
 
 
 def _generate_batch(
-    policy: Policy, prompts: list[list[int]], noise: Tensor, temperature: float, stop_ids: set[int]
+    policy: Policy, prompts: list[list[int]], noise: Tensor, sampling: Sampling
 ) -> list[Completion]:
     device, model, virtual = policy.device, policy.network, policy.virtual
-    prompts = [[0] * virtual.opening + prompt for prompt in prompts]
-    width = max(len(p) for p in prompts)
-    tokens = torch.zeros(len(prompts), width, dtype=torch.long)
-    attention = torch.zeros(len(prompts), width, dtype=torch.long)
-    for row, prompt in enumerate(prompts):
-        tokens[row, width - len(prompt) :] = torch.tensor(prompt)
-        attention[row, width - len(prompt) :] = 1
+    different = list(dict.fromkeys(map(tuple, prompts)))
+    tokens, attention = _padded([[0] * virtual.opening + list(prompt) for prompt in different])
     tokens, attention, noise = tokens.to(device), attention.to(device), noise.to(device)
+    cache = DynamicCache(config=model.config)
+    virtual.fill(cache, len(different))
+    ahead = attention.new_ones(len(different), cache.get_seq_length())
+    attention = torch.cat([ahead, attention], 1)
     completions = [Completion() for _ in prompts]
     alive = list(range(len(prompts)))
-    cache = DynamicCache(config=model.config)
-    virtual.fill(cache, len(prompts))
-    attention = torch.cat([attention.new_ones(len(prompts), cache.get_seq_length()), attention], 1)
     for t in range(noise.shape[1]):
         positions = (attention.cumsum(1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
         # As in training, so that the log-probs are the same.
@@ -103,13 +97,18 @@ def _generate_batch(
                 logits_to_keep=1,
             )
         logits = output.logits[:, -1].float()
-        drawn = draw(logits, noise[alive, t], temperature)
+        if t == 0 and len(different) < len(prompts):  # from prompts to completions
+            places = {prompt: place for place, prompt in enumerate(different)}
+            spread = torch.tensor([places[tuple(prompt)] for prompt in prompts], device=device)
+            cache.batch_select_indices(spread)
+            logits, attention = logits[spread], attention[spread]
+        drawn = sampling.draw(logits, noise[alive, t])
         logprobs = logits.log_softmax(-1).gather(1, drawn[:, None]).squeeze(1)
         for row, token, logprob in zip(alive, drawn.tolist(), logprobs.tolist(), strict=True):
             if not completions[row].ended:  # else it only waits to leave the batch
                 completions[row].tokens.append(token)
                 completions[row].logprobs.append(logprob)
-                completions[row].ended = token in stop_ids
+                completions[row].ended = sampling.ends(completions[row].tokens)
         going = [k for k, row in enumerate(alive) if not completions[row].ended]
         if not going:
             break
@@ -124,18 +123,12 @@ def _generate_batch(
     return completions
 
 
-def draw(logits: Tensor, uniform: Tensor, temperature: float) -> Tensor:
-    """Token ids `[N]` from logits `[N, V]`: the inverse cumulative distribution at `uniform [N]`.
-
-    One random number per token, where multinomial sampling would need one per vocabulary entry.
-    """
-    if temperature == 0:
-        return logits.argmax(-1)
-    cumulative = (logits / temperature).softmax(-1, dtype=torch.float64).cumsum(-1)
-    # Rounding may leave the last sum below 1; scaling by it keeps the draw inside the vocabulary.
-    target = uniform[:, None] * cumulative[:, -1:]
-    return (
-        torch.searchsorted(cumulative, target, right=True)
-        .squeeze(1)
-        .clamp(max=logits.shape[-1] - 1)
-    )
+def _padded(prompts: list[list[int]]) -> tuple[Tensor, Tensor]:
+    """Left-padded ids `[N, W]`, and 1 where there is one."""
+    width = max(len(prompt) for prompt in prompts)
+    tokens = torch.zeros(len(prompts), width, dtype=torch.long)
+    attention = torch.zeros(len(prompts), width, dtype=torch.long)
+    for row, prompt in enumerate(prompts):
+        tokens[row, width - len(prompt) :] = torch.tensor(prompt)
+        attention[row, width - len(prompt) :] = 1
+    return tokens, attention

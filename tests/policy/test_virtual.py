@@ -305,5 +305,7 @@ def test_tokens_in_the_middle_of_a_chain(llama, batch, tmp_path):  # noqa: F811
     load(llama).save(tmp_path / "two")
     config = tmp_path / "two" / "adapter" / "adapter_config.json"
     facts = json.loads(config.read_text())
-    config.write_text(json.dumps(facts | {"base_model_name_or_path": str(tmp_path / "one/adapter")}))
+    config.write_text(
+        json.dumps(facts | {"base_model_name_or_path": str(tmp_path / "one/adapter")})
+    )
     assert "cannot be added" in message(tmp_path / "two" / "adapter", adapter=None)

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import pytest
 import torch
-from transformers import GPT2Config, LlamaConfig, MistralConfig
+from transformers import (
+    GPT2Config,
+    LlamaConfig,
+    MinPLogitsWarper,
+    MistralConfig,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
 from alignzoo.batch import Example, collate
 from alignzoo.policy import load_policy
-from alignzoo.samplers.generate import draw, generate
+from alignzoo.samplers import Sampling, generate
+from alignzoo.samplers.sampling import truncated
 
 SMALL = {
     "vocab_size": 64,
@@ -47,12 +55,12 @@ def policy(request, tmp_path_factory):
     return loaded
 
 
-def options(**changed):
-    return {"max_new_tokens": 20, "temperature": 1.0, "stop_ids": [1], **changed}
+def sampling(**changed) -> Sampling:
+    return Sampling(**{"max_new_tokens": 20, "stop_ids": [1], **changed})
 
 
 def test_greedy_is_what_transformers_generates(policy):
-    ours = generate(policy, PROMPTS, [0] * 4, **options(temperature=0.0))
+    ours = generate(policy, PROMPTS, [0] * 4, sampling(temperature=0.0))
     for prompt, completion in zip(PROMPTS, ours, strict=True):
         theirs = policy.model.generate(
             torch.tensor([prompt]),
@@ -67,20 +75,20 @@ def test_greedy_is_what_transformers_generates(policy):
 
 
 def test_a_completion_depends_on_its_seed_and_not_on_its_neighbours(policy):
-    together = generate(policy, PROMPTS, [1, 2, 3, 4], **options())
+    together = generate(policy, PROMPTS, [1, 2, 3, 4], sampling())
     apart = [
-        generate(policy, [p], [s], **options())[0]
+        generate(policy, [p], [s], sampling())[0]
         for p, s in zip(PROMPTS, [1, 2, 3, 4], strict=True)
     ]
-    small = generate(policy, PROMPTS, [1, 2, 3, 4], **options(), batch_size=2)
+    small = generate(policy, PROMPTS, [1, 2, 3, 4], sampling(), batch_size=2)
     for one, other, third in zip(together, apart, small, strict=True):
         assert one.tokens == other.tokens == third.tokens
-    other_seeds = generate(policy, PROMPTS, [5, 6, 7, 8], **options())
+    other_seeds = generate(policy, PROMPTS, [5, 6, 7, 8], sampling())
     assert [c.tokens for c in other_seeds] != [c.tokens for c in together]
 
 
 def test_a_completion_ends_at_the_first_stop_and_nowhere_else(policy):
-    seen = generate(policy, PROMPTS * 16, list(range(64)), **options(stop_ids=[*range(8)]))
+    seen = generate(policy, PROMPTS * 16, list(range(64)), sampling(stop_ids=[*range(8)]))
     assert {c.ended for c in seen} == {True, False}
     for completion in seen:
         assert not any(token < 8 for token in completion.tokens[:-1])
@@ -89,7 +97,7 @@ def test_a_completion_ends_at_the_first_stop_and_nowhere_else(policy):
 
 
 def test_log_probs_are_those_of_the_policy(policy):
-    sampled = generate(policy, PROMPTS, [1, 2, 3, 4], **options(temperature=0.7))
+    sampled = generate(policy, PROMPTS, [1, 2, 3, 4], sampling(temperature=0.7))
     batch = collate([Example(p, [c.tokens]) for p, c in zip(PROMPTS, sampled, strict=True)])
     scored = policy(batch).logprobs
     for n, completion in enumerate(sampled):
@@ -101,15 +109,71 @@ def test_drawing_inverts_the_cumulative_distribution():
     # Probabilities 0.1, 0.2, 0.3, 0.4: cumulative 0.1, 0.3, 0.6, 1.
     logits = torch.tensor([0.1, 0.2, 0.3, 0.4]).log().expand(6, 4)
     uniform = torch.tensor([0.0, 0.05, 0.15, 0.45, 0.65, 0.9999999999], dtype=torch.float64)
-    assert draw(logits, uniform, 1.0).tolist() == [0, 0, 1, 2, 3, 3]
+    assert sampling().draw(logits, uniform).tolist() == [0, 0, 1, 2, 3, 3]
     # At temperature 1/2 the probabilities are squared: 1, 4, 9, 16 of 30.
-    assert draw(logits, uniform, 0.5).tolist() == [0, 1, 1, 2, 3, 3]
-    assert draw(logits, uniform, 0.0).tolist() == [3] * 6
+    assert sampling(temperature=0.5).draw(logits, uniform).tolist() == [0, 1, 1, 2, 3, 3]
+    assert sampling(temperature=0.0).draw(logits, uniform).tolist() == [3] * 6
 
 
 def test_a_token_of_no_probability_is_never_drawn():
     logits = torch.tensor([[float("-inf"), 0.0, float("-inf"), 0.0]]).expand(2, 4)
-    assert draw(logits, torch.tensor([0.0, 0.999999999999], dtype=torch.float64), 1.0).tolist() == [
-        1,
-        3,
-    ]
+    uniform = torch.tensor([0.0, 0.999999999999], dtype=torch.float64)
+    assert sampling().draw(logits, uniform).tolist() == [1, 3]
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [{"top_k": 5}, {"top_p": 0.6}, {"min_p": 0.2}, {"top_k": 9, "top_p": 0.7, "min_p": 0.1}],
+    ids=str,
+)
+def test_unlikely_tokens_are_left_out_as_transformers_does(cut: dict[str, float]):
+    logits = 3 * torch.randn(20, 40, generator=torch.Generator().manual_seed(0))
+    warped = logits
+    for name, warper in {
+        "top_k": TopKLogitsWarper,
+        "top_p": TopPLogitsWarper,
+        "min_p": MinPLogitsWarper,
+    }.items():
+        if name in cut:
+            warped = warper(cut[name])(None, warped)
+    kept = truncated(logits.softmax(-1), **cut) > 0
+    assert torch.equal(kept, warped > -torch.inf)
+    assert bool((kept.sum(-1) < 40).all() and (kept.sum(-1) > 0).all())
+    uniform = torch.linspace(0, 0.999999, 20, dtype=torch.float64)
+    drawn = sampling(**cut).draw(logits, uniform)
+    assert bool(kept.gather(1, drawn[:, None]).all())
+
+
+def test_a_text_ends_a_completion_too(policy):
+    free = generate(policy, PROMPTS, [1, 2, 3, 4], sampling(stop_ids=[]))
+
+    def decode(ids):
+        return " ".join(map(str, ids))
+
+    word = str(free[0].tokens[7])
+    ended = generate(
+        policy, PROMPTS, [1, 2, 3, 4], sampling(stop_ids=[], stop=[word], decode=decode)
+    )
+    first = next(n for n in range(1, 21) if word in decode(free[0].tokens[:n]))
+    assert ended[0].tokens == free[0].tokens[:first]
+    assert ended[0].ended and not free[0].ended
+
+
+def test_a_prompt_is_computed_once_for_all_its_completions(policy):
+    """Groups of four of each prompt, beside each completion alone."""
+    prompts = [prompt for prompt in PROMPTS for _ in range(4)]
+    seeds = list(range(16))
+    together = generate(policy, prompts, seeds, sampling())
+    for prompt, seed, completion in zip(prompts, seeds, together, strict=True):
+        (alone,) = generate(policy, [prompt], [seed], sampling())
+        assert completion.tokens == alone.tokens
+        assert completion.logprobs == pytest.approx(alone.logprobs, abs=1e-4)
+    seen = []
+    hook = policy.model.register_forward_hook(
+        lambda _, __, kwargs, output: seen.append(tuple(kwargs["input_ids"].shape)),
+        with_kwargs=True,
+    )
+    generate(policy, prompts, seeds, sampling(max_new_tokens=3))
+    hook.remove()
+    assert seen[0] == (4, 9)
+    assert seen[1][1] == 1 and seen[1][0] > 4
