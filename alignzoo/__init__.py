@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         Feedback,
         Preferences,
         Prompts,
+        Steps,
         Text,
         WholeDemonstrations,
     )
@@ -40,6 +41,7 @@ _HOMES = {
     "Rounds": "algorithm",
     "Run": "run",
     "RunFailed": "errors",
+    "Steps": "data",
     "Text": "data",
     "WholeDemonstrations": "data",
     "collate": "batch",
@@ -60,6 +62,7 @@ __all__ = [
     "Rounds",
     "Run",
     "RunFailed",
+    "Steps",
     "Text",
     "WholeDemonstrations",
     "collate",
