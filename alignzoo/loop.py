@@ -16,8 +16,8 @@ from accelerate.utils import gather_object
 
 from alignzoo import checkpoint
 from alignzoo.algorithm import headline_of, rounds_of
-from alignzoo.batch import Batch
-from alignzoo.data import Order
+from alignzoo.batch import Batch, Example
+from alignzoo.data import Order, labels_in
 from alignzoo.errors import RunFailed
 from alignzoo.evaluation import evaluate
 from alignzoo.functional import learning_rate_factor
@@ -26,7 +26,12 @@ from alignzoo.loss import Loss
 from alignzoo.memory import peak_memory
 from alignzoo.run import Run
 
-FEEDBACK = {"demonstrations": "demonstrations", "preferences": "pairs", "feedback": "labels"}
+FEEDBACK = {
+    "demonstrations": "demonstrations",
+    "preferences": "pairs",
+    "feedback": "labels",
+    "steps": "labels",
+}
 
 
 def train(run: Run) -> None:
@@ -55,7 +60,7 @@ def train(run: Run) -> None:
                     break
             run.hook.alignzoo_round_end(run=run, index=run.round)
             run.round += 1
-            keep_accounts(run, time.perf_counter() - started)
+            keep_accounts(run, rows, time.perf_counter() - started)
             if due(run, run.recipe.eval_every, since) and not run.done and run.record.writes:
                 scores = evaluate(run, phase=f"step {run.step}").summary
                 told = (f"{name} {value.mean:.4g}" for name, value in scores.items())
@@ -111,14 +116,15 @@ def update(run: Run, optimizer: torch.optim.Optimizer, batch: Batch) -> dict[str
     }
 
 
-def keep_accounts(run: Run, seconds: float) -> None:
+def keep_accounts(run: Run, rows: list[Example], seconds: float) -> None:
     """What a round has spent besides compute: time, memory, and rows that somebody had to make."""
     run.ledger.seconds += seconds
     run.ledger.see_memory(peak_memory(run.device))
     kind = FEEDBACK.get(run.algorithm.data.name)
     if kind is not None:
-        # A row is paid for once, however often it is learnt from.
-        run.ledger.feedback[kind] = min(run.round * run.rows_per_round, len(run.data.train))
+        # A row is paid for once, however often it is learnt from; each label of its steps is.
+        new = rows[: max(len(run.data.train) - (run.round - 1) * run.rows_per_round, 0)]
+        run.ledger.use_feedback(kind, sum(len(labels_in(row)) or 1 for row in new))
 
 
 def add_up_sampling(run: Run, flops: float) -> None:

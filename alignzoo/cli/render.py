@@ -20,11 +20,16 @@ LABELS = {
     "ended": "share ended",
     "held-out/loss": "held-out loss",
     "held-out/rewards/accuracies": "held-out accuracy",
+    "held-out/steps/accuracy": "held-out steps",
+    "held-out/steps/majority": "  the commoner label",
+    "held-out/solutions/accuracy": "held-out solutions",
+    "held-out/solutions/majority": "  the commoner verdict",
     "calibration/ece": "calibration error",
     "calibration/brier": "Brier score",
 }
 HELD_OUT = "held-out/"
-HELD_OUT_SHOWN = ("held-out/loss", "held-out/rewards/accuracies")  # the rest is in run.json
+# The rest is in run.json.
+HELD_OUT_SHOWN = tuple(name for name in LABELS if name.startswith(HELD_OUT))
 NARROW = 100
 
 

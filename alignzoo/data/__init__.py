@@ -1,9 +1,10 @@
-"""From files, hub and tasks to token ids: reading, the five views, one codec, one report.
+"""From files, hub and tasks to token ids: reading, the six views, one codec, one report.
 
 files, formats, hub   where rows come from, each error with its line or row
-columns, views        what a row means: text, demonstrations, preferences, feedback, prompts
+columns, views        what a row means: text, demonstrations, preferences, feedback, steps, prompts
 derive                a view that is missing but can be had from another
 dialogue, codec       the one path from text to tokens, for training and for evaluation
+steps                 where the steps of a solution end, in its text and its tokens
 source, holdout       `load_data`, which puts these together, and what it holds out
 order                 which rows make up the batch of a step
 """
@@ -11,7 +12,8 @@ order                 which rows make up the batch of a step
 from alignzoo.data.codec import Codec
 from alignzoo.data.order import Order
 from alignzoo.data.report import Report
-from alignzoo.data.source import Data, load_data
+from alignzoo.data.source import Data, labels_in, load_data
+from alignzoo.data.steps import step_ends, steps_in
 from alignzoo.data.views import (
     VIEWS,
     Demonstrations,
@@ -20,6 +22,7 @@ from alignzoo.data.views import (
     Feedback,
     Preferences,
     Prompts,
+    Steps,
     Text,
     View,
     WholeDemonstrations,
@@ -37,8 +40,12 @@ __all__ = [
     "Preferences",
     "Prompts",
     "Report",
+    "Steps",
     "Text",
     "View",
     "WholeDemonstrations",
+    "labels_in",
     "load_data",
+    "step_ends",
+    "steps_in",
 ]

@@ -13,8 +13,8 @@ class Report:
     """An account of one set of rows. Row numbers count from 1, as in the file.
 
     `left_out` holds the rows of every reason; `truncated` counts prompts, completions, chosen,
-    rejected and texts apart. After a derivation one row may have given two examples, so that its
-    number can occur twice.
+    rejected, texts and dropped steps apart. After a derivation one row may have given two
+    examples, so that its number can occur twice.
     """
 
     source: str = ""

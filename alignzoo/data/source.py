@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from itertools import compress
 from typing import Any
 
 from alignzoo.batch import Example
@@ -39,16 +40,18 @@ class Data:
     prompts: list[Row]
 
     def need_both_labels(self) -> None:
-        """`BadInput` where every label of the feedback says the same."""
-        labels = {example.columns["label"][0] for example in self.train}
+        """`BadInput` where every label of the feedback, or of the steps, says the same."""
+        labels = {label for example in self.train for label in labels_in(example)}
         if len(labels) == 1:
             only = labels.pop()
+            steps = "labels" in self.train[0].columns
+            column, what = ("labels", "steps") if steps else ("label", "completions")
             instead = "; to imitate good ones alone: alignzoo run sft" if only else ""
             raise BadInput(
-                f"column 'label' is {str(only).lower()} in all {count(len(self.train), 'row')}, "
-                "so there is nothing to tell apart",
+                f"column {column!r} is {str(only).lower()} in all "
+                f"{count(len(self.train), 'row')}, so there is nothing to tell apart",
                 where=self.report.source,
-                hint=f"add completions that were found {'bad' if only else 'good'}{instead}",
+                hint=f"add {what} that were found {'bad' if only else 'good'}{instead}",
             )
 
 
@@ -75,6 +78,14 @@ def load_data(
     if task is None:
         raise ValueError("load_data needs a task or data")
     return loader.from_task(task)
+
+
+def labels_in(example: Example) -> list[bool]:
+    """Its labels, if any: of its completion, or of steps those of the tokens at which they end."""
+    if "labels" not in example.columns:
+        return list(example.columns.get("label", []))
+    assert example.masks is not None
+    return list(compress(example.columns["labels"][0], example.masks[0]))
 
 
 def fingerprint(rows: Iterable[Row]) -> str:
