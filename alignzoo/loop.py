@@ -17,7 +17,6 @@ from accelerate.utils import gather_object
 from alignzoo import checkpoint
 from alignzoo.algorithm import headline_of, rounds_of
 from alignzoo.batch import Batch
-from alignzoo.data import Order
 from alignzoo.errors import RunFailed
 from alignzoo.evaluation import evaluate
 from alignzoo.functional import learning_rate_factor
@@ -36,12 +35,11 @@ def train(run: Run) -> None:
         parameters, lr=run.learning_rate, weight_decay=run.recipe.weight_decay, fused=True
     )
     resume(run, optimizer)
-    order = Order(len(run.data.train), run.rows_per_round, run.recipe.seed)
     run.model.train()
     with run.ui.progress(run.total_steps, headline_of(run.algorithm)) as show:
         while not run.done:
             since, started = run.step, time.perf_counter()
-            rows = [run.data.train[i] for i in order.batch(run.round)]
+            rows = [run.data.train[i] for i in run.order.batch(run.round)]
             torch.manual_seed(run.seed_for("round", run.round, run.accelerator.process_index))
             spent = run.ledger.total_flops
             batch = run.hook.alignzoo_sample(run=run, rows=run.share(rows))
@@ -118,7 +116,7 @@ def keep_accounts(run: Run, seconds: float) -> None:
     kind = FEEDBACK.get(run.algorithm.data.name)
     if kind is not None:
         # A row is paid for once, however often it is learnt from.
-        run.ledger.feedback[kind] = min(run.round * run.rows_per_round, len(run.data.train))
+        run.ledger.feedback[kind] = run.order.distinct(run.round)
 
 
 def add_up_sampling(run: Run, flops: float) -> None:

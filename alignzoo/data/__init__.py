@@ -1,17 +1,21 @@
 """From files, hub and tasks to token ids: reading, the five views, one codec, one report.
 
 files, formats, hub   where rows come from, each error with its line or row
+names                 what `--data` names, and the weights of several data sets
 columns, views        what a row means: text, demonstrations, preferences, feedback, prompts
 derive                a view that is missing but can be had from another
 dialogue, codec       the one path from text to tokens, for training and for evaluation
 source, holdout       `load_data`, which puts these together, and what it holds out
+mixture, dataset      several sources as one, and what comes of it all
 order                 which rows make up the batch of a step
 """
 
 from alignzoo.data.codec import Codec
+from alignzoo.data.dataset import Data, Share
+from alignzoo.data.names import Source, sources_of
 from alignzoo.data.order import Order
 from alignzoo.data.report import Report
-from alignzoo.data.source import Data, load_data
+from alignzoo.data.source import load_data
 from alignzoo.data.views import (
     VIEWS,
     Demonstrations,
@@ -37,8 +41,11 @@ __all__ = [
     "Preferences",
     "Prompts",
     "Report",
+    "Share",
+    "Source",
     "Text",
     "View",
     "WholeDemonstrations",
     "load_data",
+    "sources_of",
 ]
