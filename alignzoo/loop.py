@@ -16,8 +16,8 @@ from accelerate.utils import gather_object
 
 from alignzoo import checkpoint
 from alignzoo.algorithm import headline_of, rounds_of
-from alignzoo.batch import Batch, Example
-from alignzoo.data import Order, labels_in
+from alignzoo.batch import Batch
+from alignzoo.data import labels_in
 from alignzoo.errors import RunFailed
 from alignzoo.evaluation import evaluate
 from alignzoo.functional import learning_rate_factor
@@ -41,12 +41,11 @@ def train(run: Run) -> None:
         parameters, lr=run.learning_rate, weight_decay=run.recipe.weight_decay, fused=True
     )
     resume(run, optimizer)
-    order = Order(len(run.data.train), run.rows_per_round, run.recipe.seed)
     run.model.train()
     with run.ui.progress(run.total_steps, headline_of(run.algorithm)) as show:
         while not run.done:
             since, started = run.step, time.perf_counter()
-            rows = [run.data.train[i] for i in order.batch(run.round)]
+            rows = [run.data.train[i] for i in run.order.batch(run.round)]
             torch.manual_seed(run.seed_for("round", run.round, run.accelerator.process_index))
             spent, run.observed = run.ledger.total_flops, {}
             batch = run.hook.alignzoo_sample(run=run, rows=run.share(rows))
@@ -60,7 +59,7 @@ def train(run: Run) -> None:
                     break
             run.hook.alignzoo_round_end(run=run, index=run.round)
             run.round += 1
-            keep_accounts(run, rows, time.perf_counter() - started)
+            keep_accounts(run, time.perf_counter() - started)
             if due(run, run.recipe.eval_every, since) and not run.done and run.record.writes:
                 scores = evaluate(run, phase=f"step {run.step}").summary
                 told = (f"{name} {value.mean:.4g}" for name, value in scores.items())
@@ -116,14 +115,14 @@ def update(run: Run, optimizer: torch.optim.Optimizer, batch: Batch) -> dict[str
     }
 
 
-def keep_accounts(run: Run, rows: list[Example], seconds: float) -> None:
+def keep_accounts(run: Run, seconds: float) -> None:
     """What a round has spent besides compute: time, memory, and rows that somebody had to make."""
     run.ledger.seconds += seconds
     run.ledger.see_memory(peak_memory(run.device))
     kind = FEEDBACK.get(run.algorithm.data.name)
     if kind is not None:
         # A row is paid for once, however often it is learnt from; each label of its steps is.
-        new = rows[: max(len(run.data.train) - (run.round - 1) * run.rows_per_round, 0)]
+        new = (run.data.train[i] for i in run.order.fresh(run.round - 1))
         run.ledger.use_feedback(kind, sum(len(labels_in(row)) or 1 for row in new))
 
 

@@ -31,9 +31,11 @@ class Recipe:
     task: Annotated[
         str | None, "task to learn and to be judged on [default: style, if no --data]"
     ] = None
-    data: Annotated[str | None, "JSONL, JSON, CSV or Parquet file, folder, or name on the hub"] = (
-        None
-    )
+    data: Annotated[
+        str | dict[str, Any] | None,
+        "JSONL, JSON, CSV or Parquet file, folder, or name on the hub; several with their shares "
+        "as a.jsonl:0.7,b.jsonl:0.3",
+    ] = None
     reward: Annotated[
         list[str],
         "what scores completions, NAME[:WEIGHT][,OPTION=VALUE...]: a reward's name, the folder of "

@@ -20,7 +20,7 @@ from alignzoo.algorithm import (
     needs_of,
     splits_of,
 )
-from alignzoo.data import Codec, Data, Prompts, load_data
+from alignzoo.data import Codec, Data, Prompts, load_data, sources_of
 from alignzoo.errors import BadInput
 from alignzoo.evaluation import Estimate, Evaluation, evaluate
 from alignzoo.functional import learning_rate_for_width
@@ -184,10 +184,10 @@ def plugins_of(
 
 def choose_folder(recipe: Recipe, resume: bool) -> Path:
     """The folder of the run: the one named, or one made from what the run is."""
-    # A dot in a model's name is part of it (Qwen2.5-0.5B); in a file's it begins the format.
-    data = Path(recipe.data).name.partition(".")[0] if recipe.data else recipe.task or ""
+    sources = sources_of(recipe.data) if recipe.data is not None else []
+    data = [source.stem for source in sources] or [recipe.task or ""]
     stem = "-".join(
-        [Path(recipe.algorithm).name.removesuffix(".py"), Path(recipe.model).name, data]
+        [Path(recipe.algorithm).name.removesuffix(".py"), Path(recipe.model).name, *data]
     )
     if recipe.name is not None:
         return record.folder_for(recipe.out, recipe.name)

@@ -63,7 +63,7 @@ def test_its_reward_is_that_of_the_worst_step(judge: Path, make_run, tmp_path: P
     path.write_text(CODE)
     learner = make_run(str(path), reward=[str(judge)], max_new_tokens=8, batch_size=4)
     learner.hook.alignzoo_start(run=learner)
-    reward = learner.plugins.get_plugin(f"reward {judge}")
+    reward = learner.plugins.get_plugin(f"reward {judge.name}")
     assert reward.model.score_head.step_separator == "\n"
 
     texts = ["0 + 1 = 1.\n1 + 1 = 2.", "0 + 1 = 1.\n1 + 1 = 7.\n2 + 1 = 3.", "2 + 1 = 3", "\n"]
