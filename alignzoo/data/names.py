@@ -120,7 +120,7 @@ def _weight(name: str, given: Any) -> float | None:
         return None
     try:
         weight = math.nan if isinstance(given, bool) else float(given)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         weight = math.nan
     if not math.isfinite(weight) or weight <= 0:
         raise BadInput(

@@ -391,11 +391,11 @@ def _without(row: Row, column: str) -> Row:
 def _with_number(row: Row, column: str) -> Row:
     """The row with that column as a number, or without it where it has no value."""
     value: Any = row.get(column)
-    if missing(value):
+    if missing(value) or value == "":  # an empty cell of a CSV file
         return _without(row, column)
     try:
         number = float(value)  # CSV has it as text
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
         raise BadValue(column, f"{describe(value)} where a number is expected")
