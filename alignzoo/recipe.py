@@ -92,6 +92,10 @@ class Recipe:
     eval_every: Annotated[int, "also evaluate every so many steps (0: never)", Ge(0)] = 0
     max_new_tokens: Annotated[int, "longest completion that is generated", Ge(1)] = 64
     temperature: Annotated[float, "temperature of generation (0: greedy)", Ge(0)] = 1.0
+    stop_on: Annotated[
+        list[str],
+        "end the run with this alarm: ties, entropy, kl, length or overoptimised (may be repeated)",
+    ] = field(default_factory=list)
     checkpoint_every: Annotated[int, "steps between checkpoints (0: only at the end)", Ge(0)] = 50
 
     seed: Annotated[int, "seed of everything random", Ge(0)] = 0

@@ -54,6 +54,7 @@ class Run:
     state: dict[str, float] = field(default_factory=dict)
     observed: dict[str, float] = field(default_factory=dict)
     reward_weights: dict[str, float] = field(default_factory=dict)
+    stopped: str | None = None
     _charging: bool = True
 
     @property
@@ -190,9 +191,15 @@ class Run:
     def progress(self) -> float:
         return self.progress_at(self.step)
 
+    def stop(self, reason: str) -> None:
+        """End training after this step, as if it had been the last one."""
+        self.stopped = reason
+        self.record.facts["stopped"] = reason
+        self.ui.note(f"stopped: {reason}")
+
     @property
     def done(self) -> bool:
-        return self.progress >= 1.0 or self.total_steps == 0
+        return self.stopped is not None or self.progress >= 1.0 or self.total_steps == 0
 
     def seed_for(self, *what: Any) -> int:
         """A seed for something that happens once in this run, from the run's seed and its name."""

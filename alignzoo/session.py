@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from alignzoo import plugins, record
+from alignzoo.alarms import Alarms
 from alignzoo.algorithm import (
     Algorithm,
     defaults_of,
@@ -172,7 +173,10 @@ def plugins_of(
     recipe: Recipe, algorithm: Any, task: Any | None, rewards: list[tuple[Named, Any]]
 ) -> plugins.RunPlugins:
     """Everything that has hooks in this run; what comes later in the list is called first."""
-    objects: dict[str, Any] = {"the default sampler": DefaultSampler()}
+    objects: dict[str, Any] = {
+        "the default sampler": DefaultSampler(),
+        "the alarms": Alarms(recipe.stop_on),
+    }
     if task is not None:
         objects[f"task {recipe.task}"] = task
     objects |= {PREFIX + named.label: reward for named, reward in rewards}

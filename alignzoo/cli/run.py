@@ -33,7 +33,7 @@ PANELS = {
     "Data": "task data reward max_length strict",
     "Training": "steps epochs budget batch_size micro_tokens learning_rate warmup schedule "
     "weight_decay max_grad_norm",
-    "Evaluation": "eval_size eval_every max_new_tokens temperature",
+    "Evaluation": "eval_size eval_every stop_on max_new_tokens temperature",
     "Run": "",  # and whatever is in none of the others
 }
 PANEL_OF = {name: panel for panel, names in PANELS.items() for name in names.split()}

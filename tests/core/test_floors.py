@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FLOORS = [
     {"functional", "hookspecs", "errors", "ledger", "loss", "options", "files", "ui", "memory"},
-    {"batch", "plugins", "recipe", "record", "checkpoint", "algorithm", "tracking"},
+    {"alarms", "batch", "plugins", "recipe", "record", "checkpoint", "algorithm", "tracking"},
     {"policy", "data"},
     {"run", "samplers", "judges", "rewards"},
     {"evaluation"},
