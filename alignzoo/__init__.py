@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         Feedback,
         Preferences,
         Prompts,
+        Steps,
         Text,
         WholeDemonstrations,
     )
@@ -42,6 +43,7 @@ _HOMES = {
     "RowReward": "rewards",
     "Run": "run",
     "RunFailed": "errors",
+    "Steps": "data",
     "Text": "data",
     "WholeDemonstrations": "data",
     "collate": "batch",
@@ -63,6 +65,7 @@ __all__ = [
     "RowReward",
     "Run",
     "RunFailed",
+    "Steps",
     "Text",
     "WholeDemonstrations",
     "collate",

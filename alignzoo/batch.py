@@ -22,7 +22,8 @@ class Example:
 
     `masks[i][t]` is False for a token of completion i that is there but is not to be learnt (the
     user's turns inside a dialogue); `None` means that all count. `columns` holds one value per
-    completion (a label, say), `row` the row of data it came from.
+    completion (a label, say) or a list with one per token of it; `row` is the row of data it came
+    from.
     """
 
     prompt: list[int]
@@ -162,11 +163,17 @@ def collate(examples: Sequence[Example], pad: int = 0) -> Batch:
             [b for b, e in enumerate(examples) for _ in e.completions], dtype=torch.long
         ),
         columns={
-            name: torch.tensor([v for e in examples for v in e.columns[name]])
-            for name in sorted(names)
+            name: _column([v for e in examples for v in e.columns[name]]) for name in sorted(names)
         },
         rows=[e.row for e in examples],
     )
+
+
+def _column(values: list[Any]) -> Tensor:
+    """`[N]`, or of lists `[N, T]`."""
+    if values and isinstance(values[0], list):
+        return _pad(values, 0, torch.tensor(values[0]).dtype)
+    return torch.tensor(values)
 
 
 def _pad(rows: Sequence[Sequence[Any]], value: Any, dtype: torch.dtype = torch.long) -> Tensor:

@@ -10,6 +10,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from accelerate.utils import gather_object
@@ -17,7 +18,7 @@ from accelerate.utils import gather_object
 from alignzoo import checkpoint
 from alignzoo.algorithm import headline_of, rounds_of
 from alignzoo.batch import Batch
-from alignzoo.data import Order
+from alignzoo.data import labels_in
 from alignzoo.errors import RunFailed
 from alignzoo.evaluation import evaluate
 from alignzoo.functional import learning_rate_factor
@@ -26,7 +27,12 @@ from alignzoo.loss import Loss
 from alignzoo.memory import peak_memory
 from alignzoo.run import Run
 
-FEEDBACK = {"demonstrations": "demonstrations", "preferences": "pairs", "feedback": "labels"}
+FEEDBACK = {
+    "demonstrations": "demonstrations",
+    "preferences": "pairs",
+    "feedback": "labels",
+    "steps": "labels",
+}
 
 
 def train(run: Run) -> None:
@@ -35,27 +41,28 @@ def train(run: Run) -> None:
     optimizer = torch.optim.AdamW(
         parameters, lr=run.learning_rate, weight_decay=run.recipe.weight_decay, fused=True
     )
-    resume(run, optimizer)
-    order = Order(len(run.data.train), run.rows_per_round, run.recipe.seed)
+    experience = resume(run, optimizer)
     run.model.train()
     with run.ui.progress(run.total_steps, headline_of(run.algorithm)) as show:
         while not run.done:
-            since, started = run.step, time.perf_counter()
-            rows = [run.data.train[i] for i in order.batch(run.round)]
-            torch.manual_seed(run.seed_for("round", run.round, run.accelerator.process_index))
-            spent, run.observed = run.ledger.total_flops, {}
-            batch = run.hook.alignzoo_sample(run=run, rows=run.share(rows))
-            add_up_sampling(run, run.ledger.total_flops - spent)
-            for minibatch in minibatches(run, batch):
+            started = time.perf_counter()
+            experience = experience or sample(run)
+            for minibatch in experience.rest(run):
                 metrics = {**update(run, optimizer, minibatch), **run.observed}
+                experience.done += 1
                 run.hook.alignzoo_step(run=run, step=run.step, metrics=metrics)
                 log(run, metrics)
                 show(run.step, run.progress, metrics)
                 if run.done:
                     break
+                if due(run, run.recipe.checkpoint_every, run.step - 1) and experience.more(run):
+                    started = spend_time(run, started)
+                    save(run, optimizer, experience)
             run.hook.alignzoo_round_end(run=run, index=run.round)
             run.round += 1
-            keep_accounts(run, time.perf_counter() - started)
+            spend_time(run, started)
+            count_feedback(run)
+            since, experience = experience.began, None
             if due(run, run.recipe.eval_every, since) and not run.done and run.record.writes:
                 scores = evaluate(run, phase=f"step {run.step}").summary
                 told = (f"{name} {value.mean:.4g}" for name, value in scores.items())
@@ -63,6 +70,49 @@ def train(run: Run) -> None:
             if run.done or due(run, run.recipe.checkpoint_every, since):
                 save(run, optimizer)
     run.model.eval()
+
+
+@dataclass
+class Experience:
+    """What a round learns from: its batch, the step at which it began, and how many of its
+    mini-batches are done, so that a long round can be left and taken up in its middle."""
+
+    batch: Batch
+    began: int
+    done: int = 0
+
+    def rest(self, run: Run) -> Iterator[Batch]:
+        """The mini-batches still to be learnt: the batch in optimizer steps of `batch_size`
+        groups, shuffled anew for each pass over it."""
+        size, each = run.recipe.batch_size, self.steps_per_epoch(run)
+        for index in range(self.done, each * rounds_of(run.algorithm).epochs):
+            epoch, place = divmod(index, each)
+            if index > 0:
+                # The first one goes on from where sampling left the generators.
+                torch.manual_seed(run.seed_for("update", run.step, run.accelerator.process_index))
+            if each == 1:
+                yield self.batch
+                continue
+            generator = torch.Generator().manual_seed(run.seed_for("minibatches", run.round, epoch))
+            order = torch.randperm(len(self.batch), generator=generator).tolist()
+            yield self.batch.select(order[place * size : (place + 1) * size])
+
+    def more(self, run: Run) -> bool:
+        """Whether mini-batches are left."""
+        return self.done < self.steps_per_epoch(run) * rounds_of(run.algorithm).epochs
+
+    def steps_per_epoch(self, run: Run) -> int:
+        return max(math.ceil(len(self.batch) / run.recipe.batch_size), 1)
+
+
+def sample(run: Run) -> Experience:
+    """A new round: the next rows of the data, and what the sampler makes of them."""
+    rows = [run.data.train[i] for i in run.order.batch(run.round)]
+    torch.manual_seed(run.seed_for("round", run.round, run.accelerator.process_index))
+    spent, run.observed = run.ledger.total_flops, {}
+    batch = run.hook.alignzoo_sample(run=run, rows=run.share(rows))
+    add_up_sampling(run, run.ledger.total_flops - spent)
+    return Experience(batch, began=run.step)
 
 
 def update(run: Run, optimizer: torch.optim.Optimizer, batch: Batch) -> dict[str, float]:
@@ -111,14 +161,21 @@ def update(run: Run, optimizer: torch.optim.Optimizer, batch: Batch) -> dict[str
     }
 
 
-def keep_accounts(run: Run, seconds: float) -> None:
-    """What a round has spent besides compute: time, memory, and rows that somebody had to make."""
-    run.ledger.seconds += seconds
+def spend_time(run: Run, started: float) -> float:
+    """Charge the time since then to the ledger, and what memory was needed; the time now."""
+    now = time.perf_counter()
+    run.ledger.seconds += now - started
     run.ledger.see_memory(peak_memory(run.device))
+    return now
+
+
+def count_feedback(run: Run) -> None:
+    """The rows of the last round that somebody had to make for it."""
     kind = FEEDBACK.get(run.algorithm.data.name)
     if kind is not None:
-        # A row is paid for once, however often it is learnt from.
-        run.ledger.feedback[kind] = min(run.round * run.rows_per_round, len(run.data.train))
+        # A row is paid for once, however often it is learnt from; each label of its steps is.
+        new = (run.data.train[i] for i in run.order.fresh(run.round - 1))
+        run.ledger.use_feedback(kind, sum(len(labels_in(row)) or 1 for row in new))
 
 
 def add_up_sampling(run: Run, flops: float) -> None:
@@ -154,19 +211,6 @@ def add_up_processes(run: Run, sums: dict[str, float], counts: dict[str, float])
         parameter.grad = gradient.view_as(parameter).clone()
 
 
-def minibatches(run: Run, batch: Batch) -> Iterator[Batch]:
-    """The round's batch in optimizer steps of `batch_size` groups, shuffled anew each epoch."""
-    size = run.recipe.batch_size
-    for epoch in range(rounds_of(run.algorithm).epochs):
-        if len(batch) <= size:
-            yield batch
-            continue
-        generator = torch.Generator().manual_seed(run.seed_for("minibatches", run.round, epoch))
-        order = torch.randperm(len(batch), generator=generator).tolist()
-        for start in range(0, len(order), size):
-            yield batch.select(order[start : start + size])
-
-
 def due(run: Run, every: int, since: int) -> bool:
     """Whether a multiple of `every` steps was passed after step `since`."""
     return every > 0 and run.step // every > since // every
@@ -179,8 +223,17 @@ def log(run: Run, metrics: dict[str, float]) -> None:
     run.accelerator.log(metrics, step=run.step)
 
 
-def save(run: Run, optimizer: torch.optim.Optimizer) -> None:
-    """A checkpoint between two rounds."""
+def save(run: Run, optimizer: torch.optim.Optimizer, experience: Experience | None = None) -> None:
+    """A checkpoint between two rounds, or with their `experience` in the middle of one."""
+    state = {"round": run.round, "plugins": run.state}
+    batches = []
+    if experience is not None:
+        batches = gather_object([experience.batch])  # every process has a part of it
+        state["experience"] = {
+            "began": experience.began,
+            "done": experience.done,
+            "observed": run.observed,
+        }
     if not run.accelerator.is_main_process:
         return
     names = {parameter: name for name, parameter in run.model.parameters()}
@@ -189,17 +242,21 @@ def save(run: Run, optimizer: torch.optim.Optimizer) -> None:
         run.step,
         run.model.state(),
         checkpoint.optimizer_tensors(optimizer, names),
-        {"round": run.round, "ledger": run.ledger.as_dict(), "plugins": run.state},
+        {**state, "ledger": run.ledger.as_dict()},
+        batches,
     )
     run.record.set_status("running", run.ledger)
 
 
-def resume(run: Run, optimizer: torch.optim.Optimizer) -> None:
-    """Take up the last complete checkpoint, and forget what was logged after it."""
+def resume(run: Run, optimizer: torch.optim.Optimizer) -> Experience | None:
+    """Take up the last complete checkpoint, and forget what was logged after it.
+
+    Gives back the experience of a round that was left in its middle.
+    """
     path = checkpoint.latest(run.record.checkpoints)
     if path is None:
         run.record.rewind(0)
-        return
+        return None
     weights, moments, state = checkpoint.read(path)
     run.model.load_state(weights)
     names = {parameter: name for name, parameter in run.model.parameters()}
@@ -208,3 +265,9 @@ def resume(run: Run, optimizer: torch.optim.Optimizer) -> None:
     run.ledger = Ledger.from_dict(state["ledger"])
     run.record.rewind(run.step)
     run.ui.note(f"resumed at step {run.step}")
+    if "experience" not in state:
+        return None
+    left = state["experience"]
+    run.observed = left["observed"]
+    batch = checkpoint.read_batch(path, run.accelerator.process_index)
+    return Experience(batch, left["began"], left["done"])

@@ -32,9 +32,11 @@ class Recipe:
     task: Annotated[
         str | None, "task to learn and to be judged on [default: style, if no --data]"
     ] = None
-    data: Annotated[str | None, "JSONL, JSON, CSV or Parquet file, folder, or name on the hub"] = (
-        None
-    )
+    data: Annotated[
+        str | dict[str, Any] | None,
+        "JSONL, JSON, CSV or Parquet file, folder, or name on the hub; several with their shares "
+        "as a.jsonl:0.7,b.jsonl:0.3",
+    ] = None
     reward: Annotated[
         list[str],
         "what scores completions, NAME[:WEIGHT][,OPTION=VALUE...]: a reward's name, the folder of "
@@ -108,6 +110,10 @@ class Recipe:
     stop: Annotated[list[str], "text that ends a completion (may be repeated)"] = field(
         default_factory=list
     )
+    stop_on: Annotated[
+        list[str],
+        "end the run with this alarm: ties, entropy, kl, length or overoptimised (may be repeated)",
+    ] = field(default_factory=list)
     checkpoint_every: Annotated[int, "steps between checkpoints (0: only at the end)", Ge(0)] = 50
 
     seed: Annotated[int, "seed of everything random", Ge(0)] = 0

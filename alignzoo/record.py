@@ -62,6 +62,12 @@ class Record:
                 kept = [row for row in _complete_lines(path) if row["step"] <= step]
                 write_text(path, "".join(_line(row) for row in kept))
 
+    def read_metrics(self, before: int) -> list[dict[str, Any]]:
+        """The rows of the steps before that one."""
+        path = self.folder / "metrics.jsonl"
+        rows = _complete_lines(path) if path.exists() else []
+        return [row for row in rows if row["step"] < before]
+
     def read_evals(self, phase: str) -> list[dict[str, Any]]:
         path = self.folder / "evals.jsonl"
         return [r for r in _complete_lines(path) if r["phase"] == phase] if path.exists() else []

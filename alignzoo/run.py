@@ -17,7 +17,7 @@ from torch import Tensor
 
 from alignzoo.algorithm import rounds_of, splits_of
 from alignzoo.batch import Batch, collate
-from alignzoo.data import Codec, Data
+from alignzoo.data import Codec, Data, Order, Share
 from alignzoo.ledger import Ledger
 from alignzoo.plugins import RunPlugins
 from alignzoo.policy import Outputs, Perturb, Policy, States
@@ -54,6 +54,7 @@ class Run:
     state: dict[str, float] = field(default_factory=dict)
     observed: dict[str, float] = field(default_factory=dict)
     reward_weights: dict[str, float] = field(default_factory=dict)
+    stopped: str | None = None
     _charging: bool = True
 
     @property
@@ -140,9 +141,18 @@ class Run:
         (hidden 256, 4 layers) at a third of the memory; on zoo-tiny 8% slower."""
         return self.recipe.micro_tokens or (1024 if self.device.type == "cpu" else 8192)
 
-    def held_out(self) -> Iterator[Batch]:
-        """The held-out examples in micro-batches, as an evaluation sees them."""
-        examples = [e for e in self.data.test if e.completions][: self.recipe.eval_size]
+    @cached_property
+    def order(self) -> Order:
+        """Which rows each round has."""
+        return self.data.order(self.rows_per_round, self.recipe.seed)
+
+    def held_out(self, share: Share | None = None) -> Iterator[Batch]:
+        """The held-out examples, or those of one source, in micro-batches, as an evaluation sees
+        them."""
+        examples = self.data.test[: self.recipe.eval_size]
+        if share is not None:
+            examples = examples[self.data.held_out_of(share)]
+        examples = [example for example in examples if example.completions]
         for micro in self.micro_batches(collate(examples)) if examples else []:
             yield micro.to(self.device)
 
@@ -182,9 +192,15 @@ class Run:
     def progress(self) -> float:
         return self.progress_at(self.step)
 
+    def stop(self, reason: str) -> None:
+        """End training after this step, as if it had been the last one."""
+        self.stopped = reason
+        self.record.facts["stopped"] = reason
+        self.ui.note(f"stopped: {reason}")
+
     @property
     def done(self) -> bool:
-        return self.progress >= 1.0 or self.total_steps == 0
+        return self.stopped is not None or self.progress >= 1.0 or self.total_steps == 0
 
     def seed_for(self, *what: Any) -> int:
         """A seed for something that happens once in this run, from the run's seed and its name."""

@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from alignzoo import plugins, record
+from alignzoo.alarms import Alarms
 from alignzoo.algorithm import (
     Algorithm,
     defaults_of,
@@ -20,7 +21,7 @@ from alignzoo.algorithm import (
     needs_of,
     splits_of,
 )
-from alignzoo.data import Codec, Data, Prompts, load_data
+from alignzoo.data import Codec, Data, Prompts, load_data, sources_of
 from alignzoo.errors import BadInput
 from alignzoo.evaluation import Estimate, Evaluation, evaluate
 from alignzoo.functional import learning_rate_for_width
@@ -174,7 +175,10 @@ def plugins_of(
     recipe: Recipe, algorithm: Any, task: Any | None, rewards: list[tuple[Named, Any]]
 ) -> plugins.RunPlugins:
     """Everything that has hooks in this run; what comes later in the list is called first."""
-    objects: dict[str, Any] = {"the default sampler": DefaultSampler()}
+    objects: dict[str, Any] = {
+        "the default sampler": DefaultSampler(),
+        "the alarms": Alarms(recipe.stop_on),
+    }
     if task is not None:
         objects[f"task {recipe.task}"] = task
     objects |= {PREFIX + named.label: reward for named, reward in rewards}
@@ -186,10 +190,10 @@ def plugins_of(
 
 def choose_folder(recipe: Recipe, resume: bool) -> Path:
     """The folder of the run: the one named, or one made from what the run is."""
-    # A dot in a model's name is part of it (Qwen2.5-0.5B); in a file's it begins the format.
-    data = Path(recipe.data).name.partition(".")[0] if recipe.data else recipe.task or ""
+    sources = sources_of(recipe.data) if recipe.data is not None else []
+    data = [source.stem for source in sources] or [recipe.task or ""]
     stem = "-".join(
-        [Path(recipe.algorithm).name.removesuffix(".py"), Path(recipe.model).name, data]
+        [Path(recipe.algorithm).name.removesuffix(".py"), Path(recipe.model).name, *data]
     )
     if recipe.name is not None:
         return record.folder_for(recipe.out, recipe.name)

@@ -20,11 +20,17 @@ LABELS = {
     "ended": "share ended",
     "held-out/loss": "held-out loss",
     "held-out/rewards/accuracies": "held-out accuracy",
+    "held-out/steps/accuracy": "held-out steps",
+    "held-out/steps/majority": "  the commoner label",
+    "held-out/solutions/accuracy": "held-out solutions",
+    "held-out/solutions/majority": "  the commoner verdict",
     "calibration/ece": "calibration error",
     "calibration/brier": "Brier score",
 }
 HELD_OUT = "held-out/"
-HELD_OUT_SHOWN = ("held-out/loss", "held-out/rewards/accuracies")  # the rest is in run.json
+# The rest is in run.json.
+HELD_OUT_SHOWN = tuple(name for name in LABELS if name.startswith(HELD_OUT))
+PART = "held-out/loss/"  # and the name of one source of several
 NARROW = 100
 
 
@@ -33,7 +39,7 @@ def summary_table(columns: Mapping[str, Mapping[str, Any] | None]) -> Table:
     names = [
         name
         for name in dict.fromkeys(name for summary in columns.values() for name in summary or ())
-        if not name.startswith(HELD_OUT) or name in HELD_OUT_SHOWN
+        if not name.startswith(HELD_OUT) or name in HELD_OUT_SHOWN or name.startswith(PART)
     ]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
@@ -41,8 +47,15 @@ def summary_table(columns: Mapping[str, Mapping[str, Any] | None]) -> Table:
         table.add_column(Text(clean(heading)), justify="right")
     for name in names:
         cells = [Text(estimate(name, (summary or {}).get(name))) for summary in columns.values()]
-        table.add_row(Text(LABELS.get(name, clean(name))), *cells)
+        table.add_row(Text(label(name)), *cells)
     return table
+
+
+def label(name: str) -> str:
+    """A measure in words; `held-out loss: gsm8k` for one source of several."""
+    if name.startswith(PART):
+        return f"{LABELS['held-out/loss']}: {clean(name.removeprefix(PART))}"
+    return LABELS.get(name, clean(name))
 
 
 def estimate(name: str, value: Any) -> str:

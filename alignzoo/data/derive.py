@@ -19,6 +19,7 @@ from alignzoo.data.views import (
     Feedback,
     Preferences,
     Prompts,
+    Steps,
     Text,
     View,
 )
@@ -147,5 +148,6 @@ STEPS = (
     Step(Preferences, Prompts, _prompts, "the prompt of each pair"),
     Step(Feedback, Prompts, _prompts, "the prompt of each labelled completion"),
     Step(Demonstrations, Prompts, _prompts, "the prompt of each demonstration"),
+    Step(Steps, Prompts, _prompts, "the prompt of each solution"),
     Step(Demonstrations, Text, _texts, "the prompt and the completion of each demonstration"),
 )

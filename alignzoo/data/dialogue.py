@@ -51,11 +51,12 @@ def check_content(value: Any, column: str) -> Content:
     return [_message(m, i, column) for i, m in enumerate(value, start=1)]
 
 
-def check_text(value: Any, column: str) -> str:
+def check_text(value: Any, column: str, what: str = "the value") -> str:
     if missing(value):
-        raise BadValue(column, "the value is missing in this row")
+        raise BadValue(column, f"{what} is missing in this row")
     if not isinstance(value, str):
-        raise BadValue(column, f"{describe(value)} where text is expected")
+        which = "" if what == "the value" else f"{what}: "
+        raise BadValue(column, f"{which}{describe(value)} where text is expected")
     try:
         value.encode()
     except UnicodeEncodeError as error:

@@ -1,14 +1,16 @@
-"""What a `--data` argument names: a file, a folder of files, or a data set on the hub."""
+"""The rows of one data set: a file, a folder of files, or a data set on the hub."""
 
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from alignzoo.data.formats import Row, format_of, read_file
 from alignzoo.data.hub import is_saved, read_hub, read_saved
+from alignzoo.data.names import is_there, looks_like_path
 from alignzoo.errors import BadInput
 
 TRAIN = re.compile(r"^train(?![a-z])", re.IGNORECASE)
@@ -42,12 +44,11 @@ def read_rows(path_or_hub: str) -> list[Row]:
 
 def read_table(path_or_hub: str) -> Table:
     """The rows that a path or a name on the hub stands for, or `BadInput`."""
-    path = Path(path_or_hub).expanduser()
-    if path.is_dir():
-        table = _read_folder(path)
-    elif path.exists():
-        table = Table([Part(path_or_hub, read_file(path))])
-    elif _looks_like_path(path_or_hub):
+    path = Path(os.path.expanduser(path_or_hub))
+    if is_there(path_or_hub):
+        folder = path.is_dir()
+        table = _read_folder(path) if folder else Table([Part(path_or_hub, read_file(path))])
+    elif looks_like_path(path_or_hub):
         raise BadInput("no such file or folder", where=path_or_hub, hint=_near(path))
     else:
         table = Table([Part(path_or_hub, read_hub(path_or_hub))])
@@ -102,20 +103,9 @@ def _read_folder(folder: Path) -> Table:
     )
 
 
-def _looks_like_path(name: str) -> bool:
-    """Whether a name that is not there was meant as a path; such a name never goes to the hub."""
-    return (
-        format_of(name) is not None
-        or name.lower().endswith(".gz")
-        or name.startswith((".", "/", "~"))
-        or name.count("/") > 1
-        or "\\" in name
-    )
-
-
 def _near(path: Path) -> str | None:
     """The file of the same folder that may have been meant."""
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         return f"there is no folder {path.parent}"
     names = [f.name for f in path.parent.iterdir()]
     close = difflib.get_close_matches(path.name, names, n=1, cutoff=0.5)

@@ -8,7 +8,9 @@ from random import Random
 
 from alignzoo.batch import Example
 from alignzoo.data.formats import Row
+from alignzoo.data.report import Report, count
 from alignzoo.data.views import View
+from alignzoo.errors import BadInput
 
 
 def split(
@@ -42,6 +44,30 @@ def _key(view: type[View], row: Row) -> str:
     """What two rows share when they are about the same prompt; a plain text is one of its own."""
     prompt = view.prompt(row)
     return json.dumps(row["text"] if prompt is None else prompt, sort_keys=True, default=str)
+
+
+def unasked(
+    view: type[View], train: list[Example], test: list[Example], report: Report
+) -> list[Example]:
+    """Those of `train` whose prompt none of `test` has, however it is written; the others noted."""
+    held = {_words(view, example.row) for example in test}
+    kept = [example for example in train if _words(view, example.row) not in held]
+    if train and not kept:
+        raise BadInput(
+            "nothing is left to learn from, because every prompt is held out", where=report.source
+        )
+    if len(kept) < len(train):
+        lost = count(len(train) - len(kept), "example")
+        report.notes.append(f"{lost} not learnt, because the prompt is held out")
+    return kept
+
+
+def _words(view: type[View], row: Row) -> str:
+    """What a prompt says, be it text or messages; of a plain text, all of it."""
+    prompt = view.prompt(row)
+    content = row["text"] if prompt is None else prompt
+    parts = [content] if isinstance(content, str) else [m["content"] for m in content]
+    return "\n".join(parts).strip()
 
 
 def prompts_in(view: type[View], rows: Iterable[Row]) -> list[Row]:

@@ -10,11 +10,12 @@ SHOWN = 5  # row numbers per reason
 
 @dataclass
 class Report:
-    """An account of one set of rows. Row numbers count from 1, as in the file.
+    """An account of one set of rows, or of several: `parts`. Row numbers count from 1, as in the
+    file.
 
     `left_out` holds the rows of every reason; `truncated` counts prompts, completions, chosen,
-    rejected and texts apart. After a derivation one row may have given two examples, so that its
-    number can occur twice.
+    rejected, texts and dropped steps apart. After a derivation one row may have given two
+    examples, so that its number can occur twice.
     """
 
     source: str = ""
@@ -26,6 +27,7 @@ class Report:
     truncated: Counter[str] = field(default_factory=Counter)
     derivations: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    parts: list[Report] = field(default_factory=list)
 
     def leave_out(self, reason: str, row: int) -> None:
         self.left_out.setdefault(reason, []).append(row)
@@ -43,14 +45,20 @@ class Report:
 
     def lines(self) -> list[str]:
         """The account in sentences, for people."""
-        found = [f"{self.source}: {count(self.read, 'row')} read"]
-        found += self.derivations
-        found += self.reasons()
+        total = f"{count(self.train, 'example')} to learn from, {self.test:,} held out"
+        if self.parts:
+            told = [(part, line) for part in self.parts for line in part.account() + part.notes]
+            return [*(f"{part.source}: {line}" for part, line in told), total, *self.notes]
+        first, *rest = self.account()
+        return [f"{self.source}: {first}", *rest, total, *self.notes]
+
+    def account(self) -> list[str]:
+        """What became of the rows of one set, without its name."""
+        found = [f"{count(self.read, 'row')} read", *self.derivations, *self.reasons()]
         if self.truncated:
             parts = ", ".join(f"{name} {n:,}" for name, n in sorted(self.truncated.items()))
             found.append(f"truncated to {self.max_length:,} tokens: {parts}")
-        found.append(f"{count(self.train, 'example')} to learn from, {self.test:,} held out")
-        return found + self.notes
+        return found
 
 
 def count(n: int, noun: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,11 +12,14 @@ from typing import Any
 from alignzoo.batch import Example
 from alignzoo.data.codec import Codec
 from alignzoo.data.columns import columns_of, rename
+from alignzoo.data.dataset import Data
 from alignzoo.data.derive import Item, Plan, plan_for_columns, plan_for_views
 from alignzoo.data.dialogue import BadValue, missing
-from alignzoo.data.files import Part, place, read_table
+from alignzoo.data.files import Part, Table, place, read_table
 from alignzoo.data.formats import Row
-from alignzoo.data.holdout import prompts_in, split
+from alignzoo.data.holdout import prompts_in, split, unasked
+from alignzoo.data.mixture import holdouts, mixed, refuse_twice
+from alignzoo.data.names import Source, sources_of
 from alignzoo.data.report import Report, count
 from alignzoo.data.views import VIEWS, Prompts, TeachesNothing, View, label_of
 from alignzoo.errors import BadInput
@@ -24,40 +27,12 @@ from alignzoo.errors import BadInput
 Where = Callable[[int], str]  # the place of a row, by its number
 
 
-@dataclass
-class Data:
-    """Examples to learn from and held-out ones, with an account of the rows.
-
-    `prompts` are the held-out rows in prompt form, each prompt once: `prompt` and the row's other
-    columns. `fingerprint` is the SHA-256 of all rows as they were read.
-    """
-
-    train: list[Example]
-    test: list[Example]
-    report: Report
-    fingerprint: str
-    prompts: list[Row]
-
-    def need_both_labels(self) -> None:
-        """`BadInput` where every label of the feedback says the same."""
-        labels = {example.columns["label"][0] for example in self.train}
-        if len(labels) == 1:
-            only = labels.pop()
-            instead = "; to imitate good ones alone: alignzoo run sft" if only else ""
-            raise BadInput(
-                f"column 'label' is {str(only).lower()} in all {count(len(self.train), 'row')}, "
-                "so there is nothing to tell apart",
-                where=self.report.source,
-                hint=f"add completions that were found {'bad' if only else 'good'}{instead}",
-            )
-
-
 def load_data(
     view: type[View],
     codec: Codec,
     *,
     task: Any = None,
-    data: str | None = None,
+    data: str | Mapping[str, Any] | None = None,
     max_length: int,
     strict: bool,
     seed: int,
@@ -67,14 +42,18 @@ def load_data(
 
     With `data`, nothing of the task is used. Up to `holdout` rows of it, and at most a tenth, are
     held out (at least one of ten), no prompt of theirs being learnt; a folder with test files
-    gives those instead. Without, the rows are the task's, from its own splits.
+    gives those instead. Several data sets are mixed: `sources_of` says how they are named, `mixed`
+    what becomes of them. Without, the rows are the task's, from its own splits.
     """
-    loader = _Loader(view, codec, max_length, strict, seed, holdout)
+    loader = _Loader(view, codec, max_length, strict, seed)
     if data is not None:
-        return loader.from_file(data)
-    if task is None:
+        loaded = loader.from_names(sources_of(data), holdout)
+    elif task is not None:
+        loaded = loader.from_task(task, holdout)
+    else:
         raise ValueError("load_data needs a task or data")
-    return loader.from_task(task)
+    loaded.report.notes += codec.notes
+    return loaded
 
 
 def fingerprint(rows: Iterable[Row]) -> str:
@@ -95,10 +74,18 @@ class _Loader:
     max_length: int
     strict: bool
     seed: int
-    holdout: int
 
-    def from_file(self, data: str) -> Data:
-        table = read_table(data)
+    def from_names(self, sources: list[Source], holdout: int) -> Data:
+        tables = [read_table(source.name) for source in sources]
+        refuse_twice(sources, tables)
+        wanted = holdouts(sources, tables, holdout)
+        loaded = [
+            self.from_table(source.name, table, n)
+            for source, table, n in zip(sources, tables, wanted, strict=True)
+        ]
+        return loaded[0] if len(loaded) == 1 else mixed(self.view, sources, loaded)
+
+    def from_table(self, data: str, table: Table, holdout: int) -> Data:
         rows, test_rows = _rows(table.train), _rows(table.test)
         columns = columns_of(rows)
         plan = plan_for_columns(self.view, columns, _truth_labels(rows))
@@ -112,15 +99,17 @@ class _Loader:
         where = partial(place, table.train)
         train = self.examples(plan, rows, where, report)
         if table.test:
-            test = self.held_out(plan, test_rows, partial(place, table.test), report)
+            where_test = partial(place, table.test)
+            test = self.held_out(plan, test_rows, where_test, report, holdout)
             report.notes.append(f"held out: {', '.join(part.name for part in table.test)}")
+            train = unasked(self.view, train, test, report)
         else:
-            train, test = split(self.view, train, self.holdout, self.seed)
+            train, test = split(self.view, train, holdout, self.seed)
         prompts = prompts_in(self.view, (example.row for example in test))
         self.finish(report, train, test, where)
         return Data(train, test, report, fingerprint([*rows, *test_rows]), prompts)
 
-    def from_task(self, task: Any) -> Data:
+    def from_task(self, task: Any, holdout: int) -> Data:
         name = getattr(task, "name", None) or type(task).__name__.lower()
         plan = plan_for_views(self.view, task.views)
         if plan is None:
@@ -130,11 +119,11 @@ class _Loader:
             )
         report = Report(source=f"task {name}", max_length=self.max_length)
         rows = task.rows(plan.start.name, "train")
-        test_rows = task.rows(plan.start.name, "test") if self.holdout else []
+        test_rows = task.rows(plan.start.name, "test") if holdout else []
         where = f"task {name}, {plan.start.name}"
         train = self.examples(plan, rows, _numbered(f"{where}, train"), report)
-        test = self.held_out(plan, test_rows, _numbered(f"{where}, test"), report)
-        prompts = self.prompts_of(task, f"task {name}") if self.holdout else []
+        test = self.held_out(plan, test_rows, _numbered(f"{where}, test"), report, holdout)
+        prompts = self.prompts_of(task, f"task {name}")[:holdout] if holdout else []
         self.finish(report, train, test, _numbered(f"{where}, train"))
         return Data(train, test, report, fingerprint([*rows, *test_rows]), prompts)
 
@@ -146,7 +135,7 @@ class _Loader:
         rows = task.rows(plan.start.name, "test")
         items = _canonical(plan, rows, _numbered(f"{where}, {plan.start.name}, test"), Report())
         derived, _ = plan.run(items, self.seed)
-        return prompts_in(Prompts, (row for _, row in derived))[: self.holdout]
+        return prompts_in(Prompts, (row for _, row in derived))
 
     def examples(self, plan: Plan, rows: list[Row], where: Where, report: Report) -> list[Example]:
         """The rows that can teach something, as token ids; the others go into the report."""
@@ -164,19 +153,20 @@ class _Loader:
                 found.append(example)
         return found
 
-    def held_out(self, plan: Plan, rows: list[Row], where: Where, report: Report) -> list[Example]:
+    def held_out(
+        self, plan: Plan, rows: list[Row], where: Where, report: Report, holdout: int
+    ) -> list[Example]:
         """The first rows of a test set. What is left out of them is a note: none is learnt."""
         aside = Report(max_length=self.max_length)
-        found = self.examples(plan, rows[: self.holdout], where, aside)
+        found = self.examples(plan, rows[:holdout], where, aside)
         report.notes += [f"of the held-out rows, {reason}" for reason in aside.reasons()]
-        return found[: self.holdout]
+        return found[:holdout]
 
     def finish(
         self, report: Report, train: list[Example], test: list[Example], where: Where
     ) -> None:
         """Complete the report, and refuse what is not to be trained on."""
         report.train, report.test = len(train), len(test)
-        report.notes += self.codec.notes
         if self.strict and report.left_out:
             reason, numbers = next(iter(report.left_out.items()))
             raise BadInput(

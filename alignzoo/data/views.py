@@ -1,4 +1,4 @@
-"""The five views of a data set: which columns a row has, and which token ids it becomes.
+"""The six views of a data set: which columns a row has, and which token ids it becomes.
 
 The columns are those of TRL, so that files made for it work unchanged. `canonical` checks a row
 and brings its spellings (messages, implicit prompts, text labels) to one; `encode` makes token
@@ -18,12 +18,14 @@ from alignzoo.data.dialogue import (
     Content,
     Message,
     check_content,
+    check_text,
     common_messages,
     common_prompt,
     missing,
     text_of,
 )
 from alignzoo.data.formats import Row, describe
+from alignzoo.data.steps import step_ends
 
 LABELS = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
 
@@ -247,20 +249,95 @@ class Prompts(View):
         return Encoded(Example(kept, [], row=row), truncated=truncated)
 
 
+class Steps(View):
+    """A solution in steps, and of each step whether it is right.
+
+    The solution is the steps with `separator` between them, and its tokens are those of that
+    text. Its mask holds the tokens at which a step is complete, its column `labels` their labels.
+    """
+
+    name = "steps"
+    forms = (("prompt", "completions", "labels"),)
+    columns = ("prompt", "completions", "labels")
+    separator: ClassVar[str] = "\n"
+
+    @classmethod
+    def separated_by(cls, separator: str) -> type[Steps]:
+        """The same view with another separator."""
+        return type(cls.__name__, (cls,), {"separator": separator})
+
+    @classmethod
+    def canonical(cls, row: Row) -> Row:
+        prompt = check_content(row.get("prompt"), "prompt")
+        steps = [
+            check_text(step, "completions", f"step {number}")
+            for number, step in enumerate(_list(row, "completions", "steps"), start=1)
+        ]
+        labels = [
+            label_of(label, "labels", f"label {number}")
+            for number, label in enumerate(_list(row, "labels", "labels"), start=1)
+        ]
+        if len(labels) != len(steps):
+            raise BadValue(
+                "labels",
+                f"{len(labels)} where there are {len(steps)} steps",
+                hint="each step has a label of its own",
+            )
+        return {**row, "prompt": prompt, "completions": steps, "labels": labels}
+
+    @classmethod
+    def _encode(cls, row: Row, codec: Codec, max_length: int) -> Encoded:
+        steps, labels = row["completions"], row["labels"]
+        if not steps:
+            raise TeachesNothing("there are no steps")
+        if not all(step.strip() for step in steps):
+            raise TeachesNothing("a step is empty")
+        prompt = _prompt_ids(row["prompt"], codec)
+        ids = codec.completion(row["prompt"], cls.separator.join(steps))
+        ends = step_ends(codec, ids, steps, cls.separator)
+        if ends is None or len(set(ends)) < len(ends):
+            raise TeachesNothing("the steps cannot be told apart in the tokens")
+        kept, room = _fit(prompt, len(ids), max_length, codec)
+        # A step that is not complete has no label; nor is there anything to read behind the last.
+        fitting = dict(zip((end for end in ends if end < room), labels, strict=False))
+        if not fitting:
+            raise TeachesNothing("no step fits")
+        places = range(max(fitting) + 1)
+        example = Example(
+            kept,
+            [ids[: len(places)]],
+            masks=[[place in fitting for place in places]],
+            columns={"labels": [[fitting.get(place, False) for place in places]]},
+            row=row,
+        )
+        truncated = ["prompt"] * (len(kept) < len(prompt)) + ["steps"] * (len(ends) - len(fitting))
+        return Encoded(example, truncated=tuple(truncated))
+
+
 VIEWS: dict[str, type[View]] = {
-    view.name: view for view in (Text, Demonstrations, Preferences, Feedback, Prompts)
+    view.name: view for view in (Text, Demonstrations, Preferences, Feedback, Steps, Prompts)
 }
 
 
-def label_of(value: Any) -> bool:
+def label_of(value: Any, column: str = "label", what: str = "the value") -> bool:
     """A label as a truth value: true or false, 1 or 0, or one of these as text (CSV)."""
     if missing(value):
-        raise BadValue("label", "the value is missing in this row")
+        raise BadValue(column, f"{what} is missing in this row")
     if isinstance(value, bool | int | float | str):
         key = str(value).strip().lower()
         if key in LABELS:
             return LABELS[key]
-    raise BadValue("label", f"{describe(value)} where true or false (or 1 or 0) is expected")
+    which = "" if what == "the value" else f"{what}: "
+    raise BadValue(column, f"{which}{describe(value)} where true or false (or 1 or 0) is expected")
+
+
+def _list(row: Row, column: str, of: str) -> list[Any]:
+    value = row.get(column)
+    if missing(value):
+        raise BadValue(column, "the value is missing in this row")
+    if not isinstance(value, list):
+        raise BadValue(column, f"{describe(value)} where a list of {of} is expected")
+    return value
 
 
 def _encode(
@@ -314,11 +391,11 @@ def _without(row: Row, column: str) -> Row:
 def _with_number(row: Row, column: str) -> Row:
     """The row with that column as a number, or without it where it has no value."""
     value: Any = row.get(column)
-    if missing(value):
+    if missing(value) or value == "":  # an empty cell of a CSV file
         return _without(row, column)
     try:
         number = float(value)  # CSV has it as text
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
         raise BadValue(column, f"{describe(value)} where a number is expected")

@@ -13,10 +13,11 @@ import torch
 from alignzoo import plugins
 from alignzoo.algorithm import generates_of
 from alignzoo.batch import Example, collate
-from alignzoo.data import Codec
+from alignzoo.data import Codec, Share
 from alignzoo.errors import BadInput
 from alignzoo.evaluation.metrics import Mean
 from alignzoo.evaluation.statistics import Estimate
+from alignzoo.loss import Loss
 from alignzoo.policy import Policy, load_policy
 from alignzoo.samplers import Sampling, generate
 from alignzoo.ui import UI
@@ -101,21 +102,44 @@ def prompts_of(run: Run) -> list[dict[str, Any]]:
 
 
 def held_out(run: Run) -> dict[str, Estimate]:
-    """The loss hook on held-out rows: its loss and metrics, each under `held-out/`."""
-    sums: defaultdict[str, float] = defaultdict(float)
-    counts: defaultdict[str, float] = defaultdict(float)
-    n = 0
-    for micro in run.held_out():
-        n += len(micro)
-        loss = run.hook.alignzoo_loss(run=run, batch=micro)
+    """The loss hook on held-out rows: its loss and metrics, each under `held-out/`.
+
+    Of a mixture they are those of all rows together, and `held-out/loss/NAME` is the loss on the
+    rows of one source.
+    """
+    whole, parts = Totals(), {}
+    shares: Sequence[Share | None] = run.data.shares or [None]
+    for share in shares:
+        part = Totals()
+        for micro in run.held_out(share):
+            loss = run.hook.alignzoo_loss(run=run, batch=micro)
+            whole.add(loss, len(micro))
+            part.add(loss, len(micro))
+        if share is not None and "loss" in (means := part.means()):
+            parts[f"held-out/loss/{share.name}"] = means["loss"]
+    return {**{f"held-out/{name}": value for name, value in whole.means().items()}, **parts}
+
+
+@dataclass
+class Totals:
+    """Sums and counts of a loss and its metrics, over n groups."""
+
+    sums: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    counts: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    n: int = 0
+
+    def add(self, loss: Loss, n: int) -> None:
+        self.n += n
         for name, (total, count) in {"loss": (loss.sum, loss.count), **loss.metrics}.items():
-            sums[name] += float(total)
-            counts[name] += float(count)
-    return {
-        f"held-out/{name}": Estimate(sums[name] / counts[name], n=n)
-        for name in sums
-        if counts[name]
-    }
+            self.sums[name] += float(total)
+            self.counts[name] += float(count)
+
+    def means(self) -> dict[str, Estimate]:
+        return {
+            name: Estimate(self.sums[name] / self.counts[name], n=self.n)
+            for name in self.sums
+            if self.counts[name]
+        }
 
 
 def estimated(value: float | Sequence[float]) -> Estimate:

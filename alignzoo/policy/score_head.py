@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from alignzoo.errors import BadInput
@@ -16,8 +17,11 @@ FILE = "score_head.safetensors"
 class ScoreHead(nn.Module):
     """s = w . h, in float32 whatever the trunk's precision; `weight [1, h]`, without a bias.
 
-    A bias would be lost on preferences, which only ever see differences of scores.
+    A bias would be lost on preferences, which only ever see differences of scores. Where it was
+    trained on the steps of solutions, `step_separator` is what stands between these; else None.
     """
+
+    step_separator: str | None = None
 
     def __init__(self, width: int, seed: int, device: torch.device):
         super().__init__()
@@ -32,11 +36,16 @@ class ScoreHead(nn.Module):
             return (states.float() @ self.weight.T).squeeze(-1)
 
     def save(self, folder: Path) -> None:
-        save_file({"weight": self.weight.detach().cpu().contiguous()}, folder / FILE)
+        steps = {} if self.step_separator is None else {"step_separator": self.step_separator}
+        weight = self.weight.detach().cpu().contiguous()
+        save_file({"weight": weight}, folder / FILE, metadata=steps or None)
 
     @torch.no_grad()
     def load(self, path: Path) -> None:
-        saved = load_file(path).get("weight")
+        with safe_open(path, framework="pt") as file:
+            saved = file.get_tensor("weight") if "weight" in file.keys() else None  # noqa: SIM118
+            steps = (file.metadata() or {}).get("step_separator")
         if saved is None or saved.shape != self.weight.shape:
             raise BadInput("not the score head of this model", where=str(path))
         self.weight.copy_(saved)
+        self.step_separator = steps

@@ -1,4 +1,8 @@
-"""An earlier reward model's scores as a reward."""
+"""An earlier reward model's scores as a reward.
+
+Where it learnt from steps, the reward of a completion is that of its worst step: the least of the
+probabilities that a step is right, in [0, 1].
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ import torch
 from torch import Tensor
 
 from alignzoo.batch import Batch, Example, collate
-from alignzoo.data import Codec
+from alignzoo.data import Codec, step_ends, steps_in
 from alignzoo.errors import BadInput
 from alignzoo.hookspecs import hookimpl
 from alignzoo.policy import States, find, load_policy
@@ -54,8 +58,21 @@ class ModelReward:
             work = self.model.work(micro, states=States.OWN)
             run.ledger.spend("reward", flops=self.model.flops.forward(*work), tokens=work.tokens)
             found = self.model.scores(micro.to(run.device))
-            scores[micro["place"]] = micro.last(found.cpu())
+            scores[micro["place"]] = self.rewards(micro, found.cpu())
         return scores
+
+    def rewards(self, batch: Batch, scores: Tensor) -> Tensor:
+        """Of a score for each token, `[N, T]`, those that count, as a reward for each, `[N]`."""
+        head = self.model.score_head
+        if head is None or head.step_separator is None:
+            return batch.last(scores)
+        found = []
+        for tokens, length, row in zip(batch.tokens, batch.lengths.tolist(), scores, strict=True):
+            ids = tokens[:length].tolist()
+            steps = steps_in(self.codec.decode(ids), head.step_separator)
+            ends = step_ends(self.codec, ids, steps, head.step_separator)
+            found.append(row[ends or [length - 1]].min())
+        return torch.stack(found).sigmoid()
 
     def read(self, run: Run, batch: Batch) -> Batch:
         """The batch in this model's tokens and chat template, by way of the text."""

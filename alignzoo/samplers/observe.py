@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,7 @@ def summary(columns: Mapping[str, Tensor]) -> dict[str, float]:
     """From columns `[B, G]`, under the names that TRL gives to these numbers.
 
     Spreads are sample standard deviations (n - 1), over what is not NaN; 0 for a single value.
+    What no reward applied to has no mean, and is left out.
     """
     rewards, lengths = columns["rewards"], columns["lengths"]
     found = {
@@ -47,7 +49,7 @@ def summary(columns: Mapping[str, Tensor]) -> dict[str, float]:
             label = name.removeprefix(REWARD)
             found[f"rewards/{label}/mean"] = float(scores.nanmean())
             found[f"rewards/{label}/std"] = spread(scores)
-    return found
+    return {name: value for name, value in found.items() if not math.isnan(value)}
 
 
 def spread(values: Tensor) -> float:

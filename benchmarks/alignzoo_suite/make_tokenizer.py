@@ -6,7 +6,7 @@ Writes the tokenizer, `config.json` and `generation_config.json`. The weights co
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -51,7 +51,7 @@ def texts() -> Iterator[str]:
             yield message["content"]
 
 
-def make_tokenizer() -> PreTrainedTokenizerFast:
+def make_tokenizer(texts: Iterable[str], vocabulary: int = VOCABULARY) -> PreTrainedTokenizerFast:
     """Byte-level BPE, so that every text can be encoded; every digit is a token of its own."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -62,9 +62,9 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     )
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.train_from_iterator(
-        texts(),
+        texts,
         trainers.BpeTrainer(
-            vocab_size=VOCABULARY,
+            vocab_size=vocabulary,
             special_tokens=[PAD, BOS, EOS, *ROLES],
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
@@ -84,7 +84,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def make_config(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
-    """About 0.9 million parameters."""
+    """About 0.9 million parameters with zoo-tiny's vocabulary."""
     return LlamaConfig(
         architectures=["LlamaForCausalLM"],
         vocab_size=len(tokenizer),
@@ -102,9 +102,8 @@ def make_config(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
     )
 
 
-def main(folder: Path) -> None:
-    """Write everything of the model folder but the weights."""
-    tokenizer = make_tokenizer()
+def lay_out(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Write everything of a model folder but the weights."""
     config = make_config(tokenizer)
     tokenizer.save_pretrained(folder)
     config.save_pretrained(folder)
@@ -120,4 +119,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else ZOO_TINY)
+    lay_out(Path(sys.argv[1]) if len(sys.argv) > 1 else ZOO_TINY, make_tokenizer(texts()))

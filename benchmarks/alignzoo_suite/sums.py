@@ -42,6 +42,7 @@ class Slips:
 # what it already says mends the other slips, but this one has to be unlearnt.
 BASE = Slips(off=0.2, forgotten=0.6)
 DEMONSTRATOR = Slips(off=0.025, forgotten=0.025)
+NOBODY = Slips(off=0.0, forgotten=0.0)
 
 
 def work_out(a: int, b: int, slips: Slips, random: Random) -> str:
@@ -64,6 +65,11 @@ def work_out(a: int, b: int, slips: Slips, random: Random) -> str:
         f"{a % 10} + {b % 10} = {ones}, write {ones % 10}, carry {carry}. "
         f"{a // 10} + {b // 10} + {carry} = {tens}. The answer is {10 * tens + ones % 10}."
     )
+
+
+def steps_of(text: str) -> list[str]:
+    """The sentences of worked steps: the ones and their carry, the tens, the answer."""
+    return re.split(r"(?<=\.) ", text)
 
 
 def final_answer(text: str) -> Fraction | None:
@@ -90,9 +96,10 @@ class Sums:
     text: Annotated[int, "rows of noisy text for pretraining"] = 50_000
     demonstrations: Annotated[int, "good, not perfect examples"] = 2_000
     prompts: Annotated[int, "problems to practise on"] = 2_000
+    steps: Annotated[int, "worked sums of which each step is labelled"] = 2_000
     test: Annotated[int, "rows of a generated view's test split"] = 200
 
-    views = VIEWS
+    views = (*VIEWS, "steps")
     worst = 0.0
     best = 1.0
 
@@ -109,7 +116,7 @@ class Sums:
         return float(final_answer(completion) == row["a"] + row["b"])
 
     def _written(self, view: str, split: str) -> list[Row]:
-        slips = BASE if view == "text" else DEMONSTRATOR
+        slips = BASE if view in ("text", "steps") else DEMONSTRATOR
         count = getattr(self, view) if split == "train" else self.test  # sizes are named like views
         choices = problems(split)
         rng(self.seed, "sums", view, split).shuffle(choices)
@@ -118,11 +125,16 @@ class Sums:
             random = rng(self.seed, "sums", view, split, index)
             a, b = choices[index % len(choices)]
             row: Row = {"prompt": ask(random.choice(PHRASINGS).format(a, b)), "a": a, "b": b}
-            reply = answer(work_out(a, b, slips, random))
+            worked = work_out(a, b, slips, random)
+            reply = answer(worked)
             if view == "text":
                 rows.append({"messages": row["prompt"] + reply})
             elif view == "demonstrations":
                 rows.append(row | {"completion": reply})
+            elif view == "steps":
+                steps, right = steps_of(worked), steps_of(work_out(a, b, NOBODY, random))
+                labels = [one == other for one, other in zip(steps, right, strict=True)]
+                rows.append(row | {"completions": steps, "labels": labels})
             else:
                 rows.append(row)
         return rows

@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen3Con
 
 SPECIAL = ("<unk>", "<bos>", "<eos>", "<pad>")
 FIRST_WORD = len(SPECIAL)  # ids below are special; the word of id n is "t" + n
+HEADS = ("score_head.", ".score.")  # what names a reward model's last layer, here and in TRL
 RANK, ALPHA = 16, 32.0
 
 
@@ -62,20 +63,22 @@ def make_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
 
 
 @torch.no_grad()
-def fill_adapter(named: Iterable[tuple[str, nn.Parameter]]) -> tuple[int, float]:
+def fill_trained(named: Iterable[tuple[str, nn.Parameter]]) -> tuple[int, float]:
     """The same LoRA weights on both sides, drawn by the name of each: `(how many, their sum)`.
 
     Both libraries begin with B = 0, where every DPO loss is ln 2 and the gradient of A is 0, so
-    that hardly anything would be compared.
+    that hardly anything would be compared. A reward model's head is filled with them.
     """
     count, total = 0, 0.0
     for name, parameter in named:
         if not parameter.requires_grad:
             continue
-        if "lora_" not in name:
+        if any(head in name for head in HEADS):
+            name = "head"
+        elif "lora_" not in name:
             raise ValueError(f"{name} is trained, but is no part of a LoRA adapter")
         draw = torch.Generator().manual_seed(zlib.crc32(name.encode()))
-        scale = 1 / math.sqrt(parameter.shape[1]) if "lora_A" in name else 0.05
+        scale = 0.05 if "lora_B" in name else 1 / math.sqrt(parameter.shape[1])
         values: Tensor = torch.randn(parameter.shape, generator=draw) * scale
         parameter.copy_(values)
         count += parameter.numel()

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from meter import METER
-from model import fill_adapter
+from model import fill_trained
 
 from alignzoo import Run, hookimpl
 
 
 class Measure:
-    """Fills the adapter before the first step, and tells the meter of each one."""
+    """Fills what is trained before the first step, and tells the meter of each one."""
 
     @hookimpl
     def alignzoo_start(self, run: Run) -> None:
-        count, total = fill_adapter(run.model.parameters())
-        METER.facts.update(trainable=count, adapter_sum=total)
+        count, total = fill_trained(run.model.parameters())
+        METER.facts.update(trainable=count, trained_sum=total)
         METER.begin()
 
     @hookimpl

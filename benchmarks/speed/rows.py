@@ -2,6 +2,10 @@
 
 alignzoo shuffles by a seed of its own. TRL is given the rows in that very order and told to take
 them as they come, so that step n is the same batch on both sides and its losses can be compared.
+
+KTO estimates its KL on mismatched completions: alignzoo gives a prompt the completion of the row
+after it in the batch, TRL that of the row before it. A batch in reverse order therefore is, in TRL,
+the same prompts with the same completions, mismatched ones too.
 """
 
 from __future__ import annotations
@@ -17,6 +21,12 @@ from alignzoo.data import Order
 PROMPT = (64, 512)  # tokens, with the BOS
 COMPLETION = (8, 64)  # tokens, with the EOS
 SEED = 0
+COMPLETIONS = {
+    "dpo": ("chosen", "rejected"),
+    "reward": ("chosen", "rejected"),
+    "sft": ("completion",),
+    "kto": ("completion",),
+}
 
 
 def make_rows(
@@ -30,15 +40,20 @@ def make_rows(
         return " ".join(f"t{draw.randrange(FIRST_WORD, vocabulary)}" for _ in range(length))
 
     rows = []
-    for _ in range(count):
+    for number in range(count):
         row: dict[str, str | int] = {"prompt": words(*PROMPT)}
-        for name in ("chosen", "rejected") if algorithm == "dpo" else ("completion",):
+        for name in COMPLETIONS[algorithm]:
             row[name] = " " + words(*COMPLETION)  # TRL joins the texts, so a border is needed
         # For TRL's sampler by length, which has no other way to know; alignzoo does not look at it.
         row["length"] = sum(len(str(text).split()) for text in row.values())
+        if algorithm == "kto":
+            row["label"] = number % 2 == 0
         rows.append(row)
     order = Order(count, batch_size, SEED)
-    used = [rows[i] for step in range(-(-count // batch_size)) for i in order.batch(step)][:count]
+    batches = [order.batch(step) for step in range(count // batch_size)]
+    if algorithm == "kto":
+        batches = [batch[::-1] for batch in batches]
+    used = [rows[i] for batch in batches for i in batch]
     files = {}
     for name, ordered in (("ours", rows), ("theirs", used)):
         files[name] = folder / f"{algorithm}-{vocabulary}-{name}.jsonl"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,27 @@ import torch
 import trl.trainer.utils
 from datasets import load_dataset
 from meter import METER
-from model import ALPHA, RANK, fill_adapter
+from model import ALPHA, RANK, fill_trained
 from peft import LoraConfig
 from transformers import TrainerCallback
-from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+from trl import (
+    DPOConfig,
+    DPOTrainer,
+    KTOConfig,
+    KTOTrainer,
+    RewardConfig,
+    RewardTrainer,
+    SFTConfig,
+    SFTTrainer,
+)
 
 
 class Measure(TrainerCallback):
-    """Fills the adapter before the first step, and tells the meter of each one."""
+    """Fills what is trained before the first step, and tells the meter of each one."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        count, total = fill_adapter(kwargs["model"].named_parameters())
-        METER.facts.update(trainable=count, adapter_sum=total)
+        count, total = fill_trained(kwargs["model"].named_parameters())
+        METER.facts.update(trainable=count, trained_sum=total)
         METER.begin()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -35,7 +45,7 @@ class Measure(TrainerCallback):
             METER.norms.append(logs["grad_norm"])
 
 
-class TimedDPOTrainer(DPOTrainer):
+class TimedReference:
     """Counts the pass over the reference that comes before training, in time and in memory."""
 
     def _precompute_ref_logps(self, *args: Any) -> Any:
@@ -46,6 +56,33 @@ class TimedDPOTrainer(DPOTrainer):
         return result
 
 
+class TimedDPOTrainer(TimedReference, DPOTrainer):
+    pass
+
+
+class TimedKTOTrainer(TimedReference, KTOTrainer):
+    pass
+
+
+@dataclass(frozen=True)
+class Side:
+    """How TRL does an algorithm; `settings` are those that alignzoo has by default."""
+
+    config: Any
+    trainer: Any
+    task_type: str = "CAUSAL_LM"
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+SIDES = {
+    "dpo": Side(DPOConfig, TimedDPOTrainer),
+    "sft": Side(SFTConfig, SFTTrainer),
+    "kto": Side(KTOConfig, TimedKTOTrainer),
+    # SEQ_CLS trains the layer `score` beside the adapter.
+    "reward": Side(RewardConfig, RewardTrainer, "SEQ_CLS", {"center_rewards_coefficient": 0.01}),
+}
+
+
 def main(job: dict) -> None:
     torch.set_num_threads(job["threads"])
     flags = dict(job["flags"])
@@ -53,9 +90,7 @@ def main(job: dict) -> None:
         # What TRL does on a GPU and not on a CPU: only completions go through the LM head. The
         # kernels, which ask a function of the same name in another module, stay as they are.
         trl.trainer.utils._use_triton = lambda device: True
-    config, trainer = {"dpo": (DPOConfig, TimedDPOTrainer), "sft": (SFTConfig, SFTTrainer)}[
-        job["algorithm"]
-    ]
+    side = SIDES[job["algorithm"]]
     settings = {
         "output_dir": job["folder"],
         "per_device_train_batch_size": job["batch_size"],
@@ -72,14 +107,15 @@ def main(job: dict) -> None:
         "disable_tqdm": True,
         "logging_first_step": True,
         "logging_steps": 1 if job["check"] else 10,
+        **side.settings,
         **flags,
     }
-    done = trainer(
+    done = side.trainer(
         model=job["model"],
-        args=config(**settings),
+        args=side.config(**settings),
         train_dataset=load_dataset("json", data_files=job["rows"]["theirs"], split="train"),
         peft_config=LoraConfig(
-            r=RANK, lora_alpha=ALPHA, target_modules="all-linear", task_type="CAUSAL_LM"
+            r=RANK, lora_alpha=ALPHA, target_modules="all-linear", task_type=side.task_type
         ),
         callbacks=[Measure()],
     )

@@ -1,30 +1,37 @@
-"""Reward models from preferences, Bradley & Terry 1952, Ouyang et al. 2022."""
+"""Reward models: from preferences, Ouyang et al. 2022, or from labelled steps."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, MinLen
 from torch import Tensor
 
-from alignzoo import Batch, Loss, Needs, Preferences, Run, hookimpl
+from alignzoo import Batch, Loss, Needs, Preferences, Run, Steps, hookimpl
 from alignzoo_reward.losses import (
     bradley_terry_loss,
     brier_scores,
     centring_loss,
     expected_calibration_error,
 )
+from alignzoo_reward.steps import steps_evaluated, steps_loss
+
+ESCAPES = {r"\n": "\n", r"\t": "\t"}  # as they are typed in a shell
 
 
 @dataclass(eq=False)
 class Reward:
-    """Reward model: a score for completions, from pairs (https://arxiv.org/abs/2203.02155)"""
+    """Reward model: a score for completions or their steps (https://arxiv.org/abs/2203.02155)"""
 
     center_rewards_coefficient: Annotated[
         float, "weight of the squared sum of a pair's rewards, which holds their mean at 0", Ge(0)
     ] = 0.01
+    loss_type: Annotated[
+        Literal["pairs", "steps"], "learn from pairs, or from solutions whose steps are labelled"
+    ] = "pairs"
+    step_separator: Annotated[str, "what stands between two steps", MinLen(1)] = "\\n"
 
     data = Preferences
     needs = Needs(score_head=True)
@@ -32,8 +39,31 @@ class Reward:
     headline = "rewards/accuracies"
     generates = False
 
+    def __post_init__(self) -> None:
+        for typed, meant in ESCAPES.items():
+            self.step_separator = self.step_separator.replace(typed, meant)
+        if self.loss_type == "steps":
+            self.data, self.headline = Steps.separated_by(self.step_separator), "steps/accuracy"
+
+    @hookimpl
+    def alignzoo_check(self, recipe: Any, data: Any) -> None:
+        if self.loss_type == "steps":
+            data.need_both_labels()
+            data.report.notes += self.doubtful_steps(data)
+
+    @hookimpl
+    def alignzoo_start(self, run: Run) -> None:
+        """What the head's numbers are about is saved with it."""
+        head = run.model.score_head
+        head.step_separator = self.step_separator if self.loss_type == "steps" else None
+
     @hookimpl
     def alignzoo_loss(self, run: Run, batch: Batch) -> Loss:
+        if self.loss_type == "steps":
+            return steps_loss(run, batch)
+        return self.pairs_loss(run, batch)
+
+    def pairs_loss(self, run: Run, batch: Batch) -> Loss:
         """-log sigmoid(difference of rewards - margin), one per pair, and the centring."""
         chosen, rejected = batch.pairs(run.scores(batch))
         loss = bradley_terry_loss(chosen, rejected, margins_of(batch))
@@ -50,7 +80,9 @@ class Reward:
 
     @hookimpl
     def alignzoo_evaluate(self, run: Run, model: Any) -> dict[str, float | list[float]]:
-        """Accuracy on held-out pairs with its interval, and calibration."""
+        """Accuracy on held-out pairs or steps with its interval, and calibration."""
+        if self.loss_type == "steps":
+            return steps_evaluated(run)
         found = [batch.pairs(run.scores(batch)) for batch in run.held_out()]
         if not found:
             return {}
@@ -60,6 +92,19 @@ class Reward:
             "calibration/brier": brier_scores(margins).tolist(),
             "calibration/ece": expected_calibration_error(margins),
         }
+
+    def doubtful_steps(self, data: Any) -> list[str]:
+        """A note where steps would be found in a generated text that are none in the data."""
+        inside = sum(
+            any(self.step_separator in step.strip() for step in example.row["completions"])
+            for example in data.train
+        )
+        if not inside:
+            return []
+        return [
+            f"{inside:,} of {len(data.train):,} examples have a step that holds the separator "
+            f"{self.step_separator!r}: as a --reward, their parts are judged as steps"
+        ]
 
 
 def margins_of(batch: Batch) -> Tensor:

@@ -42,6 +42,24 @@ def centring_loss(chosen: Tensor, rejected: Tensor) -> Tensor:
     return (chosen + rejected).square()
 
 
+def step_loss(scores: Tensor, labels: Tensor) -> Tensor:
+    """The negative log-likelihood of a step's label.
+
+        L = -[y log sigmoid(r) + (1 - y) log(1 - sigmoid(r))]
+
+    with r the score of the solution up to the end of the step. Uesato et al. 2022,
+    https://arxiv.org/abs/2211.14275; Wang et al. 2023, https://arxiv.org/abs/2312.08935.
+
+    Args:
+        scores: log-odds that the step is right; any shape.
+        labels: whether it is, bool; of the same shape.
+
+    Returns:
+        One loss per step, of that shape, in nats; ln 2 for a score of 0.
+    """
+    return -F.logsigmoid(torch.where(labels, scores, -scores))
+
+
 def brier_scores(margins: Tensor) -> Tensor:
     """How far the stated probability was from what happened, squared.
 
@@ -50,10 +68,10 @@ def brier_scores(margins: Tensor) -> Tensor:
     Brier 1950 for one outcome of a pair; its mean is 1/4 for a model that always says one half.
 
     Args:
-        margins: differences of rewards, in nats; `[n]`.
+        margins: differences of rewards, in nats, or log-odds of what a step's label says; `[n]`.
 
     Returns:
-        One score per pair, `[n]`, in [0, 1].
+        One score per pair or step, `[n]`, in [0, 1].
     """
     return torch.sigmoid(-margins).square()
 
@@ -65,10 +83,11 @@ def expected_calibration_error(margins: Tensor, bins: int = 10) -> float:
 
     Guo et al. 2017, https://arxiv.org/abs/1706.04599, equation 3. The prediction for a pair is the
     completion of larger reward and the confidence its probability, sigmoid(|margin|); the bins
-    are of equal width over [1/2, 1].
+    are of equal width over [1/2, 1]. Of a step, the prediction is the likelier label.
 
     Args:
-        margins: differences of rewards, chosen minus rejected, in nats; `[n]`.
+        margins: differences of rewards, chosen minus rejected, in nats, or log-odds of what a
+            step's label says; `[n]`.
         bins: how many bins.
 
     Returns:

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 FLOORS = [
     {"functional", "hookspecs", "errors", "ledger", "loss", "options", "files", "ui", "memory"}
     | {"kinds"},
-    {"batch", "plugins", "recipe", "record", "checkpoint", "algorithm", "tracking"},
+    {"alarms", "batch", "plugins", "recipe", "record", "checkpoint", "algorithm", "tracking"},
     {"policy", "data"},
     {"run", "samplers", "judges", "rewards"},
     {"evaluation"},

@@ -26,7 +26,7 @@ def b(text: str) -> list[int]:
 
 
 def test_names():
-    assert list(VIEWS) == ["text", "demonstrations", "preferences", "feedback", "prompts"]
+    assert list(VIEWS) == ["text", "demonstrations", "preferences", "feedback", "steps", "prompts"]
 
 
 def test_demonstration_in_its_spellings(chatml, user, assistant):

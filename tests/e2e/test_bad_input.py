@@ -77,6 +77,8 @@ def test_rows_that_teach_nothing_are_left_out_or_with_strict_refused(tmp_path, c
     ("words", "parts"),
     [
         (["dpo", "--data", "none.jsonl"], ["none.jsonl", "no such file"]),
+        (["sft", "--data", "a.jsonl:x,b.jsonl:1"], ["--data", "a.jsonl", "'x'", "not a number"]),
+        (["sft", "--data", "a.jsonl,b.jsonl:1"], ["--data", "no weight for a.jsonl"]),
         (["dpo", "--model", "./no-model"], ["no-model"]),
         (["dpo", "--model", "org/never-downloaded"], ["org/never-downloaded", "hub"]),
         (["dpoo"], ["unknown algorithm 'dpoo'", "did you mean 'dpo'"]),

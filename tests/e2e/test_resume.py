@@ -72,3 +72,79 @@ def test_interrupted_and_resumed_is_the_same_run(tmp_path: Path, monkeypatch, al
     assert evals[0] == evals[1]
     with pytest.raises(BadInput, match="finished"):
         execute(recipe("broken"), resume=True)
+
+
+LONG_ROUNDS = """
+from dataclasses import dataclass
+from alignzoo import Loss, Prompts, Rounds, hookimpl
+
+@dataclass(eq=False)
+class LongRounds:
+    data = Prompts
+    group_size = 2
+    rounds = Rounds(rows=6, epochs=2)
+
+    @hookimpl
+    def alignzoo_advantage(self, run, batch):
+        return batch["rewards"] - 0.5
+
+    @hookimpl
+    def alignzoo_loss(self, run, batch):
+        ratio = (batch.total(run.policy(batch).logprobs - batch["logprobs"])).exp()
+        return Loss.per_sequence(-batch["advantages"] * ratio)
+"""
+
+
+def test_a_long_round_is_taken_up_in_its_middle(tmp_path: Path, monkeypatch):
+    """Rounds of 6 steps, on completions that are not generated again."""
+    algorithm = tmp_path / "long_rounds.py"
+    algorithm.write_text(LONG_ROUNDS)
+    settings = {
+        **SETTINGS,
+        "task": "sums",
+        "batch_size": 2,
+        "max_new_tokens": 16,
+        "checkpoint_every": 2,
+        "out": str(tmp_path),
+    }
+
+    def recipe(name: str):
+        return recipe_for(str(algorithm), {**settings, "name": name})
+
+    straight = execute(recipe("straight")).folder
+
+    def interrupted(run):
+        run.plugins.register(Interrupts(6))
+        train(run)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("alignzoo.session.train", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            execute(recipe("broken"))
+    broken = tmp_path / "broken"
+    (checkpoint,) = (broken / "checkpoints").iterdir()
+    assert checkpoint.name == "step-00000004"
+    assert json.loads((checkpoint / "state.json").read_text())["experience"]["done"] == 4
+
+    def counted(run):
+        rounds: list[int] = []
+
+        class Counts:
+            @hookimpl(wrapper=True)
+            def alignzoo_sample(self, run, rows):
+                rounds.append(run.round)
+                return (yield)
+
+        run.plugins.register(Counts())
+        train(run)
+        assert rounds == [1]
+
+    monkeypatch.setattr("alignzoo.session.train", counted)
+    execute(recipe("broken"), resume=True)
+    assert rows_of(broken) == rows_of(straight)
+    ours = load_file(broken / "adapter" / "adapter_model.safetensors")
+    theirs = load_file(straight / "adapter" / "adapter_model.safetensors")
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    ledgers = [json.loads((f / "run.json").read_text())["ledger"] for f in (broken, straight)]
+    for name in ("flops", "tokens", "feedback"):
+        assert ledgers[0][name] == ledgers[1][name]

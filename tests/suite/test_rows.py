@@ -12,7 +12,7 @@ from alignzoo_suite.zoo import Zoo
 
 TASKS = {
     "style": lambda seed=0: Style(seed, text=300, demonstrations=300),
-    "sums": lambda seed=0: Sums(seed, text=300, demonstrations=300, prompts=300),
+    "sums": lambda seed=0: Sums(seed, text=300, demonstrations=300, prompts=300, steps=300),
     "zoo": lambda seed=0: Zoo(seed, text=300),
 }
 COLUMNS = {
@@ -20,6 +20,7 @@ COLUMNS = {
     "demonstrations": {"prompt", "completion"},
     "preferences": {"prompt", "chosen", "rejected"},
     "feedback": {"prompt", "completion", "label"},
+    "steps": {"prompt", "completions", "labels"},
     "prompts": {"prompt"},
 }
 CASES = [(name, view) for name, make in TASKS.items() for view in make().views]
@@ -37,7 +38,7 @@ def test_shape(name: str, view: str) -> None:
         assert len(rows) >= 100
         for row in rows:
             assert row.keys() >= COLUMNS[view]
-            for column in COLUMNS[view] - {"label"}:
+            for column in COLUMNS[view] - {"label", "completions", "labels"}:
                 assert all(message.keys() == {"role", "content"} for message in row[column])
                 assert row[column][0]["role"] == (
                     "user" if column in ("prompt", "messages") else "assistant"

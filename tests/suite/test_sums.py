@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from alignzoo_suite.sums import Slips, Sums, final_answer, problems, work_out
+from alignzoo_suite.sums import Slips, Sums, final_answer, problems, steps_of, work_out
 
 
 @pytest.mark.parametrize(
@@ -85,3 +85,15 @@ def test_demonstrations_have_a_few_slips() -> None:
     rows = task.rows("demonstrations", "train")
     right = sum(task.score(row, row["completion"][0]["content"]) for row in rows) / len(rows)
     assert 0.9 <= right <= 0.95
+
+
+def test_steps_are_labelled_by_what_they_should_be() -> None:
+    rows = Sums(steps=400).rows("steps", "train")
+    assert all(len(row["completions"]) == len(row["labels"]) == 3 for row in rows)
+    for row in rows:
+        # The last step is right where the answer is, and two slips may undo each other.
+        assert row["labels"][2] == Sums().score(row, row["completions"][2])
+    shares = [sum(row["labels"][i] for row in rows) / 400 for i in range(3)]
+    assert all(0.3 < share < 0.7 for share in shares)
+    first = "7 + 5 = 12, write 2, carry 1."
+    assert steps_of(f"{first} 2 + 1 + 1 = 4. The answer is 42.")[0] == first

@@ -1,0 +1,129 @@
+"""What `--data` names: one data set, or several, each perhaps with a weight.
+
+`a.jsonl:0.7,owner/name:0.3` on the command line, `{a.jsonl: 0.7, owner/name: 0.3}` in a recipe
+file, where names are taken as they are.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from alignzoo.data.formats import format_of
+from alignzoo.errors import BadInput
+
+HOW = "write a.jsonl:0.7,b.jsonl:0.3 (shares of the examples), or a.jsonl,b.jsonl for all of both"
+
+
+@dataclass(frozen=True)
+class Source:
+    """One data set and its weight among others, if they have weights."""
+
+    name: str
+    weight: float | None = None
+
+    @property
+    def stem(self) -> str:
+        """The name without folders and format, for runs and metrics."""
+        # A dot in a model's name is part of it (Qwen2.5-0.5B); in a file's it begins the format.
+        return Path(self.name).name.partition(".")[0] or self.name
+
+
+def sources_of(data: str | Mapping[str, Any]) -> list[Source]:
+    """The data sets that are named, or `BadInput`.
+
+    What is there by its literal name is that, whatever commas and colons the name has. Else a
+    comma parts two data sets, and what follows the last colon of one is its weight, unless it is
+    the rest of a path (`C:\\data`, `https://`) or, being no number, the configuration of a data
+    set on the hub (`openai/gsm8k:main`). One that stands alone has no weight to have.
+    """
+    if isinstance(data, str):
+        pairs = [_split(piece) for piece in _pieces(data)]
+        if len(pairs) == 1 and pairs[0][1] and not _is_local(pairs[0][0]):
+            pairs = [(data, None)]  # a configuration may be a number
+    else:
+        pairs = list(data.items())
+    sources = [Source(name, _weight(name, weight)) for name, weight in pairs]
+    unweighted = [source.name for source in sources if source.weight is None]
+    if not all(source.name for source in sources) or not sources:
+        raise BadInput(f"option --data: {data!r} has an empty name", hint=HOW)
+    if len(sources) == 1 and not unweighted:
+        raise BadInput(
+            f"option --data: a weight for {sources[0].name}, but no other data set beside it",
+            hint=HOW,
+        )
+    if unweighted and len(unweighted) < len(sources):
+        raise BadInput(
+            f"option --data: no weight for {', '.join(unweighted)}, but for others",
+            hint="give all of them a weight or none; with none, every row is learnt once an epoch",
+        )
+    return sources
+
+
+def looks_like_path(name: str) -> bool:
+    """Whether a name that is not there was meant as a path; such a name never goes to the hub."""
+    return (
+        format_of(name) is not None
+        or name.lower().endswith(".gz")
+        or name.startswith((".", "/", "~"))
+        or name.count("/") > 1
+        or "\\" in name
+    )
+
+
+def is_there(name: str) -> bool:
+    """Whether there is a file or folder of that name; of one that no file can have, False."""
+    return os.path.exists(os.path.expanduser(name))
+
+
+def _pieces(text: str) -> list[str]:
+    """The text cut at its commas, but for those in the names of files that are there."""
+    if is_there(text):
+        return [text]
+    rest, found = text.split(","), []
+    while rest:
+        longer = (n for n in range(len(rest), 1, -1) if is_there(_split(",".join(rest[:n]))[0]))
+        n = next(longer, 1)
+        found.append(",".join(rest[:n]).strip())
+        rest = rest[n:]
+    return found
+
+
+def _split(piece: str) -> tuple[str, str | None]:
+    """A name and what is said to be its weight."""
+    name, colon, weight = piece.rpartition(":")
+    if not colon or is_there(piece) or "/" in weight or "\\" in weight:
+        return piece, None
+    if _is_local(name) or _is_number(weight):
+        return name, weight
+    return piece, None
+
+
+def _is_local(name: str) -> bool:
+    return is_there(name) or looks_like_path(name)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _weight(name: str, given: Any) -> float | None:
+    if given is None:
+        return None
+    try:
+        weight = math.nan if isinstance(given, bool) else float(given)
+    except (TypeError, ValueError, OverflowError):
+        weight = math.nan
+    if not math.isfinite(weight) or weight <= 0:
+        raise BadInput(
+            f"option --data: the weight of {name} is {given!r}, not a number above 0", hint=HOW
+        )
+    return weight

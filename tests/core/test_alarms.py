@@ -1,0 +1,87 @@
+"""Alarms: each rings at its trouble, once, and at nothing else."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from alignzoo.alarms import ALARMS, WINDOW, Alarms, Past, ringing
+from alignzoo.errors import BadInput
+
+CALM = {
+    "frac_reward_zero_std": 0.4,
+    "entropy": 1.0,
+    "kl": 0.1,
+    "reward": 0.5,
+    "completions/mean_length": 20.0,
+    "completions/clipped_ratio": 0.1,
+}
+FALLING = [
+    {"mean": 0.4, "low": 0.35, "high": 0.45},
+    {"mean": 0.6, "low": 0.55, "high": 0.65},
+    {"mean": 0.5, "low": 0.45, "high": 0.54},
+]
+LONG = {"completions/mean_length": 40.0, "completions/clipped_ratio": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("name", "trouble", "scores", "says"),
+    [
+        ("ties", {"frac_reward_zero_std": 1.0}, [], "all groups are tied for 5 steps"),
+        ("entropy", {"entropy": 0.09}, [], "0.09 nats per token, at the start 1;"),
+        ("kl", {"kl": 2.6}, [], "52 nats per completion"),
+        ("length", LONG, [], "40 tokens, at the start 20, and 50% "),
+        ("overoptimised", {"reward": 0.9}, FALLING, "rose from 0.5 to 0.9 while the score fell"),
+    ],
+)
+def test_an_alarm_rings_at_its_trouble_alone(name, trouble, scores, says):
+    found = ringing(Past([CALM] * WINDOW + [{**CALM, **trouble}] * WINDOW, scores))
+    assert [n for n, _ in found] == [name]
+    assert says in found[0][1]
+
+
+def test_none_rings_while_all_is_well_or_there_is_little_to_go_by():
+    assert not ringing(Past([CALM] * 30, FALLING))
+    rising = [*FALLING[:2], {"mean": 0.55, "low": 0.5, "high": 0.56}]
+    assert not ringing(Past([CALM] * WINDOW + [{**CALM, "reward": 0.9}] * WINDOW, rising))
+    assert not ringing(Past([{**CALM, "frac_reward_zero_std": 1.0}] * (2 * WINDOW - 1)))
+    assert not ringing(Past([{"loss": 1.0}] * 30))
+    nearly = [CALM] * WINDOW + [{**CALM, "entropy": 0.09}] * (WINDOW - 1) + [CALM]
+    assert not ringing(Past(nearly))
+
+
+@pytest.fixture
+def run():
+    told: list[str] = []
+    record = SimpleNamespace(read_metrics=lambda before: [], facts={"results": {}})
+    return SimpleNamespace(
+        told=told, ui=SimpleNamespace(note=told.append), stop=told.append, record=record
+    )
+
+
+def test_an_alarm_is_told_once_until_it_has_been_silent(run):
+    alarms = Alarms(["kl"])
+    far = {**CALM, "kl": 3.0}
+    steps = [CALM] * 5 + [far] * 8 + [CALM] * 5 + [far] * 6
+    marked = []
+    for step, row in enumerate(steps, start=1):
+        metrics = dict(row)
+        alarms.alignzoo_step(run, step, metrics)
+        marked.append("alarms/kl" in metrics)
+    assert [text.partition(":")[0] for text in run.told[::2]] == ["step 10", "step 23"]
+    assert run.told[1::2] == ["alarm 'kl' at step 10", "alarm 'kl' at step 23"]
+    assert marked[8:14] == [False, True, True, True, True, False]
+
+
+def test_a_resumed_run_does_not_tell_it_again(run):
+    far = {**CALM, "kl": 3.0}
+    run.record.read_metrics = lambda before: [CALM] * 5 + [far] * 6
+    Alarms().alignzoo_step(run, 12, dict(far))
+    assert not run.told
+
+
+def test_an_unknown_alarm_is_refused():
+    with pytest.raises(BadInput, match="no alarm 'etropy'\n.*did you mean 'entropy'"):
+        Alarms(["etropy"])
+    assert list(ALARMS) == ["ties", "entropy", "kl", "length", "overoptimised"]
