@@ -19,7 +19,7 @@ from alignzoo.policy.flops import FlopsProfile
 from alignzoo.policy.layout import States, Work, work
 from alignzoo.policy.quiet import quiet
 from alignzoo.policy.score_head import ScoreHead
-from alignzoo.policy.scoring import Outputs, Perturb, Scorer, spread
+from alignzoo.policy.scoring import Ask, Outputs, Perturb, Scorer, spread
 from alignzoo.policy.virtual import NO_VIRTUAL, Virtual, virtual_of
 
 REFERENCE = "reference."  # prefix of a moved reference's tensors in the state
@@ -77,11 +77,7 @@ class Policy:
         with self.autocast():
             return self._scorer(
                 self.virtual.before(batch),
-                entropy=entropy,
-                temperature=temperature,
-                collision=collision,
-                perturb=perturb,
-                virtual=self.virtual,
+                Ask(entropy, collision, temperature, perturb, self.virtual),
             )
 
     @torch.no_grad()
@@ -104,7 +100,7 @@ class Policy:
             )
         with self.autocast():
             states = self._scorer.states(
-                self.virtual.before(batch), States.OWN, virtual=self.virtual
+                self.virtual.before(batch), States.OWN, Ask(virtual=self.virtual)
             )
         return spread(batch, self.score_head(states))
 

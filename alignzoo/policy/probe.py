@@ -14,7 +14,7 @@ from alignzoo.batch import Batch, Example, collate
 from alignzoo.errors import BadInput
 from alignzoo.policy.adapters import PeftModel
 from alignzoo.policy.attention import NAME
-from alignzoo.policy.scoring import LogitsScorer, RowScorer, Scorer, SharedScorer
+from alignzoo.policy.scoring import Ask, LogitsScorer, RowScorer, Scorer, SharedScorer
 from alignzoo.policy.virtual import Virtual
 
 PROMPT, COMPLETIONS = 7, (5, 3)
@@ -36,7 +36,7 @@ def choose(model: PreTrainedModel) -> Scorer:
         model.set_attn_implementation(NAME if kind.shared else plain)
         try:
             scorer = kind(model)
-            got = scorer(batch, entropy=False, temperature=1.0).logprobs
+            got = scorer(batch).logprobs
         except (BadInput, torch.cuda.OutOfMemoryError):
             raise
         except Exception:  # whatever a foreign model does with what it did not expect
@@ -57,7 +57,7 @@ def check_virtual(model: PeftModel, scorer: Scorer, virtual: Virtual) -> None:
     batch = _batch(base)
     try:
         expected = textbook(model, batch)
-        got = scorer(virtual.before(batch), entropy=False, temperature=1.0, virtual=virtual)
+        got = scorer(virtual.before(batch), Ask(virtual=virtual))
         right = (got.logprobs - expected).abs().mean() <= _allowed(
             base, textbook(base, batch), expected
         )

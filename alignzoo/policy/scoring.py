@@ -30,6 +30,31 @@ from alignzoo.policy.virtual import NO_VIRTUAL, Virtual
 Perturb = Callable[[Tensor, Tensor], Tensor]
 
 
+@dataclass(frozen=True)
+class Ask:
+    """What is wanted of a pass besides the log-probs, and what is to be otherwise in it.
+
+    `entropy`, `collision`: see `Outputs`. `temperature` divides the logits. `perturb` changes the
+    input embeddings, and `virtual` are the learnt tokens that a batch has places for.
+    """
+
+    entropy: bool = False
+    collision: bool = False
+    temperature: float = 1.0
+    perturb: Perturb | None = None
+    virtual: Virtual = NO_VIRTUAL
+
+    @contextmanager
+    def put(self, embeddings: nn.Module, lengths: Tensor, positions: Tensor) -> Iterator[None]:
+        """Inside it the model sees what was asked for, in tokens at those positions, in sequences
+        of those lengths."""
+        with perturbed(embeddings, self.perturb, lengths), self.virtual.seen(positions):
+            yield
+
+
+PLAIN = Ask()
+
+
 @dataclass
 class Outputs:
     """`logprobs [N, T]` float32, filled wherever a completion has a token, exactly 0 elsewhere.
@@ -62,26 +87,11 @@ class Scorer(Protocol):
 
     def __init__(self, model: PreTrainedModel): ...
 
-    def __call__(
-        self,
-        batch: Batch,
-        *,
-        entropy: bool,
-        temperature: float,
-        collision: bool = False,
-        perturb: Perturb | None = None,
-        virtual: Virtual = NO_VIRTUAL,
-    ) -> Outputs:
+    def __call__(self, batch: Batch, ask: Ask = PLAIN) -> Outputs:
         """Log-probabilities of the completions' tokens; the batch has places for `virtual`."""
         ...
 
-    def states(
-        self,
-        batch: Batch,
-        which: States,
-        perturb: Perturb | None = None,
-        virtual: Virtual = NO_VIRTUAL,
-    ) -> Tensor:
+    def states(self, batch: Batch, which: States, ask: Ask = PLAIN) -> Tensor:
         """The trunk's last hidden state for each present token, `[n, h]`, in row-major order."""
         ...
 
@@ -97,27 +107,11 @@ class TrunkScorer(ABC):
         self.embeddings = model.get_input_embeddings()
         self.limit = position_limit(model)
 
-    def __call__(
-        self,
-        batch: Batch,
-        *,
-        entropy: bool,
-        temperature: float,
-        collision: bool = False,
-        perturb: Perturb | None = None,
-        virtual: Virtual = NO_VIRTUAL,
-    ) -> Outputs:
-        states = self.states(batch, States.BEFORE, perturb, virtual)
-        return self.head(states, batch, entropy, temperature, collision)
+    def __call__(self, batch: Batch, ask: Ask = PLAIN) -> Outputs:
+        return self.head(self.states(batch, States.BEFORE, ask), batch, ask)
 
     @abstractmethod
-    def states(
-        self,
-        batch: Batch,
-        which: States,
-        perturb: Perturb | None = None,
-        virtual: Virtual = NO_VIRTUAL,
-    ) -> Tensor:
+    def states(self, batch: Batch, which: States, ask: Ask = PLAIN) -> Tensor:
         """See `Scorer`."""
 
 
@@ -131,16 +125,10 @@ class SharedScorer(TrunkScorer):
             raise NotImplementedError("the model's attention cannot be set")
         super().__init__(model)
 
-    def states(
-        self,
-        batch: Batch,
-        which: States,
-        perturb: Perturb | None = None,
-        virtual: Virtual = NO_VIRTUAL,
-    ) -> Tensor:
+    def states(self, batch: Batch, which: States, ask: Ask = PLAIN) -> Tensor:
         check_positions(batch, self.limit)
         row = layout(batch, which)
-        with perturbed(self.embeddings, perturb, row.lengths), virtual.seen(row.positions):
+        with ask.put(self.embeddings, row.lengths, row.positions):
             return self.hidden(row).index_select(0, row.source)
 
     def hidden(self, row: Layout) -> Tensor:
@@ -163,16 +151,10 @@ class RowScorer(TrunkScorer):
         "prompts are computed once per completion: this model's layers do not let them be shared"
     )
 
-    def states(
-        self,
-        batch: Batch,
-        which: States,
-        perturb: Perturb | None = None,
-        virtual: Virtual = NO_VIRTUAL,
-    ) -> Tensor:
+    def states(self, batch: Batch, which: States, ask: Ask = PLAIN) -> Tensor:
         check_positions(batch, self.limit)
         rows, lengths, source = completion_rows(batch, which)
-        with perturbed(self.embeddings, perturb, lengths), virtual.seen(places(rows)):
+        with ask.put(self.embeddings, lengths, places(rows)):
             hidden = self.trunk(input_ids=rows, use_cache=False)[0]
         return hidden.flatten(0, 1).index_select(0, source)
 
@@ -189,37 +171,22 @@ class LogitsScorer:
         self.model, self.limit = model, position_limit(model)
         self.embeddings = model.get_input_embeddings()
 
-    def __call__(
-        self,
-        batch: Batch,
-        *,
-        entropy: bool,
-        temperature: float,
-        collision: bool = False,
-        perturb: Perturb | None = None,
-        virtual: Virtual = NO_VIRTUAL,
-    ) -> Outputs:
+    def __call__(self, batch: Batch, ask: Ask = PLAIN) -> Outputs:
         check_positions(batch, self.limit)
         rows, lengths, source = completion_rows(batch, States.BEFORE)
-        with perturbed(self.embeddings, perturb, lengths), virtual.seen(places(rows)):
+        with ask.put(self.embeddings, lengths, places(rows)):
             logits = self.model(input_ids=rows, use_cache=False).logits
-        logits = logits.flatten(0, 1).index_select(0, source).float() / temperature
+        logits = logits.flatten(0, 1).index_select(0, source).float() / ask.temperature
         logp = logits.log_softmax(-1)
         picked = logp.gather(1, batch.tokens[present(batch)][:, None]).squeeze(1)
-        entropies = -(logp.exp() * logp).sum(-1) if entropy else None
-        collisions = (2 * logp.detach()).logsumexp(-1) if collision else None
+        entropies = -(logp.exp() * logp).sum(-1) if ask.entropy else None
+        collisions = (2 * logp.detach()).logsumexp(-1) if ask.collision else None
         return Outputs.of(batch, picked, entropies, collisions)
 
-    def states(
-        self,
-        batch: Batch,
-        which: States,
-        perturb: Perturb | None = None,
-        virtual: Virtual = NO_VIRTUAL,
-    ) -> Tensor:
+    def states(self, batch: Batch, which: States, ask: Ask = PLAIN) -> Tensor:
         check_positions(batch, self.limit)
         rows, lengths, source = completion_rows(batch, which)
-        with perturbed(self.embeddings, perturb, lengths), virtual.seen(places(rows)):
+        with ask.put(self.embeddings, lengths, places(rows)):
             out = self.model(input_ids=rows, use_cache=False, output_hidden_states=True)
         return out.hidden_states[-1].flatten(0, 1).index_select(0, source)
 
@@ -236,9 +203,7 @@ class Head:
         self.softcap: float | None = getattr(config, "final_logit_softcapping", None)
         self.scale = _logit_scale(config)
 
-    def __call__(
-        self, states: Tensor, batch: Batch, entropy: bool, temperature: float, collision: bool
-    ) -> Outputs:
+    def __call__(self, states: Tensor, batch: Batch, ask: Ask) -> Outputs:
         weight, device = self.layer.weight, states.device.type
         half = torch.is_autocast_enabled(device)
         states = states.to(torch.get_autocast_dtype(device) if half else weight.dtype)
@@ -247,7 +212,7 @@ class Head:
         targets = batch.tokens[present(batch)]
         bias = self.layer.bias
         found = chunked_logprobs(
-            states, weight, targets, bias, temperature, self.softcap, entropy, collision
+            states, weight, targets, bias, ask.temperature, self.softcap, ask.entropy, ask.collision
         )
         return Outputs.of(batch, *found)
 

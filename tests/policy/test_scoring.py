@@ -14,6 +14,7 @@ from alignzoo.policy import probe, scoring
 from alignzoo.policy.adapters import add_lora
 from alignzoo.policy.layout import layout, ungroup, work
 from alignzoo.policy.probe import choose, textbook
+from alignzoo.policy.scoring import Ask
 
 UNSHARED = ("falcon", "mamba")  # alibi by code of their own; recurrent
 
@@ -57,7 +58,7 @@ def gradients(wrapped, run):
 
 
 def score(scorer, batch):
-    return scorer(batch, entropy=False, temperature=1.0).logprobs
+    return scorer(batch).logprobs
 
 
 @torch.no_grad()
@@ -87,11 +88,11 @@ def test_neighbours_order_and_padding_change_nothing(name, batch):
 def test_all_scorers_agree_on_entropy_collision_and_temperature(batch):
     model = build("gemma2")
     plain = model.config._attn_implementation
-    asked = {"entropy": True, "temperature": 0.7, "collision": True}
-    shared = choose(model)(batch, **asked)
+    asked = Ask(entropy=True, temperature=0.7, collision=True)
+    shared = choose(model)(batch, asked)
     model.set_attn_implementation(plain)
     for kind in (scoring.RowScorer, scoring.LogitsScorer):
-        other = kind(model)(batch, **asked)
+        other = kind(model)(batch, asked)
         torch.testing.assert_close(shared.logprobs, other.logprobs, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(shared.entropy, other.entropy, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(shared.collision, other.collision, atol=1e-5, rtol=1e-5)
@@ -148,9 +149,9 @@ def test_a_model_without_logits_is_refused(monkeypatch):
 def test_learnt_positions_are_counted(name):
     scorer = choose(build(name))
     fits = collate([Example([5] * 60, [[6] * 4, [7]])])
-    scorer(fits, entropy=False, temperature=1.0)
+    scorer(fits)
     with pytest.raises(BadInput, match="64 positions"):
-        scorer(collate([Example([5] * 61, [[6] * 4, [7]])]), entropy=False, temperature=1.0)
+        scorer(collate([Example([5] * 61, [[6] * 4, [7]])]))
 
 
 def test_generation_is_as_before():
@@ -190,17 +191,17 @@ def test_perturbed_embeddings(kind, batch):
         seen["lengths"] = lengths
         return embeddings * lengths[..., None]
 
-    asked = {"entropy": False, "temperature": 1.0}
-    before = scorer(single, **asked).logprobs
-    changed = scorer(single, **asked, perturb=perturb).logprobs
+    asked = Ask(perturb=perturb)
+    before = scorer(single).logprobs
+    changed = scorer(single, asked).logprobs
     sizes = single.prompt_lengths + single.lengths - 1
     assert seen["lengths"].unique().tolist() == sizes.unique().tolist()
     for n, size in enumerate(sizes.tolist()):
         hook = model.get_input_embeddings().register_forward_hook(lambda _, __, x, k=size: x * k)
-        alone = scorer(single.select([n]), **asked).logprobs[0]
+        alone = scorer(single.select([n])).logprobs[0]
         hook.remove()
         torch.testing.assert_close(changed[n, : len(alone)], alone, atol=1e-4, rtol=1e-4)
-    assert torch.equal(scorer(single, **asked).logprobs, before)
+    assert torch.equal(scorer(single).logprobs, before)
     assert not torch.allclose(changed, before)
 
 

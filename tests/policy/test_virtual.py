@@ -24,8 +24,9 @@ from alignzoo.policy import States, probe, scoring
 from alignzoo.policy.adapters import add_adapter
 from alignzoo.policy.layout import ungroup
 from alignzoo.policy.probe import check_virtual, choose, textbook
+from alignzoo.policy.scoring import Ask
 from alignzoo.policy.virtual import begin, check_prefix, virtual_of
-from alignzoo.samplers import generate
+from alignzoo.samplers import Sampling, generate
 
 KINDS = ("prompt", "prefix")
 COUNT = 5
@@ -57,8 +58,7 @@ def adapted(name, kind, seed=0):
 
 
 def score(scorer, virtual, batch):
-    asked = {"entropy": False, "temperature": 1.0, "virtual": virtual}
-    return scorer(virtual.before(batch), **asked).logprobs
+    return scorer(virtual.before(batch), Ask(virtual=virtual)).logprobs
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -84,7 +84,7 @@ def test_every_family_as_plain_peft_has_it(name, kind, batch):
     assert scale > 0
     torch.testing.assert_close(grad, expected, atol=1e-5 * max(scale, 1), rtol=1e-4)
     with torch.no_grad():  # and they are seen
-        base = scorer(batch, entropy=False, temperature=1.0).logprobs
+        base = scorer(batch).logprobs
     assert (ours - base).abs().max() > 0.01
 
 
@@ -95,14 +95,14 @@ def test_all_scorers_see_a_soft_prompt(batch, kind):
     plain = model.config._attn_implementation
     shared = choose(model)
     virtual = virtual_of(add_adapter(model, "prompt", virtual_tokens=COUNT))
-    asked = {"virtual": virtual}
+    asked = Ask(virtual=virtual)
     expected = score(shared, virtual, batch)
-    states = {which: shared.states(virtual.before(batch), which, **asked) for which in States}
+    states = {which: shared.states(virtual.before(batch), which, asked) for which in States}
     model.set_attn_implementation(plain)
     torch.testing.assert_close(score(kind(model), virtual, batch), expected, **CLOSE)
     for which in States:
         torch.testing.assert_close(
-            kind(model).states(virtual.before(batch), which, **asked), states[which], **CLOSE
+            kind(model).states(virtual.before(batch), which, asked), states[which], **CLOSE
         )
 
 
@@ -119,7 +119,7 @@ def test_both_begin_as_the_same_words(batch):
         Example(ids + batch.prompts[b, : batch.prompt_lengths[b]].tolist(), completions)
         for b, completions in enumerate(completions_of(batch))
     ]
-    expected = choose(model)(collate(spoken), entropy=False, temperature=1.0).logprobs
+    expected = choose(model)(collate(spoken)).logprobs
     torch.testing.assert_close(found[0], expected, **CLOSE)
 
 
@@ -161,13 +161,13 @@ def test_generation_sees_them(kind, model, request):
     policy = load(request.getfixturevalue(model), adapter=kind, virtual_tokens=COUNT)
     policy.eval()
     prompts = [[3, 4, 5, 6, 7, 8], [9], [5, 6, 7]]
-    asked = {"seeds": [1, 2, 3], "max_new_tokens": 7, "temperature": 1.0, "stop_ids": []}
+    asked = [1, 2, 3], Sampling(max_new_tokens=7, stop_ids=[])
     for base in (False, True):
         if base:
             with policy.base():
-                found = generate(policy, prompts, **asked)
+                found = generate(policy, prompts, *asked)
         else:
-            found = generate(policy, prompts, **asked)
+            found = generate(policy, prompts, *asked)
         batch = collate([Example(p, [c.tokens]) for p, c in zip(prompts, found, strict=True)])
         with torch.no_grad():
             expected = (policy.reference(batch) if base else policy(batch)).logprobs
