@@ -208,7 +208,7 @@ class Policy:
         if self._moved is None:
             if mix < 1 and not self.mixes_reference:
                 raise RunFailed(
-                    "a reference without virtual tokens cannot be mixed with a policy that has them",
+                    "a reference without virtual tokens cannot be mixed with a policy of them",
                     hint="say so: needs = Needs(reference=True, mixed_reference=True)",
                 )
             self._moved = self._reference_weights()

@@ -33,7 +33,7 @@ WINDOWS = ("mistral", "qwen2", "gemma2", "gemma3")
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 
 
-def peft_textbook(policy, batch, path, kind="prompt"):
+def peft_textbook(policy, batch, path):
     """Log-probs by plain peft and transformers from what was saved."""
     from peft import AutoPeftModelForCausalLM
 
@@ -140,7 +140,7 @@ def completions_of(batch):
 @pytest.mark.parametrize("model", ["folder", "llama"])
 def test_trained_saved_and_loaded(kind, model, batch, tmp_path, request):
     policy = load(request.getfixturevalue(model), adapter=kind, virtual_tokens=COUNT)
-    assert [tuple(p.shape)[0] for _, p in policy.parameters()] == [COUNT]
+    assert [len(p) for _, p in policy.parameters()] == [COUNT]
     start = policy.reference(batch).logprobs
     plain = load(request.getfixturevalue(model))
     assert torch.equal(start, plain.reference(batch).logprobs)  # they vanish
@@ -307,5 +307,7 @@ def test_tokens_in_the_middle_of_a_chain(llama, batch, tmp_path):  # noqa: F811
     load(llama).save(tmp_path / "two")
     config = tmp_path / "two" / "adapter" / "adapter_config.json"
     facts = json.loads(config.read_text())
-    config.write_text(json.dumps(facts | {"base_model_name_or_path": str(tmp_path / "one/adapter")}))
+    config.write_text(
+        json.dumps(facts | {"base_model_name_or_path": str(tmp_path / "one/adapter")})
+    )
     assert "cannot be added" in message(tmp_path / "two" / "adapter", adapter=None)
