@@ -25,12 +25,14 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 class Needs:
     """What the core must provide for the algorithm.
 
-    `reference`: log-probs under the model as it was before training. `score_head`: a trained
-    linear layer on the trunk that gives each completion a number. `adapter=False`: training an
-    adapter makes no sense (pretraining).
+    `reference`: log-probs under the model as it was before training; `mixed_reference`: one that
+    moves a part of the way to the policy, which new virtual tokens do not allow. `score_head`: a
+    trained linear layer on the trunk that gives each completion a number. `adapter=False`: training
+    an adapter makes no sense (pretraining).
     """
 
     reference: bool = False
+    mixed_reference: bool = False
     score_head: bool = False
     adapter: bool = True
 

@@ -44,12 +44,12 @@ class Recipe:
     ] = field(default_factory=list)
     adapter: Annotated[
         Literal[
-            *("lora", "qlora", "dora", "rslora", "loha", "lokr", "vera", "oft", "ia3"),
-            *("prompt", "prefix", "none"),
+            "lora", "qlora", "dora", "rslora", "loha", "lokr", "vera", "oft", "ia3", "prompt",
+            "prefix", "none",
         ],
         "what is trained: LoRA, LoRA on a 4-bit base (qlora), another adapter, tokens before "
         "every prompt (prompt, prefix), or all weights (none)",
-    ] = "lora"
+    ] = "lora"  # fmt: skip
     lora_rank: Annotated[int, "rank of the adapter, for those named lo.. or ..lora", Ge(1)] = 16
     lora_alpha: Annotated[float, "scale of such an adapter, over its rank", Gt(0)] = 32.0
     lora_dropout: Annotated[

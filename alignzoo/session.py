@@ -120,6 +120,12 @@ def prepare(recipe: Recipe, *, resume: bool, trust_remote_code: bool, ui: UI) ->
             trust_remote_code=trust_remote_code,
             device=accelerator.device,
         )
+    if needs_of(algorithm).mixed_reference and not model.mixes_reference:
+        raise BadInput(
+            f"the reference is the model without --adapter {recipe.adapter}, and cannot move a "
+            "part of the way to one with it",
+            hint="let it move all the way, or use --adapter lora",
+        )
     if model.device.type == "cpu" and model.parameter_count < ONE_THREAD_BELOW:
         torch.set_num_threads(1)
     codec = Codec(model.tokenizer)

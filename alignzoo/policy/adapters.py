@@ -31,6 +31,7 @@ with quiet():  # bitsandbytes complains of an optional kernel while it is import
 FOUR_BIT_DEVICES = ("cpu", "cuda", "xpu")
 # Their kernels read the weight of `out_proj` past the adapter, so peft refuses to put one there.
 RECURRENT = ("mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h")
+INSTEAD = "use --adapter lora"
 VERA_RANK = 256  # of its frozen projections; peft's and the paper's
 
 
@@ -45,7 +46,11 @@ def add_adapter(
     seed: int = 0,
 ) -> PeftModel:
     """A new adapter of that kind (`alignzoo.kinds`). In linear layers, it changes nothing yet."""
-    config = _config(kind, model, rank, alpha, dropout, virtual_tokens, seed)
+    recurrent = model.config.model_type in RECURRENT
+    config = _config(kind, recurrent, rank, alpha, dropout, virtual_tokens, seed)
+    if kind == "prompt":
+        config.token_dim = model.get_input_embeddings().embedding_dim
+        config.num_attention_heads = 1  # asked for, though it has nothing to do with them
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="fan_in_fan_out is set to False")
         torch.manual_seed(seed)
@@ -55,7 +60,7 @@ def add_adapter(
             raise BadInput(
                 f"--adapter {kind} does not fit a {model.config.model_type} model: "
                 + str(error).strip().splitlines()[0],
-                hint="use --adapter lora",
+                hint=INSTEAD,
             ) from None
     if kind == "dora":
         _measure_magnitudes(adapted)
@@ -64,7 +69,7 @@ def add_adapter(
 
 def _config(
     kind: str,
-    model: PreTrainedModel,
+    recurrent: bool,
     rank: int,
     alpha: float,
     dropout: float,
@@ -74,20 +79,17 @@ def _config(
     """PEFT's description of it. In every linear layer but the head, where the kind does not say
     otherwise: IA3 goes where its authors put it, peft knows which layers these are."""
     if kind == "prompt":
-        return PromptTuningConfig(
-            task_type="CAUSAL_LM",
-            num_virtual_tokens=virtual_tokens,
-            token_dim=model.get_input_embeddings().embedding_dim,
-            num_attention_heads=1,  # asked for, though a soft prompt has nothing to do with them
-        )
+        return PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=virtual_tokens)
     if kind == "prefix":
         return PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=virtual_tokens)
     if kind == "ia3":
         return IA3Config(task_type="CAUSAL_LM")
     common: dict[str, Any] = {"target_modules": "all-linear", "task_type": "CAUSAL_LM"}
     if kind == "vera":
+        if recurrent:
+            raise BadInput("--adapter vera does not fit a recurrent model", hint=INSTEAD)
         return VeraConfig(**common, r=VERA_RANK, projection_prng_key=seed)
-    common["exclude_modules"] = ["out_proj"] if model.config.model_type in RECURRENT else None
+    common["exclude_modules"] = ["out_proj"] if recurrent else None
     if kind == "oft":
         return OFTConfig(**common)
     if kind == "loha":
@@ -119,13 +121,12 @@ def _measure_magnitudes(model: PeftModel) -> None:
 def put_on(model: PreTrainedModel, folder: Path) -> PeftModel:
     """A saved adapter, frozen, on the model it was trained on."""
     try:
-        adapted = PeftModel.from_pretrained(model, str(folder))
+        return PeftModel.from_pretrained(model, str(folder))
     except (RuntimeError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
         raise BadInput(
             f"the adapter does not fit its base model: {reason}", where=str(folder)
         ) from None
-    return adapted.requires_grad_(False)  # peft does not freeze virtual tokens
 
 
 def four_bit(device: torch.device) -> BitsAndBytesConfig:

@@ -203,7 +203,10 @@ class Policy:
         self._check_reference()
         if self._moved is None:
             if mix < 1 and not self.mixes_reference:
-                raise BadInput("no virtual tokens do nothing, so these cannot be mixed with none")
+                raise RunFailed(
+                    "a reference without virtual tokens cannot be mixed with a policy of them",
+                    hint="say so: needs = Needs(reference=True, mixed_reference=True)",
+                )
             self._moved = self._reference_weights()
         for name, p in self.parameters():
             self._moved[name].lerp_(p, mix)

@@ -129,18 +129,23 @@ def check_prefix(model: PreTrainedModel, shared: bool) -> None:
 
 @torch.no_grad()
 def begin(adapted: PeftModel, seed: int) -> None:
-    """Let new virtual tokens begin as tokens of the vocabulary, drawn at random: a soft prompt as
-    their embeddings (Lester et al. 2021, https://arxiv.org/abs/2104.08691, section 3.2), a prefix
-    as their keys and values (Li & Liang 2021, https://arxiv.org/abs/2101.00190, section 7.4)."""
+    """Let new virtual tokens begin as noise with the spread of the embeddings: a soft prompt as
+    that itself, a prefix as its keys and values.
+
+    Words would say something. Measured on zoo-tiny, 20 tokens of noise changed the log-prob of a
+    token by 0.04 to 0.09 nats, 20 words drawn from the vocabulary by 0.07 to 0.7.
+    """
     model, weight = adapted.get_base_model(), weight_of(adapted)
-    draw = torch.Generator().manual_seed(seed)
-    size = model.config.get_text_config().vocab_size
-    ids = torch.randint(size, (1, len(weight)), generator=draw).to(weight.device)
+    table = model.get_input_embeddings()
+    width = table.embedding_dim
+    noise = torch.randn(len(weight), width, generator=torch.Generator().manual_seed(seed))
+    vectors = noise.to(weight.device) * table.weight.float().std(0)
     if virtual_of(adapted).opening:
-        weight.copy_(model.get_input_embeddings()(ids)[0])
+        weight.copy_(vectors)
         return
     cache = DynamicCache(config=model.config)
-    model(input_ids=ids, past_key_values=cache, use_cache=True)
+    dtype = table.weight.dtype
+    model(inputs_embeds=vectors[None].to(dtype), past_key_values=cache, use_cache=True)
     pairs = [torch.stack([layer.keys[0], layer.values[0]]) for layer in cache.layers]
     # From [layers, 2, heads, k, d] to what `Prefix.keys_and_values` reads.
     weight.copy_(torch.stack(pairs).permute(3, 0, 1, 2, 4).flatten(1))

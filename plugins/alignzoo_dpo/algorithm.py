@@ -48,6 +48,8 @@ class DPO:
 
     def __post_init__(self) -> None:
         self.weights = parse(self.loss)
+        mixed = self.reference_every > 0 and self.reference_mix < 1
+        self.needs = Needs(reference=True, mixed_reference=mixed)
         check(self)
 
     @property

@@ -14,7 +14,8 @@ from alignzoo.hookspecs import hookimpl
 from alignzoo.loop import train
 from alignzoo.session import execute, recipe_for
 
-SETTINGS = {"steps": 9, "batch_size": 4, "checkpoint_every": 4, "eval_size": 4, "lora_dropout": 0.1}
+SETTINGS = {"steps": 9, "batch_size": 4, "checkpoint_every": 4, "eval_size": 4}
+DROPOUT = {"lora_dropout": 0.1}
 
 
 def rows_of(folder: Path) -> list[dict]:
@@ -36,12 +37,21 @@ class Interrupts:
 MOVING = {"reference_every": 3, "reference_mix": 0.6}
 
 
+ADAPTERS = ("dora", "rslora", "loha", "lokr", "vera", "oft", "ia3", "prompt", "prefix")
+
+
 @pytest.mark.parametrize(
-    ("algorithm", "options"),
-    [("dpo", {}), ("sft", {}), ("dpo", MOVING), ("kto", {}), ("bco", {}), ("reward", {})],
+    ("algorithm", "options", "adapter"),
+    [
+        *((name, {}, DROPOUT) for name in ("dpo", "sft", "kto", "bco", "reward")),
+        ("dpo", MOVING, DROPOUT),
+        *(("dpo", {"reference_every": 3}, {"adapter": kind}) for kind in ADAPTERS),
+    ],
 )
-def test_interrupted_and_resumed_is_the_same_run(tmp_path: Path, monkeypatch, algorithm, options):
-    settings = {**SETTINGS, "options": options, "out": str(tmp_path)}
+def test_interrupted_and_resumed_is_the_same_run(
+    tmp_path: Path, monkeypatch, algorithm, options, adapter
+):
+    settings = {**SETTINGS, **adapter, "options": options, "out": str(tmp_path)}
 
     def recipe(name: str):
         return recipe_for(algorithm, {**settings, "name": name})

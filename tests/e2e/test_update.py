@@ -16,10 +16,12 @@ def optimizer_of(run) -> torch.optim.Optimizer:
     return torch.optim.SGD([p for _, p in run.model.parameters()], lr=run.learning_rate)
 
 
-def stepped(make_run, monkeypatch, parts: list[list[int]], algorithm: str, options: dict):
+def stepped(
+    make_run, monkeypatch, parts: list[list[int]], algorithm: str, options: dict, **settings
+):
     """The trained weights after one step on 8 rows, cut into these micro-batches."""
     # Without clipping, and with an adapter that has left zero, so that every weight moves.
-    settings = {"max_grad_norm": 1e9, "learning_rate": 1.0, "warmup": 0.0}
+    settings = {"max_grad_norm": 1e9, "learning_rate": 1.0, "warmup": 0.0} | settings
     run = make_run(algorithm, options=options, **settings)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -53,6 +55,25 @@ def test_micro_batches_and_order_change_nothing(make_run, monkeypatch, algorithm
     assert metrics == pytest.approx(whole, rel=2e-5, abs=1e-6)
     for name, weight in weights.items():
         assert torch.allclose(weight, expected[name], rtol=0, atol=1e-6), name
+
+
+@pytest.mark.parametrize(
+    "adapter", ["dora", "rslora", "loha", "lokr", "vera", "oft", "ia3", "prompt", "prefix"]
+)
+def test_micro_batches_change_nothing_whatever_the_adapter(make_run, monkeypatch, adapter):
+    kind = {"adapter": adapter}
+    whole, expected = stepped(make_run, monkeypatch, [[*range(8)]], "dpo", {}, **kind)
+    metrics, weights = stepped(make_run, monkeypatch, SPLITS[0], "dpo", {}, **kind)
+    assert metrics == pytest.approx(whole, rel=2e-5, abs=1e-5)
+    for name, weight in weights.items():
+        assert torch.allclose(weight, expected[name], rtol=1e-5, atol=1e-6), name
+
+
+@pytest.mark.parametrize("adapter", ["prompt", "prefix"])
+def test_the_base_cannot_be_mixed_with_virtual_tokens(make_run, adapter):
+    moving = {"reference_every": 2, "reference_mix": 0.5}
+    with pytest.raises(BadInput, match=f"without --adapter {adapter}"):
+        make_run("dpo", options=moving, adapter=adapter)
 
 
 def test_a_loss_that_couples_the_rows_gets_whole_batches(make_run):

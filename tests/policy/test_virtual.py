@@ -19,7 +19,7 @@ from test_policy import (  # noqa: F401  (fixtures)
 )
 
 from alignzoo.batch import Example, collate
-from alignzoo.errors import BadInput
+from alignzoo.errors import BadInput, RunFailed
 from alignzoo.policy import States, probe, scoring
 from alignzoo.policy.adapters import add_adapter
 from alignzoo.policy.layout import ungroup
@@ -34,7 +34,7 @@ WINDOWS = ("mistral", "qwen2", "gemma2", "gemma3")
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 
 
-def peft_textbook(policy, batch, path, kind="prompt"):
+def peft_textbook(policy, batch, path):
     """Log-probs by plain peft and transformers from what was saved."""
     from peft import AutoPeftModelForCausalLM
 
@@ -107,20 +107,22 @@ def test_all_scorers_see_a_soft_prompt(batch, kind):
 
 
 @torch.no_grad()
-def test_both_begin_as_the_same_words(batch):
-    found = []
+def test_both_begin_as_the_same(batch):
+    """A prefix is the keys and values of a soft prompt; one of words is the words themselves."""
+    found = {}
     for kind in KINDS:
-        _, scorer, virtual = adapted("qwen3", kind, seed=3)
-        found.append(score(scorer, virtual, batch))
-    torch.testing.assert_close(*found, **CLOSE)
-    model = build("qwen3")
-    ids = torch.randint(97, (COUNT,), generator=torch.Generator().manual_seed(3)).tolist()
+        wrapped, scorer, virtual = adapted("qwen3", kind, seed=3)
+        found[kind] = score(scorer, virtual, batch)
+    torch.testing.assert_close(found["prompt"], found["prefix"], **CLOSE)
+    wrapped, scorer, virtual = adapted("qwen3", "prompt", seed=3)
+    ids = [50, 3, 7, 96, 8]
+    virtual.weight.copy_(wrapped.get_base_model().get_input_embeddings()(torch.tensor(ids)))
     spoken = [
         Example(ids + batch.prompts[b, : batch.prompt_lengths[b]].tolist(), completions)
         for b, completions in enumerate(completions_of(batch))
     ]
-    expected = choose(model)(collate(spoken)).logprobs
-    torch.testing.assert_close(found[0], expected, **CLOSE)
+    expected = scorer(collate(spoken)).logprobs
+    torch.testing.assert_close(score(scorer, virtual, batch), expected, **CLOSE)
 
 
 def completions_of(batch):
@@ -138,7 +140,7 @@ def completions_of(batch):
 @pytest.mark.parametrize("model", ["folder", "llama"])
 def test_trained_saved_and_loaded(kind, model, batch, tmp_path, request):
     policy = load(request.getfixturevalue(model), adapter=kind, virtual_tokens=COUNT)
-    assert [tuple(p.shape)[0] for _, p in policy.parameters()] == [COUNT]
+    assert [len(p) for _, p in policy.parameters()] == [COUNT]
     start = policy.reference(batch).logprobs
     plain = load(request.getfixturevalue(model))
     assert torch.equal(start, plain.reference(batch).logprobs)  # they vanish
@@ -213,7 +215,7 @@ def test_on_top_of_another_adapter(llama, batch, tmp_path):  # noqa: F811
 def test_moving_the_reference(kind, llama, batch, tmp_path):  # noqa: F811
     policy = load(llama, adapter=kind, virtual_tokens=COUNT)
     assert not policy.mixes_reference
-    with pytest.raises(BadInput, match="mixed"):
+    with pytest.raises(RunFailed, match="mixed"):
         policy.move_reference(0.5)
     train(policy, batch, rate=0.5)
     policy.move_reference()

@@ -1,0 +1,149 @@
+"""Every kind of adapter in linear layers: nothing at the start, gone when off, kept when saved."""
+
+from __future__ import annotations
+
+import math
+from typing import get_args, get_type_hints
+
+import pytest
+import torch
+from policy_models import build
+from test_policy import folder, llama, load, message, run_folder, scores, tokenizer, train  # noqa: F401
+
+from alignzoo.errors import BadInput
+from alignzoo.kinds import KINDS, OPTIONS
+from alignzoo.policy.adapters import VERA_RANK, add_adapter
+from alignzoo.policy.flops import profile, with_adapter
+from alignzoo.policy.probe import textbook
+from alignzoo.recipe import Recipe, resolve
+
+INSIDE = [name for name, kind in KINDS.items() if not kind.virtual and name != "none"]
+NEW = [name for name in INSIDE if name not in ("lora", "qlora")]
+CLOSE = {"atol": 1e-5, "rtol": 1e-5}
+
+
+def moved(policy, batch):
+    """The policy away from its start, however slowly its kind learns."""
+    train(policy, batch)
+    draw = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for _, p in policy.parameters():
+            p.add_(0.05 * torch.randn(p.shape, generator=draw))
+    return scores(policy, batch)
+
+
+def test_the_recipe_names_them_all():
+    hint = get_type_hints(Recipe)["adapter"]
+    assert set(get_args(hint)) == set(KINDS)
+    for kind in KINDS.values():
+        assert kind.options <= OPTIONS
+        assert kind.rate > 0
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("kind", NEW)
+def test_nothing_at_the_start(kind, precision, llama, batch):  # noqa: F811
+    policy = load(llama, adapter=kind, precision=precision)
+    policy.train()
+    out, reference = policy(batch).logprobs, policy.reference(batch).logprobs
+    assert torch.equal(out, reference)  # so that DPO starts at exactly ln 2
+    margin = (out - reference).sum(1)
+    assert float(-torch.nn.functional.logsigmoid(margin.detach()).mean()) == pytest.approx(
+        math.log(2)
+    )
+    out.sum().backward()
+    trained = policy.parameters()
+    assert all(p.grad is not None and p.dtype == torch.float32 for _, p in trained)
+    assert any(p.grad.abs().max() > 0 for _, p in trained)
+
+
+@pytest.mark.parametrize("kind", NEW)
+def test_trained_saved_and_gone_on_from(kind, llama, batch, tmp_path):  # noqa: F811
+    from peft import AutoPeftModelForCausalLM
+
+    policy = load(llama, adapter=kind)
+    start = policy.reference(batch).logprobs
+    before = {name: p.detach().clone() for name, p in policy.parameters()}
+    train(policy, batch, rate=0.5 if kind != "rslora" else 0.05)
+    assert any(not torch.equal(before[name], p) for name, p in policy.parameters())
+    assert scores(policy, batch).sum() > start.sum()
+    now = moved(policy, batch)
+    assert torch.equal(policy.reference(batch).logprobs, start)
+    one = run_folder(tmp_path / "one", policy, str(llama), kind)
+    plain = AutoPeftModelForCausalLM.from_pretrained(one / "adapter", dtype=torch.float32)
+    with torch.no_grad():
+        expected = textbook(plain.eval(), batch)
+    torch.testing.assert_close(now, expected, **CLOSE)
+    left = load(one, adapter=None)
+    assert left.parameters() == []
+    torch.testing.assert_close(scores(left, batch), now, **CLOSE)
+    torch.testing.assert_close(left.reference(batch).logprobs, start, **CLOSE)
+    assert left.flops == policy.flops
+    for after in ("lora", kind):
+        second = load(one, adapter=after)
+        torch.testing.assert_close(second.reference(batch).logprobs, now, **CLOSE)
+
+
+@pytest.mark.parametrize("kind", NEW)
+def test_moving_the_reference(kind, llama, batch):  # noqa: F811
+    policy, target = load(llama, adapter=kind), load(llama, adapter=kind)
+    start = {name: p.detach().clone() for name, p in target.parameters()}
+    base = policy.reference(batch).logprobs
+    policy.move_reference(0.5)  # to itself
+    torch.testing.assert_close(policy.reference(batch).logprobs, base, **CLOSE)
+    moved(policy, batch)
+    policy.move_reference(0.6)
+    if kind != "rslora":  # of LoRA, A at the start is as good as any: `test_policy` has it
+        mixed = {name: 0.6 * p.detach() + 0.4 * start[name] for name, p in policy.parameters()}
+        target.load_state(mixed)
+        torch.testing.assert_close(policy.reference(batch).logprobs, scores(target, batch), **CLOSE)
+    other = load(llama, adapter=kind)
+    other.load_state({name: t.clone() for name, t in policy.state().items()})
+    assert torch.equal(other.reference(batch).logprobs, policy.reference(batch).logprobs)
+    policy.move_reference()
+    assert torch.equal(policy.reference(batch).logprobs, scores(policy, batch))
+
+
+@pytest.mark.parametrize("kind", NEW)
+def test_the_seed_decides(kind, llama):  # noqa: F811
+    first, again = (load(llama, adapter=kind).state() for _ in range(2))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+
+
+def test_work_of_an_adapter():
+    plain = profile(build("llama"), trains_base=False)
+    for kind, adapter in (("lora", 0), ("ia3", 0), ("loha", plain.trunk), ("lokr", plain.trunk)):
+        flops = with_adapter(plain, add_adapter(build("llama"), kind, rank=2))
+        assert flops.adapter == adapter
+        tokens = flops.forward(10, 0, 0)
+        assert tokens == 2 * 10 * (plain.trunk + adapter)
+        assert flops.update(10, 0, 0) == 2 * tokens + 2 * 10 * adapter
+    flops = with_adapter(plain, add_adapter(build("llama"), "vera"))
+    # Two layers with q and o 32 x 32, k and v 16 x 32, and three of 32 x 64.
+    assert flops.adapter == VERA_RANK * 2 * (2 * 64 + 2 * 48 + 3 * 96)
+    assert flops.update(10, 0, 0) == 2 * flops.forward(10, 0, 0)
+
+
+def test_where_they_do_not_fit(folder):  # noqa: F811
+    for kind in ("loha", "lokr", "oft"):
+        assert f"--adapter {kind} does not fit a gpt2 model" in message(folder, adapter=kind)
+    for name, kind in (("phi3", "ia3"), ("mixtral", "dora"), ("mamba", "vera")):
+        with pytest.raises(BadInput, match=f"{kind} does not fit a"):
+            add_adapter(build(name), kind)
+
+
+@pytest.mark.parametrize(
+    ("adapter", "option", "value", "users"),
+    [
+        ("ia3", "lora_rank", 8, "lora, qlora, dora, rslora, loha, lokr"),
+        ("loha", "lora_dropout", 0.1, "lora, qlora, dora, rslora"),
+        ("lora", "virtual_tokens", 5, "prompt, prefix"),
+        ("none", "lora_alpha", 8.0, "lora, qlora, dora, rslora, loha, lokr"),
+    ],
+)
+def test_settings_of_another_kind(adapter, option, value, users):
+    with pytest.raises(BadInput, match=f"does not apply to --adapter {adapter}") as error:
+        resolve({"algorithm": "sft", "adapter": adapter, option: value})
+    assert error.value.hint == f"it is for {users}"
+    for kind in users.split(", "):
+        resolve({"algorithm": "sft", "adapter": kind, option: value})
