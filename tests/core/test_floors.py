@@ -12,7 +12,7 @@ FLOORS = [
     {"functional", "hookspecs", "errors", "ledger", "loss", "options", "files", "ui", "memory"},
     {"alarms", "batch", "plugins", "recipe", "record", "checkpoint", "algorithm", "tracking"},
     {"policy", "data"},
-    {"run", "samplers", "judges", "rewards"},
+    {"run", "reference_cache", "samplers", "judges", "rewards"},
     {"evaluation"},
     {"loop"},
     {"session", "chat"},
