@@ -70,11 +70,15 @@ def test_two_processes_are_one_run(tmp_path, algorithm):
 
 def test_two_processes_share_the_work_of_the_reference(tmp_path, monkeypatch):
     """Each computes some parts; what they keep is what one process would, bit for bit."""
+    data = tmp_path / "pairs.jsonl"
+    rows = [{"prompt": f"{n}?", "chosen": f"{n}!", "rejected": "no"} for n in range(300)]
+    data.write_text("\n".join(map(json.dumps, rows)))
+    words = ["--cache-reference", "--data", str(data), "--eval-size", "0"]
     kept = []
     for processes in (1, 2):
         monkeypatch.setenv("ALIGNZOO_CACHE", str(tmp_path / f"cache-{processes}"))
         out = tmp_path / str(processes)
-        launch("dpo", out, processes, "--cache-reference")
+        launch("dpo", out, processes, *words)
         facts = json.loads((out / "one/run.json").read_text())
         assert facts["reference_cache"]["completions_read"] == 0
         spent = facts["ledger"]["flops"]["reference"]
