@@ -90,6 +90,9 @@ class Recipe:
     precision: Annotated[
         Literal["auto", "fp32", "bf16"], "auto: bf16 on a GPU that has it, else fp32"
     ] = "auto"
+    cache_reference: Annotated[
+        bool, "compute the reference's log-probs of the data once, and keep them for later runs"
+    ] = False
     scratch: Annotated[bool, "start from random weights of the model's architecture"] = False
 
     max_length: Annotated[int, "most tokens of a prompt and its completion", Ge(8)] = 1024

@@ -23,6 +23,7 @@ from alignzoo.plugins import RunPlugins
 from alignzoo.policy import Outputs, Perturb, Policy, States
 from alignzoo.recipe import Recipe
 from alignzoo.record import Record
+from alignzoo.reference_cache import ReferenceCache
 from alignzoo.ui import UI
 
 
@@ -55,6 +56,7 @@ class Run:
     observed: dict[str, float] = field(default_factory=dict)
     reward_weights: dict[str, float] = field(default_factory=dict)
     stopped: str | None = None
+    reference_cache: ReferenceCache | None = None
     _charging: bool = True
 
     @property
@@ -82,7 +84,11 @@ class Run:
 
     def reference(self, batch: Batch) -> Outputs:
         """The same under the reference, without gradient: the model as it was before training,
-        unless `move_reference` was called."""
+        unless `move_reference` was called. What the run has in its cache is not computed."""
+        if self.reference_cache is not None and not self.model.reference_moved:
+            known = self.reference_cache.find(batch)
+            if known is not None:
+                return Outputs(known)
         self._charge("reference", batch)
         return self.model.reference(batch)
 

@@ -30,6 +30,7 @@ from alignzoo.loop import train
 from alignzoo.options import build
 from alignzoo.policy import Policy, load_policy
 from alignzoo.recipe import Recipe, resolve
+from alignzoo.reference_cache import cache_reference
 from alignzoo.rewards import PREFIX, Named, rewards_of
 from alignzoo.run import Run
 from alignzoo.samplers import DefaultSampler
@@ -65,6 +66,8 @@ def execute(
     run = prepare(recipe, resume=resume, trust_remote_code=trust_remote_code, ui=ui or Silent())
     try:
         run.hook.alignzoo_start(run=run)
+        if recipe.cache_reference and needs_of(run.algorithm).reference:
+            cache_reference(run)
         before = evaluate_once(run, "before")
         train(run)
         after = evaluate_once(run, "after")

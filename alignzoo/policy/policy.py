@@ -15,6 +15,7 @@ from alignzoo.batch import Batch
 from alignzoo.errors import BadInput, RunFailed
 from alignzoo.files import whole_folder
 from alignzoo.policy.adapters import PeftModel
+from alignzoo.policy.checksum import checksum
 from alignzoo.policy.flops import FlopsProfile
 from alignzoo.policy.layout import States, Work, work
 from alignzoo.policy.quiet import quiet
@@ -142,6 +143,21 @@ class Policy:
         return isinstance(self.model, PeftModel) or (
             self._frozen is not None and self._moved is None
         )
+
+    @property
+    def reference_moved(self) -> bool:
+        return self._moved is not None
+
+    def reference_facts(self) -> dict[str, str]:
+        """What the values of the reference depend on, before it is moved."""
+        base = self._frozen if self._frozen is not None else self.model
+        return {
+            "fingerprint": self.fingerprint,
+            "weights": checksum(base),
+            "precision": str(self._half),
+            "device": self.device.type,
+            "scorer": type(self._scorer).__name__,
+        }
 
     @contextmanager
     def _evaluating(self, other: AbstractContextManager[None]) -> Iterator[None]:

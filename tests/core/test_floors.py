@@ -13,7 +13,7 @@ FLOORS = [
     | {"kinds"},
     {"alarms", "batch", "plugins", "recipe", "record", "checkpoint", "algorithm", "tracking"},
     {"policy", "data"},
-    {"run", "samplers", "judges", "rewards"},
+    {"run", "reference_cache", "samplers", "judges", "rewards"},
     {"evaluation"},
     {"loop"},
     {"session", "chat"},

@@ -24,7 +24,7 @@ def free_port() -> str:
         return str(found.getsockname()[1])
 
 
-def launch(algorithm: str, out: Path, processes: int) -> tuple[list[dict], dict]:
+def launch(algorithm: str, out: Path, processes: int, *more: str) -> tuple[list[dict], dict]:
     launcher = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(processes)]
     launcher += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
     launcher += ["--main_process_port", free_port(), "-m"]
@@ -37,6 +37,7 @@ def launch(algorithm: str, out: Path, processes: int) -> tuple[list[dict], dict]
             "run",
             algorithm,
             *WORDS,
+            *more,
             "--out",
             str(out),
             "--name",
@@ -65,6 +66,27 @@ def test_two_processes_are_one_run(tmp_path, algorithm):
         assert other == pytest.approx(one, rel=1e-4, abs=1e-6)
     for name, weight in weights.items():
         assert (weight - same[name]).abs().max() < 1e-5, name
+
+
+def test_two_processes_share_the_work_of_the_reference(tmp_path, monkeypatch):
+    """Each computes some parts; what they keep is what one process would, bit for bit."""
+    data = tmp_path / "pairs.jsonl"
+    rows = [{"prompt": f"{n}?", "chosen": f"{n}!", "rejected": "no"} for n in range(300)]
+    data.write_text("\n".join(map(json.dumps, rows)))
+    words = ["--cache-reference", "--data", str(data), "--eval-size", "0"]
+    kept = []
+    for processes in (1, 2):
+        monkeypatch.setenv("ALIGNZOO_CACHE", str(tmp_path / f"cache-{processes}"))
+        out = tmp_path / str(processes)
+        launch("dpo", out, processes, *words)
+        facts = json.loads((out / "one/run.json").read_text())
+        assert facts["reference_cache"]["completions_read"] == 0
+        spent = facts["ledger"]["flops"]["reference"]
+        assert spent == facts["reference_cache"]["flops"] > 0
+        parts = (tmp_path / f"cache-{processes}").rglob("*.safetensors")
+        kept.append((spent, {path.name: path.read_bytes() for path in parts}))
+    assert kept[0] == kept[1]
+    assert len(kept[0][1]) > 1
 
 
 @pytest.mark.parametrize("rows", [8, 7, 2, 0])
