@@ -130,7 +130,8 @@ def attention(
     layout, tokens = attention_mask.layout, attention_mask.layout.trunk.tokens
     rows = [x.squeeze(0).transpose(0, 1) for x in (query, key, value)]  # [L, heads, d]
     if attention_mask.prefix is not None:
-        own = attention_mask.prefix[module.layer_idx].to(key.dtype)
+        layer: Any = module.layer_idx
+        own = attention_mask.prefix[layer].to(key.dtype)
         rows[1:] = [in_front(x, new, layout) for x, new in zip(rows[1:], own, strict=True)]
     q, k, v = (layout.trunk.unpack(x[:tokens]) for x in rows)
     out = layout.trunk.pack(attend(q, k, v, attention_mask.trunk))

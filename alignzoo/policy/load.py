@@ -151,7 +151,7 @@ class Stack(NamedTuple):
 
 
 def _stack(source: Source, adapter: str | None) -> Stack:
-    merged, virtual = list(source.adapters), []
+    merged, virtual = list(source.adapters), list[Adapter]()
     while merged and merged[-1].virtual:
         virtual.insert(0, merged.pop())
     foreign = adapter is not None and virtual and virtual[-1].virtual != adapter
