@@ -11,7 +11,7 @@ from policy_models import build, configs
 from alignzoo.batch import Example, collate
 from alignzoo.errors import BadInput
 from alignzoo.policy import probe, scoring
-from alignzoo.policy.adapters import add_lora
+from alignzoo.policy.adapters import add_adapter
 from alignzoo.policy.layout import layout, ungroup, work
 from alignzoo.policy.probe import choose, textbook
 from alignzoo.policy.scoring import Ask
@@ -21,7 +21,7 @@ UNSHARED = ("falcon", "mamba")  # alibi by code of their own; recurrent
 
 def perturbed(model, seed=1):
     """LoRA whose B is not zero, so that its gradients are all at work."""
-    wrapped = add_lora(model, 4, 8.0, 0.0, seed)
+    wrapped = add_adapter(model, "lora", rank=4, alpha=8.0, seed=seed)
     draw = torch.Generator().manual_seed(seed)
     for name, p in wrapped.named_parameters():
         if "lora_B" in name:
