@@ -39,7 +39,7 @@ KINDS = {
     "vera": Kind("a VeRA adapter of {:,}", rate=10.0),
     "oft": Kind("an OFT adapter of {:,}"),
     "ia3": Kind("an IA3 adapter of {:,}", rate=30.0),
-    "prompt": Kind("a soft prompt of {:,}", VIRTUAL, rate=50.0),
+    "prompt": Kind("a soft prompt of {:,}", VIRTUAL, rate=10.0),
     "prefix": Kind("a prefix of {:,}", VIRTUAL, rate=10.0),
     "none": Kind("all of them"),
 }

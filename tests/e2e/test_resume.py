@@ -45,7 +45,10 @@ ADAPTERS = ("dora", "rslora", "loha", "lokr", "vera", "oft", "ia3", "prompt", "p
     [
         *((name, {}, DROPOUT) for name in ("dpo", "sft", "kto", "bco", "reward")),
         ("dpo", MOVING, DROPOUT),
-        *(("dpo", {"reference_every": 3}, {"adapter": kind}) for kind in ADAPTERS),
+        *(
+            pytest.param("dpo", {"reference_every": 3}, {"adapter": kind}, id=kind)
+            for kind in ADAPTERS
+        ),
     ],
 )
 def test_interrupted_and_resumed_is_the_same_run(
