@@ -41,7 +41,7 @@ class DPO:
 
     data = Preferences
     needs = Needs(reference=True)
-    learning_rate = 1e-4
+    learning_rate = 6e-5
     headline = "rewards/margins"
 
     weights: dict[str, float] = field(init=False)  # of the losses in the sum, by name

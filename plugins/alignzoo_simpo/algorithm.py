@@ -21,7 +21,7 @@ class SimPO:
     alpha: Annotated[float, "shape of the reward (0: SimPO; else AlphaPO, say 0.25)"] = 0.0
 
     data = Preferences
-    learning_rate = 7e-5
+    learning_rate = 6e-5
     headline = "rewards/margins"
 
     @hookimpl

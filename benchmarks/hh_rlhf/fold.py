@@ -1,0 +1,35 @@
+"""What the runs of one fold read: data files, and the folder of an untrained model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from dialogues import Pair
+
+from alignzoo_suite.make_tokenizer import lay_out, make_tokenizer
+
+VOCABULARY = 2048
+
+
+def write_fold(folder: Path, train: list[Pair]) -> None:
+    """`pairs.jsonl`, `chosen.jsonl` and `model/`: from the training part alone."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_rows(folder / "pairs.jsonl", train)
+    chosen = ({"messages": pair["prompt"] + pair["chosen"]} for pair in train)
+    write_rows(folder / "chosen.jsonl", chosen)
+    lay_out(folder / "model", make_tokenizer(contents(train), VOCABULARY))
+
+
+def contents(pairs: list[Pair]) -> Iterable[str]:
+    """Every message of the pairs, those of the prompts once."""
+    for pair in pairs:
+        for column in ("prompt", "chosen", "rejected"):
+            for message in pair[column]:
+                yield message["content"]
+
+
+def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))

@@ -1,0 +1,38 @@
+"""A finished run as a judge of pairs that it has not seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from dialogues import Pair
+
+from alignzoo import Preferences, collate
+from alignzoo.data import Codec
+from alignzoo.policy import load_policy
+
+MICRO_TOKENS = 1024
+
+
+@torch.no_grad()
+def margins(run: Path, pairs: list[Pair], max_length: int) -> dict[int, float]:
+    """By the pair's id, the chosen answer's reward minus the rejected one's.
+
+    The reward is the score head's number where there is one, and else the log-ratio of policy and
+    reference, which orders a pair as DPO's implicit reward does. A pair whose answers are the same
+    once they are cut to size has none.
+    """
+    policy = load_policy(str(run))
+    policy.eval()
+    codec = Codec(policy.tokenizer)
+    encoded = [Preferences.encode(pair, codec, max_length).example for pair in pairs]
+    found = {}
+    for batch in collate([e for e in encoded if e is not None]).split(MICRO_TOKENS):
+        if policy.score_head is not None:
+            rewards = batch.last(policy.scores(batch))
+        else:
+            rewards = batch.total(policy(batch).logprobs - policy.reference(batch).logprobs)
+        chosen, rejected = batch.pairs(rewards)
+        for row, margin in zip(batch.rows, (chosen - rejected).tolist(), strict=True):
+            found[row["id"]] = margin
+    return found

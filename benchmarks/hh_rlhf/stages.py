@@ -1,0 +1,34 @@
+"""What is trained on a fold, in this order, each stage one run of alignzoo."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Stage:
+    """`start` names the stage whose result is trained further, or none for random weights."""
+
+    name: str
+    algorithm: str
+    data: str  # a file that `fold.py` writes
+    start: str | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    judges: bool = True  # whether it is asked about the held-out pairs
+
+
+STAGES = (
+    # Small batches, so that one epoch is 231 steps instead of 58. Learning to write the chosen
+    # dialogues is also the imitation from which DPO usually starts.
+    Stage(
+        "pretrain",
+        "pretrain",
+        "chosen.jsonl",
+        settings={"scratch": True, "adapter": "none", "batch_size": 8},
+        judges=False,
+    ),
+    Stage("reward", "reward", "pairs.jsonl", "pretrain"),
+    Stage("dpo", "dpo", "pairs.jsonl", "pretrain", {"options": {"beta": 0.1}}),
+)
+COMMON = {"max_length": 128, "seed": 0, "eval_size": 0, "checkpoint_every": 20}
