@@ -22,6 +22,7 @@ from alignzoo.options import MISSING, Option
 
 F = TypeVar("F", bound=Callable[..., Any])
 list_of_text = list[str]
+LONG = 36  # characters of choices that stand behind a flag; of more, the help text tells them
 NAMES = {str: "text", int: "int", float: "float", bool: "bool"}
 
 
@@ -64,7 +65,7 @@ def parameters(
     info = typer.Option(
         "/".join(names[: len(names) - len(hidden)]),
         help=help_text(option, default),
-        metavar="" if typed is bool else f"<{_label(kind)}>" + " ..." * (typed is list_of_text),
+        metavar="" if typed is bool else _metavar(kind) + " ..." * (typed is list_of_text),
         show_default=False,
         rich_help_panel=panel,
     )
@@ -125,6 +126,9 @@ def checked(options: Iterable[Option], values: Mapping[str, Any]) -> dict[str, A
 def help_text(option: Option, default: Any = MISSING) -> str:
     """The option's help, its bounds, and its default unless the text itself already tells it."""
     text = option.help
+    label = _label(core_type(option))
+    if len(label) > LONG:
+        text = f"{text} ({label.replace('|', ', ')})"
     if default is not MISSING and default != option.default:
         text = re.sub(r"\s*\[default: [^\]]*\]$", "", text)
     shown = option.default if default is MISSING else default
@@ -143,6 +147,12 @@ def _parameter(name: str, kind: Any, info: Any) -> inspect.Parameter:
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, info]
     )
+
+
+def _metavar(kind: Any) -> str:
+    """What stands behind a flag: its choices, where they do not crowd the flags out."""
+    label = _label(kind)
+    return "<choice>" if len(label) > LONG else f"<{label}>"
 
 
 def _label(kind: Any) -> str:

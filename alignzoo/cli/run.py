@@ -32,7 +32,7 @@ PANELS = {
     "gradient_checkpointing precision scratch",
     "Data": "task data reward max_length strict",
     "Training": "steps epochs budget batch_size micro_tokens learning_rate warmup schedule "
-    "weight_decay max_grad_norm",
+    "weight_decay max_grad_norm cache_reference",
     "Evaluation": "eval_size eval_every stop_on",
     "Generation": "max_new_tokens temperature top_k top_p min_p stop",
     "Run": "",  # and whatever is in none of the others

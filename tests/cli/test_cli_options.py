@@ -31,7 +31,16 @@ def test_help_shows_types_bounds_defaults_and_the_algorithms_own_defaults(
     assert "[default: 4]" in lines["--batch-size"]
     assert "[default: style, if no --data]" in lines["--task"]
     panels = [line.split()[1] for line in text.splitlines() if line.startswith("╭")]
-    assert panels == ["Options", "Algorithm", "Model", "Data", "Training", "Evaluation", "Run"]
+    assert panels == [
+        "Options",
+        "Algorithm",
+        "Model",
+        "Data",
+        "Training",
+        "Evaluation",
+        "Generation",
+        "Run",
+    ]
 
 
 def test_every_flag_can_be_read_in_a_narrow_terminal(
