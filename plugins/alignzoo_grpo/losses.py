@@ -27,7 +27,7 @@ MIN_LOG_WEIGHT = math.log(1e-8)
 def sequence_ratio(log_ratio: Tensor, mask: Tensor) -> Tensor:
     """GSPO's ratio of a completion: s = (pi(y|x) / pi_old(y|x))^(1/|y|), `[N, 1]`.
 
-    Equation 7 of Zheng et al. 2025, https://arxiv.org/abs/2507.18071.
+    Zheng et al. 2025, https://arxiv.org/abs/2507.18071.
     """
     return importance_ratio(_token_mean(log_ratio, mask))
 
@@ -37,7 +37,7 @@ def cispo_loss(logprobs: Tensor, ratio: Tensor, advantages: Tensor, upper: float
 
         L = -sg(min(r_t, upper)) A log pi(y_t),    sg: without gradient
 
-    Equation 4 of MiniMax 2025, https://arxiv.org/abs/2506.13585, without a lower bound, as there.
+    MiniMax 2025, https://arxiv.org/abs/2506.13585, without a lower bound, as there.
     """
     return -ratio.clamp(max=upper).detach() * advantages * logprobs
 
@@ -61,8 +61,8 @@ def gmpo_loss(
         L = -A (prod over t of min(r_t, upper))^(1/|y|)    if A > 0
         L = -A (prod over t of max(r_t, lower))^(1/|y|)    if A <= 0
 
-    Equation 4 and algorithm 1 of Zhao et al. 2025, https://arxiv.org/abs/2507.20673, where
-    (lower, upper) = (e^-0.4, e^0.4).
+    Algorithm 1 of Zhao et al. 2025, https://arxiv.org/abs/2507.20673, where (lower, upper) =
+    (e^-0.4, e^0.4).
     """
     held = torch.where(
         advantages > 0, log_ratio.clamp(max=math.log(upper)), log_ratio.clamp(min=math.log(lower))

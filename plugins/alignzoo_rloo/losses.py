@@ -13,7 +13,7 @@ def leave_one_out(rewards: Tensor) -> Tensor:
 
         A_i = R_i - (1 / (G - 1)) sum over j != i of R_j
 
-    Section 2.2 of Ahmadian et al. 2024, https://arxiv.org/abs/2402.14740; Kool et al. 2019.
+    Ahmadian et al. 2024, https://arxiv.org/abs/2402.14740, after Kool et al. 2019.
 
     Args:
         rewards: `[B, G]`, in any unit; NaN where none applies, which has no part in a mean.
@@ -35,8 +35,8 @@ def rloo_loss(
         L = the sum over t of the same with r_t = pi(y_t|x, y_<t) / pi_old(y_t|x, y_<t)
 
     the second `by_token`. At r = 1, where a round begins, both have the gradient of REINFORCE,
-    -A grad log pi(y|x): equation 6 of Ahmadian et al. 2024, https://arxiv.org/abs/2402.14740. The
-    clip, Schulman et al. 2017, https://arxiv.org/abs/1707.06347, is for the passes after the first.
+    -A grad log pi(y|x), as in Ahmadian et al. 2024, https://arxiv.org/abs/2402.14740. The clip,
+    Schulman et al. 2017, https://arxiv.org/abs/1707.06347, is for the passes after the first.
 
     Args:
         log_ratio: log pi - log pi_old of each token, in nats, `[N, T]`.
