@@ -8,7 +8,7 @@ token that equals EOS does no harm.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -135,6 +135,19 @@ class Batch:
             else:
                 parts.append([b])
         return [self.select(part) for part in parts]
+
+    def piecewise(self, function: Callable[[Batch], Tensor], max_tokens: int) -> Tensor:
+        """`[N, T]` from a function that is given micro-batches and makes `[n, t]` of each.
+
+        What needs no gradient but a forward pass over more than one of them: a column to be.
+        """
+        out = torch.zeros(self.tokens.shape)
+        places = torch.arange(len(self.tokens))
+        # A split puts groups of like length together; the places say which completions they were.
+        for micro in replace(self, columns={"place": places}).split(max_tokens):
+            found = function(micro).cpu()
+            out[micro["place"], : found.shape[1]] = found
+        return out
 
     def to(self, device: torch.device | str) -> Batch:
         moved = {

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from alignzoo.batch import Batch, Example, collate
 from alignzoo.hookspecs import hookimpl
+from alignzoo.policy_gradient import REWARD
 from alignzoo.rewards import judge, weighted_sum
 from alignzoo.samplers.generate import generate
-from alignzoo.samplers.observe import REWARD, observe
+from alignzoo.samplers.observe import observe
 from alignzoo.samplers.sampling import Sampling
 
 if TYPE_CHECKING:

@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 
 from alignzoo.batch import Batch
+from alignzoo.policy_gradient import REWARD, spread
 
 if TYPE_CHECKING:
     from alignzoo.run import Run
-
-REWARD = "reward/"  # prefix of the columns that hold single rewards
 
 
 def observe(run: Run, batch: Batch) -> dict[str, float]:
@@ -33,28 +32,24 @@ def summary(columns: Mapping[str, Tensor]) -> dict[str, float]:
     """From columns `[B, G]`, under the names that TRL gives to these numbers.
 
     Spreads are sample standard deviations (n - 1), over what is not NaN; 0 for a single value.
-    What no reward applied to has no mean, and is left out.
+    A mean of nothing is left out.
     """
     rewards, lengths = columns["rewards"], columns["lengths"]
     found = {
         "reward": float(rewards.nanmean()),
-        "reward_std": spread(rewards),
+        "reward_std": float(spread(rewards.flatten())),
         "frac_reward_zero_std": float((widths(rewards) < 1e-8).double().mean()),
         "completions/mean_length": float(lengths.mean()),
         "completions/max_length": float(lengths.max()),
+        "completions/mean_terminated_length": float(lengths[columns["ended"] > 0].mean()),
         "completions/clipped_ratio": float(1 - columns["ended"].mean()),
     }
     for name, scores in columns.items():
         if name.startswith(REWARD):
             label = name.removeprefix(REWARD)
             found[f"rewards/{label}/mean"] = float(scores.nanmean())
-            found[f"rewards/{label}/std"] = spread(scores)
+            found[f"rewards/{label}/std"] = float(spread(scores.flatten()))
     return {name: value for name, value in found.items() if not math.isnan(value)}
-
-
-def spread(values: Tensor) -> float:
-    real = values[~values.isnan()]
-    return float(real.std()) if real.numel() > 1 else 0.0
 
 
 def widths(rewards: Tensor) -> Tensor:

@@ -98,3 +98,15 @@ def test_a_split_holds_every_group_once_and_keeps_the_bound(rows, max_tokens):
     assert seen == sorted((tuple(e.prompt), tuple(c)) for e in rows for c in e.completions)
     for part in parts:
         assert len(part) == 1 or max(part.sizes()) * len(part) <= max_tokens
+
+
+def test_a_function_of_micro_batches_is_put_together_in_order():
+    batch = collate([Example([1], [[4], [5, 6]]), Example([1] * 9, [[7, 8, 9], [3]])])
+    widths = []
+
+    def twice(micro):
+        widths.append(micro.tokens.shape[1])
+        return 2.0 * micro.tokens
+
+    assert batch.piecewise(twice, 1).tolist() == (2.0 * batch.tokens).tolist()
+    assert widths == [3, 2]

@@ -42,11 +42,13 @@ def test_what_is_in_it(wheel: Path):
         "alignzoo_bco",
         "alignzoo_cpo",
         "alignzoo_dpo",
+        "alignzoo_grpo",
         "alignzoo_kto",
         "alignzoo_orpo",
         "alignzoo_pretrain",
         "alignzoo_reward",
         "alignzoo_rewards",
+        "alignzoo_rloo",
         "alignzoo_sft",
         "alignzoo_simpo",
         "alignzoo_slic",
@@ -71,5 +73,5 @@ def test_it_lists_its_plugins_when_unpacked_anywhere(wheel: Path, tmp_path: Path
     )
     assert done.returncode == 0, done.stderr
     names = {entry["name"] for entry in json.loads(done.stdout)}
-    assert {"kto", "bco", "orpo", "simpo", "cpo", "slic"} <= names
+    assert {"kto", "bco", "orpo", "simpo", "cpo", "slic", "grpo", "rloo"} <= names
     assert {"dpo", "sft", "pretrain", "reward", "style", "sums"} <= names

@@ -147,6 +147,7 @@ def test_the_summary_of_a_round_by_hand():
             "frac_reward_zero_std": 2 / 3,
             "completions/mean_length": 5.0,
             "completions/max_length": 8.0,
+            "completions/mean_terminated_length": 22 / 5,
             "completions/clipped_ratio": 1 / 6,
             "rewards/a/mean": 1.0,
             "rewards/a/std": 0.0,

@@ -1,0 +1,1 @@
+"""Group Relative Policy Optimization and its family."""

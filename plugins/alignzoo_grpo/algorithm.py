@@ -1,0 +1,124 @@
+"""Group Relative Policy Optimization, Shao et al. 2024, and the losses that vary it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
+
+import torch
+from annotated_types import Ge, Gt
+from torch import Tensor
+
+from alignzoo import BadInput, Batch, Loss, Needs, Prompts, Rounds, Run, hookimpl
+from alignzoo.policy_gradient import Estimator, kl_estimate, rewards_apart
+from alignzoo_grpo.advantages import Scale, decoupled_advantages, group_advantages
+from alignzoo_grpo.family import LOSSES, Terms, check, weights_and_count
+
+
+@dataclass(eq=False)
+class GRPO:
+    """Group Relative Policy Optimization, from prompts and a reward (https://arxiv.org/abs/2402.03300)"""
+
+    loss_type: Annotated[
+        Literal[
+            "grpo", "dr_grpo", "dapo", "bnpo", "gspo", "cispo", "sapo", "gmpo", "vespo", "luspo"
+        ],
+        "which loss of the family",
+    ] = "grpo"
+    group_size: Annotated[int, "completions per prompt", Ge(2)] = 8
+    iterations: Annotated[int, "passes over the completions of a round", Ge(1)] = 1
+    round_prompts: Annotated[
+        int, "prompts per round, in steps of --batch-size (0: one step's)", Ge(0)
+    ] = 0
+    epsilon: Annotated[
+        float | None, "how far the ratio may go before it is clipped [default: the loss's]", Gt(0)
+    ] = None
+    epsilon_high: Annotated[
+        float | None, "clip-higher: the same upwards [default: as --epsilon]", Gt(0)
+    ] = None
+    scale_rewards: Annotated[Scale, "whose standard deviation rewards are divided by"] = "group"
+    normalize_rewards: Annotated[
+        Literal["before", "after"], "GDPO: several rewards are scaled before their sum, or after it"
+    ] = "after"
+    beta: Annotated[float, "strength of the pull to the reference (0: none)", Ge(0)] = 0.0
+    kl_estimator: Annotated[Estimator, "how the KL to the reference is estimated"] = "k3"
+    kl_in: Annotated[Literal["loss", "reward"], "where the KL is: a loss, or a cost"] = "loss"
+    entropy_bonus: Annotated[float, "weight of the entropy, which is to stay high", Ge(0)] = 0.0
+    mask_truncated: Annotated[bool, "learn nothing from completions that did not end"] = False
+
+    data = Prompts
+    learning_rate = 1e-4
+    headline = "reward"
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(reference=self.beta > 0)
+
+    @property
+    def rounds(self) -> Rounds:
+        return Rounds(rows=self.round_prompts or None, epochs=self.iterations)
+
+    @hookimpl
+    def alignzoo_check(self, recipe: Any) -> None:
+        if recipe.temperature == 0:
+            raise BadInput(
+                "option --temperature: greedy completions of one prompt are all the same",
+                hint="grpo learns from their differences: leave it at 1",
+            )
+
+    @hookimpl
+    def alignzoo_advantage(self, run: Run, batch: Batch) -> Tensor:
+        """One per completion, `[N]`; and as columns what needs the whole round."""
+        if self.beta:
+            batch.columns["reference"] = batch.piecewise(
+                lambda micro: run.reference(micro.to(run.device)).logprobs, run.micro_tokens
+            )
+        apart = rewards_apart(batch) if self.normalize_rewards == "before" else {}
+        rewards = torch.stack(list(apart.values()), -1) if apart else batch["rewards"][:, None]
+        if self.beta and self.kl_in == "reward":
+            kl = kl_estimate(batch["logprobs"], batch["reference"], self.kl_estimator)
+            rewards = rewards - self.beta * batch.total(kl)[:, None]
+        # Groups of all processes: some scales and counts are those of the whole round.
+        everyone = torch.tensor(run.gather(batch.groups(rewards).tolist()))
+        tokens = run.gather(self.learnt(batch).mask.sum(-1).tolist())
+        batch.columns["mean_tokens"] = torch.full_like(batch["rewards"], sum(tokens) / len(tokens))
+        advantages = (
+            decoupled_advantages(everyone, [run.reward_weights.get(name, 1.0) for name in apart])
+            if apart
+            else group_advantages(everyone, self.scale_rewards)
+        )
+        return torch.tensor(run.share(advantages.tolist())).flatten()
+
+    @hookimpl
+    def alignzoo_loss(self, run: Run, batch: Batch) -> Loss:
+        """The chosen loss per token, the KL and the entropy added, under the loss's average."""
+        kind = LOSSES[self.loss_type]
+        policy = run.policy(batch, entropy=True)
+        counted = self.learnt(batch)
+        mask = counted.mask
+        terms = Terms(
+            policy.logprobs,
+            policy.logprobs - batch["logprobs"],
+            batch["advantages"][:, None],
+            mask,
+            *kind.bounds(self),
+        )
+        loss = kind.loss(terms).expand_as(mask)
+        metrics = kind.clip_metrics(terms) | {"entropy": policy.entropy}
+        if self.beta:
+            kl = metrics["kl"] = kl_estimate(policy.logprobs, batch["reference"], self.kl_estimator)
+            if self.kl_in == "loss":
+                loss = loss + self.beta * kl
+        if self.entropy_bonus:
+            loss = loss - self.entropy_bonus * policy.entropy
+        weights, count = weights_and_count(counted, kind.average, run.recipe.max_new_tokens)
+        return replace(Loss.per_token(weights * loss, mask, metrics), count=count)
+
+    def learnt(self, batch: Batch) -> Batch:
+        """The batch with the mask of the tokens that are learnt from."""
+        if not self.mask_truncated:
+            return batch
+        return replace(batch, mask=batch.mask & batch["ended"][:, None])

@@ -1,0 +1,203 @@
+"""GRPO's family against NumPy written token by token, with gradients by finite differences."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from on_policy_fakes import LONGEST, experience, policy_logprobs, run_around
+
+from alignzoo import BadInput
+from alignzoo_grpo.advantages import decoupled_advantages, group_advantages
+from alignzoo_grpo.algorithm import GRPO
+from alignzoo_grpo.family import LOSSES
+
+NAN = float("nan")
+
+
+def test_group_advantages_by_hand():
+    # 1, 0, 0, 1: mean 0.5, std sqrt(4 * 0.25 / 3) = 0.5773503; 0.5 / 0.5774503 = 0.8658754.
+    # Ties are 0. With NaN: 2, 4 have mean 3 and std sqrt(2); 1 / 1.4143136 = 0.7070568.
+    rewards = torch.tensor([[1.0, 0.0, 0.0, 1.0], [3.0, 3.0, 3.0, 3.0], [2.0, NAN, 4.0, NAN]])
+    found = group_advantages(rewards[..., None], "group")
+    assert found[0].tolist() == pytest.approx([0.8658754, -0.8658754, -0.8658754, 0.8658754])
+    assert found[1].tolist() == [0.0] * 4
+    assert found[2].tolist() == pytest.approx([-0.7070568, 0.0, 0.7070568, 0.0])
+    plain = group_advantages(rewards[..., None], "none")
+    assert plain[0].tolist() == [0.5, -0.5, -0.5, 0.5]
+    assert plain[2].tolist() == [-1.0, 0.0, 1.0, 0.0]
+    alone = group_advantages(torch.tensor([[5.0, NAN], [NAN, NAN]])[..., None], "group")
+    assert alone.tolist() == [[0.0, 0.0], [0.0, 0.0]]
+
+
+def test_the_batch_scale_is_that_of_all_rewards():
+    # 1, 0, 3, 3: mean 1.75, squares 0.5625 + 3.0625 + 2 * 1.5625 = 6.75, std 1.5.
+    found = group_advantages(torch.tensor([[1.0, 0.0], [3.0, 3.0]])[..., None], "batch")
+    assert found[0].tolist() == pytest.approx([0.5 / 1.5001, -0.5 / 1.5001])
+    assert found[1].tolist() == [0.0, 0.0]
+
+
+def test_decoupled_advantages_by_hand():
+    # Rewards of unlike scale, (1, 0) and (0, 100), weigh the same: their sum is 0.
+    rewards = torch.tensor([[[1.0, 0.0], [0.0, 100.0]], [[1.0, 7.0], [0.0, NAN]]])
+    found = decoupled_advantages(rewards, [1.0, 1.0])
+    z = 0.5 / (math.sqrt(0.5) + 1e-4)
+    sums = np.array([z - 50 / (math.sqrt(5000) + 1e-4), 0.0, z, -z])
+    sums[1] = -sums[0]
+    expected = (sums - sums.mean()) / (sums.std(ddof=1) + 1e-4)
+    assert found.flatten().tolist() == pytest.approx(expected.tolist(), abs=1e-6)
+    # With a weight of 3 the second reward decides the first group: sums z - 3z and 3z - z.
+    weighed = decoupled_advantages(rewards, [1.0, 3.0])
+    hundred = 50 / (math.sqrt(5000) + 1e-4)
+    sums = np.array([z - 3 * hundred, 3 * hundred - z, z, -z])
+    expected = (sums - sums.mean()) / (sums.std(ddof=1) + 1e-4)
+    assert weighed.flatten().tolist() == pytest.approx(expected.tolist(), abs=1e-6)
+    nothing = decoupled_advantages(torch.full((1, 2, 2), NAN), [1.0, 1.0])
+    assert nothing.tolist() == [[0.0, 0.0]]
+
+
+def ppo(ratio: float, a: float, low: float, high: float) -> float:
+    return -min(ratio * a, min(max(ratio, low), high) * a)
+
+
+def reference_loss(name: str, logps: np.ndarray, frozen: np.ndarray, batch, epsilons) -> float:
+    """One loss, completion by completion; `frozen` are the log-probs that have no gradient."""
+    old, mask = batch["logprobs"].numpy(), batch.mask.numpy()
+    low, high = epsilons
+    totals, means = [], []
+    for n, a in enumerate(batch["advantages"].tolist()):
+        tokens = np.flatnonzero(mask[n])
+        d, still = (logps - old)[n, tokens], (frozen - old)[n, tokens]
+        logp, size = logps[n, tokens], len(tokens)
+        if name in ("grpo", "dr_grpo", "dapo", "bnpo"):
+            each = [ppo(math.exp(x), a, 1 - low, 1 + high) for x in d]
+        elif name in ("gspo", "luspo"):
+            each = [ppo(math.exp(d.mean()), a, 1 - low, 1 + high)] * size
+        elif name == "cispo":
+            each = [-min(math.exp(s), 1 + high) * a * x for s, x in zip(still, logp, strict=True)]
+        elif name == "sapo":
+            tau = 1.0 if a > 0 else 1.05
+            each = [-4 / tau / (1 + math.exp(-tau * (math.exp(x) - 1))) * a for x in d]
+        elif name == "gmpo":
+            held = [min(x, high) if a > 0 else max(x, -low) for x in d]
+            each = [-a * math.exp(sum(held) / size)] * size
+        else:
+            k, rate = (2.0, 3.0) if a >= 0 else (3.0, 2.0)
+            w = math.exp(still.sum())
+            each = [-(w**k) * math.exp(rate * (1 - w)) * a * x for x in logp]
+        totals.append(sum(each))
+        means.append(sum(each) / size)
+    if name in ("grpo", "gspo", "sapo", "gmpo"):
+        return float(np.mean(means))
+    count = {
+        "dr_grpo": LONGEST * len(totals),
+        "luspo": len(totals),
+        "bnpo": mask.sum(),
+    }.get(name, 2.5 * len(totals))
+    return float(sum(totals) / count)
+
+
+EPSILONS = {"gspo": (0.1, 0.2), "luspo": (0.1, 0.2), "gmpo": (0.3, 0.4), "cispo": (None, 0.25)}
+
+
+@pytest.mark.parametrize("name", list(LOSSES))
+def test_every_loss_and_its_gradient(name):
+    low, high = EPSILONS.get(name, (0.2, 0.3))
+    given = {} if name in ("sapo", "vespo") else {"epsilon": low, "epsilon_high": high}
+    algorithm = GRPO(loss_type=name, **given)
+    batch = experience()
+    logps = policy_logprobs(batch)
+    loss = algorithm.alignzoo_loss(run_around(logps), batch)
+    (loss.sum / loss.count).backward()
+    at = logps.detach().numpy()
+    assert loss.mean == pytest.approx(reference_loss(name, at, at, batch, (low, high)), rel=1e-6)
+    step = 1e-6
+    for n, t in np.ndindex(*at.shape):
+        shift = np.zeros_like(at)
+        shift[n, t] = step
+        up, down = (
+            reference_loss(name, at + s * shift, at, batch, (low, high)) for s in (1.0, -1.0)
+        )
+        assert logps.grad[n, t].item() == pytest.approx((up - down) / (2 * step), abs=1e-8)
+    if given:
+        shares = [loss.metrics[f"clip_ratio/{side}_mean"][0].item() for side in ("low", "high")]
+        assert (shares[0] > 0) == (name != "cispo") and shares[1] > 0
+
+
+@pytest.mark.parametrize("name", list(LOSSES))
+@pytest.mark.parametrize("scale", [30.0, 3000.0])
+def test_extreme_ratios_give_no_nan(name, scale):
+    batch = experience()
+    logps = policy_logprobs(batch, scale)
+    loss = GRPO(loss_type=name, beta=0.1).alignzoo_loss(run_around(logps), batch)
+    loss.sum.backward()
+    assert loss.sum.isfinite() and logps.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", list(LOSSES))
+def test_at_ratio_1_every_loss_has_the_gradient_of_reinforce(name):
+    """-A grad log pi, in the loss's own average over tokens."""
+    batch = experience()
+    logps = policy_logprobs(batch, 0.0)
+    algorithm = GRPO(loss_type=name)
+    loss = algorithm.alignzoo_loss(run_around(logps), batch)
+    loss.sum.backward()
+    sizes = batch.mask.sum(-1, keepdim=True)
+    mean = LOSSES[name].average == "completions"
+    expected = -batch["advantages"][:, None] * batch.mask / (sizes if mean else 1)
+    assert torch.allclose(logps.grad, expected, atol=1e-12)
+
+
+def test_the_kl_and_the_entropy_are_part_of_every_token():
+    batch = experience()
+    logps = policy_logprobs(batch)
+    plain = GRPO(loss_type="bnpo").alignzoo_loss(run_around(logps), batch)
+    for estimator in ("k2", "k3"):
+        options = {"beta": 0.7, "kl_estimator": estimator, "entropy_bonus": 0.2}
+        loss = GRPO(loss_type="bnpo", **options).alignzoo_loss(run_around(logps), batch)
+        x = (batch["reference"] - logps)[batch.mask].detach().numpy()
+        kl = (x**2 / 2 if estimator == "k2" else np.exp(x) - 1 - x).mean()
+        h = (0.3 + logps[batch.mask].detach().numpy() ** 2).mean()
+        assert loss.mean == pytest.approx(plain.mean + 0.7 * kl - 0.2 * h, rel=1e-6)
+        total, count = loss.metrics["kl"]
+        assert (total / count).item() == pytest.approx(kl, rel=1e-6)
+    in_reward = GRPO(loss_type="bnpo", beta=0.7, kl_in="reward", kl_estimator="k1")
+    assert in_reward.alignzoo_loss(run_around(logps), batch).mean == plain.mean
+
+
+@pytest.mark.parametrize("name", list(LOSSES))
+def test_truncated_completions_teach_nothing_when_masked(name):
+    batch = experience(ended=False)
+    logps = policy_logprobs(batch)
+    loss = GRPO(loss_type=name, mask_truncated=True).alignzoo_loss(run_around(logps), batch)
+    loss.sum.backward()
+    assert (logps.grad[[1, 3]] == 0).all()
+    assert logps.grad[[0, 4, 5]].abs().sum() > 0
+    if LOSSES[name].average == "completions":
+        assert loss.count.item() == 6  # they stay in the mean, as ones without a loss
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"loss_type": "sapo", "epsilon": 0.2}, "no part in sapo"),
+        ({"loss_type": "cispo", "epsilon": 0.2}, "no part in cispo"),
+        ({"loss_type": "vespo", "epsilon_high": 0.2}, "no part in vespo"),
+        ({"kl_estimator": "k1"}, "pull nowhere"),
+        ({"normalize_rewards": "before", "scale_rewards": "none"}, "--scale-rewards"),
+        ({"normalize_rewards": "before", "beta": 0.1, "kl_in": "reward"}, "--kl-in"),
+    ],
+)
+def test_options_without_effect_are_refused(options, problem):
+    with pytest.raises(BadInput, match=problem):
+        GRPO(**options)
+
+
+def test_epsilon_is_for_both_sides_unless_the_upper_is_given():
+    assert LOSSES["grpo"].bounds(GRPO(epsilon=0.1)) == pytest.approx((0.9, 1.1))
+    assert LOSSES["grpo"].bounds(GRPO(epsilon_high=0.3)) == pytest.approx((0.8, 1.3))
+    assert LOSSES["gspo"].bounds(GRPO(loss_type="gspo")) == pytest.approx((0.9997, 1.0004))
+    gmpo = GRPO(loss_type="gmpo")
+    assert LOSSES["gmpo"].bounds(gmpo) == pytest.approx((math.exp(-0.4), math.exp(0.4)))
