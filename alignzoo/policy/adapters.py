@@ -47,7 +47,7 @@ def add_adapter(
 ) -> PeftModel:
     """A new adapter of that kind (`alignzoo.kinds`). In linear layers, it changes nothing yet."""
     recurrent = model.config.model_type in RECURRENT
-    config = _config(kind, recurrent, rank, alpha, dropout, virtual_tokens, seed)
+    config: Any = _config(kind, recurrent, rank, alpha, dropout, virtual_tokens, seed)
     if kind == "prompt":
         config.token_dim = model.get_input_embeddings().embedding_dim
         config.num_attention_heads = 1  # asked for, though it has nothing to do with them

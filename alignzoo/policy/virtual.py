@@ -55,7 +55,7 @@ NO_VIRTUAL = Virtual()
 class SoftPrompt(Virtual):
     """`weight [k, h]`: embeddings of tokens that are in no vocabulary."""
 
-    def __init__(self, adapted: PeftModel):
+    def __init__(self, adapted: Any):
         self.weight = weight_of(adapted)
         self.embeddings = adapted.get_base_model().get_input_embeddings()
         self.count = self.opening = len(self.weight)
@@ -79,7 +79,7 @@ class SoftPrompt(Virtual):
 class Prefix(Virtual):
     """`weight [k, 2 * layers * width]`: keys and values of every layer, as peft lays them out."""
 
-    def __init__(self, adapted: PeftModel):
+    def __init__(self, adapted: Any):
         self.weight = weight_of(adapted)
         self.count = len(self.weight)
         config = adapted.peft_config["default"]
@@ -99,7 +99,7 @@ class Prefix(Virtual):
             cache.update(key, value, layer)
 
 
-def weight_of(adapted: PeftModel) -> Tensor:
+def weight_of(adapted: Any) -> Tensor:
     return adapted.prompt_encoder["default"].embedding.weight
 
 
@@ -128,7 +128,7 @@ def check_prefix(model: PreTrainedModel, shared: bool) -> None:
 
 
 @torch.no_grad()
-def begin(adapted: PeftModel, seed: int) -> None:
+def begin(adapted: Any, seed: int) -> None:
     """Let new virtual tokens begin as noise with the spread of the embeddings: a soft prompt as
     that itself, a prefix as its keys and values.
 
@@ -146,6 +146,7 @@ def begin(adapted: PeftModel, seed: int) -> None:
     cache = DynamicCache(config=model.config)
     dtype = table.weight.dtype
     model(inputs_embeds=vectors[None].to(dtype), past_key_values=cache, use_cache=True)
-    pairs = [torch.stack([layer.keys[0], layer.values[0]]) for layer in cache.layers]
+    layers: Any = cache.layers
+    pairs = [torch.stack([layer.keys[0], layer.values[0]]) for layer in layers]
     # From [layers, 2, heads, k, d] to what `Prefix.keys_and_values` reads.
     weight.copy_(torch.stack(pairs).permute(3, 0, 1, 2, 4).flatten(1))
