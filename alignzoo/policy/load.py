@@ -14,7 +14,6 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 
 from alignzoo.errors import BadInput
 from alignzoo.policy import adapters
-from alignzoo.policy.adapters import PeftModel
 from alignzoo.policy.find import Adapter, Source, find
 from alignzoo.policy.flops import numel, profile, with_adapter
 from alignzoo.policy.hub import loading, reachable
@@ -96,7 +95,7 @@ def load_policy(
     frozen = None
     if adapter == "none" and reference:
         frozen = copy.deepcopy(base).requires_grad_(False).eval()
-    trained: PreTrainedModel | PeftModel = base
+    trained: Any = base
     with quiet():
         if adapter == "prefix":
             check_prefix(base, scorer.shared)
@@ -151,7 +150,8 @@ class Stack(NamedTuple):
 
 
 def _stack(source: Source, adapter: str | None) -> Stack:
-    merged, virtual = list(source.adapters), list[Adapter]()
+    merged: list[Adapter] = list(source.adapters)
+    virtual: list[Adapter] = []
     while merged and merged[-1].virtual:
         virtual.insert(0, merged.pop())
     foreign = adapter is not None and virtual and virtual[-1].virtual != adapter

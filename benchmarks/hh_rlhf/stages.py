@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from alignzoo.functional import learning_rate_for_width
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -29,6 +31,15 @@ STAGES = (
         judges=False,
     ),
     Stage("reward", "reward", "pairs.jsonl", "pretrain"),
-    Stage("dpo", "dpo", "pairs.jsonl", "pretrain", {"options": {"beta": 0.1}}),
+    Stage(
+        "dpo",
+        "dpo",
+        "pairs.jsonl",
+        "pretrain",
+        {
+            "options": {"beta": 0.1},
+            "learning_rate": learning_rate_for_width(1e-4, 128, adapter=True),
+        },
+    ),
 )
 COMMON = {"max_length": 128, "seed": 0, "eval_size": 0, "checkpoint_every": 20}
