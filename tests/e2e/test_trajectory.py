@@ -16,7 +16,7 @@ from alignzoo.cli import status
 
 HERE = Path(__file__).parent / "trajectories"
 RUNS = {
-    "dpo": ["--steps", "30", "--batch-size", "16"],
+    "dpo": ["--steps", "30", "--batch-size", "16", "--learning-rate", "0.0008693878900208466"],
     "sft": ["--steps", "30", "--batch-size", "16", "--task", "sums"],
     "pretrain": ["--steps", "30", "--batch-size", "16", "--scratch", "--learning-rate", "2e-3"],
 }
