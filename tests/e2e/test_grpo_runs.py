@@ -101,22 +101,23 @@ def test_without_a_learning_rate_policy_sampler_and_reference_are_one(make_run, 
     assert log_ratio.abs().max() < 1e-5
 
 
-@pytest.mark.parametrize("options", [{"beta": 0.5, "kl_in": "reward", "kl_estimator": "k1"}, {}])
-def test_advantages_are_made_of_the_rewards_less_the_kl(make_run, options):
-    run = make_run(
-        "grpo", options={"group_size": 3, "scale_rewards": "none", **options}, **SETTINGS
-    )
+@pytest.mark.parametrize(
+    ("algorithm", "options", "others"),
+    [
+        ("grpo", {"scale_rewards": "none", "kl_in": "reward", "kl_estimator": "k1"}, 1.0),
+        ("rloo", {}, 3 / 2),  # less the mean of the other two: 3/2 of what it is from all three's
+    ],
+)
+def test_advantages_are_made_of_the_rewards_less_the_kl(make_run, algorithm, options, others):
+    options = {"group_size": 3, "beta": 0.5, **options}
+    run = make_run(algorithm, options=options, **SETTINGS)
     move(run, scale=0.05)
     batch = run.hook.alignzoo_sample(run=run, rows=run.data.train[:4])
-    rewards = batch["rewards"]
-    if "beta" in options:
-        with torch.no_grad():
-            log_ratio = run.policy(batch).logprobs - run.reference(batch).logprobs
-        kl = batch.total(log_ratio)
-        assert kl.abs().max() > 0.1
-        rewards = rewards - 0.5 * kl
-    grouped = batch.groups(rewards)
-    expected = (grouped - grouped.mean(1, keepdim=True)).flatten()
+    with torch.no_grad():
+        kl = batch.total(run.policy(batch).logprobs - run.reference(batch).logprobs)
+    assert kl.abs().max() > 0.1
+    rewards = batch.groups(batch["rewards"] - 0.5 * kl)
+    expected = others * (rewards - rewards.mean(1, keepdim=True)).flatten()
     assert torch.allclose(batch["advantages"], expected, atol=1e-4)
 
 
