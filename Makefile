@@ -25,7 +25,7 @@ demo: install
 	$(BIN)/alignzoo run dpo
 
 test: install lint
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 lint: install
 	$(BIN)/ruff check .
