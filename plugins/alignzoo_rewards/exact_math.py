@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, Any
 
-from alignzoo import BadInput, RowReward
+from alignzoo import BadInput, RowReward, hookimpl
 
 # What a final answer stands behind in GSM8K, and in solutions that were written in its style.
 MARKERS = ("####", "\nA:")
@@ -20,13 +20,18 @@ class Math(RowReward):
         "answer"
     )
 
-    def score(self, row: dict[str, Any], completion: str) -> float | None:
-        if self.answer not in row:
+    @hookimpl
+    def alignzoo_check(self, recipe: Any, data: Any) -> None:
+        columns = dict.fromkeys(name for example in data.train for name in example.row)
+        if self.answer not in columns:
             raise BadInput(
                 f"reward 'math': the rows have no column {self.answer!r}",
-                hint=f"columns there: {', '.join(row)}; name it: --reward math,answer=COLUMN",
+                where=data.report.source,
+                hint=f"columns there: {', '.join(columns)}; name it: --reward math,answer=COLUMN",
             )
-        gold = parsed(final(str(row[self.answer])))
+
+    def score(self, row: dict[str, Any], completion: str) -> float | None:
+        gold = parsed(final(str(row.get(self.answer, ""))))
         return float(agree(gold, parsed(final(completion)))) if gold else None
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from alignzoo import BadInput
+from alignzoo import BadInput, Example
 from alignzoo_rewards.exact_math import Math
 
 MODELS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
@@ -39,9 +40,12 @@ def test_it_does_not_apply_where_the_right_answer_is_no_mathematics():
     assert Math().score({"prompt": "", "answer": "a proof"}, "#### 1") is None
 
 
-def test_a_column_that_is_missing_is_said():
-    with pytest.raises(BadInput, match="no column 'answer'\n.*math,answer=COLUMN"):
-        Math().score({"prompt": "", "gold": "1"}, "1")
+def test_a_column_that_is_missing_is_said_before_the_run():
+    report = SimpleNamespace(source="sums.jsonl")
+    data = SimpleNamespace(train=[Example([1], [], row={"prompt": "", "gold": "1"})], report=report)
+    with pytest.raises(BadInput, match="sums.jsonl: .*no column 'answer'\n.*math,answer=COLUMN"):
+        Math().alignzoo_check(None, data)
+    Math(answer="gold").alignzoo_check(None, data)
     assert Math(answer="gold").score({"prompt": "", "gold": "1"}, "1") == 1.0
 
 
