@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from alignzoo.errors import BadInput, RunFailed
     from alignzoo.hookspecs import hookimpl
     from alignzoo.loss import Loss
+    from alignzoo.on_policy import OnPolicy
     from alignzoo.rewards import RowReward
     from alignzoo.run import Run
 
@@ -37,6 +38,7 @@ _HOMES = {
     "Feedback": "data",
     "Loss": "loss",
     "Needs": "algorithm",
+    "OnPolicy": "on_policy",
     "Preferences": "data",
     "Prompts": "data",
     "Rounds": "algorithm",
@@ -59,6 +61,7 @@ __all__ = [
     "Feedback",
     "Loss",
     "Needs",
+    "OnPolicy",
     "Preferences",
     "Prompts",
     "Rounds",

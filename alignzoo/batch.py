@@ -137,17 +137,37 @@ class Batch:
         return [self.select(part) for part in parts]
 
     def piecewise(self, function: Callable[[Batch], Tensor], max_tokens: int) -> Tensor:
-        """`[N, T]` from a function that is given micro-batches and makes `[n, t]` of each.
+        """`[N]` or `[N, T]` from a function that is given micro-batches and makes `[n]` or `[n, t]`
+        of each.
 
         What needs no gradient but a forward pass over more than one of them: a column to be.
         """
-        out = torch.zeros(self.tokens.shape)
+        out: Tensor | None = None
         places = torch.arange(len(self.tokens))
         # A split puts groups of like length together; the places say which completions they were.
-        for micro in replace(self, columns={"place": places}).split(max_tokens):
+        for micro in replace(self, columns={**self.columns, "place": places}).split(max_tokens):
             found = function(micro).cpu()
-            out[micro["place"], : found.shape[1]] = found
-        return out
+            if out is None:
+                out = found.new_zeros(self.tokens.shape[: found.dim()])
+            if found.dim() == 1:
+                out[micro["place"]] = found
+            else:
+                out[micro["place"], : found.shape[1]] = found
+        return torch.zeros(self.tokens.shape) if out is None else out
+
+    def keep(self, which: Tensor) -> Batch:
+        """The completions for which `which [N]` is true, and the groups that have any of them."""
+        groups = self.group[which].unique()
+        held = self.select(groups.tolist())
+        kept = which[torch.isin(self.group, groups)]
+        return replace(
+            held,
+            tokens=held.tokens[kept],
+            lengths=held.lengths[kept],
+            mask=held.mask[kept],
+            group=held.group[kept],
+            columns={name: x[kept] for name, x in held.columns.items()},
+        )
 
     def to(self, device: torch.device | str) -> Batch:
         moved = {

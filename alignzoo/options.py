@@ -8,8 +8,6 @@ pydantic, so that the string `1e-4` of a YAML file is the number that was meant.
 from __future__ import annotations
 
 import dataclasses
-import sys
-import typing
 from dataclasses import dataclass
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
@@ -73,8 +71,7 @@ def options_of(cls: type) -> list[Option]:
     """The options of a dataclass, in the order in which its fields are written."""
     if not dataclasses.is_dataclass(cls):
         return []
-    # A plain file is loaded under a made-up module name; get_type_hints finds its globals there.
-    hints = get_type_hints(cls, vars(sys.modules.get(cls.__module__, typing)), include_extras=True)
+    hints = get_type_hints(cls, include_extras=True)
     found = []
     for field in dataclasses.fields(cls):
         if not field.init:

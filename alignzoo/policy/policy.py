@@ -84,10 +84,17 @@ class Policy:
     @torch.no_grad()
     def reference(self, batch: Batch, *, temperature: float = 1.0) -> Outputs:
         """The same under the reference, without gradient: the base until it is moved."""
+        with self.as_reference():
+            return self(batch, temperature=temperature)
+
+    @contextmanager
+    def as_reference(self) -> Iterator[None]:
+        """Inside it the policy is the reference, in evaluation mode: to score with and to generate
+        from."""
         self._check_reference()
         moved = self._moved if self._frozen is None else None
         with self._evaluating(self._with_weights(moved) if moved else self._untrained()):
-            return self(batch, temperature=temperature)
+            yield
 
     def scores(self, batch: Batch) -> Tensor:
         """The score head's number for every token, `[N, T]` float32, exactly 0 where there is none.
@@ -292,11 +299,15 @@ class Policy:
         virtual = NO_VIRTUAL if alone else self.virtual
         return work(virtual.before(batch), shared and self._scorer.shared, states)
 
-    def train(self) -> None:
-        self.model.train()
+    @property
+    def training(self) -> bool:
+        return self.model.training
+
+    def train(self, mode: bool = True) -> None:
+        self.model.train(mode)
 
     def eval(self) -> None:
-        self.model.eval()
+        self.train(False)
 
     def state(self) -> dict[str, Tensor]:
         """The trained weights, and the reference where it has been moved; for checkpoints.

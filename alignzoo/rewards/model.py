@@ -6,7 +6,6 @@ probabilities that a step is right, in [0, 1].
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -50,16 +49,13 @@ class ModelReward:
     @hookimpl
     @torch.no_grad()
     def alignzoo_reward(self, run: Run, batch: Batch) -> Tensor:
-        read = batch if self.same_tokens else self.read(run, batch)
-        scores = torch.zeros(len(batch.tokens))
-        places = torch.arange(len(batch.tokens))
-        # A split puts groups of like length together; the places say which completions they were.
-        for micro in replace(read, columns={"place": places}).split(run.micro_tokens):
+        def scores(micro: Batch) -> Tensor:
             work = self.model.work(micro, states=States.OWN)
             run.ledger.spend("reward", flops=self.model.flops.forward(*work), tokens=work.tokens)
-            found = self.model.scores(micro.to(run.device))
-            scores[micro["place"]] = self.rewards(micro, found.cpu())
-        return scores
+            return self.rewards(micro, self.model.scores(micro.to(run.device)).cpu())
+
+        read = batch if self.same_tokens else self.read(run, batch)
+        return read.piecewise(scores, run.micro_tokens)
 
     def rewards(self, batch: Batch, scores: Tensor) -> Tensor:
         """Of a score for each token, `[N, T]`, those that count, as a reward for each, `[N]`."""

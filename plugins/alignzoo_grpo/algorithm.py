@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from annotated_types import Ge, Gt
 from torch import Tensor
 
-from alignzoo import BadInput, Batch, Loss, Needs, Prompts, Rounds, Run, hookimpl
+from alignzoo import Batch, Loss, OnPolicy, Run, hookimpl
 from alignzoo.policy_gradient import Estimator, kl_estimate, rewards_apart
 from alignzoo_grpo.advantages import Scale, decoupled_advantages, group_advantages
 from alignzoo_grpo.family import LOSSES, Terms, check, weights_and_count
 
 
 @dataclass(eq=False)
-class GRPO:
+class GRPO(OnPolicy):
     """Group Relative Policy Optimization, from prompts and a reward (https://arxiv.org/abs/2402.03300)"""
 
     loss_type: Annotated[
@@ -25,11 +25,6 @@ class GRPO:
         ],
         "which loss of the family",
     ] = "grpo"
-    group_size: Annotated[int, "completions per prompt", Ge(2)] = 8
-    iterations: Annotated[int, "passes over the completions of a round", Ge(1)] = 1
-    round_prompts: Annotated[
-        int, "prompts per round, in steps of --batch-size (0: one step's)", Ge(0)
-    ] = 0
     epsilon: Annotated[
         float | None, "how far the ratio may go before it is clipped [default: the loss's]", Gt(0)
     ] = None
@@ -40,42 +35,19 @@ class GRPO:
     normalize_rewards: Annotated[
         Literal["before", "after"], "GDPO: several rewards are scaled before their sum, or after it"
     ] = "after"
-    beta: Annotated[float, "strength of the pull to the reference (0: none)", Ge(0)] = 0.0
     kl_estimator: Annotated[Estimator, "how the KL to the reference is estimated"] = "k3"
     kl_in: Annotated[Literal["loss", "reward"], "where the KL is: a loss, or a cost"] = "loss"
     entropy_bonus: Annotated[float, "weight of the entropy, which is to stay high", Ge(0)] = 0.0
     mask_truncated: Annotated[bool, "learn nothing from completions that did not end"] = False
 
-    data = Prompts
-    learning_rate = 1e-4
-    headline = "reward"
-
     def __post_init__(self) -> None:
         check(self)
-
-    @property
-    def needs(self) -> Needs:
-        return Needs(reference=self.beta > 0)
-
-    @property
-    def rounds(self) -> Rounds:
-        return Rounds(rows=self.round_prompts or None, epochs=self.iterations)
-
-    @hookimpl
-    def alignzoo_check(self, recipe: Any) -> None:
-        if recipe.temperature == 0:
-            raise BadInput(
-                "option --temperature: greedy completions of one prompt are all the same",
-                hint="grpo learns from their differences: leave it at 1",
-            )
 
     @hookimpl
     def alignzoo_advantage(self, run: Run, batch: Batch) -> Tensor:
         """One per completion, `[N]`; and as columns what needs the whole round."""
         if self.beta:
-            batch.columns["reference"] = batch.piecewise(
-                lambda micro: run.reference(micro.to(run.device)).logprobs, run.micro_tokens
-            )
+            batch.columns["reference"] = self.reference_logprobs(run, batch)
         apart = rewards_apart(batch) if self.normalize_rewards == "before" else {}
         rewards = torch.stack(list(apart.values()), -1) if apart else batch["rewards"][:, None]
         if self.beta and self.kl_in == "reward":

@@ -110,3 +110,24 @@ def test_a_function_of_micro_batches_is_put_together_in_order():
 
     assert batch.piecewise(twice, 1).tolist() == (2.0 * batch.tokens).tolist()
     assert widths == [3, 2]
+
+
+def test_a_number_per_completion_is_put_together_in_order_too():
+    batch = collate([Example([1], [[4], [5, 6]]), Example([1] * 9, [[7, 8, 9], [3]])])
+    assert batch.piecewise(lambda micro: micro.lengths, 1).tolist() == [1, 2, 3, 1]
+
+
+def test_completions_are_kept_with_their_columns_and_groups_without_any_are_gone():
+    batch = collate(
+        [
+            Example([1], [[4], [5, 6]], columns={"n": [0, 1]}, row={"b": 0}),
+            Example([2, 2], [[7], [8]], columns={"n": [2, 3]}, row={"b": 1}),
+            Example([3], [[9], [3]], columns={"n": [4, 5]}, row={"b": 2}),
+        ]
+    )
+    kept = batch.keep(torch.tensor([False, True, False, False, True, True]))
+    assert kept["n"].tolist() == [1, 4, 5]
+    assert kept.group.tolist() == [0, 1, 1]
+    assert kept.prompts[:, 0].tolist() == [1, 3]
+    assert [row["b"] for row in kept.rows] == [0, 2]
+    assert [kept.tokens[n, : kept.lengths[n]].tolist() for n in range(3)] == [[5, 6], [9], [3]]

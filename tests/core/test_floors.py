@@ -13,7 +13,7 @@ FLOORS = [
     | {"kinds", "policy_gradient"},
     {"alarms", "batch", "plugins", "recipe", "record", "checkpoint", "algorithm", "tracking"},
     {"policy", "data"},
-    {"run", "reference_cache", "samplers", "judges", "rewards"},
+    {"run", "reference_cache", "experience", "samplers", "judges", "rewards", "on_policy"},
     {"evaluation"},
     {"loop"},
     {"session", "chat"},
@@ -22,7 +22,7 @@ FLOORS = [
 ]
 HEIGHT = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 PUBLIC = "alignzoo"
-FOR_PLUGINS = {"functional", "policy_gradient", "hookimpl", "collate"}
+FOR_PLUGINS = {"functional", "policy_gradient", "samplers", "hookimpl", "collate"}
 
 
 def imports(path: Path) -> set[str]:
