@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,16 @@ class Needs:
 
     `reference`: log-probs under the model as it was before training; `mixed_reference`: one that
     moves a part of the way to the policy, which new virtual tokens do not allow. `score_head`: a
-    trained linear layer on the trunk that gives each completion a number. `adapter=False`: training
-    an adapter makes no sense (pretraining).
+    trained linear layer on the trunk that gives each completion a number. `values`: one that gives
+    a number for the state before each token, on the policy's own trunk ("shared") or on the base
+    with a second adapter ("own"). `adapter=False`: training an adapter makes no sense
+    (pretraining).
     """
 
     reference: bool = False
     mixed_reference: bool = False
     score_head: bool = False
+    values: Literal["shared", "own"] | None = None
     adapter: bool = True
 
 

@@ -31,11 +31,12 @@ from alignzoo.ui import UI
 class Run:
     """A run in progress. Plugins read it, and ask it for log-probs; the loop moves it on.
 
-    `policy(batch)`, `reference(batch)` and, for an algorithm that needs a score head,
-    `scores(batch)` are the forwards, charged to the ledger; `model` is what stands behind them.
-    `step` counts optimizer steps done, `round` rounds done; `state` holds numbers that a plugin
-    carries from step to step, and is part of a checkpoint. `observed` is what was seen of the
-    present round's experience, logged with each of its steps; `reward_weights` are by reward.
+    `policy(batch)`, `reference(batch)` and, for an algorithm that needs a score or a value head,
+    `scores(batch)` and `values(batch)` are the forwards, charged to the ledger; `model` is what
+    stands behind them. `step` counts optimizer steps done, `round` rounds done; `state` holds
+    numbers that a plugin carries from step to step, and is part of a checkpoint. `observed` is what
+    was seen of the present round's experience, logged with each of its steps; `reward_weights` are
+    by reward.
     """
 
     recipe: Recipe
@@ -74,13 +75,23 @@ class Run:
         entropy: bool = False,
         collision: bool = False,
         perturb: Perturb | None = None,
+        values: bool = False,
     ) -> Outputs:
         """Log-probs `[N, T]` of the completions under the model that is being trained.
 
         `perturb` changes the input embeddings of this pass; see `Policy`.
         """
         self._charge("update" if torch.is_grad_enabled() else "generation", batch)
-        return self.model(batch, entropy=entropy, collision=collision, perturb=perturb)
+        if values and self.model.values_apart:
+            self._charge("update" if torch.is_grad_enabled() else "generation", batch, States.OWN)
+        return self.model(
+            batch, entropy=entropy, collision=collision, perturb=perturb, values=values
+        )
+
+    def values(self, batch: Batch) -> Tensor:
+        """The value head's number for the state before each token, `[N, T]`."""
+        self._charge("update" if torch.is_grad_enabled() else "generation", batch, States.OWN)
+        return self.model.values(batch)
 
     def reference(self, batch: Batch) -> Outputs:
         """The same under the reference, without gradient: the model as it was before training,

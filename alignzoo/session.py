@@ -119,6 +119,7 @@ def prepare(recipe: Recipe, *, resume: bool, trust_remote_code: bool, ui: UI) ->
             scratch=recipe.scratch,
             reference=needs_of(algorithm).reference,
             score_head=needs_of(algorithm).score_head,
+            values=needs_of(algorithm).values,
             seed=recipe.seed,
             trust_remote_code=trust_remote_code,
             device=accelerator.device,
@@ -176,8 +177,17 @@ def check_algorithm(algorithm: Any, recipe: Recipe) -> None:
             f"algorithm {recipe.algorithm!r} does not say which data it eats",
             hint="add a line such as  data = Preferences  to its class",
         )
-    if recipe.adapter != "none" and not needs_of(algorithm).adapter:
+    needs = needs_of(algorithm)
+    if recipe.adapter != "none" and not needs.adapter:
         raise BadInput(f"{recipe.algorithm} trains all weights", hint="add --adapter none")
+    if needs.values == "own" and (
+        recipe.adapter in ("none", "prompt", "prefix") or recipe.gradient_checkpointing
+    ):
+        raise BadInput(
+            "values of their own need a second adapter in the layers, beside --adapter "
+            f"{recipe.adapter}" + " with --gradient-checkpointing" * recipe.gradient_checkpointing,
+            hint="share the policy's trunk, or use --adapter lora",
+        )
 
 
 def plugins_of(
@@ -232,7 +242,8 @@ def describe(run: Run) -> list[str]:
     """What the user should know before the first step."""
     model = run.model
     trained = KINDS[run.recipe.adapter].trains.format(model.trainable_count)
-    head = " with a score head" if model.score_head is not None else ""
+    head = " with a score head" * (model.score_head is not None)
+    head += " with a value head" * (model.value_head is not None)
     size = f"{model.parameter_count:,} parameters, training {trained}{head}"
     chosen = "" if run.recipe.learning_rate else f", the default for a model {width_of(model)} wide"
     steps = (

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +34,12 @@ FOUR_BIT_DEVICES = ("cpu", "cuda", "xpu")
 # Their kernels read the weight of `out_proj` past the adapter, so peft refuses to put one there.
 RECURRENT = ("mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h")
 INSTEAD = "use --adapter lora"
+VALUE = "value"  # the adapter that a critic of its own has
 VERA_RANK = 256  # of its frozen projections; peft's and the paper's
 
 
 def add_adapter(
-    model: PreTrainedModel,
+    model: PreTrainedModel | PeftModel,
     kind: str,
     *,
     rank: int = 16,
@@ -45,7 +48,10 @@ def add_adapter(
     virtual_tokens: int = 20,
     seed: int = 0,
 ) -> PeftModel:
-    """A new adapter of that kind (`alignzoo.kinds`). In linear layers, it changes nothing yet."""
+    """A new adapter of that kind (`alignzoo.kinds`). In linear layers, it changes nothing yet.
+
+    On a model that has one, it is a second one beside it, called `VALUE` and at rest.
+    """
     recurrent = model.config.model_type in RECURRENT
     config: Any = _config(kind, recurrent, rank, alpha, dropout, virtual_tokens, seed)
     if kind == "prompt":
@@ -55,7 +61,11 @@ def add_adapter(
         warnings.filterwarnings("ignore", message="fan_in_fan_out is set to False")
         torch.manual_seed(seed)
         try:
-            adapted = get_peft_model(model, config)
+            if isinstance(model, PeftModel):
+                adapted = model
+                _add_beside(adapted, config)
+            else:
+                adapted = get_peft_model(model, config)
         except (TypeError, ValueError) as error:
             raise BadInput(
                 f"--adapter {kind} does not fit a {model.config.model_type} model: "
@@ -116,6 +126,39 @@ def _measure_magnitudes(model: PeftModel) -> None:
             weight = dequantize_module_weight(module.get_base_layer()).float()
             norms = layer.get_weight_norm(weight, torch.zeros(()), scaling=0.0)
             layer.weight.data = norms.to(layer.weight.device)
+
+
+def _add_beside(model: PeftModel, config: PeftConfig) -> None:
+    """A second adapter, at rest, to be trained as well; peft would freeze the one or the other."""
+    model.add_adapter(VALUE, config)
+    model.set_adapter(VALUE)
+    second = [p for p in model.parameters() if p.requires_grad]
+    model.set_adapter("default")
+    for parameter in second:
+        parameter.requires_grad_(True)
+
+
+@contextmanager
+def value_adapter_on(model: PeftModel) -> Iterator[None]:
+    """Inside it `VALUE` is the adapter that computes."""
+    with still_trained(model):
+        model.set_adapter(VALUE)
+        try:
+            yield
+        finally:
+            model.set_adapter("default")
+
+
+@contextmanager
+def still_trained(model: PeftModel) -> Iterator[None]:
+    """What is trained before it is trained after it: of two adapters, peft freezes the one that is
+    at rest whenever it switches one on."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
 
 
 def put_on(model: PreTrainedModel, folder: Path) -> PeftModel:

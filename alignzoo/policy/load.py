@@ -21,6 +21,7 @@ from alignzoo.policy.policy import Policy
 from alignzoo.policy.probe import check_virtual, choose
 from alignzoo.policy.quiet import quiet
 from alignzoo.policy.score_head import ScoreHead
+from alignzoo.policy.value_head import ValueHead
 from alignzoo.policy.virtual import begin, check_prefix, virtual_of, weight_of
 from alignzoo.policy.weights import Weights
 
@@ -41,6 +42,7 @@ def load_policy(
     scratch: bool = False,
     reference: bool = False,
     score_head: bool = False,
+    values: Literal["shared", "own"] | None = None,
     seed: int = 0,
     trust_remote_code: bool = False,
     device: torch.device | None = None,
@@ -52,8 +54,9 @@ def load_policy(
     that its base can be asked too. Virtual tokens of an earlier run are trained on, and only by an
     adapter of their kind. `reference` matters for "none" alone, which needs a second
     copy of the weights for it. `score_head` puts one on the trunk: the one of an earlier run that
-    has one, or a new one. What is left as it was keeps its own. The other options are those of
-    the recipe.
+    has one, or a new one. What is left as it was keeps its own. `values` puts a value head on the
+    trunk, or on that with a second adapter of the same kind. The other options are those of the
+    recipe.
     """
     device = device or default_device()
     half = torch.bfloat16 if _bf16(precision, device) else None
@@ -89,6 +92,7 @@ def load_policy(
         head.requires_grad_(adapter is not None)
         if source.score_head is not None:
             head.load(source.score_head)
+    value_head = ValueHead(width_of_states(base), device) if values is not None else None
     flops = profile(base, trains_base=adapter == "none")
     count = sum(numel(p) for p in base.parameters())
     fingerprint = _fingerprint(base)
@@ -101,16 +105,19 @@ def load_policy(
             check_prefix(base, scorer.shared)
         if stack.apart:
             trained = adapters.put_on(base, stack.apart.path)
+            flops = with_adapter(flops, trained)
         elif adapter not in (None, "none"):
-            trained = adapters.add_adapter(
-                base,
-                adapter,
-                rank=lora_rank,
-                alpha=lora_alpha,
-                dropout=lora_dropout,
-                virtual_tokens=virtual_tokens,
-                seed=seed,
-            )
+            settings: dict[str, Any] = {
+                "rank": lora_rank,
+                "alpha": lora_alpha,
+                "dropout": lora_dropout,
+                "virtual_tokens": virtual_tokens,
+                "seed": seed,
+            }
+            trained = adapters.add_adapter(base, adapter, **settings)
+            flops = with_adapter(flops, trained)
+            if values == "own":
+                adapters.add_adapter(trained, adapter, **settings)
             # Where plain `peft` looks for the base; ours is found through run.json.
             where = Path(model).expanduser()
             name = str(where.resolve()) if where.is_dir() else source.base
@@ -133,8 +140,9 @@ def load_policy(
         frozen=frozen,
         start=_start(trained, adapter, stack.before),
         score_head=head,
+        value_head=value_head,
         half=half,
-        flops=with_adapter(flops, trained),
+        flops=flops,
         parameter_count=count,
         fingerprint=fingerprint,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,14 @@ from transformers import PreTrainedModel
 from alignzoo.batch import Batch
 from alignzoo.errors import BadInput, RunFailed
 from alignzoo.files import whole_folder
-from alignzoo.policy.adapters import PeftModel
+from alignzoo.policy.adapters import VALUE, PeftModel, still_trained, value_adapter_on
 from alignzoo.policy.checksum import checksum
 from alignzoo.policy.flops import FlopsProfile
 from alignzoo.policy.layout import States, Work, work
 from alignzoo.policy.quiet import quiet
 from alignzoo.policy.score_head import ScoreHead
 from alignzoo.policy.scoring import Ask, Outputs, Perturb, Scorer, spread
+from alignzoo.policy.value_head import ValueHead
 from alignzoo.policy.virtual import NO_VIRTUAL, Virtual, virtual_of
 
 REFERENCE = "reference."  # prefix of a moved reference's tensors in the state
@@ -32,7 +33,8 @@ class Policy:
     The reference is the model as it was loaded: the adapter switched off, or a frozen copy; or the
     virtual tokens of an earlier run, whose weights `start` holds. For other adapters `start` is
     what they are when they do nothing, unless `lora_B` of zero says it. With a `score_head` on its
-    trunk it gives scores of batches too.
+    trunk it gives scores of batches too; with a `value_head` values, from the same trunk or, where
+    the model has a second adapter for it, from that one's.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Policy:
         frozen: PreTrainedModel | None,
         start: dict[str, Tensor] | None,
         score_head: ScoreHead | None,
+        value_head: ValueHead | None,
         half: torch.dtype | None,
         flops: FlopsProfile,
         parameter_count: int,
@@ -54,7 +57,7 @@ class Policy:
         self.model: Any = model
         self.tokenizer, self.name, self.device = tokenizer, name, device
         self.flops, self.parameter_count, self.fingerprint = flops, parameter_count, fingerprint
-        self.score_head = score_head
+        self.score_head, self.value_head = score_head, value_head
         self._scorer, self._frozen, self._half = scorer, frozen, half
         self._frozen_scorer = type(scorer)(frozen) if frozen is not None else scorer
         self._start = start
@@ -69,17 +72,46 @@ class Policy:
         temperature: float = 1.0,
         collision: bool = False,
         perturb: Perturb | None = None,
+        values: bool = False,
     ) -> Outputs:
         """Log-probabilities of the completions, with gradient (but for `torch.no_grad`).
 
         `perturb(embeddings, lengths)` gives the input embeddings to go on with: `embeddings
         [..., h]`, and `lengths [...]`, how many tokens the sequence of each one has.
         """
+        head = self._values_from() if values and not self.values_apart else None
         with self.autocast():
-            return self._scorer(
+            found = self._scorer(
                 self.virtual.before(batch),
-                Ask(entropy, collision, temperature, perturb, self.virtual),
+                Ask(entropy, collision, temperature, perturb, self.virtual, head),
             )
+        if values and self.values_apart:
+            found.values = self.values(batch)
+        return found
+
+    def values(self, batch: Batch) -> Tensor:
+        """The value head's number for the state before every token, `[N, T]` float32, 0 where
+        there is none: what it expects of the prompt and the completion up to that token."""
+        head = self._values_from()
+        adapter = value_adapter_on(self.model) if self.values_apart else nullcontext()
+        with self.autocast(), adapter:
+            states = self._scorer.states(
+                self.virtual.before(batch), States.BEFORE, Ask(virtual=self.virtual)
+            )
+        return spread(batch, head(states))
+
+    @property
+    def values_apart(self) -> bool:
+        """Whether values take a pass of their own, through an adapter of their own."""
+        return isinstance(self.model, PeftModel) and VALUE in self.model.peft_config
+
+    def _values_from(self) -> ValueHead:
+        if self.value_head is None:
+            raise RunFailed(
+                "the model has no value head",
+                hint='an algorithm that trains one says so: needs = Needs(values="shared")',
+            )
+        return self.value_head
 
     @torch.no_grad()
     def reference(self, batch: Batch, *, temperature: float = 1.0) -> Outputs:
@@ -188,7 +220,7 @@ class Policy:
     def _adapter_off(self) -> Iterator[None]:
         was, self._off = self._off, True
         try:
-            with self.model.disable_adapter():
+            with still_trained(self.model), self.model.disable_adapter():
                 yield
         finally:
             self._off = was
@@ -270,6 +302,8 @@ class Policy:
         named = list(self.model.named_parameters())
         if self.score_head is not None:
             named += self.score_head.named_parameters(prefix="score_head")
+        if self.value_head is not None:
+            named += self.value_head.named_parameters(prefix="value_head")
         return named
 
     @property
@@ -339,11 +373,14 @@ class Policy:
     def save(self, folder: Path) -> str:
         """Write `folder/adapter` in PEFT's layout or `folder/model` in transformers'; says which.
 
-        Both hold the tokenizer, and the score head where there is one; weights are safetensors.
+        Both hold the tokenizer, and the score head where there is one; weights are safetensors. A
+        value head has served its purpose.
         """
         which = "adapter" if isinstance(self.model, PeftModel) else "model"
         # "auto" would ask the hub whether the vocabulary has grown; it never does here.
-        options = {"save_embedding_layers": False} if which == "adapter" else {}
+        options: dict[str, Any] = {}
+        if which == "adapter":
+            options = {"save_embedding_layers": False, "selected_adapters": ["default"]}
         with quiet(), whole_folder(folder / which) as beside:
             self.model.save_pretrained(beside, **options)
             self.tokenizer.save_pretrained(beside)

@@ -23,6 +23,7 @@ from alignzoo.errors import BadInput
 from alignzoo.policy.attention import NAME, packed
 from alignzoo.policy.layout import Layout, States, join, layout, present, steps, ungroup
 from alignzoo.policy.logprobs import chunked_logprobs
+from alignzoo.policy.value_head import ValueHead
 from alignzoo.policy.virtual import NO_VIRTUAL, Virtual
 
 # From input embeddings `[..., h]`, and how many tokens the sequence of each has `[...]`, to other
@@ -34,8 +35,8 @@ Perturb = Callable[[Tensor, Tensor], Tensor]
 class Ask:
     """What is wanted of a pass besides the log-probs, and what is to be otherwise in it.
 
-    `entropy`, `collision`: see `Outputs`. `temperature` divides the logits. `perturb` changes the
-    input embeddings, and `virtual` are the learnt tokens that a batch has places for.
+    `entropy`, `collision`, `value_head`: see `Outputs`. `temperature` divides the logits. `perturb`
+    changes the input embeddings, and `virtual` are the learnt tokens that a batch has places for.
     """
 
     entropy: bool = False
@@ -43,6 +44,7 @@ class Ask:
     temperature: float = 1.0
     perturb: Perturb | None = None
     virtual: Virtual = NO_VIRTUAL
+    value_head: ValueHead | None = None
 
     @contextmanager
     def put(self, embeddings: nn.Module, lengths: Tensor, positions: Tensor) -> Iterator[None]:
@@ -60,23 +62,20 @@ class Outputs:
     """`logprobs [N, T]` float32, filled wherever a completion has a token, exactly 0 elsewhere.
 
     When asked for, of the distribution p that each token was drawn from: its `entropy [N, T]`, and
-    without gradient `collision [N, T]`, log sum(p^2), how likely two draws are to agree.
+    without gradient `collision [N, T]`, log sum(p^2), how likely two draws are to agree. With a
+    value head, `values [N, T]`: what it says of the state before each token, the one it was drawn
+    in.
     """
 
     logprobs: Tensor
     entropy: Tensor | None = None
     collision: Tensor | None = None
+    values: Tensor | None = None
 
     @classmethod
-    def of(
-        cls, batch: Batch, logprobs: Tensor, entropy: Tensor | None, collision: Tensor | None
-    ) -> Outputs:
-        """From values of the present tokens, `[n]` each."""
-        return cls(
-            spread(batch, logprobs),
-            spread(batch, entropy) if entropy is not None else None,
-            spread(batch, collision) if collision is not None else None,
-        )
+    def of(cls, batch: Batch, *found: Tensor | None) -> Outputs:
+        """From values of the present tokens, `[n]` each, in the order of the fields."""
+        return cls(*(spread(batch, x) if x is not None else None for x in found))  # type: ignore[arg-type]
 
 
 class Scorer(Protocol):
@@ -108,7 +107,9 @@ class TrunkScorer(ABC):
         self.limit = position_limit(model)
 
     def __call__(self, batch: Batch, ask: Ask = PLAIN) -> Outputs:
-        return self.head(self.states(batch, States.BEFORE, ask), batch, ask)
+        states = self.states(batch, States.BEFORE, ask)
+        values = ask.value_head(states) if ask.value_head is not None else None
+        return Outputs.of(batch, *self.head(states, batch, ask), values)
 
     @abstractmethod
     def states(self, batch: Batch, which: States, ask: Ask = PLAIN) -> Tensor:
@@ -175,13 +176,18 @@ class LogitsScorer:
         check_positions(batch, self.limit)
         rows, lengths, source = completion_rows(batch, States.BEFORE)
         with ask.put(self.embeddings, lengths, places(rows)):
-            logits = self.model(input_ids=rows, use_cache=False).logits
-        logits = logits.flatten(0, 1).index_select(0, source).float() / ask.temperature
+            out = self.model(
+                input_ids=rows, use_cache=False, output_hidden_states=ask.value_head is not None
+            )
+        logits = out.logits.flatten(0, 1).index_select(0, source).float() / ask.temperature
         logp = logits.log_softmax(-1)
         picked = logp.gather(1, batch.tokens[present(batch)][:, None]).squeeze(1)
         entropies = -(logp.exp() * logp).sum(-1) if ask.entropy else None
         collisions = (2 * logp.detach()).logsumexp(-1) if ask.collision else None
-        return Outputs.of(batch, picked, entropies, collisions)
+        values = None
+        if ask.value_head is not None:
+            values = ask.value_head(out.hidden_states[-1].flatten(0, 1).index_select(0, source))
+        return Outputs.of(batch, picked, entropies, collisions, values)
 
     def states(self, batch: Batch, which: States, ask: Ask = PLAIN) -> Tensor:
         check_positions(batch, self.limit)
@@ -192,7 +198,8 @@ class LogitsScorer:
 
 
 class Head:
-    """The LM head applied to scored states only: `[n, h]` to `[N, T]` log-probabilities."""
+    """The LM head applied to scored states only: from `[n, h]` to what `chunked_logprobs` gives of
+    each."""
 
     def __init__(self, model: PreTrainedModel):
         layer = model.get_output_embeddings()
@@ -203,7 +210,9 @@ class Head:
         self.softcap: float | None = getattr(config, "final_logit_softcapping", None)
         self.scale = _logit_scale(config)
 
-    def __call__(self, states: Tensor, batch: Batch, ask: Ask) -> Outputs:
+    def __call__(
+        self, states: Tensor, batch: Batch, ask: Ask
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         weight, device = self.layer.weight, states.device.type
         half = torch.is_autocast_enabled(device)
         states = states.to(torch.get_autocast_dtype(device) if half else weight.dtype)
@@ -211,10 +220,9 @@ class Head:
             states = states * self.scale
         targets = batch.tokens[present(batch)]
         bias = self.layer.bias
-        found = chunked_logprobs(
+        return chunked_logprobs(
             states, weight, targets, bias, ask.temperature, self.softcap, ask.entropy, ask.collision
         )
-        return Outputs.of(batch, *found)
 
 
 def _logit_scale(config: Any) -> float:

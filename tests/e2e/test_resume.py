@@ -34,6 +34,19 @@ class Interrupts:
             raise KeyboardInterrupt
 
 
+def interrupt(recipe, monkeypatch, step: int) -> None:
+    """Start a run, which is interrupted after this step."""
+
+    def interrupted(run):
+        run.plugins.register(Interrupts(step))
+        train(run)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("alignzoo.session.train", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            execute(recipe)
+
+
 MOVING = {"reference_every": 3, "reference_mix": 0.6}
 
 
@@ -61,14 +74,7 @@ def test_interrupted_and_resumed_is_the_same_run(
 
     straight = execute(recipe("straight")).folder
 
-    def interrupted(run):
-        run.plugins.register(Interrupts(7))
-        train(run)
-
-    with monkeypatch.context() as patch:
-        patch.setattr("alignzoo.session.train", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            execute(recipe("broken"))
+    interrupt(recipe("broken"), monkeypatch, step=7)
     broken = tmp_path / "broken"
     assert json.loads((broken / "run.json").read_text())["status"] == "interrupted"
     assert [row["step"] for row in rows_of(broken)] == [1, 2, 3, 4, 5, 6]
@@ -126,14 +132,7 @@ def test_a_long_round_is_taken_up_in_its_middle(tmp_path: Path, monkeypatch):
 
     straight = execute(recipe("straight")).folder
 
-    def interrupted(run):
-        run.plugins.register(Interrupts(6))
-        train(run)
-
-    with monkeypatch.context() as patch:
-        patch.setattr("alignzoo.session.train", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            execute(recipe("broken"))
+    interrupt(recipe("broken"), monkeypatch, step=6)
     broken = tmp_path / "broken"
     (checkpoint,) = (broken / "checkpoints").iterdir()
     assert checkpoint.name == "step-00000004"

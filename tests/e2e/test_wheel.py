@@ -45,6 +45,7 @@ def test_what_is_in_it(wheel: Path):
         "alignzoo_grpo",
         "alignzoo_kto",
         "alignzoo_orpo",
+        "alignzoo_ppo",
         "alignzoo_pretrain",
         "alignzoo_reward",
         "alignzoo_rewards",

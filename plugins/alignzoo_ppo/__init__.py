@@ -1,0 +1,1 @@
+"""Proximal Policy Optimization with a reward and a KL per token, as RLHF has it."""

@@ -1,0 +1,133 @@
+"""PPO on zoo-tiny: what it learns from, however it is cut up, left and taken up again."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from test_grpo_runs import SETTINGS, logged, move, the_same_from_any_cut
+from test_resume import interrupt, rows_of
+
+from alignzoo.errors import BadInput
+from alignzoo.hookspecs import hookimpl
+from alignzoo.loop import train
+from alignzoo.session import execute, recipe_for
+
+OPTIONS = {"group_size": 3, "round_prompts": 8, "iterations": 2, "beta": 0.1}
+
+
+class Halves:
+    """A reward that only applies to every second completion."""
+
+    @hookimpl
+    def alignzoo_reward(self, run, batch):
+        scores = torch.linspace(-1, 1, len(batch.tokens))
+        scores[1::2] = float("nan")
+        return scores
+
+
+@pytest.mark.parametrize("values", ["shared", "own"])
+def test_micro_batches_change_nothing(make_run, monkeypatch, values):
+    options = {**OPTIONS, "values": values}
+    run = make_run("ppo", options=options, **SETTINGS, max_grad_norm=1e9, learning_rate=0.1)
+    run.recipe.warmup = 0.0
+    move(run, scale=0.01)
+    batch = run.hook.alignzoo_sample(run=run, rows=run.data.train[:4])
+    batch.columns["judged"][::5] = False
+    move(run, seed=2)
+    the_same_from_any_cut(run, monkeypatch, batch)
+
+
+@pytest.mark.parametrize("values", ["shared", "own"])
+def test_without_a_learning_rate_nothing_moves(make_run, values):
+    run = make_run("ppo", options={**OPTIONS, "values": values}, **SETTINGS, steps=6)
+    run.learning_rate = 0.0
+    train(run)
+    rows = logged(run)
+    assert len(rows) == 6 and run.round == 2
+    for row in rows:
+        assert row["policy/clipfrac_avg"] == row["val/clipfrac_avg"] == 0.0
+        assert row["val/ratio"] == pytest.approx(1.0, abs=1e-6)
+        assert row["policy/approxkl_avg"] < 1e-10
+        assert abs(row["objective/kl"]) < 1e-4
+        assert row["objective/scores"] == pytest.approx(row["reward"])
+        assert row["loss"] == pytest.approx(
+            row["loss/policy_avg"] + 0.1 * row["loss/value_avg"], abs=1e-6
+        )
+    batch = run.hook.alignzoo_sample(run=run, rows=run.data.train[:4])
+    with torch.no_grad():
+        assert (run.policy(batch).logprobs - batch["logprobs"]).abs().max() < 1e-5
+
+
+def test_credit_is_made_of_the_score_the_kl_and_the_values(make_run):
+    options = {**OPTIONS, "missing_eos_penalty": 0.5, "lam": 1.0}
+    run = make_run("ppo", options=options, **SETTINGS)
+    move(run, scale=0.03)
+    batch = run.hook.alignzoo_sample(run=run, rows=run.data.train[:4])
+    assert 0 < batch["ended"].sum() < 12
+    with torch.no_grad():
+        kl = run.policy(batch).logprobs - run.reference(batch).logprobs
+        torch.testing.assert_close(batch["values"], run.values(batch), atol=1e-5, rtol=0)
+    assert batch["values"].abs().max() > 0.01
+    # With gamma = lambda = 1 a return is all that is still to come.
+    score = batch["rewards"] - 0.5 * ~batch["ended"]
+    ahead = kl.flip(1).cumsum(1).flip(1)
+    expected = torch.where(batch.mask, score[:, None] - 0.1 * ahead, 0.0)
+    torch.testing.assert_close(batch["returns"], expected, atol=1e-4, rtol=0)
+    advantages = batch["advantages"][batch.mask]
+    assert abs(advantages.mean()) < 1e-5
+    assert advantages.std(correction=0).item() == pytest.approx(1.0, abs=1e-4)
+    assert run.observed["objective/kl"] == pytest.approx(float(kl.sum(1).mean()), abs=1e-4)
+    assert run.observed["objective/rlhf_reward"] == pytest.approx(
+        float((score - 0.1 * kl.sum(1)).mean()), abs=1e-4
+    )
+
+
+def test_what_no_reward_applies_to_has_no_part(make_run):
+    run = make_run("ppo", options=OPTIONS, **SETTINGS)
+    for plugin in [p for n, p in run.plugins.list_name_plugin() if n.startswith("reward ")]:
+        run.plugins.unregister(plugin)
+    run.plugins.register(Halves(), "reward halves")
+    batch = run.hook.alignzoo_sample(run=run, rows=run.data.train[:4])
+    assert batch["judged"].tolist() == [True, False] * 6
+    judged = run.hook.alignzoo_loss(run=run, batch=batch)
+    assert judged.count == batch.mask[::2].sum()
+    whitened = batch["advantages"][::2][batch.mask[::2]]
+    assert whitened.std(correction=0).item() == pytest.approx(1.0, abs=1e-4)
+    assert not batch["advantages"][1::2].any()
+    assert run.observed["objective/scores"] == pytest.approx(
+        float(torch.linspace(-1, 1, 12)[::2].mean()), abs=1e-6
+    )
+
+
+@pytest.mark.parametrize("values", ["shared", "own"])
+def test_interrupted_and_resumed_is_the_same_run(tmp_path, monkeypatch, values):
+    """In the middle of a round, with a coefficient that is steered."""
+    options = {**OPTIONS, "values": values, "kl_target": 0.01, "kl_horizon": 100}
+    settings = {
+        **SETTINGS, "options": options, "steps": 10, "eval_size": 4, "checkpoint_every": 2,
+        "out": str(tmp_path),
+    }  # fmt: skip
+
+    def recipe(name: str):
+        return recipe_for("ppo", {**settings, "name": name})
+
+    straight = execute(recipe("straight")).folder
+    interrupt(recipe("broken"), monkeypatch, step=8)
+    broken = tmp_path / "broken"
+    execute(recipe("broken"), resume=True)
+    rows = rows_of(broken)
+    assert rows == rows_of(straight)
+    assert len({row["objective/kl_coef"] for row in rows}) == 3  # once a round
+    ours = load_file(broken / "adapter" / "adapter_model.safetensors")
+    theirs = load_file(straight / "adapter" / "adapter_model.safetensors")
+    assert not any(".value" in name for name in ours)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"adapter": "none"}, {"adapter": "prefix"}, {"gradient_checkpointing": True}]
+)
+def test_a_critic_of_its_own_needs_a_second_adapter(make_run, changes):
+    with pytest.raises(BadInput, match="second adapter"):
+        make_run("ppo", options={"values": "own"}, **SETTINGS, **changes)
