@@ -60,3 +60,12 @@ def whole_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def cache_home() -> Path:
+    """`$ALIGNZOO_CACHE`, else `alignzoo` in the user's folder of caches."""
+    own = os.environ.get("ALIGNZOO_CACHE")
+    if own:
+        return Path(own).expanduser()
+    caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(caches).expanduser() / "alignzoo"

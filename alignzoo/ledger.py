@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-PURPOSES = ("update", "generation", "reference", "reward", "judge")
+PURPOSES = ("update", "generation", "reference", "reward", "judge", "reward_training")
 FEEDBACK = ("demonstrations", "pairs", "labels", "verifier_calls", "judge_calls")
 
 

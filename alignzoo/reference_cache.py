@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -25,7 +24,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from alignzoo.batch import Batch, Example, collate
-from alignzoo.files import write_bytes
+from alignzoo.files import cache_home, write_bytes
 from alignzoo.record import hash_sources
 
 if TYPE_CHECKING:
@@ -194,15 +193,6 @@ def installed(package: str) -> str | None:
 
 
 # --- the files
-
-
-def cache_home() -> Path:
-    """`$ALIGNZOO_CACHE`, else `alignzoo` in the user's folder of caches."""
-    own = os.environ.get("ALIGNZOO_CACHE")
-    if own:
-        return Path(own).expanduser()
-    caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(caches).expanduser() / "alignzoo"
 
 
 def keep_part(run: Run, path: Path, values: Values) -> None:

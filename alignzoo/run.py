@@ -202,7 +202,10 @@ class Run:
         if self.total_steps is not None:
             shares.append(step / max(self.total_steps, 1))
         if self.recipe.budget_flops is not None:
-            shares.append(self.ledger.total_flops / self.recipe.budget_flops)
+            # A reward model that was trained first is paid for, but it is no progress.
+            first = self.ledger.flops["reward_training"]
+            left = max(self.recipe.budget_flops - first, 1.0)
+            shares.append((self.ledger.total_flops - first) / left)
         return min(max(shares), 1.0)
 
     @property

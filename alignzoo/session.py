@@ -26,12 +26,13 @@ from alignzoo.errors import BadInput
 from alignzoo.evaluation import Estimate, Evaluation, evaluate
 from alignzoo.functional import learning_rate_for_width
 from alignzoo.kinds import KINDS
+from alignzoo.learned import charge, learned_reward
 from alignzoo.loop import train
 from alignzoo.options import build
 from alignzoo.policy import Policy, load_policy
 from alignzoo.recipe import Recipe, resolve
 from alignzoo.reference_cache import cache_reference
-from alignzoo.rewards import PREFIX, Named, rewards_of
+from alignzoo.rewards import LEARNED, PREFIX, Named, rewards_of
 from alignzoo.run import Run
 from alignzoo.samplers import DefaultSampler
 from alignzoo.tracking import check_trackers, settings_for_trackers
@@ -93,10 +94,17 @@ def prepare(recipe: Recipe, *, resume: bool, trust_remote_code: bool, ui: UI) ->
     )
     check_algorithm(algorithm, recipe)
     task = plugins.load("tasks", recipe.task)() if recipe.task else None
-    rewards = rewards_of(recipe.reward, task, trust_remote_code)
-    registered = plugins_of(recipe, algorithm, task, rewards)
     check_trackers(recipe.track)
     folder = choose_folder(recipe, resume)
+
+    def reward_model(named: Named) -> Path:
+        def train_it(wanted: Recipe, resume: bool, ui: UI) -> Result:
+            return execute(wanted, resume=resume, trust_remote_code=trust_remote_code, ui=ui)
+
+        return learned_reward(named, recipe, ui, train_it)
+
+    rewards = rewards_of(recipe.reward, task, trust_remote_code, reward_model)
+    registered = plugins_of(recipe, algorithm, task, rewards)
     accelerator = Accelerator(log_with=recipe.track or None, project_dir=str(folder))
     if accelerator.num_processes > 1 and not splits_of(algorithm):
         raise BadInput(
@@ -163,6 +171,9 @@ def prepare(recipe: Recipe, *, resume: bool, trust_remote_code: bool, ui: UI) ->
         learning_rate=rate,
         reward_weights={named.label: named.weight for named, _ in rewards},
     )
+    for named, reward in rewards:
+        if named.name == LEARNED:
+            charge(run.ledger, Path(reward.folder))
     if recipe.track:
         accelerator.init_trackers("alignzoo", config=settings_for_trackers(recipe.as_dict()))
     ui.opened(folder)

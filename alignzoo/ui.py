@@ -46,3 +46,13 @@ class Silent:
     @contextmanager
     def items(self, total: int, text: str) -> Iterator[Advance]:
         yield lambda n: None
+
+
+class Nested:
+    """What a run tells that another one has started: all but where its log belongs."""
+
+    def __init__(self, outer: UI):
+        self.note, self.phase = outer.note, outer.phase
+        self.progress, self.items = outer.progress, outer.items
+
+    def opened(self, folder: Path) -> None: ...

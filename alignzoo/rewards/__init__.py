@@ -1,12 +1,13 @@
 """Scores for completions, as plugins with the hook `alignzoo_reward`."""
 
-from alignzoo.rewards.choose import rewards_of
+from alignzoo.rewards.choose import LEARNED, rewards_of
 from alignzoo.rewards.judge import PREFIX, judge, weighted_sum
 from alignzoo.rewards.model import ModelReward
 from alignzoo.rewards.named import Named
 from alignzoo.rewards.rows import RowReward
 
 __all__ = [
+    "LEARNED",
     "PREFIX",
     "ModelReward",
     "Named",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +15,33 @@ from alignzoo.rewards.named import FUNCTION, Named, parse_all
 from alignzoo.rewards.task import TaskReward
 
 TASK = "task"  # the one that is there without being named
+LEARNED = "learned"  # a model that is trained first
 
 
 def rewards_of(
-    texts: list[str], task: Any | None, trust_remote_code: bool
+    texts: list[str],
+    task: Any | None,
+    trust_remote_code: bool,
+    learned: Callable[[Named], Path],
 ) -> list[tuple[Named, Any]]:
-    """The rewards of a run with the objects that give them; the task's own where none is named."""
+    """The rewards of a run with the objects that give them; the task's own where none is named.
+
+    `learned` gives the folder of the reward model that is trained for this run.
+    """
     named = parse_all(texts or ([TASK] if task is not None else []))
-    return [(each, reward_of(each, task, trust_remote_code)) for each in named]
+    # It is trained when it is known that nothing is wrong with the others.
+    last = sorted(named, key=lambda each: each.name == LEARNED)
+    found = {each.label: reward_of(each, task, trust_remote_code, learned) for each in last}
+    return [(each, found[each.label]) for each in named]
 
 
-def reward_of(named: Named, task: Any | None, trust_remote_code: bool) -> Any:
-    """The task's own score, a function, a reward model's folder, or a plugin."""
+def reward_of(
+    named: Named, task: Any | None, trust_remote_code: bool, learned: Callable[[Named], Path]
+) -> Any:
+    """The task's own score, a function, a reward model, or a plugin."""
     name = named.name
+    if name == LEARNED:
+        return ModelReward(str(learned(named)), trust_remote_code)
     is_plugin = not (name == TASK or name.startswith(FUNCTION) or Path(name).is_dir())
     if named.options and not is_plugin:
         raise BadInput(f"reward {name!r} has no option {min(named.options)!r}")

@@ -73,6 +73,8 @@ def run(cell: Cell) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as out:
         result = execute(recipe_for(settings.pop("algorithm"), settings, {"out": out}))
         facts = json.loads((result.folder / "run.json").read_text(encoding="utf-8"))
+        logged = (result.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    steps = [json.loads(line) for line in logged]
     assert result.before is not None and result.after is not None
     pairs = zip(result.before.items, result.after.items, strict=True)
     gains = [after["score"] - before["score"] for before, after in pairs]
@@ -80,10 +82,33 @@ def run(cell: Cell) -> dict[str, Any]:
         **asdict(cell),
         "before": facts["results"]["before"],
         "after": facts["results"]["after"],
+        "during": during(facts["results"], steps),
+        "alarms": alarms(steps),
         "gain": asdict(estimate(gains)) if gains else None,
         "fingerprints": facts["fingerprints"] | {"plugin": facts["plugin"]["sha256"]},
         "ledger": facts["ledger"],
         "environment": facts["environment"],
+    }
+
+
+def during(results: dict[str, Any], steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The evaluations between the first and the last: score, KL, and the reward at that step."""
+    found = []
+    for phase, scores in results.items():
+        if phase in ("before", "after"):
+            continue
+        step = int(phase.removeprefix("step "))
+        means = {name: scores[name]["mean"] for name in ("score", "kl") if name in scores}
+        found.append({"step": step, **means, "reward": steps[step - 1].get("reward")})
+    return found
+
+
+def alarms(steps: list[dict[str, Any]]) -> dict[str, int]:
+    """The step at which each alarm that rang did so first."""
+    names = {name for row in steps for name in row if name.startswith("alarms/")}
+    return {
+        name.removeprefix("alarms/"): next(row["step"] for row in steps if name in row)
+        for name in sorted(names)
     }
 
 

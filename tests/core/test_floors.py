@@ -15,7 +15,7 @@ FLOORS = [
     {"policy", "data"},
     {"run", "reference_cache", "experience", "samplers", "judges", "rewards", "on_policy"},
     {"evaluation"},
-    {"loop"},
+    {"loop", "learned"},
     {"session", "chat"},
     {"leaderboard"},
     {"cli", "__main__"},

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alignzoo.batch import Example, collate
+from alignzoo.files import cache_home
 from alignzoo.reference_cache import (
     PART,
     ReferenceCache,
-    cache_home,
     keep_part,
     key_of,
     keys_of,
