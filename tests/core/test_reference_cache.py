@@ -12,15 +12,9 @@ from hypothesis import strategies as st
 
 from alignzoo.batch import Example, collate
 from alignzoo.files import cache_home
-from alignzoo.reference_cache import (
-    PART,
-    ReferenceCache,
-    keep_part,
-    key_of,
-    keys_of,
-    parts_of,
-    read_part,
-)
+from alignzoo.reference_cache import ReferenceCache
+from alignzoo.reference_cache.keys import PART, key_of, keys_of, parts_of
+from alignzoo.reference_cache.parts import keep_part, read_part
 
 PAIRS = [Example([1, 2], [[3, 4, 5], [6]]), Example([7], [[8], [9, 10]])]
 

@@ -13,7 +13,8 @@ from test_resume import Interrupts, rows_of
 from alignzoo.batch import collate
 from alignzoo.loop import train
 from alignzoo.policy import Policy, load_policy
-from alignzoo.reference_cache import cache_reference, model_key
+from alignzoo.reference_cache import cache_reference
+from alignzoo.reference_cache.keys import model_key
 from alignzoo.session import execute, recipe_for
 
 SETTINGS = {
