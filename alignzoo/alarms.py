@@ -42,6 +42,7 @@ def mean(rows: Sequence[Row], name: str) -> float | None:
 
 
 def ties(past: Past) -> str | None:
+    """No group has two completions of different reward: there is nothing to learn from."""
     share = past.last("frac_reward_zero_std")
     if share is None or share < 1.0:
         return None
@@ -52,6 +53,7 @@ def ties(past: Past) -> str | None:
 
 
 def entropy(past: Past) -> str | None:
+    """Completions have all but lost their variety: a tenth of the entropy at the start."""
     before, now = past.first("entropy"), past.last("entropy")
     if before is None or now is None or now > 0.1 * before:
         return None
@@ -62,6 +64,7 @@ def entropy(past: Past) -> str | None:
 
 
 def kl(past: Past) -> str | None:
+    """Further from the reference than `FAR`, where rewards and log-probs mean little."""
     per_token, length = past.last("kl"), past.last("completions/mean_length")
     if per_token is None or length is None or per_token * length < FAR:
         return None
@@ -72,6 +75,7 @@ def kl(past: Past) -> str | None:
 
 
 def length(past: Past) -> str | None:
+    """Twice as long as at the start, and half of the completions are cut off."""
     name = "completions/mean_length"
     before, now, clipped = past.first(name), past.last(name), past.last("completions/clipped_ratio")
     if before is None or now is None or clipped is None or now < 2 * before or clipped < 0.5:
@@ -83,6 +87,9 @@ def length(past: Past) -> str | None:
 
 
 def overoptimised(past: Past) -> str | None:
+    """The reward is above where it was, while the score lies below its best, interval by interval:
+    the reward is being exploited (Gao et al. 2022, https://arxiv.org/abs/2210.10760).
+    """
     before, now = past.first("reward"), past.last("reward")
     if before is None or now is None or now <= before or len(past.scores) < 2:
         return None
@@ -119,6 +126,7 @@ class Alarms:
 
     @hookimpl(trylast=True)
     def alignzoo_step(self, run: Run, step: int, metrics: dict[str, float]) -> None:
+        """Say what has begun to ring, log what rings, and stop if that was asked for."""
         if not self.read:  # of a run that goes on, what came before is on disk
             self.rows, self.read = run.record.read_metrics(step), True
             self.ringing = {name for name, _ in ringing(self.past(run))}
