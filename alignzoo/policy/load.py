@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -63,13 +64,7 @@ def load_policy(
     source = find(model)
     stack = _stack(source, adapter)
     with quiet():
-        options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
-        if source.on_hub and not reachable(source.base):
-            options["local_files_only"] = True
-        config = _config(source, options)
-        with loading(source.tokenizer):
-            tokenizer = AutoTokenizer.from_pretrained(source.tokenizer, **options)
-        weights = Weights(source, config, device, seed, options)
+        tokenizer, weights = _opened(source, seed, device, trust_remote_code)
         four_bit = stack.apart.four_bit if stack.apart else adapter == "qlora"
         dtype = half if half is not None and adapter != "none" else torch.float32
         if weights.quantised and (adapter == "none" or stack.merged or scratch):
@@ -86,13 +81,6 @@ def load_policy(
     for parameter in base.parameters():
         if parameter.is_floating_point():
             parameter.requires_grad_(adapter == "none")
-    head = None
-    if score_head or (adapter is None and source.score_head is not None):
-        head = ScoreHead(width_of_states(base), seed, device)
-        head.requires_grad_(adapter is not None)
-        if source.score_head is not None:
-            head.load(source.score_head)
-    value_head = ValueHead(width_of_states(base), device) if values is not None else None
     flops = profile(base, trains_base=adapter == "none")
     count = sum(numel(p) for p in base.parameters())
     fingerprint = _fingerprint(base)
@@ -107,17 +95,19 @@ def load_policy(
             trained = adapters.put_on(base, stack.apart.path)
             flops = with_adapter(flops, trained)
         elif adapter not in (None, "none"):
-            settings: dict[str, Any] = {
-                "rank": lora_rank,
-                "alpha": lora_alpha,
-                "dropout": lora_dropout,
-                "virtual_tokens": virtual_tokens,
-                "seed": seed,
-            }
-            trained = adapters.add_adapter(base, adapter, **settings)
+            add = partial(
+                adapters.add_adapter,
+                kind=adapter,
+                rank=lora_rank,
+                alpha=lora_alpha,
+                dropout=lora_dropout,
+                virtual_tokens=virtual_tokens,
+                seed=seed,
+            )
+            trained = add(base)
             flops = with_adapter(flops, trained)
             if values == "own":
-                adapters.add_adapter(trained, adapter, **settings)
+                add(trained)
             # Where plain `peft` looks for the base; ours is found through run.json.
             where = Path(model).expanduser()
             name = str(where.resolve()) if where.is_dir() else source.base
@@ -139,13 +129,39 @@ def load_policy(
         scorer=scorer,
         frozen=frozen,
         start=_start(trained, adapter, stack.before),
-        score_head=head,
-        value_head=value_head,
+        score_head=_score_head(source, base, score_head, adapter, seed),
+        value_head=ValueHead(width_of_states(base), device) if values is not None else None,
         half=half,
         flops=flops,
         parameter_count=count,
         fingerprint=fingerprint,
     )
+
+
+def _opened(
+    source: Source, seed: int, device: torch.device, trust_remote_code: bool
+) -> tuple[Any, Weights]:
+    """The tokenizer, and where the weights are to be had."""
+    options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
+    if source.on_hub and not reachable(source.base):
+        options["local_files_only"] = True
+    config = _config(source, options)
+    with loading(source.tokenizer):
+        tokenizer = AutoTokenizer.from_pretrained(source.tokenizer, **options)
+    return tokenizer, Weights(source, config, device, seed, options)
+
+
+def _score_head(
+    source: Source, base: PreTrainedModel, wanted: bool, adapter: str | None, seed: int
+) -> ScoreHead | None:
+    """The one of an earlier run, or a new one; None where none is wanted or was left."""
+    if not wanted and (adapter is not None or source.score_head is None):
+        return None
+    head = ScoreHead(width_of_states(base), seed, base.device)
+    head.requires_grad_(adapter is not None)
+    if source.score_head is not None:
+        head.load(source.score_head)
+    return head
 
 
 class Stack(NamedTuple):
