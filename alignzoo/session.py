@@ -105,6 +105,15 @@ def prepare(recipe: Recipe, *, resume: bool, trust_remote_code: bool, ui: UI) ->
 
     rewards = rewards_of(recipe.reward, task, trust_remote_code, reward_model)
     registered = plugins_of(recipe, algorithm, task, rewards)
+    if (
+        hasattr(algorithm, "alignzoo_advantage")
+        and not registered.hook.alignzoo_reward.get_hookimpls()
+    ):
+        raise BadInput(
+            f"{recipe.algorithm} learns from rewards, and nothing gives any",
+            hint="add --reward NAME (math, learned, runs/NAME, python:module.function, ...), or "
+            "a --task that judges by itself",
+        )
     accelerator = Accelerator(log_with=recipe.track or None, project_dir=str(folder))
     if accelerator.num_processes > 1 and not splits_of(algorithm):
         raise BadInput(

@@ -101,6 +101,14 @@ def test_a_bad_word(tmp_path, capfd, monkeypatch, words, parts):
     assert all(part in message for part in parts), message
 
 
+@pytest.mark.parametrize("algorithm", ["grpo", "rloo", "ppo"])
+def test_nothing_that_rewards(tmp_path, capfd, algorithm):
+    path = tmp_path / "prompts.jsonl"
+    path.write_bytes(jsonl({"prompt": "x"}, {"prompt": "y"}))
+    message = refused(["run", algorithm, "--data", str(path)], tmp_path / "runs", capfd)
+    assert f"{algorithm} learns from rewards" in message and "--reward" in message
+
+
 def test_a_folder_that_is_no_model(tmp_path, capfd):
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "a.txt").write_text("x")
