@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -151,6 +151,15 @@ class Run:
         """The inverse of `share`: every process's part, in the order of the rows. All call it."""
         shares = gather_object([values])
         return [part[i] for i in range(len(shares[0])) for part in shares if i < len(part)]
+
+    def observe(self, numbers: Mapping[str, Tensor]) -> None:
+        """Log with each step of this round the mean of each number over what all processes have of
+        it, one-dimensional; NaN is left out. All call it, in the same order of names."""
+        for name, values in numbers.items():
+            everyone = [v for part in gather_object([values.tolist()]) for v in part]
+            found = [value for value in everyone if not math.isnan(value)]
+            if found:
+                self.observed[name] = sum(found) / len(found)
 
     @property
     def micro_tokens(self) -> int:

@@ -86,30 +86,29 @@ class PPO(OnPolicy):
             rewards = whiten(rewards, everyone(run, rewards, mask), shift_mean=False)
         advantages, returns = generalized_advantages(rewards, values, mask, self.gamma, self.lam)
         batch.columns |= {"values": values, "returns": returns}
-        run.observed |= self.observe(run, batch, scores, beta * kl)
+        self.observe(run, batch, scores, beta * kl)
         return whiten(advantages, everyone(run, advantages, mask))
 
-    def observe(self, run: Run, batch: Batch, scores: Tensor, paid: Tensor) -> dict[str, float]:
+    def observe(self, run: Run, batch: Batch, scores: Tensor, paid: Tensor) -> None:
         """The classic numbers of a round's objective, means over its completions."""
-        judged = batch["judged"]
-        each = {
+        beta = run.state.get(BETA, self.beta)
+        numbers = {
             "objective/scores": scores,
             "objective/entropy": -batch.total(batch["logprobs"]),
             "objective/non_score_reward": -batch.total(paid),
             "objective/rlhf_reward": scores - batch.total(paid),
+            "objective/kl_coef": torch.full_like(scores, beta),
         }
         if self.beta:
-            each["objective/kl"] = batch.total(batch["kl"])
-        found = {}
-        for name, x in each.items():
-            numbers = run.gather(x[judged].tolist())
-            found[name] = sum(numbers) / max(len(numbers), 1)
-        found["val/num_eos_tokens"] = float(sum(run.gather(batch["ended"].tolist())))
+            numbers["objective/kl"] = batch.total(batch["kl"])
+        judged = batch["judged"]
+        run.observe({name: x[judged] for name, x in numbers.items()})
+        run.observed["val/num_eos_tokens"] = float(sum(run.gather(batch["ended"].tolist())))
         mask = self.learnt(batch)
         returns = everyone(run, batch["returns"], mask)
         errors = everyone(run, batch["returns"] - batch["values"], mask)
-        found["val/var_explained"] = 1 - float(errors.var() / (returns.var() + 1e-8))
-        return found | {"objective/kl_coef": run.state.get(BETA, self.beta)}
+        explained = 1 - float(errors.var() / (returns.var() + 1e-8))
+        run.observed["val/var_explained"] = explained
 
     @hookimpl
     def alignzoo_loss(self, run: Run, batch: Batch) -> Loss:
