@@ -19,8 +19,8 @@ Preference = Literal["sigmoid", "hard"]
 def best_and_worst(rewards: Tensor) -> Tensor:
     """+1 for the best completion of each prompt, -1 for its worst, 0 for all the others.
 
-    Section 3 of Guo et al. 2024, https://arxiv.org/abs/2402.04792, for two; of more, the widest
-    pair. The first of equals is taken; a prompt whose rewards are all equal has no pair.
+    Of two, the pair of Guo et al. 2024, https://arxiv.org/abs/2402.04792; of more, the widest one.
+    The first of equals is taken; a prompt whose rewards are all equal has no pair.
 
     Args:
         rewards: `[B, G]`, in any unit; NaN where none applies, which is neither.
@@ -77,9 +77,9 @@ def nash_md_loss(policy: Tensor, reference: Tensor, centred: Tensor, beta: float
 
         L = -(P(y > y'|x) - 1/2 - beta (log pi(y|x) - log pi_ref(y|x))) log pi(y|x)
 
-    with no gradient through the bracket. Section 7 of Munos et al. 2023,
-    https://arxiv.org/abs/2312.00886, whose tau is `beta` and whose mu is pi_ref: the mean of the
-    gradient is that of P(pi > pi') - beta KL(pi || pi_ref) with its sign turned, pi' held.
+    with no gradient through the bracket. Munos et al. 2023, https://arxiv.org/abs/2312.00886, whose
+    tau is `beta` and whose mu is pi_ref: the mean of the gradient is minus that of
+    P(pi > pi') - beta KL(pi || pi_ref), pi' held.
 
     Args:
         policy, reference: log pi(y|x) and log pi_ref(y|x), `[B]`, y drawn from pi.

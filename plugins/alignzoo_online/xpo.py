@@ -19,7 +19,9 @@ class XPO(OnlineDPO):
     """Online DPO that explores past its reference (https://arxiv.org/abs/2405.21046)"""
 
     group_size: ClassVar[int] = 2  # one of the policy, then one of the reference
-    alpha: Annotated[float, "weight of the optimism; 0 is online DPO", Ge(0)] = 1e-5
+    alpha: Annotated[
+        float, "weight of the optimism; 0 is online DPO against the reference", Ge(0)
+    ] = 1e-5
 
     headline = "objective/model_scores"
 
