@@ -156,17 +156,21 @@ class Batch:
         return torch.zeros(self.tokens.shape) if out is None else out
 
     def keep(self, which: Tensor) -> Batch:
-        """The completions for which `which [N]` is true, and the groups that have any of them."""
-        groups = self.group[which].unique()
-        held = self.select(groups.tolist())
-        kept = which[torch.isin(self.group, groups)]
+        """The completions for which `which [N]` is true, and the groups that have any of them.
+
+        It may be none at all, from which a step learns nothing.
+        """
+        groups, group = self.group[which].unique(return_inverse=True)
         return replace(
-            held,
-            tokens=held.tokens[kept],
-            lengths=held.lengths[kept],
-            mask=held.mask[kept],
-            group=held.group[kept],
-            columns={name: x[kept] for name, x in held.columns.items()},
+            self,
+            prompts=self.prompts[groups],
+            prompt_lengths=self.prompt_lengths[groups],
+            tokens=self.tokens[which],
+            lengths=self.lengths[which],
+            mask=self.mask[which],
+            group=group,
+            columns={name: x[which] for name, x in self.columns.items()},
+            rows=[self.rows[b] for b in groups.tolist()] if self.rows else [],
         )
 
     def to(self, device: torch.device | str) -> Batch:

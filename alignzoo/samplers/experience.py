@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 def complete(
-    run: Run, rows: Sequence[Example], size: int, draw: str = "sample"
+    run: Run, rows: Sequence[Example], size: int, draw: str = "sample", mixture: float = 0.0
 ) -> list[list[Completion]]:
     """`size` completions of each prompt, under the policy, or inside `run.model.as_reference()`
-    under the reference.
+    under the reference; or, m being `mixture`, under pi^(1 - m) pi_ref^m, token by token.
 
     Those of one round and `draw` are always the same: whoever draws a second time in a round gives
     that another name.
@@ -40,12 +40,17 @@ def complete(
                 for n in range(len(rows) * size)
             ],
             Sampling.of(run.recipe, run.codec),
+            mixture=mixture,
         )
     finally:
         run.model.train(training)
     groups = [completions[i : i + size] for i in range(0, len(completions), size)]
-    work = run.model.work(gathered(rows, groups))
+    batch = gathered(rows, groups)
+    work = run.model.work(batch)
     run.ledger.spend("generation", flops=run.model.flops.forward(*work), tokens=work.tokens)
+    if mixture:  # each token was asked of both
+        work = run.model.work(batch, reference=True)
+        run.ledger.spend("reference", flops=run.model.flops.forward(*work), tokens=work.tokens)
     return groups
 
 

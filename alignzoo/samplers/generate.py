@@ -7,6 +7,7 @@ on which other rows share its batch; rows that have ended leave the batch.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -37,6 +38,7 @@ def generate(
     seeds: Sequence[int],
     sampling: Sampling,
     *,
+    mixture: float = 0.0,
     batch_size: int = 64,
     advance: Callable[[int], None] | None = None,
 ) -> list[Completion]:
@@ -50,6 +52,8 @@ def generate(
         sampling: how tokens are drawn. Log-probs are those of temperature 1 over the whole
             vocabulary, the policy's own, however that may be; the token that ends a completion is
             kept as its last one.
+        mixture: m, the reference's share in what each token is drawn from, pi^(1 - m) pi_ref^m
+            over its sum; 0 is the policy, and no reference is asked.
         advance: called with the number of completions done.
     """
     done: list[Completion | None] = [None] * len(prompts)
@@ -58,7 +62,7 @@ def generate(
     for start in range(0, len(order), batch_size):
         which = order[start : start + batch_size]
         noise = torch.stack([_stream(seeds[i], sampling.max_new_tokens) for i in which])
-        completions = _generate_batch(policy, [prompts[i] for i in which], noise, sampling)
+        completions = _generate_batch(policy, [prompts[i] for i in which], noise, sampling, mixture)
         for i, completion in zip(which, completions, strict=True):
             done[i] = completion
         if advance:
@@ -72,37 +76,26 @@ def _stream(seed: int, length: int) -> Tensor:
 
 
 def _generate_batch(
-    policy: Policy, prompts: list[list[int]], noise: Tensor, sampling: Sampling
+    policy: Policy, prompts: list[list[int]], noise: Tensor, sampling: Sampling, mixture: float
 ) -> list[Completion]:
-    device, model, virtual = policy.device, policy.network, policy.virtual
+    noise = noise.to(policy.device)
     different = list(dict.fromkeys(map(tuple, prompts)))
-    tokens, attention = _padded([[0] * virtual.opening + list(prompt) for prompt in different])
-    tokens, attention, noise = tokens.to(device), attention.to(device), noise.to(device)
-    cache = DynamicCache(config=model.config)
-    virtual.fill(cache, len(different))
-    ahead = attention.new_ones(len(different), cache.get_seq_length())
-    attention = torch.cat([ahead, attention], 1)
+    readers = [_Reader(policy, different)]
+    if mixture:
+        readers.append(_Reader(policy, different, policy.as_reference))
     completions = [Completion() for _ in prompts]
     alive = list(range(len(prompts)))
     for t in range(noise.shape[1]):
-        positions = (attention.cumsum(1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
-        # As in training, so that the log-probs are the same.
-        with policy.autocast(), virtual.seen(positions):
-            output = model(
-                input_ids=tokens,
-                attention_mask=attention,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-        logits = output.logits[:, -1].float()
+        each = [reader.logits() for reader in readers]
         if t == 0 and len(different) < len(prompts):  # from prompts to completions
             places = {prompt: place for place, prompt in enumerate(different)}
-            spread = torch.tensor([places[tuple(prompt)] for prompt in prompts], device=device)
-            cache.batch_select_indices(spread)
-            logits, attention = logits[spread], attention[spread]
-        drawn = sampling.draw(logits, noise[alive, t])
+            spread = [places[tuple(prompt)] for prompt in prompts]
+            each = [logits[spread] for logits in each]
+            for reader in readers:
+                reader.select(spread)
+        logits = each[0]
+        # A mean of logits is, up to a constant, the mean of the log-probs.
+        drawn = sampling.draw(logits.lerp(each[1], mixture) if mixture else logits, noise[alive, t])
         logprobs = logits.log_softmax(-1).gather(1, drawn[:, None]).squeeze(1)
         for row, token, logprob in zip(alive, drawn.tolist(), logprobs.tolist(), strict=True):
             if not completions[row].ended:  # else it only waits to leave the batch
@@ -112,15 +105,62 @@ def _generate_batch(
         going = [k for k, row in enumerate(alive) if not completions[row].ended]
         if not going:
             break
-        tokens = drawn[:, None]
-        attention = torch.cat([attention, attention.new_ones(len(alive), 1)], 1)
+        for reader in readers:
+            reader.tell(drawn)
         # Copying the cache costs about as much as a step, so rows leave in bulk.
         if len(going) <= 0.75 * len(alive):
-            keep = torch.tensor(going, device=device)
-            cache.batch_select_indices(keep)
-            tokens, attention = tokens[keep], attention[keep]
+            for reader in readers:
+                reader.select(going)
             alive = [alive[k] for k in going]
     return completions
+
+
+class _Reader:
+    """One who reads what is said, row by row: the policy, or another inside `as_another()`.
+
+    `tokens [N, L]` are what it has been told and not read yet; the rest is in its cache.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        prompts: Sequence[Sequence[int]],
+        as_another: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ):
+        self.policy, self.as_another = policy, as_another
+        with as_another():
+            self.model, virtual = policy.network, policy.virtual
+            tokens, attention = _padded([[0] * virtual.opening + list(p) for p in prompts])
+            self.cache = DynamicCache(config=self.model.config)
+            virtual.fill(self.cache, len(prompts))
+        self.tokens, attention = tokens.to(policy.device), attention.to(policy.device)
+        ahead = attention.new_ones(len(prompts), self.cache.get_seq_length())
+        self.attention = torch.cat([ahead, attention], 1)
+
+    def logits(self) -> Tensor:
+        """Of the next token, `[N, V]`, after reading what it has been told."""
+        positions = (self.attention.cumsum(1) - 1).clamp(min=0)[:, -self.tokens.shape[1] :]
+        # As in training, so that the log-probs are the same.
+        with self.as_another(), self.policy.autocast(), self.policy.virtual.seen(positions):
+            output = self.model(
+                input_ids=self.tokens,
+                attention_mask=self.attention,
+                position_ids=positions,
+                past_key_values=self.cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+        return output.logits[:, -1].float()
+
+    def tell(self, drawn: Tensor) -> None:
+        """The next token of each row, `[N]`."""
+        self.tokens = drawn[:, None]
+        self.attention = torch.cat([self.attention, self.attention.new_ones(len(drawn), 1)], 1)
+
+    def select(self, rows: list[int]) -> None:
+        """These rows in this order; one may be there several times."""
+        self.cache.batch_select_indices(torch.tensor(rows, device=self.policy.device))
+        self.tokens, self.attention = self.tokens[rows], self.attention[rows]
 
 
 def _padded(prompts: list[list[int]]) -> tuple[Tensor, Tensor]:

@@ -131,3 +131,6 @@ def test_completions_are_kept_with_their_columns_and_groups_without_any_are_gone
     assert kept.prompts[:, 0].tolist() == [1, 3]
     assert [row["b"] for row in kept.rows] == [0, 2]
     assert [kept.tokens[n, : kept.lengths[n]].tolist() for n in range(3)] == [[5, 6], [9], [3]]
+    nothing = batch.keep(torch.zeros(6, dtype=torch.bool))
+    assert len(nothing) == len(nothing.tokens) == len(nothing["n"]) == 0 and nothing.rows == []
+    assert nothing.piecewise(lambda micro: micro.tokens, 9).shape == (0, 2)

@@ -44,6 +44,7 @@ def test_what_is_in_it(wheel: Path):
         "alignzoo_dpo",
         "alignzoo_grpo",
         "alignzoo_kto",
+        "alignzoo_online",
         "alignzoo_orpo",
         "alignzoo_ppo",
         "alignzoo_pretrain",
@@ -75,4 +76,5 @@ def test_it_lists_its_plugins_when_unpacked_anywhere(wheel: Path, tmp_path: Path
     assert done.returncode == 0, done.stderr
     names = {entry["name"] for entry in json.loads(done.stdout)}
     assert {"kto", "bco", "orpo", "simpo", "cpo", "slic", "grpo", "rloo"} <= names
+    assert {"online-dpo", "xpo", "nash-md"} <= names
     assert {"dpo", "sft", "pretrain", "reward", "style", "sums"} <= names

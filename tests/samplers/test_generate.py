@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
 from transformers import (
     GPT2Config,
     LlamaConfig,
@@ -14,6 +15,7 @@ from transformers import (
 )
 
 from alignzoo.batch import Example, collate
+from alignzoo.errors import RunFailed
 from alignzoo.policy import load_policy
 from alignzoo.samplers import Sampling, generate
 from alignzoo.samplers.sampling import truncated
@@ -35,6 +37,7 @@ CONFIGS = {
     ),
 }
 PROMPTS = [[5, 9, 11], [7], [3, 4, 8, 21, 40, 2, 17, 33, 60], [12, 13]]
+PROMPTS_OF_12 = [[5, 9, 11], [7], [3, 4, 8, 2, 10], [7], [6, 1], [5, 9, 11]]
 
 
 @pytest.fixture(scope="module", params=list(CONFIGS))
@@ -177,3 +180,111 @@ def test_a_prompt_is_computed_once_for_all_its_completions(policy):
     hook.remove()
     assert seen[0] == (4, 9)
     assert seen[1][1] == 1 and seen[1][0] > 4
+
+
+def moved(policy, seed: int = 8) -> None:
+    """What is trained, away from its start, so that policy and reference differ."""
+    draw = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for _, parameter in policy.parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=draw))
+
+
+@pytest.fixture(scope="module", params=["lora", "none", "prompt", "prefix"])
+def adapted(request, tmp_path_factory):
+    """A policy that has moved away from its reference, by adapter; words 0 to 11 in all."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = tmp_path_factory.mktemp("model")
+    torch.manual_seed(5)
+    model = AutoModelForCausalLM.from_config(LlamaConfig(**{**SMALL, "vocab_size": 12}))
+    with torch.no_grad():
+        model.get_output_embeddings().weight.mul_(20)
+    model.save_pretrained(folder)
+    suite = pytest.importorskip("alignzoo_suite")
+    AutoTokenizer.from_pretrained(f"{suite.__path__[0]}/zoo_tiny").save_pretrained(folder)
+    loaded = load_policy(str(folder), adapter=request.param, reference=True)
+    moved(loaded)
+    loaded.eval()
+    return loaded
+
+
+def probabilities(policy, prompt: list[int]) -> tuple[Tensor, Tensor]:
+    """Of the first word `[V]`, and of the second after each first `[V, V]`, from the scorer: what
+    training sees, prompts shared and no cache."""
+    words = range(12)
+    batch = collate([Example(prompt, [[a, b] for a in words for b in words])])
+    logprobs = policy(batch).logprobs.detach().double().view(12, 12, 2)
+    return logprobs[:, 0, 0].exp(), logprobs[:, :, 1].exp()
+
+
+def inverse(probability: Tensor, uniform: float) -> int:
+    """The first word whose cumulative probability is above `uniform`."""
+    total = 0.0
+    for word, p in enumerate(probability.tolist()):
+        total += p
+        if uniform < total:
+            return word
+    return len(probability) - 1
+
+
+@pytest.mark.parametrize("mixture", [0.25, 0.5, 1.0])
+def test_a_mixture_is_drawn_token_by_token(adapted, mixture):
+    """The first two tokens are those that the enumerated mixture has at the rows' own numbers."""
+    prompt, seeds = [3, 7, 5], range(300)
+    policy = probabilities(adapted, prompt)
+    with adapted.as_reference():
+        reference = probabilities(adapted, prompt)
+    mixed = []
+    for pi, ref in zip(policy, reference, strict=True):
+        weight = pi ** (1 - mixture) * ref**mixture
+        mixed.append(weight / weight.sum(-1, keepdim=True))
+    assert (policy[0] - reference[0]).abs().sum() > 0.05
+    drawn = generate(
+        adapted,
+        [prompt] * 300,
+        list(seeds),
+        sampling(max_new_tokens=2, stop_ids=[]),
+        mixture=mixture,
+    )
+    expected = []
+    for seed in seeds:
+        u = torch.rand(2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        first = inverse(mixed[0], u[0].item())
+        expected.append([first, inverse(mixed[1][first], u[1].item())])
+    # A number that falls on a border within rounding could give the neighbour; none of these do.
+    assert [c.tokens for c in drawn] == expected
+    plain = generate(adapted, [prompt] * 300, list(seeds), sampling(max_new_tokens=2, stop_ids=[]))
+    assert [c.tokens for c in plain] != expected
+    # Log-probs are the policy's own.
+    for completion in drawn[:20]:
+        a, b = completion.tokens
+        own = [policy[0][a].log().item(), policy[1][a, b].log().item()]
+        assert completion.logprobs == pytest.approx(own, abs=1e-4)
+
+
+def test_mixture_0_is_the_policy_and_1_the_reference(adapted):
+    def drawn(**how):
+        return generate(adapted, PROMPTS_OF_12, [1, 2, 3, 4, 5, 6], sampling(), **how)
+
+    policy = drawn()
+    assert drawn(mixture=0.0) == policy
+    with adapted.as_reference():
+        reference = drawn()
+    assert [c.tokens for c in drawn(mixture=1.0)] == [c.tokens for c in reference]
+    assert [c.tokens for c in policy] != [c.tokens for c in reference]
+
+
+def test_without_a_reference_there_is_no_mixture(policy):
+    assert generate(policy, [[7]], [0], sampling(), mixture=0.0)
+    with pytest.raises(RunFailed, match="no reference"):
+        generate(policy, [[7]], [0], sampling(), mixture=0.1)
+
+
+def test_a_mixture_does_not_depend_on_neighbours_either(adapted):
+    seeds = [1, 2, 3, 4, 5, 6]
+    together = generate(adapted, PROMPTS_OF_12, seeds, sampling(), mixture=0.4)
+    assert len({len(c.tokens) for c in together}) > 1  # some leave before others
+    for prompt, seed, completion in zip(PROMPTS_OF_12, seeds, together, strict=True):
+        (alone,) = generate(adapted, [prompt], [seed], sampling(), mixture=0.4)
+        assert completion.tokens == alone.tokens

@@ -1,0 +1,1 @@
+"""Learning from fresh pairs of completions: online-dpo, xpo and nash-md."""

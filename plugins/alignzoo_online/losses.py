@@ -1,0 +1,88 @@
+"""What is made of a fresh pair of completions, as pure functions on tensors.
+
+B prompts. r = log pi(y|x) - log pi_ref(y|x) is a completion's log-ratio, summed over its tokens, in
+nats; `margin` is that of the preferred completion less that of the other, `[B]`, and `beta` > 0 the
+strength of the pull to the reference, in 1/nats. A loss is one value per pair, `[B]`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Preference = Literal["sigmoid", "hard"]
+
+
+def best_and_worst(rewards: Tensor) -> Tensor:
+    """+1 for the best completion of each prompt, -1 for its worst, 0 for all the others.
+
+    Of two, the pair of Guo et al. 2024, https://arxiv.org/abs/2402.04792; of more, the widest one.
+    The first of equals is taken; a prompt whose rewards are all equal has no pair.
+
+    Args:
+        rewards: `[B, G]`, in any unit; NaN where none applies, which is neither.
+    """
+    high, best = rewards.nan_to_num(nan=-torch.inf).max(-1, keepdim=True)
+    low, worst = rewards.nan_to_num(nan=torch.inf).min(-1, keepdim=True)
+    signs = torch.zeros_like(rewards).scatter(-1, best, 1.0).scatter(-1, worst, -1.0)
+    return torch.where(high > low, signs, 0.0)
+
+
+def sigmoid_loss(margin: Tensor, beta: float) -> Tensor:
+    """DPO's: L = -log sigmoid(beta margin).
+
+    Equation 7 of Rafailov et al. 2023, https://arxiv.org/abs/2305.18290. ln 2 at margin 0.
+    """
+    return -F.logsigmoid(beta * margin)
+
+
+def ipo_loss(margin: Tensor, beta: float) -> Tensor:
+    """IPO's: L = (margin - 1 / (2 beta))^2, which pulls the margin to a finite target.
+
+    Equation 17 of Azar et al. 2023, https://arxiv.org/abs/2310.12036, whose tau is `beta`.
+    """
+    return (margin - 1 / (2 * beta)) ** 2
+
+
+def optimism(reference_drawn: Tensor, alpha: float) -> Tensor:
+    """XPO's term beside DPO's loss: alpha log pi(y'|x), where y' was drawn from the reference.
+
+    Algorithm 1 of Xie et al. 2024, https://arxiv.org/abs/2405.21046. Less probability for what the
+    reference writes is more for what it does not: exploration.
+
+    Args:
+        reference_drawn: log pi(y'|x) under the policy, `[B]`, in nats.
+    """
+    return alpha * reference_drawn
+
+
+def preference_probability(rewards: Tensor, others: Tensor, kind: Preference) -> Tensor:
+    """P(y is preferred to y') from the rewards of both, `[B]`; NaN where one does not apply.
+
+    sigmoid   sigmoid(r - r'), Bradley and Terry's model
+    hard      1 if r > r', 0 if r < r', 1/2 if they are equal
+    """
+    difference = rewards - others
+    if kind == "sigmoid":
+        return torch.sigmoid(difference)
+    # The sign of NaN is 0 in torch.
+    return ((difference.sign() + 1) / 2).masked_fill(difference.isnan(), torch.nan)
+
+
+def nash_md_loss(policy: Tensor, reference: Tensor, centred: Tensor, beta: float) -> Tensor:
+    """Nash-MD-PG: REINFORCE with a preference for a reward, and a price on the KL.
+
+        L = -(P(y > y'|x) - 1/2 - beta (log pi(y|x) - log pi_ref(y|x))) log pi(y|x)
+
+    with no gradient through the bracket. Munos et al. 2023, https://arxiv.org/abs/2312.00886, whose
+    tau is `beta` and whose mu is pi_ref: the mean of the gradient is minus that of
+    P(pi > pi') - beta KL(pi || pi_ref), pi' held.
+
+    Args:
+        policy, reference: log pi(y|x) and log pi_ref(y|x), `[B]`, y drawn from pi.
+        centred: P(y > y'|x) - 1/2; y' drawn from the mixture.
+    """
+    return -(centred - beta * (policy - reference)).detach() * policy

@@ -1,0 +1,120 @@
+"""Losses of fresh pairs by hand, and Nash-MD's gradient against the one it estimates."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from alignzoo_online.losses import (
+    best_and_worst,
+    ipo_loss,
+    nash_md_loss,
+    optimism,
+    preference_probability,
+    sigmoid_loss,
+)
+
+NAN = float("nan")
+
+
+def test_best_and_worst_by_hand():
+    rewards = [
+        [0.0, 2.0, 1.0],
+        [3.0, 3.0, 3.0],  # tied: no pair
+        [5.0, 5.0, 1.0],  # the first of two best
+        [1.0, 5.0, 1.0],  # the first of two worst
+        [NAN, 2.0, -1.0],
+        [NAN, 2.0, 2.0],
+        [NAN, 2.0, NAN],
+        [NAN, NAN, NAN],
+    ]
+    assert best_and_worst(torch.tensor(rewards)).tolist() == [
+        [-1.0, 1.0, 0.0],
+        [0.0, 0.0, 0.0],
+        [1.0, 0.0, -1.0],
+        [-1.0, 1.0, 0.0],
+        [0.0, 1.0, -1.0],
+        [0.0, 0.0, 0.0],
+        [0.0, 0.0, 0.0],
+        [0.0, 0.0, 0.0],
+    ]
+
+
+def gradient(loss, x: Tensor) -> Tensor:
+    x = x.clone().requires_grad_()
+    (found,) = torch.autograd.grad(loss(x).sum(), x)
+    return found
+
+
+def test_sigmoid_and_ipo_by_hand():
+    # beta 1/2, margins 0 and 2 ln 3: -log sigmoid(0) = ln 2, -log sigmoid(ln 3) = -ln(3/4).
+    margin = torch.tensor([0.0, 2 * math.log(3)], dtype=torch.float64)
+    assert sigmoid_loss(margin, 0.5).tolist() == pytest.approx([math.log(2), math.log(4 / 3)])
+    # dL/dm = -beta sigmoid(-beta m): -1/2 * 1/2 and -1/2 * 1/4.
+    assert gradient(lambda m: sigmoid_loss(m, 0.5), margin).tolist() == pytest.approx(
+        [-0.25, -0.125]
+    )
+    # beta 1/4: the target is 1 / (2/4) = 2. (0 - 2)^2 and (5 - 2)^2; gradients 2 (m - 2).
+    margin = torch.tensor([0.0, 5.0], dtype=torch.float64)
+    assert ipo_loss(margin, 0.25).tolist() == [4.0, 9.0]
+    assert gradient(lambda m: ipo_loss(m, 0.25), margin).tolist() == [-4.0, 6.0]
+
+
+def test_losses_of_extreme_margins_are_finite():
+    margin = torch.tensor([-1e4, 1e4])
+    assert sigmoid_loss(margin, 0.1).tolist() == pytest.approx([1000.0, 0.0])
+    assert gradient(lambda m: sigmoid_loss(m, 0.1), margin).isfinite().all()
+
+
+def test_optimism_takes_probability_from_what_the_reference_wrote():
+    logps = torch.tensor([-2.0, -30.0])
+    assert optimism(logps, 0.1).tolist() == pytest.approx([-0.2, -3.0])
+    # To descend is to lower log pi(y'|x), whatever it is.
+    assert gradient(lambda x: optimism(x, 0.1), logps).tolist() == pytest.approx([0.1, 0.1])
+
+
+def test_preference_probability_by_hand():
+    own, other = torch.tensor([1.0, 0.0, 2.0, NAN, 1.0]), torch.tensor([0.0, 1.0, 2.0, 1.0, NAN])
+    sigmoid = preference_probability(own, other, "sigmoid")
+    e = math.e
+    assert sigmoid[:3].tolist() == pytest.approx([e / (1 + e), 1 / (1 + e), 0.5])
+    assert preference_probability(own, other, "hard")[:3].tolist() == [1.0, 0.0, 0.5]
+    for kind in ("sigmoid", "hard"):
+        assert preference_probability(own, other, kind)[3:].isnan().all()
+
+
+def test_nash_md_by_hand():
+    # beta 1/2; log pi - log pi_ref = 1 and -2; P - 1/2 = 1/4 and -1/2.
+    policy = torch.tensor([-3.0, -4.0], dtype=torch.float64)
+    reference = torch.tensor([-4.0, -2.0], dtype=torch.float64)
+    centred = torch.tensor([0.25, -0.5], dtype=torch.float64)
+    # Brackets 1/4 - 1/2 = -1/4 and -1/2 + 1 = 1/2; losses -(-1/4)(-3) and -(1/2)(-4).
+    loss = nash_md_loss(policy, reference, centred, 0.5)
+    assert loss.tolist() == [-0.75, 2.0]
+    # The bracket is a number: the gradient is minus it.
+    found = gradient(lambda x: nash_md_loss(x, reference, centred, 0.5), policy)
+    assert found.tolist() == [0.25, -0.5]
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.3])
+def test_the_mean_gradient_of_nash_md_is_that_of_preference_less_kl(beta):
+    """All 5^2 words of the policy against words of the mixture, each as often as it is drawn."""
+    words, worth = range(5), torch.tensor([1.0, 0.0, 0.5, 2.0, -1.0], dtype=torch.float64)
+    logits = torch.tensor([0.9, -0.3, 0.1, -1.2, 0.6], dtype=torch.float64, requires_grad=True)
+    reference = torch.tensor([0.0, 0.4, 0.3, -0.1, 0.8], dtype=torch.float64).log_softmax(-1)
+    logp = logits.log_softmax(-1)
+    opponent = (0.75 * logp.detach() + 0.25 * reference).softmax(-1)
+    prefers = preference_probability(worth[:, None], worth[None, :], "sigmoid")
+    mean = torch.zeros((), dtype=torch.float64)
+    for own, other in itertools.product(words, repeat=2):
+        loss = nash_md_loss(logp[own], reference[own], prefers[own, other] - 0.5, beta)
+        mean = mean + logp[own].detach().exp() * opponent[other] * loss
+    (found,) = torch.autograd.grad(mean, logits, retain_graph=True)
+    objective = logp.exp() @ (prefers @ opponent - beta * (logp - reference))
+    (exact,) = torch.autograd.grad(-objective, logits)
+    assert torch.allclose(found, exact, atol=1e-12)
+    assert exact.abs().max() > 0.01
