@@ -166,6 +166,7 @@ def prepare(recipe: Recipe, *, resume: bool, trust_remote_code: bool, ui: UI) ->
         learning_rate_of(algorithm), width_of(model), adapter=recipe.adapter != "none"
     )
     facts = facts_of(recipe, model, data)
+    facts["environment"]["processes"] = accelerator.num_processes
     run = Run(
         recipe=recipe,
         algorithm=algorithm,

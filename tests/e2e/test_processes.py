@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -18,16 +17,9 @@ pytestmark = pytest.mark.slow
 WORDS = ["--steps", "3", "--batch-size", "6", "--eval-size", "4"]
 
 
-def free_port() -> str:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return str(found.getsockname()[1])
-
-
 def launch(algorithm: str, out: Path, processes: int, *more: str) -> tuple[list[dict], dict]:
-    launcher = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(processes)]
-    launcher += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    launcher += ["--main_process_port", free_port(), "-m"]
+    launcher = ["-m", "torch.distributed.run", "--standalone"]
+    launcher += [f"--nproc_per_node={processes}", "-m"]
     start = launcher if processes > 1 else ["-m"]
     done = subprocess.run(
         [
@@ -43,13 +35,15 @@ def launch(algorithm: str, out: Path, processes: int, *more: str) -> tuple[list[
             "--name",
             "one",
         ],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
         capture_output=True,
         text=True,
         timeout=250,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("finished:") == 1
+    facts = json.loads((out / "one/run.json").read_text())
+    assert facts["environment"]["processes"] == processes
     lines = (out / "one/metrics.jsonl").read_text().splitlines()
     return [json.loads(line) for line in lines], load_file(
         out / "one/adapter/adapter_model.safetensors"
