@@ -91,18 +91,18 @@ class Batch:
         return x.gather(1, (self.lengths - 1).clamp(min=0)[:, None]).squeeze(1)
 
     def select(self, which: Sequence[int]) -> Batch:
-        """The groups named, in that order, with padding trimmed to what they need."""
-        if not which:
-            raise ValueError("select() needs at least one group")
-        chosen = torch.tensor(which, device=self.group.device)
+        """The groups named, in that order, with padding trimmed to what they need; maybe none."""
+        device = self.group.device
+        chosen = torch.tensor(which, dtype=torch.long, device=device)
         members = [torch.nonzero(self.group == b).flatten() for b in which]
-        index = torch.cat(members)
-        sizes = torch.tensor([m.numel() for m in members], device=self.group.device)
+        index = torch.cat([chosen.new_empty(0), *members])
+        sizes = torch.tensor([m.numel() for m in members], dtype=torch.long, device=device)
         prompt_lengths, lengths = self.prompt_lengths[chosen], self.lengths[index]
         width = max(int(lengths.max()), 1) if index.numel() else 1
+        prompt_width = int(prompt_lengths.max()) if which else 1
         return replace(
             self,
-            prompts=self.prompts[chosen, : int(prompt_lengths.max())],
+            prompts=self.prompts[chosen, :prompt_width],
             prompt_lengths=prompt_lengths,
             tokens=self.tokens[index, :width],
             lengths=lengths,
@@ -156,7 +156,8 @@ class Batch:
         return torch.zeros(self.tokens.shape) if out is None else out
 
     def keep(self, which: Tensor) -> Batch:
-        """The completions for which `which [N]` is true, and the groups that have any of them."""
+        """The completions for which `which [N]` is true, and the groups that have any of them; an
+        empty batch where there is none."""
         groups = self.group[which].unique()
         held = self.select(groups.tolist())
         kept = which[torch.isin(self.group, groups)]

@@ -131,3 +131,12 @@ def test_completions_are_kept_with_their_columns_and_groups_without_any_are_gone
     assert kept.prompts[:, 0].tolist() == [1, 3]
     assert [row["b"] for row in kept.rows] == [0, 2]
     assert [kept.tokens[n, : kept.lengths[n]].tolist() for n in range(3)] == [[5, 6], [9], [3]]
+
+
+def test_of_a_batch_nothing_may_be_kept():
+    batch = pair_batch()
+    nothing = batch.keep(torch.zeros(len(batch.tokens), dtype=torch.bool))
+    assert len(nothing) == len(nothing.tokens) == len(nothing.rows) == 0
+    assert nothing.mask.shape[0] == nothing.group.numel() == 0
+    assert {name: len(x) for name, x in nothing.columns.items()} == dict.fromkeys(batch.columns, 0)
+    assert nothing.split(10) == [] and len(nothing.select([])) == 0

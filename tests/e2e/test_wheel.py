@@ -46,6 +46,7 @@ def test_what_is_in_it(wheel: Path):
         "alignzoo_kto",
         "alignzoo_orpo",
         "alignzoo_pretrain",
+        "alignzoo_raft",
         "alignzoo_reinforce",
         "alignzoo_reward",
         "alignzoo_rewards",
