@@ -40,6 +40,7 @@ def test_what_is_in_it(wheel: Path):
     assert tops == {
         "alignzoo",
         "alignzoo_bco",
+        "alignzoo_best_of_n",
         "alignzoo_cpo",
         "alignzoo_dpo",
         "alignzoo_grpo",
