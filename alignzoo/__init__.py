@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from alignzoo.algorithm import Needs, Rounds
-    from alignzoo.batch import Batch, Example, collate
+    from alignzoo.batch import Batch, Example, collate, joined
     from alignzoo.data import (
         Demonstrations,
         Dialogues,
@@ -50,6 +50,7 @@ _HOMES = {
     "WholeDemonstrations": "data",
     "collate": "batch",
     "hookimpl": "hookspecs",
+    "joined": "batch",
 }
 
 __all__ = [
@@ -73,6 +74,7 @@ __all__ = [
     "WholeDemonstrations",
     "collate",
     "hookimpl",
+    "joined",
 ]
 
 

@@ -12,6 +12,8 @@ Plain class attributes, all but `data` with a default, so that ten lines in a fi
     splits         False where the loss couples the rows of a batch (it sorts them, say): a step is
                    then one forward pass whatever --micro-tokens says, in one process
     generates      whether what it trains answers prompts; False for a reward model
+    trains         False for a baseline that answers otherwise and changes no weight: it gives no
+                   loss, does no step and leaves no model
 """
 
 from __future__ import annotations
@@ -85,3 +87,7 @@ def headline_of(algorithm: Any) -> str | None:
 
 def generates_of(algorithm: Any) -> bool:
     return getattr(algorithm, "generates", True)
+
+
+def trains_of(algorithm: Any) -> bool:
+    return getattr(algorithm, "trains", True)

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 
 @dataclass(frozen=True)
@@ -91,18 +93,18 @@ class Batch:
         return x.gather(1, (self.lengths - 1).clamp(min=0)[:, None]).squeeze(1)
 
     def select(self, which: Sequence[int]) -> Batch:
-        """The groups named, in that order, with padding trimmed to what they need."""
-        if not which:
-            raise ValueError("select() needs at least one group")
-        chosen = torch.tensor(which, device=self.group.device)
+        """The groups named, in that order, with padding trimmed to what they need; maybe none."""
+        device = self.group.device
+        chosen = torch.tensor(which, dtype=torch.long, device=device)
         members = [torch.nonzero(self.group == b).flatten() for b in which]
-        index = torch.cat(members)
-        sizes = torch.tensor([m.numel() for m in members], device=self.group.device)
+        index = torch.cat([chosen.new_empty(0), *members])
+        sizes = torch.tensor([m.numel() for m in members], dtype=torch.long, device=device)
         prompt_lengths, lengths = self.prompt_lengths[chosen], self.lengths[index]
         width = max(int(lengths.max()), 1) if index.numel() else 1
+        prompt_width = int(prompt_lengths.max()) if which else 1
         return replace(
             self,
-            prompts=self.prompts[chosen, : int(prompt_lengths.max())],
+            prompts=self.prompts[chosen, :prompt_width],
             prompt_lengths=prompt_lengths,
             tokens=self.tokens[index, :width],
             lengths=lengths,
@@ -203,6 +205,30 @@ def collate(examples: Sequence[Example], pad: int = 0) -> Batch:
             name: _column([v for e in examples for v in e.columns[name]]) for name in sorted(names)
         },
         rows=[e.row for e in examples],
+    )
+
+
+def joined(batches: Sequence[Batch]) -> Batch:
+    """Several batches with the same columns as one, their groups one after the other."""
+    width = max(batch.tokens.shape[1] for batch in batches)
+    prompts = max(batch.prompts.shape[1] for batch in batches)
+    firsts = [0, *accumulate(len(batch) for batch in batches)]
+
+    def per_token(batch: Batch, x: Tensor) -> Tensor:
+        return pad(x, (0, width - x.shape[1])) if x.shape[:2] == batch.tokens.shape else x
+
+    return Batch(
+        prompts=torch.cat([pad(b.prompts, (0, prompts - b.prompts.shape[1])) for b in batches]),
+        prompt_lengths=torch.cat([b.prompt_lengths for b in batches]),
+        tokens=torch.cat([per_token(b, b.tokens) for b in batches]),
+        lengths=torch.cat([b.lengths for b in batches]),
+        mask=torch.cat([per_token(b, b.mask) for b in batches]),
+        group=torch.cat([b.group + first for b, first in zip(batches, firsts, strict=False)]),
+        columns={
+            name: torch.cat([per_token(b, b.columns[name]) for b in batches])
+            for name in batches[0].columns
+        },
+        rows=[row for b in batches for row in b.rows],
     )
 
 

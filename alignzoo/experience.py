@@ -26,9 +26,9 @@ class Experience:
     done: int = 0
 
     def rest(self, run: Run) -> Iterator[Batch]:
-        """The mini-batches still to be learnt: the batch in optimizer steps of `batch_size`
-        groups, shuffled anew for each pass over it."""
-        size, each = run.recipe.batch_size, self.steps_per_epoch(run)
+        """The mini-batches still to be learnt: the batch in optimizer steps of `batch_size` rows
+        of the round, shuffled anew for each pass over it. One may be empty."""
+        each = self.steps_per_epoch(run)
         for index in range(self.done, each * rounds_of(run.algorithm).epochs):
             epoch, place = divmod(index, each)
             if index > 0:
@@ -39,14 +39,21 @@ class Experience:
                 continue
             generator = torch.Generator().manual_seed(run.seed_for("minibatches", run.round, epoch))
             order = torch.randperm(len(self.batch), generator=generator).tolist()
-            yield self.batch.select(order[place * size : (place + 1) * size])
+            yield self.batch.select(order[self.first(run, place) : self.first(run, place + 1)])
 
     def more(self, run: Run) -> bool:
         """Whether mini-batches are left."""
         return self.done < self.steps_per_epoch(run) * rounds_of(run.algorithm).epochs
 
     def steps_per_epoch(self, run: Run) -> int:
-        return max(math.ceil(len(self.batch) / run.recipe.batch_size), 1)
+        """By the rows of the round, so that all processes agree, whatever each has kept of them."""
+        return math.ceil(run.rows_per_round / run.recipe.batch_size)
+
+    def first(self, run: Run, place: int) -> int:
+        """Where that mini-batch begins among the groups: its share of them is its share of the
+        rows, of which a process may have a part, or a sampler have kept one."""
+        begun = min(place * run.recipe.batch_size, run.rows_per_round)
+        return begun * len(self.batch) // run.rows_per_round
 
 
 def save(run: Run, optimizer: torch.optim.Optimizer, experience: Experience | None = None) -> None:

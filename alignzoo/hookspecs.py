@@ -14,11 +14,12 @@ import pluggy
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from alignzoo.batch import Batch
+    from alignzoo.batch import Batch, Example
     from alignzoo.data import Data
     from alignzoo.loss import Loss
     from alignzoo.recipe import Recipe
     from alignzoo.run import Run
+    from alignzoo.samplers import Completion
 
 PROJECT = "alignzoo"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -70,6 +71,15 @@ def alignzoo_step(run: Run, step: int, metrics: dict[str, float]) -> None:
 @hookspec
 def alignzoo_round_end(run: Run, index: int) -> None:
     """After the last step of a round: the place to move a reference or refresh data."""
+
+
+@hookspec(firstresult=True)
+def alignzoo_answer(run: Run, rows: list[Example]) -> list[Completion]:
+    """How the system that came of the run answers held-out prompts: one completion for each.
+
+    Asked in every evaluation but the one before training. The default is a completion drawn from
+    the model. What an answer costs is charged to the ledger, and reported per answer.
+    """
 
 
 @hookspec

@@ -113,7 +113,8 @@ def update(run: Run, optimizer: torch.optim.Optimizer, batch: Batch) -> dict[str
     )
     for group in optimizer.param_groups:
         group["lr"] = run.learning_rate * factor
-    optimizer.step()
+    if counts["loss"]:  # else nothing was there to learn from, and momentum is to move nothing
+        optimizer.step()
     run.step += 1
     # What nothing was counted for (rewards/chosen of a batch without good ones) has no mean.
     means = {name: sums[name] / counts[name] for name in counts if counts[name]}

@@ -176,14 +176,17 @@ class RunPlugins(pluggy.PluginManager):
         return super().parse_hookimpl_opts(plugin, name)
 
 
-def manager(plugins: dict[str, Any]) -> RunPlugins:
-    """A plugin manager with these objects on it by name, checked; later ones are called first."""
+def manager(plugins: dict[str, Any], *, loss: bool = True) -> RunPlugins:
+    """A plugin manager with these objects on it by name, checked; later ones are called first.
+
+    `loss`: whether one of them must give the loss; else none may.
+    """
     pm = RunPlugins(hookspecs.PROJECT)
     pm.add_hookspecs(hookspecs)
     for name, plugin in plugins.items():
         _check_methods(pm, name, plugin)
         pm.register(plugin, name)
-    _check_loss(pm)
+    _check_loss(pm, int(loss))
     return pm
 
 
@@ -220,15 +223,15 @@ def _check_methods(pm: RunPlugins, owner: str, plugin: Any) -> None:
             )
 
 
-def _check_loss(pm: RunPlugins) -> None:
+def _check_loss(pm: RunPlugins, wanted: int) -> None:
     providers = [
         impl.plugin_name
         for impl in pm.hook.alignzoo_loss.get_hookimpls()
         if not (impl.wrapper or impl.hookwrapper)
     ]
-    if len(providers) != 1:
+    if len(providers) != wanted:
         raise BadInput(
-            "exactly one plugin of a run gives alignzoo_loss; found "
+            f"exactly {'one plugin' if wanted else 'none'} of a run gives alignzoo_loss; found "
             + (", ".join(providers) or "none"),
             hint="an add-on that changes the loss wraps it: @hookimpl(wrapper=True)",
         )

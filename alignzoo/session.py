@@ -20,6 +20,7 @@ from alignzoo.algorithm import (
     learning_rate_of,
     needs_of,
     splits_of,
+    trains_of,
 )
 from alignzoo.data import Codec, Data, Prompts, load_data, sources_of
 from alignzoo.errors import BadInput
@@ -45,13 +46,15 @@ ONE_THREAD_BELOW = 5_000_000  # parameters
 
 @dataclass
 class Result:
-    """What a run came to. `generates`: whether its model answers prompts."""
+    """What a run came to. `generates`: whether its model answers prompts; `trains`: whether there
+    is one."""
 
     folder: Path
     before: Evaluation | None
     after: Evaluation | None
     status: str
     generates: bool = True
+    trains: bool = True
 
 
 def recipe_for(algorithm: str, *layers: Mapping[str, Any]) -> Recipe:
@@ -72,7 +75,8 @@ def execute(
         before = evaluate_once(run, "before")
         train(run)
         after = evaluate_once(run, "after")
-        kind = run.model.save(run.record.folder) if run.record.writes else ""
+        saves = run.record.writes and trains_of(run.algorithm)
+        kind = run.model.save(run.record.folder) if saves else ""
         run.record.set_status("finished", run.ledger, result=kind)
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt)
@@ -83,7 +87,14 @@ def execute(
         raise
     finally:
         run.accelerator.end_training()
-    return Result(run.record.folder, before, after, "finished", generates_of(run.algorithm))
+    return Result(
+        run.record.folder,
+        before,
+        after,
+        "finished",
+        generates=generates_of(run.algorithm),
+        trains=trains_of(run.algorithm),
+    )
 
 
 def prepare(recipe: Recipe, *, resume: bool, trust_remote_code: bool, ui: UI) -> Run:
@@ -209,6 +220,14 @@ def check_algorithm(algorithm: Any, recipe: Recipe) -> None:
             f"{recipe.adapter}" + " with --gradient-checkpointing" * recipe.gradient_checkpointing,
             hint="share the policy's trunk, or use --adapter lora",
         )
+    if not trains_of(algorithm):
+        if recipe.steps != 0:
+            raise BadInput(f"option --steps: {recipe.algorithm} trains nothing")
+        if recipe.eval_size == 0:
+            raise BadInput(
+                f"option --eval-size: {recipe.algorithm} trains nothing, and without held-out "
+                "prompts it has nothing to answer"
+            )
 
 
 def plugins_of(
@@ -225,7 +244,7 @@ def plugins_of(
     objects[recipe.algorithm] = algorithm
     for name in recipe.addons:
         objects[name] = plugins.load("addons", name)()
-    return plugins.manager(objects)
+    return plugins.manager(objects, loss=trains_of(algorithm))
 
 
 def choose_folder(recipe: Recipe, resume: bool) -> Path:
@@ -263,9 +282,11 @@ def describe(run: Run) -> list[str]:
     """What the user should know before the first step."""
     model = run.model
     trained = KINDS[run.recipe.adapter].trains.format(model.trainable_count)
+    trains = trains_of(run.algorithm)
     head = " with a score head" * (model.score_head is not None)
     head += " with a value head" * (model.value_head is not None)
-    size = f"{model.parameter_count:,} parameters, training {trained}{head}"
+    training = f"training {trained}{head}" if trains else "training none of them"
+    size = f"{model.parameter_count:,} parameters, {training}"
     chosen = "" if run.recipe.learning_rate else f", the default for a model {width_of(model)} wide"
     steps = (
         f"{run.total_steps} steps of {run.recipe.batch_size}"
@@ -277,7 +298,7 @@ def describe(run: Run) -> list[str]:
         *run.codec.notes,
         *([model.note] if model.note else []),
         *run.data.report.lines(),
-        f"{steps}, learning rate {run.learning_rate:.2g}{chosen}",
+        *([f"{steps}, learning rate {run.learning_rate:.2g}{chosen}"] if trains else []),
     ]
 
 

@@ -18,6 +18,9 @@ LABELS = {
     "kl": "KL to the base",
     "length": "mean length",
     "ended": "share ended",
+    "reward": "reward",
+    "reward/drawn": "  of all drawn",
+    "answer/flops": "FLOPs per answer",
     "held-out/loss": "held-out loss",
     "held-out/rewards/accuracies": "held-out accuracy",
     "held-out/steps/accuracy": "held-out steps",
@@ -62,7 +65,8 @@ def estimate(name: str, value: Any) -> str:
     """`0.512 [0.480, 0.544]`: the mean and its 95% interval."""
 
     def number(x: float) -> str:
-        return f"{x:.0%}" if name == "ended" else f"{x:.1f}" if name == "length" else f"{x:.3f}"
+        formats = {"ended": ".0%", "length": ".1f", "answer/flops": ".2g"}
+        return format(x, formats.get(name, ".3f"))
 
     if value is None or not math.isfinite(value.mean):
         return "-"

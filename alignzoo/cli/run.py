@@ -252,6 +252,10 @@ def report(result: Any) -> None:
     if result.before and result.after:
         samples(console, result.before, result.after)
     folder = shlex.quote(str(result.folder))
+    if not result.trains:
+        told = f"{result.status}: {result.folder}"
+        lines(console, [told, "  nothing was trained; the answers are in its evals.jsonl"])
+        return
     lines(
         console,
         [

@@ -19,7 +19,7 @@ from alignzoo.evaluation.metrics import Mean
 from alignzoo.evaluation.statistics import Estimate
 from alignzoo.loss import Loss
 from alignzoo.policy import Policy, load_policy
-from alignzoo.samplers import Sampling, generate
+from alignzoo.samplers import Completion, Sampling, generate
 from alignzoo.ui import UI
 
 if TYPE_CHECKING:
@@ -43,11 +43,19 @@ def evaluate(run: Run, phase: str) -> Evaluation:
             rows = prompts_of(run)
             if rows:
                 sampling = Sampling.of(run.recipe, run.codec)
+                answers, cost = answered(run, rows) if phase != "before" else (None, {})
                 with run.ui.items(len(rows), f"evaluating {phase}") as advance:
                     result.items = respond(
-                        run.model, run.codec, run.task, rows, run.recipe.seed, sampling, advance
+                        run.model,
+                        run.codec,
+                        run.task,
+                        rows,
+                        run.recipe.seed,
+                        sampling,
+                        advance,
+                        answers,
                     )
-                result.summary = {**summarise(result.items, sampling), **result.summary}
+                result.summary = {**summarise(result.items, sampling), **cost, **result.summary}
             for scores in run.hook.alignzoo_evaluate(run=run, model=run.model):
                 result.summary.update({name: estimated(value) for name, value in scores.items()})
     finally:
@@ -99,6 +107,18 @@ def prompts_of(run: Run) -> list[dict[str, Any]]:
     if run.task is not None and "prompts" in run.task.views:
         return run.task.rows("prompts", "test")[: run.recipe.eval_size]
     return run.data.prompts[: run.recipe.eval_size]
+
+
+def answered(
+    run: Run, rows: Sequence[dict[str, Any]]
+) -> tuple[list[Completion] | None, dict[str, Estimate]]:
+    """The answers of a plugin that gives them, with what one costs; None where none does."""
+    spent = run.ledger.total_flops
+    examples = [Example(run.codec.prompt(row["prompt"]), [], row=row) for row in rows]
+    answers = run.hook.alignzoo_answer(run=run, rows=examples)
+    if answers is None:
+        return None, {}
+    return answers, {"answer/flops": Estimate((run.ledger.total_flops - spent) / len(rows))}
 
 
 def held_out(run: Run) -> dict[str, Estimate]:
@@ -158,11 +178,15 @@ def respond(
     seed: int,
     sampling: Sampling,
     advance: Callable[[int], None] | None = None,
+    answers: Sequence[Completion] | None = None,
 ) -> list[dict[str, Any]]:
-    """One completion per row: text, length, log-probs under the model and its base, and score."""
+    """One completion per row: text, length, log-probs under the model and its base, and score.
+
+    `answers` are completions that are there already; else they are drawn.
+    """
     prompts = [codec.prompt(row["prompt"]) for row in rows]
     seeds = [item_seed(seed, index) for index in range(len(rows))]
-    completions = generate(policy, prompts, seeds, sampling, advance=advance)
+    completions = answers or generate(policy, prompts, seeds, sampling, advance=advance)
     examples = [
         Example(prompt, [completion.tokens])
         for prompt, completion in zip(prompts, completions, strict=True)
@@ -181,7 +205,7 @@ def respond(
                 "ended": completion.ended,
                 "logprob": completion.logprob,
                 "ref_logprob": base[index] if base else None,
-                "seed": seeds[index],
+                "seed": None if answers else seeds[index],
             }
         )
     return items

@@ -134,6 +134,12 @@ def _run(path: Path, seen: tuple[Path, ...]) -> Source:
         return _adapter(Adapter(path / "adapter", recipe.get("adapter") == "qlora"), base, seen)
     if (path / "model").is_dir():
         return _folder(path / "model")
+    if record.get("status") == "finished":
+        raise BadInput(
+            "this run trained nothing, and has no model of its own",
+            where=str(path),
+            hint=f"use the one it answered with: {recipe['model']}",
+        )
     raise BadInput(
         f"this run has no result (its status is {record.get('status', 'unknown')!r})",
         where=str(path),

@@ -60,10 +60,7 @@ def experience(run: Run, rows: Sequence[Example], groups: Sequence[Sequence[Comp
     where none applies), and `advantages`."""
     batch = judged(run, rows, groups)
     run.observed = observe(run, batch)
-    batch.columns["advantages"] = credited(
-        run.hook.alignzoo_advantage(run=run, batch=batch), batch["rewards"]
-    )
-    return batch
+    return credit(run, batch)
 
 
 def judged(run: Run, rows: Sequence[Example], groups: Sequence[Sequence[Completion]]) -> Batch:
@@ -91,6 +88,13 @@ def gathered(rows: Sequence[Example], groups: Sequence[Sequence[Completion]]) ->
     drawn = (completion for group in groups for completion in group)
     for row, completion in zip(batch.columns["logprobs"], drawn, strict=True):
         row[: len(completion.logprobs)] = torch.tensor(completion.logprobs)
+    return batch
+
+
+def credit(run: Run, batch: Batch) -> Batch:
+    """The batch, which was judged, with the column `advantages`. All processes call it."""
+    advantages = run.hook.alignzoo_advantage(run=run, batch=batch)
+    batch.columns["advantages"] = credited(advantages, batch["rewards"])
     return batch
 
 

@@ -9,9 +9,10 @@ import torch
 from annotated_types import Ge, Gt
 from torch import Tensor
 
-from alignzoo import Batch, Loss, OnPolicy, Run, hookimpl
+from alignzoo import Batch, Example, Loss, OnPolicy, Run, hookimpl
 from alignzoo.policy_gradient import Estimator, kl_estimate, rewards_apart
 from alignzoo_grpo.advantages import Scale, decoupled_advantages, group_advantages
+from alignzoo_grpo.dynamic import differing_round
 from alignzoo_grpo.family import LOSSES, Terms, check, weights_and_count
 
 
@@ -39,9 +40,19 @@ class GRPO(OnPolicy):
     kl_in: Annotated[Literal["loss", "reward"], "where the KL is: a loss, or a cost"] = "loss"
     entropy_bonus: Annotated[float, "weight of the entropy, which is to stay high", Ge(0)] = 0.0
     mask_truncated: Annotated[bool, "learn nothing from completions that did not end"] = False
+    dynamic_sampling: Annotated[
+        int, "draws of further prompts in the place of groups of ties, at most (0: none)", Ge(0)
+    ] = 0
 
     def __post_init__(self) -> None:
         check(self)
+
+    @hookimpl
+    def alignzoo_sample(self, run: Run, rows: list[Example]) -> Batch | None:
+        """With --dynamic-sampling a round without groups of ties; else the default."""
+        if not self.dynamic_sampling:
+            return None
+        return differing_round(run, rows, self.group_size, self.dynamic_sampling)
 
     @hookimpl
     def alignzoo_advantage(self, run: Run, batch: Batch) -> Tensor:

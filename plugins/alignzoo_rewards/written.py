@@ -61,6 +61,26 @@ class Length:
         return overlong(batch.lengths, self.most, self.soft)
 
 
+@dataclass(eq=False)
+class Overlong:
+    """0, but over the last tokens before --max-new-tokens falling to -1: DAPO's, formula 13"""
+
+    cache: Annotated[int, "tokens before the longest completion over which it falls", Gt(0)] = 16
+
+    @hookimpl
+    def alignzoo_check(self, recipe: Any) -> None:
+        if self.cache > recipe.max_new_tokens:
+            raise BadInput(
+                f"reward 'overlong': a cache of {self.cache} tokens is longer than "
+                f"--max-new-tokens {recipe.max_new_tokens}",
+                hint="name a shorter one: --reward overlong,cache=TOKENS",
+            )
+
+    @hookimpl
+    def alignzoo_reward(self, run: Run, batch: Batch) -> Tensor:
+        return overlong(batch.lengths, run.recipe.max_new_tokens - self.cache, self.cache)
+
+
 def overlong(lengths: Tensor, most: int, soft: int) -> Tensor:
     """Equation 13 of Yu et al. 2025 (DAPO), https://arxiv.org/abs/2503.14476.
 

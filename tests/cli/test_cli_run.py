@@ -37,7 +37,7 @@ def finished(recipe: Any, *, ui: Any, **_: Any) -> SimpleNamespace:
         evaluation(0.7, "new \x1b[31m words\r\x07"),
     )
     return SimpleNamespace(
-        folder=folder, before=before, after=after, status="finished", generates=True
+        folder=folder, before=before, after=after, status="finished", generates=True, trains=True
     )
 
 
@@ -76,7 +76,12 @@ def test_what_was_typed_reaches_the_core(toy: str, session: Use) -> None:
     def execute(recipe: Any, **others: Any) -> Any:
         seen.update(recipe=recipe, **others)
         return SimpleNamespace(
-            folder=Path("runs/it"), before=None, after=None, status="finished", generates=True
+            folder=Path("runs/it"),
+            before=None,
+            after=None,
+            status="finished",
+            generates=True,
+            trains=True,
         )
 
     session(execute)
@@ -176,7 +181,8 @@ def test_bars_in_a_terminal_let_no_library_through(toy: str, tmp_path: Path) -> 
         "        with ui.items(2, 'evaluating') as advance:\n"
         "            sys.stderr.write('NOISE'); advance(2)\n"
         "    return types.SimpleNamespace(\n"
-        "        folder=Path('r'), before=None, after=None, status='finished', generates=True)\n"
+        "        folder=Path('r'), before=None, after=None, status='finished',\n"
+        "        generates=True, trains=True)\n"
         "sys.modules['alignzoo.session'] = types.SimpleNamespace(execute=execute)\n"
         "from alignzoo.cli import main\n"
         "main(['run', './toy.py'])\n"

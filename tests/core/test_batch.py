@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alignzoo.batch import Batch, Example, collate
+from alignzoo.batch import Batch, Example, collate, joined
 
 
 def pair_batch() -> Batch:
@@ -132,5 +132,28 @@ def test_completions_are_kept_with_their_columns_and_groups_without_any_are_gone
     assert [row["b"] for row in kept.rows] == [0, 2]
     assert [kept.tokens[n, : kept.lengths[n]].tolist() for n in range(3)] == [[5, 6], [9], [3]]
     nothing = batch.keep(torch.zeros(6, dtype=torch.bool))
-    assert len(nothing) == len(nothing.tokens) == len(nothing["n"]) == 0 and nothing.rows == []
     assert nothing.piecewise(lambda micro: micro.tokens, 9).shape == (0, 2)
+
+
+def test_of_a_batch_nothing_may_be_kept():
+    batch = pair_batch()
+    nothing = batch.keep(torch.zeros(len(batch.tokens), dtype=torch.bool))
+    assert len(nothing) == len(nothing.tokens) == len(nothing.rows) == 0
+    assert nothing.mask.shape[0] == nothing.group.numel() == 0
+    assert {name: len(x) for name, x in nothing.columns.items()} == dict.fromkeys(batch.columns, 0)
+    assert nothing.split(10) == [] and len(nothing.select([])) == 0
+
+
+def test_joined_batches_are_those_of_all_their_groups():
+    batch = pair_batch()
+    batch.columns["per_token"] = torch.arange(batch.tokens.numel()).reshape(batch.tokens.shape)
+    parts = [batch.select([0]), batch.select([]), batch.select(range(1, len(batch)))]
+    whole = joined(parts)
+    for name, x in vars(batch).items():
+        if isinstance(x, torch.Tensor) and name not in ("tokens", "prompts"):
+            assert torch.equal(getattr(whole, name), x), name
+    assert whole.rows == batch.rows
+    for n, length in enumerate(batch.lengths.tolist()):
+        assert torch.equal(whole.tokens[n, :length], batch.tokens[n, :length])
+        one, other = whole["per_token"][n, :length], batch["per_token"][n, :length]
+        assert torch.equal(one, other)

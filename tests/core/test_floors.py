@@ -22,7 +22,7 @@ FLOORS = [
 ]
 HEIGHT = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 PUBLIC = "alignzoo"
-FOR_PLUGINS = {"functional", "policy_gradient", "samplers", "hookimpl", "collate"}
+FOR_PLUGINS = {"functional", "policy_gradient", "samplers", "hookimpl", "collate", "joined"}
 
 
 def imports(path: Path) -> set[str]:

@@ -40,6 +40,7 @@ def test_what_is_in_it(wheel: Path):
     assert tops == {
         "alignzoo",
         "alignzoo_bco",
+        "alignzoo_best_of_n",
         "alignzoo_cpo",
         "alignzoo_dpo",
         "alignzoo_grpo",
@@ -48,6 +49,8 @@ def test_what_is_in_it(wheel: Path):
         "alignzoo_orpo",
         "alignzoo_ppo",
         "alignzoo_pretrain",
+        "alignzoo_raft",
+        "alignzoo_reinforce",
         "alignzoo_reward",
         "alignzoo_rewards",
         "alignzoo_rloo",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
-from alignzoo_rewards.written import Format, Regex, overlong
+from alignzoo import BadInput, Example, collate
+from alignzoo_rewards.written import Format, Overlong, Regex, overlong
 
 
 def test_a_pattern_is_found_anywhere_unless_it_is_anchored():
@@ -37,3 +40,13 @@ def test_overlong_completions_are_punished_softly():
     """DAPO's equation 13 with L_max = 20, L_cache = 4."""
     lengths = torch.tensor([0, 16, 17, 18, 20, 21, 400])
     assert overlong(lengths, most=16, soft=4).tolist() == [0, 0, -0.25, -0.5, -1, -1, -1]
+
+
+def test_overlong_goes_by_the_longest_completion_allowed():
+    """L_max = 20 and L_cache = 4: (16 - |y|) / 4 from 16 on."""
+    batch = collate([Example([1], [[2] * n for n in (3, 16, 17, 20)])])
+    recipe = SimpleNamespace(max_new_tokens=20)
+    found = Overlong(cache=4).alignzoo_reward(SimpleNamespace(recipe=recipe), batch)
+    assert found.tolist() == [0, 0, -0.25, -1]
+    with pytest.raises(BadInput, match="longer than --max-new-tokens 20"):
+        Overlong(cache=21).alignzoo_check(recipe)

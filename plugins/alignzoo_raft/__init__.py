@@ -1,0 +1,1 @@
+"""Reward-ranked fine-tuning."""

@@ -1,0 +1,72 @@
+"""REINFORCE and REINFORCE++, as pure functions on tensors.
+
+N completions of up to T tokens; log-probs and KL in nats. A reward that does not apply is NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+SMALLEST_VARIANCE = 1e-8  # as in OpenRLHF: a round of ties has advantages of 0, not of NaN
+
+
+def reinforce_loss(logprobs: Tensor, advantages: Tensor, mask: Tensor) -> Tensor:
+    """The score function times an advantage; one loss per completion, `[N]`.
+
+        L = -A log pi(y|x)
+
+    Its gradient is an unbiased estimate of that of -E[reward] for any A = R - b whose baseline b
+    does not depend on y. Williams 1992, https://doi.org/10.1007/BF00992696.
+
+    Args:
+        logprobs: log pi(y_t|x, y_<t), `[N, T]`.
+        advantages: A, in units of reward, `[N]`.
+        mask: the tokens that count, bool, `[N, T]`.
+    """
+    return -advantages * torch.where(mask, logprobs, 0.0).sum(-1)
+
+
+def moved_average(average: float | None, rewards: Tensor, decay: float) -> float | None:
+    """The exponential moving average after a round: b' = decay b + (1 - decay) mean(R).
+
+    The first round's mean is where it begins; rewards of which none applies leave it as it was.
+    """
+    mean = float(rewards.nanmean())
+    if mean != mean:
+        return average
+    return mean if average is None else decay * average + (1 - decay) * mean
+
+
+def rewards_to_go(rewards: Tensor, kl: Tensor, mask: Tensor, beta: float) -> Tensor:
+    """What a completion still earns from each of its tokens on, undiscounted, `[N, T]`.
+
+        G_t = r - beta * the sum over i >= t of KL(i),    KL(i) = log pi_old(y_i) - log pi_ref(y_i)
+
+    The reward r `[N]` is paid at the last token, each token's KL `[N, T]` at once. REINFORCE++,
+    Hu et al. 2025, https://arxiv.org/abs/2501.03262.
+    """
+    paid = torch.where(mask, kl, 0.0)
+    return rewards[:, None] - beta * paid.flip(-1).cumsum(-1).flip(-1)
+
+
+def less_group_mean(rewards: Tensor) -> Tensor:
+    """The reward less its group's mean, `[B, G] -> [B, G]`; a single one is 0."""
+    return rewards - rewards.nanmean(-1, keepdim=True)
+
+
+def normalised(values: Tensor, everyone: Sequence[float]) -> Tensor:
+    """Less the mean of `everyone`'s values, over their standard deviation (with n): any shape.
+
+        A = (G - mean) / max(std, 1e-4)
+
+    NaN stays NaN and has no part in mean and deviation.
+    """
+    known = torch.tensor(everyone, dtype=torch.float64)
+    known = known[~known.isnan()]
+    if not known.numel():
+        return values
+    scale = known.var(correction=0).clamp(min=SMALLEST_VARIANCE).sqrt()
+    return ((values.double() - known.mean()) / scale).to(values.dtype)

@@ -1,0 +1,96 @@
+"""Dynamic sampling on zoo-tiny: groups of ties go, others come, and a resumed run is the same."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from alignzoo import hookimpl
+from alignzoo.loop import train
+from alignzoo_grpo.dynamic import differs
+
+SETTINGS = {"task": "sums", "batch_size": 4, "max_new_tokens": 40}
+
+
+class Rewards:
+    """In the place of the task's score: the same for all, but where `differ(first prompt)` says."""
+
+    def __init__(self, differ):
+        self.differ, self.drawn = differ, []
+
+    @hookimpl
+    def alignzoo_reward(self, run, batch):
+        self.drawn.append(len(batch))
+        differ = torch.tensor([self.differ(len(self.drawn), b) for b in batch.group.tolist()])
+        first = torch.arange(len(batch.tokens)) % run.algorithm.group_size == 0
+        return (differ & first).float()
+
+
+def sampled(make_run, differ, draws: int = 2):
+    options = {"group_size": 2, "dynamic_sampling": draws}
+    run = make_run("grpo", options=options, **SETTINGS)
+    run.plugins.unregister(name="reward task")
+    rewards = Rewards(differ)
+    run.plugins.register(rewards, "reward made")
+    batch = run.hook.alignzoo_sample(run=run, rows=run.data.train[:4])
+    return run, rewards, batch
+
+
+def test_as_many_prompts_are_drawn_again_as_are_missing(make_run):
+    # Of the first four groups the last differs; of the three that follow two; then the one.
+    wanted = {1: {3}, 2: {0, 2}, 3: {0}}
+    run, rewards, batch = sampled(make_run, lambda draw, b: b in wanted[draw])
+    assert rewards.drawn == [4, 3, 1]
+    assert len(batch) == 4 and differs(batch).all()
+    assert batch.rows[0] == run.data.train[3].row
+    seen = run.observed
+    assert (seen["dynamic/kept"], seen["dynamic/filled"]) == (4 / 8, 1.0)
+    assert seen["dynamic/drawn"] == 8 / 4
+    assert seen["frac_reward_zero_std"] == 3 / 4  # of the prompts as they came
+    assert batch.groups(batch["advantages"]).sum(1).abs().max() < 1e-6
+    assert batch["advantages"].abs().min() > 0.5
+
+
+def test_what_cannot_be_filled_stays_smaller_or_empty(make_run):
+    run, rewards, batch = sampled(make_run, lambda draw, b: (draw, b) == (2, 0))
+    assert rewards.drawn == [4, 4, 3]
+    assert len(batch) == 1 and run.observed["dynamic/filled"] == 1 / 4
+    run, rewards, batch = sampled(make_run, lambda draw, b: False, draws=1)
+    assert rewards.drawn == [4, 4]
+    assert len(batch) == 0 and run.observed["dynamic/kept"] == 0.0
+
+
+def test_a_full_round_is_the_default_one(make_run):
+    run, rewards, batch = sampled(make_run, lambda draw, b: True)
+    assert rewards.drawn == [4]
+    run.algorithm.dynamic_sampling = 0
+    plain = run.hook.alignzoo_sample(run=run, rows=run.data.train[:4])
+    assert torch.equal(plain.tokens, batch.tokens)
+    assert torch.equal(plain["advantages"], batch["advantages"])
+
+
+class Interrupts:
+    @hookimpl
+    def alignzoo_step(self, run, step, metrics):
+        if step == 3:
+            raise KeyboardInterrupt
+
+
+def test_a_resumed_run_draws_the_same_again(make_run):
+    options = {"group_size": 2, "dynamic_sampling": 2}
+    settings = {**SETTINGS, "options": options, "steps": 3, "checkpoint_every": 2}
+    whole = make_run("grpo", **settings, name="whole")
+    train(whole)
+    part = make_run("grpo", **settings, name="part")
+    part.plugins.register(Interrupts())
+    with pytest.raises(KeyboardInterrupt):
+        train(part)
+    train(make_run("grpo", **settings, name="part", resume=True))
+    logs = [
+        [json.loads(x) for x in (path / "metrics.jsonl").read_text().splitlines()]
+        for path in (whole.record.folder, part.record.folder)
+    ]
+    assert logs[0] == logs[1] and len(logs[0]) == 3
+    assert any(row["dynamic/drawn"] > 1 for row in logs[0])

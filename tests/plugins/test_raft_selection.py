@@ -1,0 +1,41 @@
+"""Which completions RAFT keeps, by hand, and its loss."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from on_policy_fakes import experience, policy_logprobs, run_around
+
+from alignzoo import BadInput
+from alignzoo_raft.algorithm import RAFT
+from alignzoo_raft.selection import at_least, best_of_each
+
+NAN = float("nan")
+
+
+def test_the_best_of_each_group():
+    # Ties: the first. A group in which nothing applies has no best one.
+    rewards = torch.tensor([[0.0, 2.0, 1.0], [1.0, 1.0, 0.0], [NAN, -5.0, NAN], [NAN, NAN, NAN]])
+    assert best_of_each(rewards).int().tolist() == [[0, 1, 0], [1, 0, 0], [0, 1, 0], [0, 0, 0]]
+
+
+def test_all_that_are_good_enough():
+    rewards = torch.tensor([0.9, 1.0, 1.5, NAN])
+    assert at_least(rewards, 1.0).tolist() == [False, True, True, False]
+
+
+def test_the_loss_is_the_mean_over_the_tokens_kept():
+    """Every token that counts has the gradient -1: of a sum, divided by how many there are."""
+    batch = experience()
+    logprobs = policy_logprobs(batch)
+    loss = RAFT().alignzoo_loss(run_around(logprobs), batch)
+    assert loss.sum.item() == pytest.approx(-logprobs[batch.mask].sum().item())
+    assert loss.count == batch.mask.sum() == 16
+    loss.sum.backward()
+    assert torch.equal(logprobs.grad, -batch.mask.double())
+
+
+@pytest.mark.parametrize("options", [{"keep": "threshold"}, {"threshold": 1.0}])
+def test_a_threshold_is_for_keeping_by_it(options):
+    with pytest.raises(BadInput, match="--threshold"):
+        RAFT(**options)

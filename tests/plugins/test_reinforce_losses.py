@@ -1,0 +1,164 @@
+"""REINFORCE and REINFORCE++ by hand, and the gradient that they estimate, over a vocabulary."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+from on_policy_fakes import experience, policy_logprobs, run_around
+
+from alignzoo import BadInput
+from alignzoo.policy_gradient import kl_estimate
+from alignzoo_reinforce.algorithm import Reinforce
+from alignzoo_reinforce.losses import (
+    less_group_mean,
+    moved_average,
+    normalised,
+    reinforce_loss,
+    rewards_to_go,
+)
+
+NAN = float("nan")
+
+
+def test_rewards_to_go_by_hand():
+    # The reward is 2 and beta 0.5; what is still to be paid is 1 + 3 - 2 = 2, then 3 - 2 = 1, -2.
+    # The second has two tokens: what stands in its third place is no cost.
+    kl = torch.tensor([[1.0, 3.0, -2.0], [4.0, -1.0, 100.0]])
+    mask = torch.tensor([[True, True, True], [True, True, False]])
+    found = rewards_to_go(torch.tensor([2.0, 1.0]), kl, mask, 0.5)
+    assert found[0].tolist() == [1.0, 1.5, 3.0]
+    assert found[1, :2].tolist() == [-0.5, 1.5]
+
+
+def test_normalised_by_hand():
+    # The mean of 1, 3, 5, 7 is 4, and their variance (9 + 1 + 1 + 9) / 4 = 5.
+    values = torch.tensor([[1.0, 3.0], [7.0, NAN]])
+    found = normalised(values, [1.0, 3.0, NAN, 5.0, 7.0])
+    expected = torch.tensor([-3.0, -1.0, 3.0]) / math.sqrt(5)
+    assert torch.allclose(found.flatten()[:3], expected)
+    assert found[1, 1].isnan()
+    ties = torch.full((3,), 0.1)
+    assert normalised(ties, ties.tolist()).tolist() == [0.0, 0.0, 0.0]
+    assert normalised(torch.tensor([NAN]), [NAN]).isnan().all()
+
+
+def test_less_group_mean_by_hand():
+    found = less_group_mean(torch.tensor([[1.0, 0.0, 5.0], [2.0, NAN, 4.0], [7.0, NAN, NAN]]))
+    assert found[0].tolist() == [-1.0, -2.0, 3.0]
+    assert found[1, ::2].tolist() == [-1.0, 1.0]
+    assert found[2, 0] == 0.0
+
+
+def test_the_moving_average_begins_with_the_first_mean():
+    average = moved_average(None, torch.tensor([1.0, 3.0, NAN]), 0.75)
+    assert average == 2.0
+    assert moved_average(average, torch.tensor([4.0, 8.0]), 0.75) == 0.75 * 2 + 0.25 * 6
+    assert moved_average(average, torch.tensor([NAN]), 0.75) == 2.0
+
+
+def test_the_loss_of_reinforce_and_its_gradient():
+    """-A times the sum of the log-probs: its gradient is -A at each token that counts."""
+    batch = experience()
+    logprobs = policy_logprobs(batch)
+    loss = reinforce_loss(logprobs, batch["advantages"], batch.mask)
+    first = logprobs[0].detach()
+    assert loss[0].item() == pytest.approx(-1.2 * (first[0] + first[1] + first[3]).item())
+    loss.sum().backward()
+    expected = torch.where(batch.mask, -batch["advantages"][:, None], 0.0)
+    assert torch.equal(logprobs.grad, expected)
+
+
+@pytest.mark.parametrize(
+    ("baseline", "beta", "share"), [("none", 0.3, 1.0), ("moving", 0.3, 1.0), ("mean", 0.3, 0.5)]
+)
+def test_the_mean_gradient_is_that_of_reward_less_kl(baseline, beta, share):
+    """All 5^2 rounds of two one-word completions, each as often as the policy draws it.
+
+    The round's own mean of n rewards holds a completion's own by 1 / n: the gradient is (n - 1) / n
+    of what it should be, and points the same way. What earlier rounds left is independent of it.
+    """
+    words, worth = torch.arange(5), torch.tensor([1.0, 0.0, 0.5, 2.0, -1.0], dtype=torch.float64)
+    logits = torch.tensor([0.9, -0.3, 0.1, -1.2, 0.6], dtype=torch.float64, requires_grad=True)
+    reference = torch.tensor([0.0, 0.4, 0.3, -0.1, 0.8], dtype=torch.float64).log_softmax(-1)
+    logp = logits.log_softmax(-1)
+    old, mask = logp.detach(), torch.ones(2, 1, dtype=torch.bool)
+    algorithm = Reinforce(baseline=baseline)
+    mean = torch.zeros((), dtype=torch.float64)
+    for pair in itertools.product(words.tolist(), repeat=2):
+        drawn = torch.tensor(pair)
+        rewards = worth[drawn] - beta * kl_estimate(old[drawn], reference[drawn], "k1")
+        run = SimpleNamespace(state={"reinforce/baseline": 0.7})
+        advantages = rewards - algorithm.subtracted(run, rewards.tolist())
+        loss = reinforce_loss(logp[drawn][:, None], advantages, mask).mean()
+        mean = mean + old[drawn].sum().exp() * loss
+    (found,) = torch.autograd.grad(mean, logits, retain_graph=True)
+    objective = (logp.exp() * (worth - beta * (logp - reference))).sum()
+    (exact,) = torch.autograd.grad(-objective, logits)
+    assert torch.allclose(found, share * exact, atol=1e-12)
+    assert exact.abs().max() > 0.1
+
+
+def test_a_baseline_that_moves_is_of_the_rounds_before():
+    run = SimpleNamespace(state={})
+    algorithm = Reinforce(baseline="moving", decay=0.5)
+    assert [algorithm.subtracted(run, [r]) for r in (4.0, 8.0, NAN, 0.0)] == [0.0, 4.0, 6.0, 6.0]
+    assert run.state == {"reinforce/baseline": 3.0}
+
+
+@pytest.mark.parametrize("variant", ["plus-plus", "plus-plus-baseline"])
+def test_the_loss_of_plus_plus_is_clipped_per_token(variant):
+    """The mean over the tokens that count of -min(r A, clip(r) A), and beta (log r_ref)^2 / 2."""
+    batch = experience()
+    batch.columns["advantages"] = torch.linspace(-1, 1, 30, dtype=torch.float64).reshape(6, 5)
+    logprobs = policy_logprobs(batch)
+    algorithm = Reinforce(variant=variant, beta=0.4, epsilon=0.1)
+    loss = algorithm.alignzoo_loss(run_around(logprobs), batch)
+    expected = 0.0
+    for n, t in batch.mask.nonzero().tolist():
+        p, a = logprobs[n, t].item(), batch["advantages"][n, t].item()
+        r = math.exp(p - batch["logprobs"][n, t].item())
+        expected -= min(r * a, min(max(r, 0.9), 1.1) * a)
+        if variant == "plus-plus-baseline":
+            expected += 0.4 * (p - batch["reference"][n, t].item()) ** 2 / 2
+    assert loss.sum.item() == pytest.approx(expected, rel=1e-9)
+    assert loss.count == batch.mask.sum()
+    assert loss.metrics["clip_ratio/region_mean"][0] > 0
+
+
+@pytest.mark.parametrize("variant", ["plus-plus", "plus-plus-baseline"])
+def test_advantages_are_normalised_over_the_tokens_of_all_processes(variant):
+    """A second process has the same groups with rewards that are 10 higher."""
+    batch = experience()
+    batch.columns["rewards"] = torch.tensor([1.0, 0.0, 0.5, NAN, 0.5, 1.0])
+    algorithm = Reinforce(variant=variant, beta=0.0)
+    shift = 10.0 if variant == "plus-plus" else 0.0  # which a group's mean takes away
+    run = SimpleNamespace(gather=lambda rows: rows + [[x + shift for x in row] for row in rows])
+    found = algorithm.alignzoo_advantage(run, batch)
+    assert found.shape == batch.mask.shape
+    assert found[3].isnan().all()  # to be credited with 0 by the sampler
+    judged = batch.mask & ~found.isnan()
+    own = found[judged]
+    values = (
+        batch["rewards"] if shift else less_group_mean(batch.groups(batch["rewards"])).flatten()
+    )
+    spread_out = values[:, None].expand(batch.mask.shape)[judged].double()
+    both = torch.cat([spread_out, spread_out + shift])
+    expected = (spread_out - both.mean()) / both.std(correction=0)
+    assert torch.allclose(own.double(), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"variant": "plus-plus", "baseline": "mean"},
+        {"variant": "reinforce", "iterations": 2},
+        {"variant": "plus-plus-baseline", "group_size": 1},
+    ],
+)
+def test_options_that_would_be_ignored_or_teach_nothing_are_refused(options):
+    with pytest.raises(BadInput, match="option --"):
+        Reinforce(**options)
