@@ -76,6 +76,24 @@ def spread(x: Tensor) -> Tensor:
     return (squares / ((~x.isnan()).sum(-1) - 1).clamp(min=1)).sqrt()
 
 
+def whiten(x: Tensor, everyone: Tensor, shift_mean: bool = True) -> Tensor:
+    """x with the mean and the standard deviation of `everyone` taken out, in the shape of x.
+
+        (x - mean) / std, plus the mean again unless `shift_mean`
+
+    The variance has n in its denominator, and is at least 1e-8, so that ties become 0. NaN has no
+    part in either.
+
+    Args:
+        everyone: the values that x is one of, one-dimensional.
+    """
+    known = everyone[~everyone.isnan()].double()
+    if not known.numel():
+        return x
+    mean, scale = known.mean(), known.var(correction=0).clamp(min=1e-8).rsqrt()
+    return ((x.double() - mean) * scale + (0.0 if shift_mean else mean)).to(x.dtype)
+
+
 def rewards_apart(batch: Batch) -> dict[str, Tensor]:
     """The rewards of a batch by name, `[N]` each, before they are weighed; NaN where one does not
     apply."""

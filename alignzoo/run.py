@@ -152,6 +152,11 @@ class Run:
         shares = gather_object([values])
         return [part[i] for i in range(len(shares[0])) for part in shares if i < len(part)]
 
+    def tokens(self, x: Tensor, mask: Tensor) -> Tensor:
+        """The values of `x [N, T]` in the mask, of all processes together, one-dimensional. All
+        call it."""
+        return torch.tensor([v for part in gather_object([x[mask].tolist()]) for v in part])
+
     def observe(self, numbers: Mapping[str, Tensor]) -> None:
         """Log with each step of this round the mean of each number over what all processes have of
         it, one-dimensional; NaN is left out. All call it, in the same order of names."""

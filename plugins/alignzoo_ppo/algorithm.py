@@ -15,8 +15,9 @@ from alignzoo.policy_gradient import (
     clipped_surrogate,
     importance_ratio,
     kl_estimate,
+    whiten,
 )
-from alignzoo_ppo.credit import adapted_beta, generalized_advantages, token_rewards, whiten
+from alignzoo_ppo.credit import adapted_beta, generalized_advantages, token_rewards
 from alignzoo_ppo.losses import clipped_value_loss
 
 BETA = "ppo/beta"  # the coefficient as it has been adapted, in the state of the run
@@ -83,11 +84,11 @@ class PPO(OnPolicy):
         mask = self.learnt(batch)
         rewards = token_rewards(scores.nan_to_num(0.0), kl, beta, batch.lengths)
         if self.whiten_rewards:
-            rewards = whiten(rewards, everyone(run, rewards, mask), shift_mean=False)
+            rewards = whiten(rewards, run.tokens(rewards, mask), shift_mean=False)
         advantages, returns = generalized_advantages(rewards, values, mask, self.gamma, self.lam)
         batch.columns |= {"values": values, "returns": returns}
         self.observe(run, batch, scores, beta * kl)
-        return whiten(advantages, everyone(run, advantages, mask))
+        return whiten(advantages, run.tokens(advantages, mask))
 
     def observe(self, run: Run, batch: Batch, scores: Tensor, paid: Tensor) -> None:
         """The classic numbers of a round's objective, means over its completions."""
@@ -105,8 +106,8 @@ class PPO(OnPolicy):
         run.observe({name: x[judged] for name, x in numbers.items()})
         run.observed["val/num_eos_tokens"] = float(sum(run.gather(batch["ended"].tolist())))
         mask = self.learnt(batch)
-        returns = everyone(run, batch["returns"], mask)
-        errors = everyone(run, batch["returns"] - batch["values"], mask)
+        returns = run.tokens(batch["returns"], mask)
+        errors = run.tokens(batch["returns"] - batch["values"], mask)
         explained = 1 - float(errors.var() / (returns.var() + 1e-8))
         run.observed["val/var_explained"] = explained
 
@@ -151,9 +152,3 @@ class PPO(OnPolicy):
     def learnt(batch: Batch) -> Tensor:
         """The mask `[N, T]` without the completions that no reward applies to."""
         return batch.mask & batch["judged"][:, None]
-
-
-def everyone(run: Run, x: Tensor, mask: Tensor) -> Tensor:
-    """The values of all tokens of the round, of all processes, one-dimensional."""
-    shares = run.gather([row[counts].tolist() for row, counts in zip(x, mask, strict=True)])
-    return torch.tensor([value for row in shares for value in row])

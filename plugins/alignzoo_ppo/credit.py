@@ -54,21 +54,6 @@ def generalized_advantages(
     return advantages, advantages + values
 
 
-def whiten(x: Tensor, everyone: Tensor, shift_mean: bool = True) -> Tensor:
-    """x with the mean and the standard deviation of `everyone` taken out, in the shape of x.
-
-        (x - mean) / sqrt(var + 1e-8), plus the mean again unless `shift_mean`
-
-    Huang et al. 2023, policy training, 8. The variance has n in its denominator, as there.
-
-    Args:
-        everyone: the values of all tokens of the round, of all processes, one-dimensional.
-    """
-    mean = everyone.mean()
-    whitened = (x - mean) * torch.rsqrt(everyone.var(correction=0) + 1e-8)
-    return whitened if shift_mean else whitened + mean
-
-
 def adapted_beta(beta: float, kl: float, target: float, completions: int, horizon: int) -> float:
     """The coefficient of the KL for the next round, which steers the KL to its target.
 

@@ -15,11 +15,11 @@ from alignzoo.policy_gradient import (
     clipped_surrogate,
     importance_ratio,
     kl_estimate,
+    whiten,
 )
 from alignzoo_reinforce.losses import (
     less_group_mean,
     moved_average,
-    normalised,
     reinforce_loss,
     rewards_to_go,
 )
@@ -87,9 +87,7 @@ class Reinforce(OnPolicy):
         else:
             centred = less_group_mean(batch.groups(rewards)).flatten()
             values = centred[:, None].expand(batch.mask.shape)
-        pairs = zip(values, batch.mask, strict=True)
-        everyone = run.gather([row[counts].tolist() for row, counts in pairs])
-        return normalised(values, [value for row in everyone for value in row])
+        return whiten(values, run.tokens(values, batch.mask))
 
     def subtracted(self, run: Run, rewards: list[float]) -> float:
         """The baseline of a round, from the rewards of all processes or from earlier rounds."""

@@ -5,12 +5,8 @@ N completions of up to T tokens; log-probs and KL in nats. A reward that does no
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
-
-SMALLEST_VARIANCE = 1e-8  # as in OpenRLHF: a round of ties has advantages of 0, not of NaN
 
 
 def reinforce_loss(logprobs: Tensor, advantages: Tensor, mask: Tensor) -> Tensor:
@@ -55,18 +51,3 @@ def rewards_to_go(rewards: Tensor, kl: Tensor, mask: Tensor, beta: float) -> Ten
 def less_group_mean(rewards: Tensor) -> Tensor:
     """The reward less its group's mean, `[B, G] -> [B, G]`; a single one is 0."""
     return rewards - rewards.nanmean(-1, keepdim=True)
-
-
-def normalised(values: Tensor, everyone: Sequence[float]) -> Tensor:
-    """Less the mean of `everyone`'s values, over their standard deviation (with n): any shape.
-
-        A = (G - mean) / max(std, 1e-4)
-
-    NaN stays NaN and has no part in mean and deviation.
-    """
-    known = torch.tensor(everyone, dtype=torch.float64)
-    known = known[~known.isnan()]
-    if not known.numel():
-        return values
-    scale = known.var(correction=0).clamp(min=SMALLEST_VARIANCE).sqrt()
-    return ((values.double() - known.mean()) / scale).to(values.dtype)

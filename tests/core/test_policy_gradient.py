@@ -15,6 +15,7 @@ from alignzoo.policy_gradient import (
     kl_estimate,
     rewards_apart,
     spread,
+    whiten,
 )
 
 NAN = float("nan")
@@ -100,3 +101,16 @@ def test_rewards_by_name():
     batch.columns["reward/a"] = torch.tensor([1.0, NAN])
     assert list(rewards_apart(batch)) == ["a", "b"]
     assert rewards_apart(batch)["a"] is batch["reward/a"]
+
+
+def test_whitening_is_over_everyone():
+    # The mean of 1, 3, 5, 7 is 4, and their variance (9 + 1 + 1 + 9) / 4 = 5.
+    everyone, s = torch.tensor([1.0, 3.0, NAN, 5.0, 7.0]), math.sqrt(5)
+    found = whiten(torch.tensor([[1.0, 3.0], [7.0, NAN]]), everyone)
+    torch.testing.assert_close(found.flatten()[:3], torch.tensor([-3.0, -1.0, 3.0]) / s)
+    assert found[1, 1].isnan()
+    kept = whiten(torch.tensor([1.0]), everyone, shift_mean=False)
+    torch.testing.assert_close(kept, torch.tensor([4 - 3 / s]))
+    ties = torch.full((3,), 0.1)
+    assert whiten(ties, ties).tolist() == [0.0] * 3
+    assert whiten(torch.tensor([NAN]), torch.tensor([NAN])).isnan().all()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 
 import pytest
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 from alignzoo.errors import BadInput
 from alignzoo.policy_gradient import clipped_surrogate, importance_ratio, kl_estimate
 from alignzoo_ppo.algorithm import PPO
-from alignzoo_ppo.credit import adapted_beta, generalized_advantages, token_rewards, whiten
+from alignzoo_ppo.credit import adapted_beta, generalized_advantages, token_rewards
 from alignzoo_ppo.losses import clipped_value_loss
 
 
@@ -47,14 +46,6 @@ def test_lambda_goes_from_one_step_to_the_whole_return():
     close(generalized_advantages(rewards, values, mask, 1.0, 1.0)[1], [[0.6, 0.5, 0.3]])
     # r + V' - V: 0.1 - 1 - 0.5; 0.2 + 2 + 1; 0.3 - 2.
     close(generalized_advantages(rewards, values, mask, 1.0, 0.0)[0], [[-1.4, 3.2, -1.7]])
-
-
-def test_whitening_is_over_everyone():
-    everyone = torch.tensor([1.0, 2.0, 3.0, 4.0])  # mean 2.5, variance 5 / 4
-    s = math.sqrt(1.25)
-    close(whiten(torch.tensor([[1.0, 4.0]]), everyone), [[-1.5 / s, 1.5 / s]])
-    close(whiten(torch.tensor([1.0]), everyone, shift_mean=False), [2.5 - 1.5 / s])
-    assert whiten(torch.tensor([3.0]), torch.tensor([3.0, 3.0])).item() == 0.0
 
 
 def test_the_coefficient_goes_after_the_target():
