@@ -24,6 +24,7 @@ from alignzoo.policy import Outputs, Perturb, Policy, States
 from alignzoo.recipe import Recipe
 from alignzoo.record import Record
 from alignzoo.reference_cache import ReferenceCache
+from alignzoo.samplers.mismatch import Mismatch
 from alignzoo.ui import UI
 
 
@@ -35,7 +36,8 @@ class Run:
     `scores(batch)` are the forwards, charged to the ledger; `model` is what stands behind them.
     `step` counts optimizer steps done, `round` rounds done; `state` holds numbers that a plugin
     carries from step to step, and is part of a checkpoint. `observed` is what was seen of the
-    present round's experience, logged with each of its steps; `reward_weights` are by reward.
+    present round's experience, logged with each of its steps; `reward_weights` are by reward;
+    `mismatch` is there while the policy is still the one that drew this experience.
     """
 
     recipe: Recipe
@@ -57,6 +59,7 @@ class Run:
     reward_weights: dict[str, float] = field(default_factory=dict)
     stopped: str | None = None
     reference_cache: ReferenceCache | None = None
+    mismatch: Mismatch | None = None
     _charging: bool = True
 
     @property
@@ -80,7 +83,10 @@ class Run:
         `perturb` changes the input embeddings of this pass; see `Policy`.
         """
         self._charge("update" if torch.is_grad_enabled() else "generation", batch)
-        return self.model(batch, entropy=entropy, collision=collision, perturb=perturb)
+        outputs = self.model(batch, entropy=entropy, collision=collision, perturb=perturb)
+        if self.mismatch is not None and perturb is None:
+            self.mismatch.see(batch, outputs.logprobs)
+        return outputs
 
     def reference(self, batch: Batch) -> Outputs:
         """The same under the reference, without gradient: the model as it was before training,
