@@ -12,6 +12,8 @@ Plain class attributes, all but `data` with a default, so that ten lines in a fi
     splits         False where the loss couples the rows of a batch (it sorts them, say): a step is
                    then one forward pass whatever --micro-tokens says, in one process
     generates      whether what it trains answers prompts; False for a reward model
+    credits        whether its advantages are credit, factors of the gradient, and may be weighed;
+                   False where they tell a winner from a loser
 """
 
 from __future__ import annotations
@@ -82,3 +84,7 @@ def headline_of(algorithm: Any) -> str | None:
 
 def generates_of(algorithm: Any) -> bool:
     return getattr(algorithm, "generates", True)
+
+
+def credits_of(algorithm: Any) -> bool:
+    return getattr(algorithm, "credits", True)

@@ -23,7 +23,7 @@ from alignzoo.functional import learning_rate_factor
 from alignzoo.loss import Loss
 from alignzoo.memory import peak_memory
 from alignzoo.run import Run
-from alignzoo.samplers import Mismatch
+from alignzoo.samplers import SAMPLED, Mismatch
 
 FEEDBACK = {
     "demonstrations": "demonstrations",
@@ -86,9 +86,11 @@ def learn(
     """One optimizer step, and what is known of the round.
 
     The `first` one's forward passes are under the policy that drew the round, so that what its own
-    log-probs differ by from the sampler's is seen without another pass.
+    log-probs differ by from the sampler's is seen without another pass; where it has been measured
+    already, both are columns.
     """
-    run.mismatch = Mismatch() if first and "logprobs" in batch.columns else None
+    unknown = "logprobs" in batch.columns and SAMPLED not in batch.columns
+    run.mismatch = Mismatch() if first and unknown else None
     metrics = update(run, optimizer, batch)
     if run.mismatch is not None:
         run.observed |= run.mismatch.everyone(run)

@@ -24,7 +24,7 @@ from alignzoo.policy import Outputs, Perturb, Policy, States
 from alignzoo.recipe import Recipe
 from alignzoo.record import Record
 from alignzoo.reference_cache import ReferenceCache
-from alignzoo.samplers.mismatch import Mismatch
+from alignzoo.samplers import DefaultSampler, Mismatch, Sampler
 from alignzoo.ui import UI
 
 
@@ -51,6 +51,7 @@ class Run:
     accelerator: Accelerator
     ui: UI
     learning_rate: float
+    sampler: Sampler = field(default_factory=DefaultSampler)
     ledger: Ledger = field(default_factory=Ledger)
     step: int = 0
     round: int = 0

@@ -33,7 +33,7 @@ from alignzoo.recipe import Recipe, resolve
 from alignzoo.reference_cache import cache_reference
 from alignzoo.rewards import PREFIX, Named, rewards_of
 from alignzoo.run import Run
-from alignzoo.samplers import DefaultSampler
+from alignzoo.samplers import Sampler, sampler_of
 from alignzoo.tracking import check_trackers, settings_for_trackers
 from alignzoo.ui import UI, Silent
 
@@ -94,7 +94,8 @@ def prepare(recipe: Recipe, *, resume: bool, trust_remote_code: bool, ui: UI) ->
     check_algorithm(algorithm, recipe)
     task = plugins.load("tasks", recipe.task)() if recipe.task else None
     rewards = rewards_of(recipe.reward, task, trust_remote_code)
-    registered = plugins_of(recipe, algorithm, task, rewards)
+    sampler = sampler_of(recipe)
+    registered = plugins_of(recipe, algorithm, task, rewards, sampler)
     check_trackers(recipe.track)
     folder = choose_folder(recipe, resume)
     accelerator = Accelerator(log_with=recipe.track or None, project_dir=str(folder))
@@ -160,6 +161,7 @@ def prepare(recipe: Recipe, *, resume: bool, trust_remote_code: bool, ui: UI) ->
         accelerator=accelerator,
         ui=ui,
         learning_rate=rate,
+        sampler=sampler,
         reward_weights={named.label: named.weight for named, _ in rewards},
     )
     if recipe.track:
@@ -176,16 +178,23 @@ def check_algorithm(algorithm: Any, recipe: Recipe) -> None:
             f"algorithm {recipe.algorithm!r} does not say which data it eats",
             hint="add a line such as  data = Preferences  to its class",
         )
+    draws = algorithm.data is Prompts or "alignzoo_sample" in plugins.hook_methods(algorithm)
+    if recipe.sampler is not None and not draws:
+        raise BadInput(f"option --sampler: {recipe.algorithm} draws no completions")
     if recipe.adapter != "none" and not needs_of(algorithm).adapter:
         raise BadInput(f"{recipe.algorithm} trains all weights", hint="add --adapter none")
 
 
 def plugins_of(
-    recipe: Recipe, algorithm: Any, task: Any | None, rewards: list[tuple[Named, Any]]
+    recipe: Recipe,
+    algorithm: Any,
+    task: Any | None,
+    rewards: list[tuple[Named, Any]],
+    sampler: Sampler,
 ) -> plugins.RunPlugins:
     """Everything that has hooks in this run; what comes later in the list is called first."""
     objects: dict[str, Any] = {
-        "the default sampler": DefaultSampler(),
+        f"sampler {recipe.sampler}" if recipe.sampler else "the default sampler": sampler,
         "the alarms": Alarms(recipe.stop_on),
     }
     if task is not None:

@@ -34,7 +34,7 @@ PANELS = {
     "Training": "steps epochs budget batch_size micro_tokens learning_rate warmup schedule "
     "weight_decay max_grad_norm cache_reference",
     "Evaluation": "eval_size eval_every stop_on",
-    "Generation": "max_new_tokens temperature top_k top_p min_p stop",
+    "Generation": "sampler importance_cap max_new_tokens temperature top_k top_p min_p stop",
     "Run": "",  # and whatever is in none of the others
 }
 PANEL_OF = {name: panel for panel, names in PANELS.items() for name in names.split()}

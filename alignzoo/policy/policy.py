@@ -60,6 +60,7 @@ class Policy:
         self._start = start
         self._moved: dict[str, Tensor] | None = None
         self._virtual, self._off = virtual_of(model), False
+        self.is_reference = False  # True inside `as_reference`
 
     def __call__(
         self,
@@ -93,8 +94,12 @@ class Policy:
         from."""
         self._check_reference()
         moved = self._moved if self._frozen is None else None
-        with self._evaluating(self._with_weights(moved) if moved else self._untrained()):
-            yield
+        was, self.is_reference = self.is_reference, True
+        try:
+            with self._evaluating(self._with_weights(moved) if moved else self._untrained()):
+                yield
+        finally:
+            self.is_reference = was
 
     def scores(self, batch: Batch) -> Tensor:
         """The score head's number for every token, `[N, T]` float32, exactly 0 where there is none.

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from alignzoo.algorithm import credits_of
 from alignzoo.batch import Batch, Example, collate
-from alignzoo.policy_gradient import REWARD
+from alignzoo.policy_gradient import REWARD, importance_weights, per_token
 from alignzoo.rewards import judge, weighted_sum
 from alignzoo.samplers.generate import Completion, generate
-from alignzoo.samplers.observe import observe
+from alignzoo.samplers.mismatch import SAMPLED, Mismatch
+from alignzoo.samplers.observe import observe, observe_weights
 from alignzoo.samplers.sampling import Sampling
 
 if TYPE_CHECKING:
@@ -23,42 +26,84 @@ if TYPE_CHECKING:
 def complete(
     run: Run, rows: Sequence[Example], size: int, draw: str = "sample"
 ) -> list[list[Completion]]:
-    """`size` completions of each prompt, under the policy, or inside `run.model.as_reference()`
-    under the reference.
+    """`size` completions of each prompt, under the policy, by the run's sampler; or inside
+    `run.model.as_reference()` under the reference, in this process.
 
     Those of one round and `draw` are always the same: whoever draws a second time in a round gives
     that another name.
     """
-    training = run.model.training
-    run.model.eval()
-    try:
-        completions = generate(
-            run.model,
-            [row.prompt for row in rows for _ in range(size)],
-            [
-                run.seed_for(draw, run.round, run.accelerator.process_index, n)
-                for n in range(len(rows) * size)
-            ],
-            Sampling.of(run.recipe, run.codec),
-        )
-    finally:
-        run.model.train(training)
-    groups = [completions[i : i + size] for i in range(0, len(completions), size)]
+    drawing = in_process if run.model.is_reference else run.sampler.complete
+    groups = drawing(run, rows, size, draw)
     work = run.model.work(gathered(rows, groups))
     run.ledger.spend("generation", flops=run.model.flops.forward(*work), tokens=work.tokens)
     return groups
 
 
+def in_process(run: Run, rows: Sequence[Example], size: int, draw: str) -> list[list[Completion]]:
+    """The same from the model in memory, whichever it is at this moment."""
+    with evaluating(run):
+        completions = generate(
+            run.model,
+            [row.prompt for row in rows for _ in range(size)],
+            seeds(run, len(rows) * size, draw),
+            Sampling.of(run.recipe, run.codec),
+        )
+    return [completions[i : i + size] for i in range(0, len(completions), size)]
+
+
+def seeds(run: Run, count: int, draw: str) -> list[int]:
+    """One for each completion that this process draws in this round, below 2^56."""
+    index = run.accelerator.process_index
+    return [run.seed_for(draw, run.round, index, n) for n in range(count)]
+
+
+@contextmanager
+def evaluating(run: Run) -> Iterator[None]:
+    """Inside it the model is in evaluation mode."""
+    training = run.model.training
+    run.model.eval()
+    try:
+        yield
+    finally:
+        run.model.train(training)
+
+
 def experience(run: Run, rows: Sequence[Example], groups: Sequence[Sequence[Completion]]) -> Batch:
     """A group of completions per row, with what came of them as columns: `logprobs [N, T]` as they
     were drawn, `ended [N]`, `reward/NAME [N]` of each reward and their weighted sum `rewards` (NaN
-    where none applies), and `advantages`."""
+    where none applies), and `advantages`.
+
+    Of a sampler whose log-probs are not the trainer's, `logprobs` are the policy's own,
+    `sampler_logprobs [N, T]` those that the tokens were drawn with, and `advantages [N, T]` are
+    weighed by what both differ by.
+    """
     batch = judged(run, rows, groups)
     run.observed = observe(run, batch)
-    batch.columns["advantages"] = credited(
-        run.hook.alignzoo_advantage(run=run, batch=batch), batch["rewards"]
-    )
+    weights = own_logprobs(run, batch) if run.sampler.foreign else None
+    advantages = credited(run.hook.alignzoo_advantage(run=run, batch=batch), batch["rewards"])
+    if weights is not None and credits_of(run.algorithm):
+        advantages = per_token(advantages) * weights
+    batch.columns["advantages"] = advantages
     return batch
+
+
+@torch.no_grad()
+def own_logprobs(run: Run, batch: Batch) -> Tensor | None:
+    """Put the policy's log-probs in the place of the sampler's, which become a column of their own;
+    what a token weighs, `[N, T]`, unless all are to weigh the same."""
+    with evaluating(run):
+        own = batch.piecewise(
+            lambda micro: run.policy(micro.to(run.device)).logprobs, run.micro_tokens
+        )
+    seen = Mismatch()
+    seen.see(batch, own)
+    run.observed |= seen.everyone(run)
+    batch.columns[SAMPLED], batch.columns["logprobs"] = batch["logprobs"], own
+    if not run.recipe.importance_cap:
+        return None
+    weights = importance_weights(own, batch[SAMPLED], run.recipe.importance_cap)
+    run.observed |= observe_weights(run, batch, weights)
+    return weights
 
 
 def judged(run: Run, rows: Sequence[Example], groups: Sequence[Sequence[Completion]]) -> Batch:

@@ -17,6 +17,7 @@ from alignzoo.batch import Batch
 if TYPE_CHECKING:
     from alignzoo.run import Run
 
+SAMPLED = "sampler_logprobs"  # the column of log-probs that are not the trainer's
 DIFFERENCE = "sampling/sampling_logp_difference"  # as TRL calls it
 
 
