@@ -60,10 +60,21 @@ def recipe_for(algorithm: str, *layers: Mapping[str, Any]) -> Recipe:
 
 
 def execute(
-    recipe: Recipe, *, resume: bool = False, trust_remote_code: bool = False, ui: UI | None = None
+    recipe: Recipe,
+    *,
+    resume: bool = False,
+    trust_remote_code: bool = False,
+    allow_code: bool = False,
+    ui: UI | None = None,
 ) -> Result:
     """Run a recipe: evaluate, train, evaluate, save. Raises what went wrong, after recording it."""
-    run = prepare(recipe, resume=resume, trust_remote_code=trust_remote_code, ui=ui or Silent())
+    run = prepare(
+        recipe,
+        resume=resume,
+        trust_remote_code=trust_remote_code,
+        allow_code=allow_code,
+        ui=ui or Silent(),
+    )
     try:
         run.hook.alignzoo_start(run=run)
         if recipe.cache_reference and needs_of(run.algorithm).reference:
@@ -85,7 +96,9 @@ def execute(
     return Result(run.record.folder, before, after, "finished", generates_of(run.algorithm))
 
 
-def prepare(recipe: Recipe, *, resume: bool, trust_remote_code: bool, ui: UI) -> Run:
+def prepare(
+    recipe: Recipe, *, resume: bool, trust_remote_code: bool, ui: UI, allow_code: bool = False
+) -> Run:
     """Everything up to the first round. Whatever is wrong with the input is found here, and the
     folder of the run is made last, so that a refused run leaves nothing behind."""
     algorithm = build(
@@ -93,7 +106,7 @@ def prepare(recipe: Recipe, *, resume: bool, trust_remote_code: bool, ui: UI) ->
     )
     check_algorithm(algorithm, recipe)
     task = plugins.load("tasks", recipe.task)() if recipe.task else None
-    rewards = rewards_of(recipe.reward, task, trust_remote_code)
+    rewards = rewards_of(recipe.reward, task, trust_remote_code, allow_code)
     sampler = sampler_of(recipe)
     registered = plugins_of(recipe, algorithm, task, rewards, sampler)
     check_trackers(recipe.track)

@@ -17,14 +17,16 @@ TASK = "task"  # the one that is there without being named
 
 
 def rewards_of(
-    texts: list[str], task: Any | None, trust_remote_code: bool
+    texts: list[str], task: Any | None, trust_remote_code: bool, allow_code: bool = False
 ) -> list[tuple[Named, Any]]:
     """The rewards of a run with the objects that give them; the task's own where none is named."""
     named = parse_all(texts or ([TASK] if task is not None else []))
-    return [(each, reward_of(each, task, trust_remote_code)) for each in named]
+    return [(each, reward_of(each, task, trust_remote_code, allow_code)) for each in named]
 
 
-def reward_of(named: Named, task: Any | None, trust_remote_code: bool) -> Any:
+def reward_of(
+    named: Named, task: Any | None, trust_remote_code: bool, allow_code: bool = False
+) -> Any:
     """The task's own score, a function, a reward model's folder, or a plugin."""
     name = named.name
     is_plugin = not (name == TASK or name.startswith(FUNCTION) or Path(name).is_dir())
@@ -38,4 +40,10 @@ def reward_of(named: Named, task: Any | None, trust_remote_code: bool) -> Any:
         return FunctionReward(name.removeprefix(FUNCTION))
     if not is_plugin:
         return ModelReward(name, trust_remote_code)
-    return build(plugins.load("rewards", name), named.options, f"reward {name!r}")
+    reward = build(plugins.load("rewards", name), named.options, f"reward {name!r}")
+    if getattr(reward, "runs_code", False) and not allow_code:
+        raise BadInput(
+            f"reward {name!r} runs what the model writes as programs on this machine",
+            hint="its page says what they are kept from; if that is enough, add --allow-code",
+        )
+    return reward
