@@ -236,6 +236,7 @@ FENCED = "Here it is:\n```python\ndef add(a, b):\n    return a - b\n```\nNo:\n``
         (f"```\n{ADD}```", ADD),
         (f"```python\n{ADD}", ADD),  # cut off
         ("```bash\nls\n```", "```bash\nls\n```"),
+        (f"```bash\nls\n```\nThen:\n```Python\n{ADD}```\n```bash\nls\n```", ADD),
     ],
 )
 def test_the_program_in_a_text(text, program):
