@@ -14,6 +14,8 @@ Plain class attributes, all but `data` with a default, so that ten lines in a fi
     generates      whether what it trains answers prompts; False for a reward model
     trains         False for a baseline that answers otherwise and changes no weight: it gives no
                    loss, does no step and leaves no model
+    credits        whether its advantages are credit, factors of the gradient, and may be weighed;
+                   False where they tell a winner from a loser
 """
 
 from __future__ import annotations
@@ -91,3 +93,7 @@ def generates_of(algorithm: Any) -> bool:
 
 def trains_of(algorithm: Any) -> bool:
     return getattr(algorithm, "trains", True)
+
+
+def credits_of(algorithm: Any) -> bool:
+    return getattr(algorithm, "credits", True)

@@ -23,6 +23,7 @@ from alignzoo.functional import learning_rate_factor
 from alignzoo.loss import Loss
 from alignzoo.memory import peak_memory
 from alignzoo.run import Run
+from alignzoo.samplers import SAMPLED, Mismatch
 
 FEEDBACK = {
     "demonstrations": "demonstrations",
@@ -45,7 +46,7 @@ def train(run: Run) -> None:
             started = time.perf_counter()
             experience = experience or sample(run)
             for minibatch in experience.rest(run):
-                metrics = {**update(run, optimizer, minibatch), **run.observed}
+                metrics = learn(run, optimizer, minibatch, first=experience.done == 0)
                 experience.done += 1
                 run.hook.alignzoo_step(run=run, step=run.step, metrics=metrics)
                 log(run, metrics)
@@ -77,6 +78,24 @@ def sample(run: Run) -> Experience:
     batch = run.hook.alignzoo_sample(run=run, rows=run.share(rows))
     add_up_sampling(run, run.ledger.total_flops - spent)
     return Experience(batch, began=run.step)
+
+
+def learn(
+    run: Run, optimizer: torch.optim.Optimizer, batch: Batch, *, first: bool
+) -> dict[str, float]:
+    """One optimizer step, and what is known of the round.
+
+    The `first` one's forward passes are under the policy that drew the round, so that what its own
+    log-probs differ by from the sampler's is seen without another pass; where it has been measured
+    already, both are columns.
+    """
+    unknown = "logprobs" in batch.columns and SAMPLED not in batch.columns
+    run.mismatch = Mismatch() if first and unknown else None
+    metrics = update(run, optimizer, batch)
+    if run.mismatch is not None:
+        run.observed |= run.mismatch.everyone(run)
+        run.mismatch = None
+    return {**metrics, **run.observed}
 
 
 def update(run: Run, optimizer: torch.optim.Optimizer, batch: Batch) -> dict[str, float]:

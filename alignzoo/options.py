@@ -98,3 +98,25 @@ def build(cls: type, values: dict[str, Any], where: str = "") -> Any:
         if option.default is MISSING and name not in values:
             raise BadInput(f"option {option.flag} is required", where=where or None)
     return cls(**{name: known[name].check(value, where) for name, value in values.items()})
+
+
+def split_options(text: str, flag: str) -> tuple[str, dict[str, str]]:
+    """The name and the options in `NAME,OPTION=VALUE,...`; a value may hold commas.
+
+    `flag` is what `text` was given to, for the message of what is no option.
+    """
+    name, *parts = text.split(",")
+    options: dict[str, str] = {}
+    last = ""
+    for part in parts:
+        key, equals, value = part.partition("=")
+        if equals and key.isidentifier():
+            options[key], last = value, key
+        elif last:
+            options[last] += f",{part}"
+        else:
+            raise BadInput(
+                f"option {flag}: {part!r} in {text!r} is no option",
+                hint="write NAME,OPTION=VALUE,OPTION=VALUE",
+            )
+    return name, options

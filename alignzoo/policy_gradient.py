@@ -24,6 +24,23 @@ def importance_ratio(log_ratio: Tensor) -> Tensor:
     return log_ratio.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
 
 
+def importance_weights(policy: Tensor, sampler: Tensor, cap: float) -> Tensor:
+    """Truncated importance sampling: w = min(pi / pi_sampler, cap) of each token, `[N, T]`.
+
+    What tokens of another distribution than the policy's weigh in its gradient: Yao et al. 2025,
+    https://fengyao.notion.site/off-policy-rl. 1 where the sampler does not know (NaN).
+
+    Args:
+        policy, sampler: log pi and log pi_sampler of the tokens, in nats, `[N, T]`.
+    """
+    return importance_ratio((policy - sampler).nan_to_num(0.0)).clamp(max=cap)
+
+
+def per_token(advantages: Tensor) -> Tensor:
+    """Credit per completion, `[N]`, as a column `[N, 1]`; credit per token, `[N, T]`, as it is."""
+    return advantages if advantages.dim() == 2 else advantages[:, None]
+
+
 def clipped_surrogate(ratio: Tensor, advantages: Tensor, lower: float, upper: float) -> Tensor:
     """PPO's clipped loss: L = -min(r A, clip(r, lower, upper) A).
 

@@ -101,6 +101,17 @@ class Recipe:
     ] = False
     eval_size: Annotated[int, "items of the evaluation before and after (0: none)", Ge(0)] = 200
     eval_every: Annotated[int, "also evaluate every so many steps (0: never)", Ge(0)] = 0
+    sampler: Annotated[
+        str | None,
+        "what draws completions, NAME[,OPTION=VALUE...]: a sampler's name or a Python file "
+        "[default: the model itself, in this process]",
+    ] = None
+    importance_cap: Annotated[
+        float,
+        "most that a token weighs where the sampler's log-probs are not the trainer's (0: all "
+        "weigh the same)",
+        Ge(0),
+    ] = 2.0
     max_new_tokens: Annotated[int, "longest completion that is generated", Ge(1)] = 64
     temperature: Annotated[float, "temperature of generation (0: greedy)", Ge(0)] = 1.0
     top_k: Annotated[int, "draw from so many likeliest tokens (0: from all)", Ge(0)] = 0

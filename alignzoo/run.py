@@ -24,6 +24,7 @@ from alignzoo.policy import Outputs, Perturb, Policy, States
 from alignzoo.recipe import Recipe
 from alignzoo.record import Record
 from alignzoo.reference_cache import ReferenceCache
+from alignzoo.samplers import DefaultSampler, Mismatch, Sampler
 from alignzoo.ui import UI
 
 
@@ -36,7 +37,7 @@ class Run:
     stands behind them. `step` counts optimizer steps done, `round` rounds done; `state` holds
     numbers that a plugin carries from step to step, and is part of a checkpoint. `observed` is what
     was seen of the present round's experience, logged with each of its steps; `reward_weights` are
-    by reward.
+    by reward; `mismatch` is there while the policy is still the one that drew this experience.
     """
 
     recipe: Recipe
@@ -50,6 +51,7 @@ class Run:
     accelerator: Accelerator
     ui: UI
     learning_rate: float
+    sampler: Sampler = field(default_factory=DefaultSampler)
     ledger: Ledger = field(default_factory=Ledger)
     step: int = 0
     round: int = 0
@@ -58,6 +60,7 @@ class Run:
     reward_weights: dict[str, float] = field(default_factory=dict)
     stopped: str | None = None
     reference_cache: ReferenceCache | None = None
+    mismatch: Mismatch | None = None
     _charging: bool = True
 
     @property
@@ -84,9 +87,12 @@ class Run:
         self._charge("update" if torch.is_grad_enabled() else "generation", batch)
         if values and self.model.values_apart:
             self._charge("update" if torch.is_grad_enabled() else "generation", batch, States.OWN)
-        return self.model(
+        outputs = self.model(
             batch, entropy=entropy, collision=collision, perturb=perturb, values=values
         )
+        if self.mismatch is not None and perturb is None:
+            self.mismatch.see(batch, outputs.logprobs)
+        return outputs
 
     def values(self, batch: Batch) -> Tensor:
         """The value head's number for the state before each token, `[N, T]`."""

@@ -35,7 +35,7 @@ from alignzoo.recipe import Recipe, resolve
 from alignzoo.reference_cache import cache_reference
 from alignzoo.rewards import LEARNED, PREFIX, Named, rewards_of
 from alignzoo.run import Run
-from alignzoo.samplers import DefaultSampler
+from alignzoo.samplers import Sampler, sampler_of
 from alignzoo.tracking import check_trackers, settings_for_trackers
 from alignzoo.ui import UI, Silent
 
@@ -64,10 +64,21 @@ def recipe_for(algorithm: str, *layers: Mapping[str, Any]) -> Recipe:
 
 
 def execute(
-    recipe: Recipe, *, resume: bool = False, trust_remote_code: bool = False, ui: UI | None = None
+    recipe: Recipe,
+    *,
+    resume: bool = False,
+    trust_remote_code: bool = False,
+    allow_code: bool = False,
+    ui: UI | None = None,
 ) -> Result:
     """Run a recipe: evaluate, train, evaluate, save. Raises what went wrong, after recording it."""
-    run = prepare(recipe, resume=resume, trust_remote_code=trust_remote_code, ui=ui or Silent())
+    run = prepare(
+        recipe,
+        resume=resume,
+        trust_remote_code=trust_remote_code,
+        allow_code=allow_code,
+        ui=ui or Silent(),
+    )
     try:
         run.hook.alignzoo_start(run=run)
         if recipe.cache_reference and needs_of(run.algorithm).reference:
@@ -97,7 +108,9 @@ def execute(
     )
 
 
-def prepare(recipe: Recipe, *, resume: bool, trust_remote_code: bool, ui: UI) -> Run:
+def prepare(
+    recipe: Recipe, *, resume: bool, trust_remote_code: bool, ui: UI, allow_code: bool = False
+) -> Run:
     """Everything up to the first round. Whatever is wrong with the input is found here, and the
     folder of the run is made last, so that a refused run leaves nothing behind."""
     algorithm = build(
@@ -105,6 +118,7 @@ def prepare(recipe: Recipe, *, resume: bool, trust_remote_code: bool, ui: UI) ->
     )
     check_algorithm(algorithm, recipe)
     task = plugins.load("tasks", recipe.task)() if recipe.task else None
+    sampler = sampler_of(recipe)
     check_trackers(recipe.track)
     folder = choose_folder(recipe, resume)
 
@@ -114,8 +128,14 @@ def prepare(recipe: Recipe, *, resume: bool, trust_remote_code: bool, ui: UI) ->
 
         return learned_reward(named, recipe, ui, train_it)
 
-    rewards = rewards_of(recipe.reward, task, trust_remote_code, reward_model)
-    registered = plugins_of(recipe, algorithm, task, rewards)
+    rewards = rewards_of(
+        recipe.reward,
+        task,
+        reward_model,
+        trust_remote_code=trust_remote_code,
+        allow_code=allow_code,
+    )
+    registered = plugins_of(recipe, algorithm, task, rewards, sampler)
     if (
         hasattr(algorithm, "alignzoo_advantage")
         and not registered.hook.alignzoo_reward.get_hookimpls()
@@ -190,6 +210,7 @@ def prepare(recipe: Recipe, *, resume: bool, trust_remote_code: bool, ui: UI) ->
         accelerator=accelerator,
         ui=ui,
         learning_rate=rate,
+        sampler=sampler,
         reward_weights={named.label: named.weight for named, _ in rewards},
     )
     for named, reward in rewards:
@@ -209,6 +230,9 @@ def check_algorithm(algorithm: Any, recipe: Recipe) -> None:
             f"algorithm {recipe.algorithm!r} does not say which data it eats",
             hint="add a line such as  data = Preferences  to its class",
         )
+    draws = algorithm.data is Prompts or "alignzoo_sample" in plugins.hook_methods(algorithm)
+    if recipe.sampler is not None and not draws:
+        raise BadInput(f"option --sampler: {recipe.algorithm} draws no completions")
     needs = needs_of(algorithm)
     if recipe.adapter != "none" and not needs.adapter:
         raise BadInput(f"{recipe.algorithm} trains all weights", hint="add --adapter none")
@@ -231,11 +255,15 @@ def check_algorithm(algorithm: Any, recipe: Recipe) -> None:
 
 
 def plugins_of(
-    recipe: Recipe, algorithm: Any, task: Any | None, rewards: list[tuple[Named, Any]]
+    recipe: Recipe,
+    algorithm: Any,
+    task: Any | None,
+    rewards: list[tuple[Named, Any]],
+    sampler: Sampler,
 ) -> plugins.RunPlugins:
     """Everything that has hooks in this run; what comes later in the list is called first."""
     objects: dict[str, Any] = {
-        "the default sampler": DefaultSampler(),
+        f"sampler {recipe.sampler}" if recipe.sampler else "the default sampler": sampler,
         "the alarms": Alarms(recipe.stop_on),
     }
     if task is not None:

@@ -127,7 +127,9 @@ app.command("chat", help="Talk to a run, beside its base, or to a model.")(
 )
 
 
-@app.command("plugins", help="List what is installed: algorithms, tasks, rewards, add-ons.")
+@app.command(
+    "plugins", help="List what is installed: algorithms, tasks, rewards, samplers, add-ons."
+)
 def plugins(
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:

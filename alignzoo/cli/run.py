@@ -34,13 +34,13 @@ PANELS = {
     "Training": "steps epochs budget batch_size micro_tokens learning_rate warmup schedule "
     "weight_decay max_grad_norm cache_reference",
     "Evaluation": "eval_size eval_every stop_on",
-    "Generation": "max_new_tokens temperature top_k top_p min_p stop",
+    "Generation": "sampler importance_cap max_new_tokens temperature top_k top_p min_p stop",
     "Run": "",  # and whatever is in none of the others
 }
 PANEL_OF = {name: panel for panel, names in PANELS.items() for name in names.split()}
 FLAGS = {"addons": "--with"}
 HELP_FLAGS = ("-h", "--help")
-SWITCHES = ("--qlora", "--resume", "--trust-remote-code")
+SWITCHES = ("--qlora", "--resume", "--trust-remote-code", "--allow-code")
 
 
 def recipe_options() -> list[Option]:
@@ -70,6 +70,13 @@ EXTRAS = [
         bool,
         "--trust-remote-code",
         "run code that comes with the model",
+        panel="Run",
+    ),
+    extra(
+        "allow_code",
+        bool,
+        "--allow-code",
+        "let a reward run what the model writes, as programs on this machine",
         panel="Run",
     ),
 ]
@@ -151,7 +158,13 @@ def command_for(name: str, algorithm: type, words: list[str]) -> typer.Typer:
 
     def command(**values: Any) -> None:
         recipe = compose(name, algorithm, values)
-        start(recipe, words, resume=bool(values["resume"]), trust=bool(values["trust_remote_code"]))
+        start(
+            recipe,
+            words,
+            resume=bool(values["resume"]),
+            trust_remote_code=bool(values["trust_remote_code"]),
+            allow_code=bool(values["allow_code"]),
+        )
 
     all_of_them = [p for option in own for p in parameters(option, panel=OWN_PANEL)]
     all_of_them += _common_parameters(defaults_of(algorithm))
@@ -206,8 +219,9 @@ def read_checked(path: Path, own: list[Option]) -> dict[str, Any]:
     }
 
 
-def start(recipe: Recipe, words: list[str], *, resume: bool, trust: bool) -> None:
-    """Run it, quietly but for our own words, and show what came of it."""
+def start(recipe: Recipe, words: list[str], **allowed: bool) -> None:
+    """Run it, quietly but for our own words, and show what came of it. `allowed`: what is only
+    ever said on the command line, never by a recipe."""
     folder: Path | None = None
     try:
         with quiet() as log:
@@ -215,7 +229,7 @@ def start(recipe: Recipe, words: list[str], *, resume: bool, trust: bool) -> Non
             try:
                 with ui.phase("starting"):
                     from alignzoo.session import execute
-                result = execute(recipe, resume=resume, trust_remote_code=trust, ui=ui)
+                result = execute(recipe, ui=ui, **allowed)
             except KeyboardInterrupt as error:
                 folder = getattr(error, "folder", None)
                 raise

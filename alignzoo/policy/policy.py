@@ -63,6 +63,7 @@ class Policy:
         self._start = start
         self._moved: dict[str, Tensor] | None = None
         self._virtual, self._off = virtual_of(model), False
+        self.is_reference = False  # True inside `as_reference`
 
     def __call__(
         self,
@@ -125,8 +126,12 @@ class Policy:
         from."""
         self._check_reference()
         moved = self._moved if self._frozen is None else None
-        with self._evaluating(self._with_weights(moved) if moved else self._untrained()):
-            yield
+        was, self.is_reference = self.is_reference, True
+        try:
+            with self.evaluating(self._with_weights(moved) if moved else self._untrained()):
+                yield
+        finally:
+            self.is_reference = was
 
     def scores(self, batch: Batch) -> Tensor:
         """The score head's number for every token, `[N, T]` float32, exactly 0 where there is none.
@@ -150,7 +155,7 @@ class Policy:
         score with and to generate from."""
         if not self.has_base:
             raise RunFailed("the model before training is not in memory")
-        with self._evaluating(self._untrained()):
+        with self.evaluating(self._untrained()):
             yield self.model
 
     @property
@@ -199,11 +204,12 @@ class Policy:
         }
 
     @contextmanager
-    def _evaluating(self, other: AbstractContextManager[None]) -> Iterator[None]:
+    def evaluating(self, other: AbstractContextManager[None] | None = None) -> Iterator[None]:
+        """Inside it the model, or the `other` it is there, has no dropout."""
         trained, training = self.model, self.model.training
         trained.eval()
         try:
-            with other:
+            with other or nullcontext():
                 yield
         finally:
             trained.train(training)

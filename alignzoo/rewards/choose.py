@@ -21,8 +21,10 @@ LEARNED = "learned"  # a model that is trained first
 def rewards_of(
     texts: list[str],
     task: Any | None,
-    trust_remote_code: bool,
     learned: Callable[[Named], Path],
+    *,
+    trust_remote_code: bool = False,
+    allow_code: bool = False,
 ) -> list[tuple[Named, Any]]:
     """The rewards of a run with the objects that give them; the task's own where none is named.
 
@@ -31,17 +33,18 @@ def rewards_of(
     named = parse_all(texts or ([TASK] if task is not None else []))
     # It is trained when it is known that nothing is wrong with the others.
     last = sorted(named, key=lambda each: each.name == LEARNED)
-    found = {each.label: reward_of(each, task, trust_remote_code, learned) for each in last}
+    found = {
+        each.label: ModelReward(str(learned(each)), trust_remote_code)
+        if each.name == LEARNED
+        else reward_of(each, task, trust_remote_code, allow_code)
+        for each in last
+    }
     return [(each, found[each.label]) for each in named]
 
 
-def reward_of(
-    named: Named, task: Any | None, trust_remote_code: bool, learned: Callable[[Named], Path]
-) -> Any:
-    """The task's own score, a function, a reward model, or a plugin."""
+def reward_of(named: Named, task: Any | None, trust_remote_code: bool, allow_code: bool) -> Any:
+    """The task's own score, a function, a reward model's folder, or a plugin."""
     name = named.name
-    if name == LEARNED:
-        return ModelReward(str(learned(named)), trust_remote_code)
     is_plugin = not (name == TASK or name.startswith(FUNCTION) or Path(name).is_dir())
     if named.options and not is_plugin:
         raise BadInput(f"reward {name!r} has no option {min(named.options)!r}")
@@ -53,4 +56,10 @@ def reward_of(
         return FunctionReward(name.removeprefix(FUNCTION))
     if not is_plugin:
         return ModelReward(name, trust_remote_code)
-    return build(plugins.load("rewards", name), named.options, f"reward {name!r}")
+    reward = build(plugins.load("rewards", name), named.options, f"reward {name!r}")
+    if getattr(reward, "runs_code", False) and not allow_code:
+        raise BadInput(
+            f"reward {name!r} runs what the model writes as programs on this machine",
+            hint="its page says what they are kept from; if that is enough, add --allow-code",
+        )
+    return reward

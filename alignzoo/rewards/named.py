@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from alignzoo.errors import BadInput
+from alignzoo.options import split_options
 
 FUNCTION = "python:"
 
@@ -23,7 +24,7 @@ class Named:
     @classmethod
     def parse(cls, text: str) -> Named:
         """From `NAME[:WEIGHT][,OPTION=VALUE...]`; a value may hold commas, a folder colons."""
-        head, *rest = text.split(",")
+        head, options = split_options(text, "--reward")
         name, colon, number = head.rpartition(":")
         weight = _number(number) if colon and name else None
         if weight is None:
@@ -35,7 +36,7 @@ class Named:
             )
         if not math.isfinite(weight) or weight == 0:
             raise BadInput(f"option --reward: {number!r} is not a weight for {name!r}")
-        return cls(name, weight, _options(rest, text))
+        return cls(name, weight, options)
 
     @property
     def label(self) -> str:
@@ -63,20 +64,3 @@ def _number(text: str) -> float | None:
         return float(text)
     except ValueError:
         return None
-
-
-def _options(parts: list[str], text: str) -> dict[str, str]:
-    options: dict[str, str] = {}
-    last = ""
-    for part in parts:
-        name, equals, value = part.partition("=")
-        if equals and name.isidentifier():
-            options[name], last = value, name
-        elif last:
-            options[last] += f",{part}"
-        else:
-            raise BadInput(
-                f"option --reward: {part!r} in {text!r} is no option",
-                hint="write NAME,OPTION=VALUE,OPTION=VALUE",
-            )
-    return options

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,7 +18,14 @@ if TYPE_CHECKING:
 
 
 class RowReward(ABC):
-    """A reward of single completions: `score` is all that there is to write."""
+    """A reward of single completions: `score` is all that there is to write.
+
+    `workers` is how many are scored at once, in threads: for a reward that waits for others.
+    `runs_code = True` says that it runs completions as programs, which must be allowed.
+    """
+
+    workers = 1
+    runs_code = False
 
     @abstractmethod
     def score(self, row: dict[str, Any], completion: str) -> float | None:
@@ -27,9 +35,11 @@ class RowReward(ABC):
     def alignzoo_reward(self, run: Run, batch: Batch) -> Tensor:
         texts = texts_of(run, batch)
         run.ledger.use_feedback("verifier_calls", len(texts))
-        return torch.tensor([self._scored(row, text) for row, text in answered(batch, texts)])
+        with ThreadPoolExecutor(self.workers) as pool:
+            return torch.tensor(list(pool.map(self._scored, answered(batch, texts))))
 
-    def _scored(self, row: dict[str, Any], text: str) -> float:
+    def _scored(self, pair: tuple[dict[str, Any], str]) -> float:
+        row, text = pair
         try:
             return number(self.score(row, text))
         except AlignzooError:

@@ -1,17 +1,24 @@
 """How experience is made: generation, and the sampler that a run has when no other is named.
 
-A plugin that samples otherwise builds its round from `complete` and `experience`.
+A plugin that samples otherwise builds its round from `complete` and `experience`. One that draws
+completions elsewhere is a `Sampler`.
 """
 
+from alignzoo.samplers.choose import sampler_of
 from alignzoo.samplers.default import DefaultSampler
-from alignzoo.samplers.experience import complete, credit, experience, judged
+from alignzoo.samplers.experience import complete, credit, experience, judged, seeds
 from alignzoo.samplers.generate import Completion, generate
+from alignzoo.samplers.mismatch import SAMPLED, Mismatch
 from alignzoo.samplers.observe import observe, widths
+from alignzoo.samplers.sampler import Sampler
 from alignzoo.samplers.sampling import Sampling
 
 __all__ = [
+    "SAMPLED",
     "Completion",
     "DefaultSampler",
+    "Mismatch",
+    "Sampler",
     "Sampling",
     "complete",
     "credit",
@@ -19,5 +26,7 @@ __all__ = [
     "generate",
     "judged",
     "observe",
+    "sampler_of",
+    "seeds",
     "widths",
 ]

@@ -1,22 +1,23 @@
-"""The sampler of a run that names no other: the rows as they are, or fresh completions."""
+"""The sampler of a run that names no other: the model itself, in this process."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from alignzoo.batch import Batch, Example, collate
-from alignzoo.hookspecs import hookimpl
-from alignzoo.samplers.experience import complete, experience
+from alignzoo.batch import Example
+from alignzoo.samplers.experience import in_process
+from alignzoo.samplers.generate import Completion
+from alignzoo.samplers.sampler import Sampler
 
 if TYPE_CHECKING:
     from alignzoo.run import Run
 
 
-class DefaultSampler:
-    """Offline rows become a batch; prompts get completions, then rewards, then advantages."""
+class DefaultSampler(Sampler):
+    """The model that is trained, with the trainer's own log-probs"""
 
-    @hookimpl(trylast=True)
-    def alignzoo_sample(self, run: Run, rows: list[Example]) -> Batch:
-        if all(row.completions for row in rows):
-            return collate(rows)
-        return experience(run, rows, complete(run, rows, getattr(run.algorithm, "group_size", 1)))
+    def complete(
+        self, run: Run, rows: Sequence[Example], size: int, draw: str
+    ) -> list[list[Completion]]:
+        return in_process(run, rows, size, draw)

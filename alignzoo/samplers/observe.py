@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,6 +22,16 @@ def observe(run: Run, batch: Batch) -> dict[str, float]:
     columns = {name: x for name, x in batch.columns.items() if name.startswith(REWARD)}
     columns |= {"rewards": batch["rewards"], "ended": batch["ended"], "lengths": batch.lengths}
     return summary({name: everyone(run, batch, x) for name, x in columns.items()})
+
+
+def observe_weights(run: Run, batch: Batch, weights: Tensor) -> dict[str, float]:
+    """What tokens weigh that count, of `[N, T]`, over all processes. All of them call it."""
+    gathered = run.gather([weights[batch.mask].tolist()])
+    everyone = [weight for part in gathered for weight in part]
+    if not everyone:
+        return {}
+    found = {"min": min(everyone), "mean": fmean(everyone), "max": max(everyone)}
+    return {f"sampling/importance_sampling_ratio/{name}": value for name, value in found.items()}
 
 
 def everyone(run: Run, batch: Batch, column: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from annotated_types import Ge, Gt
 from torch import Tensor
 
 from alignzoo import Batch, Example, Loss, OnPolicy, Run, hookimpl
-from alignzoo.policy_gradient import Estimator, kl_estimate, rewards_apart
+from alignzoo.policy_gradient import Estimator, kl_estimate, per_token, rewards_apart
 from alignzoo_grpo.advantages import Scale, decoupled_advantages, group_advantages
 from alignzoo_grpo.dynamic import differing_round
 from alignzoo_grpo.family import LOSSES, Terms, check, weights_and_count
@@ -85,7 +85,7 @@ class GRPO(OnPolicy):
         terms = Terms(
             policy.logprobs,
             policy.logprobs - batch["logprobs"],
-            batch["advantages"][:, None],
+            per_token(batch["advantages"]),
             mask,
             *kind.bounds(self),
         )

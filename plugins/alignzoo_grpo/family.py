@@ -69,7 +69,10 @@ class Kind:
     def clip_metrics(self, terms: Terms) -> dict[str, Tensor]:
         if self.clips is None:
             return {}
-        return clip_metrics(self.clips(terms), terms.advantages, terms.lower, terms.upper)
+        ratio = self.clips(terms)
+        # Of a completion's one ratio it is asked once; all its tokens have credit of one sign.
+        advantages = terms.advantages[:, : ratio.shape[1]]
+        return clip_metrics(ratio, advantages, terms.lower, terms.upper)
 
 
 def by_token(t: Terms) -> Tensor:

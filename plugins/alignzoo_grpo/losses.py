@@ -5,10 +5,12 @@ Everywhere, of N completions of up to T tokens, in nats:
     logprobs    log pi(y_t|x, y_<t), `[N, T]`, with gradient
     log_ratio   log pi - log pi_old, `[N, T]`, pi_old being the policy that drew the tokens
     ratio       r_t = pi / pi_old, `[N, T]`, or one per completion, `[N, 1]`
-    advantages  A, one per completion, `[N, 1]`
+    advantages  A, one per completion, `[N, 1]`; or that times a positive weight for each token,
+                `[N, T]`, which then weighs the token's loss
     mask        the tokens y_t that count, bool, `[N, T]`; |y| is how many
 
-A loss is one value per token, `[N, T]`, or the same for all tokens of a completion, `[N, 1]`.
+A loss is one value per token, `[N, T]`, or the same for all tokens of a completion, `[N, 1]`, and
+a positive multiple of A is the same multiple of the loss.
 The clipped ones without a function here are `alignzoo.policy_gradient.clipped_surrogate`.
 """
 

@@ -77,7 +77,7 @@ class PPO(OnPolicy):
         if self.beta:
             reference = self.reference_logprobs(run, batch)
             kl = batch.columns["kl"] = kl_estimate(batch["logprobs"], reference, self.kl_estimator)
-        with torch.no_grad():
+        with torch.no_grad(), run.model.evaluating():
             values = batch.piecewise(
                 lambda micro: run.values(micro.to(run.device)), run.micro_tokens
             )

@@ -28,6 +28,7 @@ class RAFT(OnPolicy):
     ] = 0.0
 
     learning_rate = 5e-4  # as in sft, whose loss this is
+    credits = False  # advantages tell what is kept
 
     def __post_init__(self) -> None:
         if (self.keep == "threshold") != (self.threshold is not None):

@@ -15,6 +15,7 @@ from alignzoo.policy_gradient import (
     clipped_surrogate,
     importance_ratio,
     kl_estimate,
+    per_token,
     whiten,
 )
 from alignzoo_reinforce.losses import (
@@ -109,7 +110,7 @@ class Reinforce(OnPolicy):
             metrics["kl"] = kl_estimate(batch["logprobs"], batch["reference"], "k1")
         advantages, mask = batch["advantages"], batch.mask
         if self.variant == "reinforce":
-            losses = reinforce_loss(policy.logprobs, advantages, mask)
+            losses = reinforce_loss(policy.logprobs, per_token(advantages), mask)
             return Loss.per_sequence(losses, {name: x[mask] for name, x in metrics.items()})
         ratio = importance_ratio(policy.logprobs - batch["logprobs"])
         bounds = (1 - self.epsilon, 1 + self.epsilon)

@@ -12,17 +12,17 @@ from torch import Tensor
 def reinforce_loss(logprobs: Tensor, advantages: Tensor, mask: Tensor) -> Tensor:
     """The score function times an advantage; one loss per completion, `[N]`.
 
-        L = -A log pi(y|x)
+        L = -(the sum over t of A log pi(y_t|x, y_<t))
 
     Its gradient is an unbiased estimate of that of -E[reward] for any A = R - b whose baseline b
     does not depend on y. Williams 1992, https://doi.org/10.1007/BF00992696.
 
     Args:
         logprobs: log pi(y_t|x, y_<t), `[N, T]`.
-        advantages: A, in units of reward, `[N]`.
+        advantages: A, in units of reward, one per completion `[N, 1]`, or per token `[N, T]`.
         mask: the tokens that count, bool, `[N, T]`.
     """
-    return -advantages * torch.where(mask, logprobs, 0.0).sum(-1)
+    return -torch.where(mask, advantages * logprobs, 0.0).sum(-1)
 
 
 def moved_average(average: float | None, rewards: Tensor, decay: float) -> float | None:

@@ -9,7 +9,7 @@ from annotated_types import Ge, Gt, Lt
 from torch import Tensor
 
 from alignzoo import Batch, Loss, OnPolicy, Run, hookimpl
-from alignzoo.policy_gradient import clip_metrics, importance_ratio, kl_estimate
+from alignzoo.policy_gradient import clip_metrics, importance_ratio, kl_estimate, per_token
 from alignzoo_rloo.losses import leave_one_out, rloo_loss
 
 
@@ -39,9 +39,11 @@ class RLOO(OnPolicy):
         policy = run.policy(batch, entropy=True)
         log_ratio = policy.logprobs - batch["logprobs"]
         advantages, mask, by_token = batch["advantages"], batch.mask, self.level == "token"
+        if not by_token and advantages.dim() == 2:  # one ratio has one weight, its tokens' mean
+            advantages = batch.mean(advantages)
         losses = rloo_loss(log_ratio, advantages, mask, self.epsilon, by_token)
         ratio = importance_ratio(log_ratio if by_token else batch.total(log_ratio)[:, None])
-        clipped = clip_metrics(ratio, advantages[:, None], 1 - self.epsilon, 1 + self.epsilon)
+        clipped = clip_metrics(ratio, per_token(advantages), 1 - self.epsilon, 1 + self.epsilon)
         by_tokens = clipped if by_token else {}
         by_tokens |= {"entropy": policy.entropy} | ({"kl": batch["kl"]} if self.beta else {})
         counted = {name: values[mask] for name, values in by_tokens.items()}

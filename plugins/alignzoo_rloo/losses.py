@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from alignzoo.policy_gradient import clipped_surrogate, importance_ratio
+from alignzoo.policy_gradient import clipped_surrogate, importance_ratio, per_token
 
 
 def leave_one_out(rewards: Tensor) -> Tensor:
@@ -40,7 +40,7 @@ def rloo_loss(
 
     Args:
         log_ratio: log pi - log pi_old of each token, in nats, `[N, T]`.
-        advantages: A, `[N]`.
+        advantages: A, `[N]`; `by_token` also one for each token, `[N, T]`.
         mask: the tokens that count, bool, `[N, T]`.
     """
     counted = torch.where(mask, log_ratio, 0.0)
@@ -48,5 +48,5 @@ def rloo_loss(
         ratio = importance_ratio(counted.sum(-1))
         return clipped_surrogate(ratio, advantages, 1 - epsilon, 1 + epsilon)
     ratio = importance_ratio(counted)
-    losses = clipped_surrogate(ratio, advantages[:, None], 1 - epsilon, 1 + epsilon)
+    losses = clipped_surrogate(ratio, per_token(advantages), 1 - epsilon, 1 + epsilon)
     return torch.where(mask, losses, 0.0).sum(-1)

@@ -58,6 +58,7 @@ def test_what_is_in_it(wheel: Path):
         "alignzoo_simpo",
         "alignzoo_slic",
         "alignzoo_suite",
+        "alignzoo_vllm",
     }
     weights = sizes["alignzoo_suite/zoo_tiny/model.safetensors"]
     assert 1_000_000 < weights <= 6_000_000
@@ -80,4 +81,5 @@ def test_it_lists_its_plugins_when_unpacked_anywhere(wheel: Path, tmp_path: Path
     names = {entry["name"] for entry in json.loads(done.stdout)}
     assert {"kto", "bco", "orpo", "simpo", "cpo", "slic", "grpo", "rloo"} <= names
     assert {"online-dpo", "xpo", "nash-md"} <= names
+    assert "vllm" in names
     assert {"dpo", "sft", "pretrain", "reward", "style", "sums"} <= names

@@ -7,8 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from on_policy_fakes import LONGEST, entropy_of, experience, policy_logprobs, run_around
+from on_policy_fakes import LONGEST, entropy_of, experience, policy_logprobs, run_around, values
 
+from alignzoo.policy_gradient import importance_weights
 from alignzoo_grpo.algorithm import GRPO
 from alignzoo_grpo.family import LOSSES
 from alignzoo_rloo.algorithm import RLOO
@@ -79,6 +80,7 @@ def grpo_trainer(outputs, name: str, beta: float, entropy: float) -> SimpleNames
         top_entropy_quantile=1.0,
         off_policy_mask_threshold=None,
         use_vllm=False,
+        vllm_importance_sampling_correction=True,
         use_adaptive_entropy=False,
         _entropy_bonus_enabled=entropy > 0,
         entropy_coef=entropy,
@@ -139,3 +141,28 @@ def test_rloo():
     metrics = trainer._metrics["train"]
     assert metrics["clip_ratio/low_mean"][0] > 0 and metrics["clip_ratio/high_mean"][0] > 0
     agree(RLOO(beta=0.0, epsilon=0.2), batch, theirs, metrics, logprobs)
+
+
+# TRL makes the weights part of the ratio of vespo's phi; here they weigh its loss as any other.
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "vespo"])
+def test_truncated_importance_sampling(name):
+    batch = experience()
+    batch.columns["mean_tokens"] = torch.full((6,), batch.mask.sum() / 6)
+    sampler = batch["logprobs"] + values(9, 0.8, batch.mask)
+    weights = importance_weights(batch["logprobs"], sampler, 2.0)
+    # As TRL's token_truncate has it: the exponential of the difference of what counts, held at 2.
+    difference = (batch["logprobs"] - sampler) * batch.mask
+    assert torch.equal(weights, torch.clamp(torch.exp(difference), max=2.0))
+    assert (weights == 2.0).any() and (weights[batch.mask] < 0.8).any()
+    logprobs = policy_logprobs(batch)
+    given = {} if name == "sapo" else dict(EPSILONS)
+    if name == "cispo":
+        del given["epsilon"]
+    inputs, outputs = inputs_of(batch, logprobs)
+    inputs["importance_sampling_ratio"] = weights
+    trainer = grpo_trainer(outputs, name, 0.4, 0.0)
+    trainer.use_vllm = True
+    theirs = GRPOTrainer._compute_loss(trainer, trainer.model, inputs)
+    batch.columns["advantages"] = batch["advantages"][:, None] * weights
+    algorithm = GRPO(loss_type=name, beta=0.4, **given)
+    agree(algorithm, batch, theirs, trainer._metrics["train"], logprobs)

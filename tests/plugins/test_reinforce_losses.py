@@ -51,7 +51,7 @@ def test_the_loss_of_reinforce_and_its_gradient():
     """-A times the sum of the log-probs: its gradient is -A at each token that counts."""
     batch = experience()
     logprobs = policy_logprobs(batch)
-    loss = reinforce_loss(logprobs, batch["advantages"], batch.mask)
+    loss = reinforce_loss(logprobs, batch["advantages"][:, None], batch.mask)
     first = logprobs[0].detach()
     assert loss[0].item() == pytest.approx(-1.2 * (first[0] + first[1] + first[3]).item())
     loss.sum().backward()
@@ -80,7 +80,7 @@ def test_the_mean_gradient_is_that_of_reward_less_kl(baseline, beta, share):
         rewards = worth[drawn] - beta * kl_estimate(old[drawn], reference[drawn], "k1")
         run = SimpleNamespace(state={"reinforce/baseline": 0.7})
         advantages = rewards - algorithm.subtracted(run, rewards.tolist())
-        loss = reinforce_loss(logp[drawn][:, None], advantages, mask).mean()
+        loss = reinforce_loss(logp[drawn][:, None], advantages[:, None], mask).mean()
         mean = mean + old[drawn].sum().exp() * loss
     (found,) = torch.autograd.grad(mean, logits, retain_graph=True)
     objective = (logp.exp() * (worth - beta * (logp - reference))).sum()

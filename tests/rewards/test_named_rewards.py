@@ -76,7 +76,7 @@ def test_two_rewards_of_one_name_are_refused():
 )
 def test_what_cannot_be_had_is_refused(text: str, says: str):
     with pytest.raises(BadInput, match=says):
-        rewards_of([text], None, False, learned=lambda named: Path())
+        rewards_of([text], None, lambda named: Path())
 
 
 def test_the_weighted_sum_takes_the_rewards_that_apply():

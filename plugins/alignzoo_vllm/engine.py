@@ -1,0 +1,82 @@
+"""A vLLM engine in this process, beside the model that is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from alignzoo import BadInput
+from alignzoo.samplers import Completion, Sampling
+
+RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM takes for max_lora_rank
+DTYPES = {"auto": "auto", "fp32": "float32", "bf16": "bfloat16"}
+
+
+class Engine:
+    """`vllm.LLM` on the base, and a `LoRARequest` for each adapter."""
+
+    def __init__(self, base: str, recipe: Any, memory: float):
+        try:
+            import vllm
+            from vllm.lora.request import LoRARequest
+        except ImportError as error:
+            raise BadInput(
+                f"sampler 'vllm': vLLM is not installed here ({error})",
+                hint="pip install alignzoo[vllm], or name a server that runs elsewhere: "
+                "--sampler vllm,url=http://localhost:8000/v1",
+            ) from None
+        if recipe.lora_rank > RANKS[-1]:
+            raise BadInput(
+                f"option --lora-rank: vLLM takes adapters up to rank {RANKS[-1]}",
+                hint="use a smaller one, or the sampler in this process",
+            )
+        self.vllm, self.request = vllm, LoRARequest
+        self.llm = vllm.LLM(
+            model=base,
+            dtype=DTYPES[recipe.precision],
+            max_model_len=recipe.max_length,
+            seed=recipe.seed,
+            enable_lora=True,
+            max_lora_rank=next(rank for rank in RANKS if rank >= recipe.lora_rank),
+            gpu_memory_utilization=memory,
+        )
+        self.adapter: Any = None
+        self.loaded = 0
+
+    def load(self, name: str, folder: Path) -> None:
+        # vLLM keeps adapters by number; one of a new number is read from its folder.
+        self.loaded += 1
+        self.adapter = self.request(name, self.loaded, str(folder))
+
+    def draw(
+        self, prompts: Sequence[list[int]], seeds: Sequence[int], sampling: Sampling
+    ) -> list[Completion]:
+        outputs = self.llm.generate(
+            [{"prompt_token_ids": prompt} for prompt in prompts],
+            [self.parameters(seed, sampling) for seed in seeds],
+            lora_request=self.adapter,
+            use_tqdm=False,
+        )
+        return [completion(output.outputs[0]) for output in outputs]
+
+    def parameters(self, seed: int, sampling: Sampling) -> Any:
+        return self.vllm.SamplingParams(
+            seed=seed,
+            max_tokens=sampling.max_new_tokens,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k or -1,
+            min_p=sampling.min_p,
+            stop=list(sampling.stop),
+            stop_token_ids=list(sampling.stop_ids),
+            logprobs=0,  # of the sampled token alone
+            detokenize=bool(sampling.stop),
+        )
+
+
+def completion(output: Any) -> Completion:
+    tokens = list(output.token_ids)
+    drawn = zip(output.logprobs, tokens, strict=True)
+    logprobs = [float(known[token].logprob) for known, token in drawn]
+    return Completion(tokens, logprobs, output.finish_reason == "stop")

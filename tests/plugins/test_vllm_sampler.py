@@ -1,0 +1,248 @@
+"""Completions from a vLLM server and from an engine: what is asked, and what is made of it.
+
+No vLLM is here: a stub on loopback speaks the server's interface, a fake module takes the engine's
+arguments.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+from types import ModuleType, SimpleNamespace
+
+import pytest
+import torch
+from vllm_stub import Stub, serving
+
+from alignzoo.errors import BadInput, RunFailed
+from alignzoo.loop import train
+from alignzoo.recipe import Recipe
+from alignzoo.samplers import Sampling
+from alignzoo_vllm import server as module
+from alignzoo_vllm.engine import Engine
+from alignzoo_vllm.sampler import VLLM
+from alignzoo_vllm.server import Server
+
+SETTINGS = {"task": "sums", "batch_size": 2, "max_new_tokens": 16}
+SAMPLING = Sampling(max_new_tokens=4, stop_ids=[2])
+
+
+@pytest.fixture
+def stub(monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.delenv(module.KEY, raising=False)
+    monkeypatch.setattr(module.time, "sleep", lambda seconds: None)
+    return Stub()
+
+
+@pytest.fixture
+def url(stub):
+    with serving(stub) as address:
+        yield address
+
+
+def client(url: str, retries: int = 2) -> Server:
+    return Server(url, "zoo-tiny", timeout=20.0, retries=retries, requests=4)
+
+
+def logged(run) -> list[dict]:
+    lines = (run.record.folder / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_a_whole_run_draws_from_the_adapter_as_it_is_in_each_step(make_run, stub, url):
+    options = {"options": {"group_size": 3}, **SETTINGS, "steps": 2, "learning_rate": 0.05}
+    options["max_new_tokens"] = 40  # about where a sum ends
+    run = make_run("grpo", sampler=f"vllm,url={url}", **options)
+    rows = run.data.train[:2]
+    served = run.hook.alignzoo_sample(run=run, rows=rows)
+    # The stub draws with the seeds that it is given, as the model in this process does.
+    own = make_run("grpo", **options).hook
+    assert torch.equal(served.tokens, own.alignzoo_sample(run=run, rows=rows).tokens)
+    assert served["ended"].any()
+    train(run)
+    assert run.step == 2
+    for row in logged(run):
+        # The adapter went over whole: after a step, too, both have the same weights.
+        assert 0 <= row["sampling/sampling_logp_difference/max"] < 1e-3
+        assert row["sampling/importance_sampling_ratio/mean"] == pytest.approx(1.0, abs=1e-3)
+    names = [body["lora_name"] for body in stub.asked("/v1/load_lora_adapter")]
+    stem = f"alignzoo-{run.record.folder.name}"
+    assert names == [f"{stem}-0", f"{stem}-1"]
+    assert [b["lora_name"] for b in stub.asked("/v1/unload_lora_adapter")] == names[:1]
+    assert [f.name for f in (run.record.folder / "sampler").iterdir()] == names[1:]
+
+
+def test_what_is_asked_of_the_server(make_run, stub, url):
+    settings = {"temperature": 0.7, "top_p": 0.9, "top_k": 5, "min_p": 0.01, "stop": ["!"]}
+    run = make_run("rloo", options={"group_size": 2}, sampler=f"vllm,url={url}", **SETTINGS)
+    for name, value in settings.items():
+        setattr(run.recipe, name, value)
+    run.sampler.complete(run, run.data.train[:1], 2, "sample")
+    bodies = stub.asked("/v1/completions")
+    assert len({body["seed"] for body in bodies}) == 2
+    for body in bodies:
+        assert body["prompt"] == run.data.train[0].prompt
+        assert body["stop_token_ids"] == run.codec.stop_ids
+        assert (body["logprobs"], body["return_token_ids"]) == (0, True)
+        assert {name: body[name] for name in settings} == settings
+        assert body["model"].startswith("alignzoo-") and body["max_tokens"] == 16
+
+
+def test_its_log_probs_are_not_taken_for_the_trainers(make_run, stub, url):
+    stub.shift = 0.5
+    run = make_run("grpo", options={"group_size": 2}, sampler=f"vllm,url={url}", **SETTINGS)
+    batch = run.hook.alignzoo_sample(run=run, rows=run.data.train[:1])
+    difference = (batch["sampler_logprobs"] - batch["logprobs"])[batch.mask]
+    assert torch.allclose(difference, torch.tensor(0.5), atol=1e-3)
+
+
+def test_an_adapter_of_a_run_that_was_left_makes_place(stub, url, make_run):
+    run = make_run("grpo", sampler=f"vllm,url={url}", **SETTINGS)
+    stub.policies[f"alignzoo-{run.record.folder.name}-0"] = stub.policies["zoo-tiny"]
+    run.sampler.complete(run, run.data.train[:1], 1, "sample")
+    assert len(stub.asked("/v1/load_lora_adapter")) == 2
+
+
+def test_a_server_that_fails_in_passing_is_asked_again(stub, url):
+    stub.failures = 2
+    (completion,) = client(url).draw([[5, 6]], [1], SAMPLING)
+    assert len(completion.tokens) == len(completion.logprobs) > 0
+    stub.failures = 3
+    with pytest.raises(RunFailed, match="asked 3 times, no answer from"):
+        client(url).draw([[5, 6]], [1], SAMPLING)
+
+
+def test_a_refusal_is_not_asked_again(stub, url):
+    stub.refusal = 401
+    with pytest.raises(RunFailed, match=r"refused completions: 401(.|\n)*VLLM_API_KEY"):
+        client(url).draw([[5]], [1], SAMPLING)
+    assert len(stub.requests) == 1
+
+
+def test_the_key_comes_from_the_environment(stub, url, monkeypatch):
+    client(url).check()
+    monkeypatch.setenv(module.KEY, "secret")
+    client(url).check()
+    assert stub.keys == {None, "Bearer secret"}
+
+
+def test_a_server_without_token_ids_is_refused(stub, url):
+    stub.token_ids = False
+    with pytest.raises(RunFailed, match=r"no token ids(.|\n)*0\.10\.2"):
+        client(url).draw([[5]], [1], SAMPLING)
+
+
+def test_a_log_prob_that_is_missing_is_not_a_number():
+    choice = {"token_ids": [4, 2], "finish_reason": "stop", "logprobs": {"token_logprobs": [None]}}
+    with pytest.raises(RunFailed, match="2 token ids came with 1 log-probs"):
+        client("http://a/v1").completion({"choices": [choice]})
+    choice["logprobs"]["token_logprobs"] = [None, -1.0]
+    found = client("http://a/v1").completion({"choices": [choice]})
+    assert found.ended and found.logprobs[0] != found.logprobs[0]
+
+
+def test_a_server_that_is_down_is_one_message_before_anything_is_written(tmp_path, capfd):
+    from alignzoo.cli import status
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = ["run", "grpo", "--task", "sums", "--out", str(tmp_path / "runs")]
+    assert status([*words, "--sampler", f"vllm,url=http://127.0.0.1:{port}/v1"]) == 2
+    said = capfd.readouterr().err
+    assert "no answer from" in said and "vllm serve" in said and "Traceback" not in said
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"adapter": "none"}, "--adapter none cannot be handed over"),
+        ({"adapter": "dora"}, "--adapter dora cannot be handed over"),
+        ({"model": "other"}, "does not serve 'other'\n.*serves zoo-tiny"),
+    ],
+)
+def test_what_the_server_cannot_do_is_refused(url, settings, says):
+    with pytest.raises(BadInput, match=says):
+        VLLM(url=url).alignzoo_check(Recipe("grpo", **settings))
+
+
+def test_an_earlier_runs_adapter_is_not_on_the_server(tmp_path, url):
+    (tmp_path / "adapter").mkdir()
+    with pytest.raises(BadInput, match="merged weights"):
+        VLLM(url=url).alignzoo_check(Recipe("grpo", model=str(tmp_path)))
+    VLLM(url=url, model="zoo-tiny").alignzoo_check(Recipe("grpo", model=str(tmp_path)))
+
+
+def test_no_address():
+    with pytest.raises(BadInput, match="is not an address"):
+        VLLM(url="localhost:8000").alignzoo_check(Recipe("grpo"))
+
+
+def test_without_vllm_the_engine_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    with pytest.raises(BadInput, match=r"not installed(.|\n)*alignzoo\[vllm\](.|\n)*url="):
+        VLLM().alignzoo_check(Recipe("grpo"))
+
+
+@pytest.fixture
+def fake_vllm(monkeypatch):
+    """A module that takes down what it is given, and answers each prompt with [7, 2]."""
+    calls = SimpleNamespace(llm=[], generate=[])
+
+    class LLM:
+        def __init__(self, **settings):
+            calls.llm.append(settings)
+
+        def generate(self, prompts, parameters, lora_request, use_tqdm):
+            calls.generate.append((prompts, parameters, lora_request))
+            drawn = [{7: SimpleNamespace(logprob=-0.5)}, {2: SimpleNamespace(logprob=-0.25)}]
+            answer = SimpleNamespace(token_ids=(7, 2), logprobs=drawn, finish_reason="stop")
+            return [SimpleNamespace(outputs=[answer]) for _ in prompts]
+
+    vllm, lora, request = ModuleType("vllm"), ModuleType("vllm.lora"), ModuleType("request")
+    vllm.LLM, vllm.SamplingParams = LLM, lambda **given: given
+    request.LoRARequest = lambda *given: given
+    monkeypatch.setitem(sys.modules, "vllm", vllm)
+    monkeypatch.setitem(sys.modules, "vllm.lora", lora)
+    monkeypatch.setitem(sys.modules, "vllm.lora.request", request)
+    return calls
+
+
+def test_what_the_engine_is_given(make_run, fake_vllm):
+    settings = {**SETTINGS, "lora_rank": 20, "steps": 2, "precision": "fp32", "seed": 3}
+    run = make_run("grpo", options={"group_size": 2}, sampler="vllm,memory=0.4", **settings)
+    assert fake_vllm.llm == [
+        {
+            "model": "zoo-tiny",
+            "dtype": "float32",
+            "max_model_len": run.recipe.max_length,
+            "seed": 3,
+            "enable_lora": True,
+            "max_lora_rank": 32,
+            "gpu_memory_utilization": 0.4,
+        }
+    ]
+    batch = run.hook.alignzoo_sample(run=run, rows=run.data.train[:2])
+    assert batch.tokens.tolist() == [[7, 2]] * 4 and batch["ended"].all()
+    assert batch["sampler_logprobs"].tolist() == [[-0.5, -0.25]] * 4
+    prompts, parameters, lora = fake_vllm.generate[0]
+    assert [prompt["prompt_token_ids"] for prompt in prompts] == [
+        row.prompt for row in run.data.train[:2] for _ in range(2)
+    ]
+    assert len({given["seed"] for given in parameters}) == 4
+    assert parameters[0]["stop_token_ids"] == run.codec.stop_ids
+    assert (parameters[0]["logprobs"], parameters[0]["top_k"]) == (0, -1)
+    name, number, folder = lora
+    assert (name, number) == (f"alignzoo-{run.record.folder.name}-0", 1)
+    train(run)
+    numbers = [lora[1] for _, _, lora in fake_vllm.generate]
+    assert numbers == [1, 1, 2]  # step 0 twice, then the adapter after one step
+    assert folder.endswith("adapter")
+
+
+def test_a_rank_that_vllm_does_not_take(fake_vllm):
+    with pytest.raises(BadInput, match="up to rank 512"):
+        Engine("zoo-tiny", Recipe("grpo", lora_rank=600), 0.3)

@@ -1,0 +1,342 @@
+"""Programs that completions are: judged by their tests, and kept from everything else."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from alignzoo import Example, collate
+from alignzoo.cli import status
+from alignzoo.errors import BadInput
+from alignzoo.ledger import Ledger
+from alignzoo.rewards import rewards_of
+from alignzoo_rewards import code
+from alignzoo_rewards.code import Code, check_tests, program_in, same_output
+from alignzoo_rewards.sandbox import Limits, Sandbox, why_not
+
+needs_namespaces = pytest.mark.skipif(why_not() is not None, reason=f"no jail: {why_not()}")
+SECONDS = 2.0  # enough on a machine that is busy with other things as well
+KINDS = [pytest.param(True, marks=needs_namespaces, id="shut in"), pytest.param(False, id="limits")]
+
+
+@pytest.fixture(params=KINDS)
+def sandbox(request) -> Sandbox:
+    if not request.param and why_not(namespaces=False):
+        pytest.skip("no program can be run here")
+    return Sandbox(Limits(SECONDS, memory=256), namespaces=request.param)
+
+
+@pytest.fixture
+def jail() -> Sandbox:
+    if why_not():
+        pytest.skip(f"no jail: {why_not()}")
+    return Sandbox(Limits(SECONDS, memory=256))
+
+
+def left_over() -> list[str]:
+    """Command lines of what still runs of any program; what was killed has a moment to go."""
+    deadline = time.monotonic() + 5
+    while (found := running()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return found
+
+
+def running() -> list[str]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            text = path.read_bytes().decode(errors="replace")
+        except OSError:
+            continue
+        if '"processes"' in text and '"file_size"' in text:
+            found.append(text)
+    return found
+
+
+ADD = "def add(a, b):\n    return a + b\n"
+
+
+def test_tests_that_pass_are_counted(sandbox):
+    assert sandbox.passed(ADD, ["assert add(1, 2) == 3", "assert add(1, 2) == 4"]) == 1
+    assert sandbox.passed(ADD, ["assert add(1, 2) == 3", "x = add(2, 2)\nassert x == 4"]) == 2
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import sys; sys.exit(0)",
+        "import os; os._exit(0)",
+        "raise SystemExit",
+        "this is no Python",
+        "import os\nfor stream in range(3, 9):\n    try: os.write(stream, b'ready\\n0\\n1\\n')\n"
+        "    except OSError: pass\nos._exit(0)",
+        "\0",
+        "import ctypes; ctypes.string_at(0)",
+    ],
+)
+def test_what_ends_before_the_tests_has_passed_none(sandbox, program):
+    assert sandbox.passed(program, ["assert True"]) == 0
+
+
+TAMPERING = {
+    "a function that ends it": ("def f():\n    import os\n    os._exit(0)", "assert f() == 1", 0),
+    "a function that leaves": ("import sys\nf = sys.exit", "assert f() == 1", 0),
+    "builtins": ("import builtins\nbuiltins.len = lambda x: 3", "assert len([]) == 3", 0),
+    "no error": ("import builtins\nbuiltins.AssertionError = None", "assert False", 0),
+    "exec": ("import builtins\nbuiltins.exec = lambda *a: None", "assert False", 0),
+    "modules": (
+        "import os, json\nos.write = os.read = json.loads = lambda *a: b'1'",
+        "assert False",
+        0,
+    ),
+    "words": ("print('ready'); print('0'); print('1')", "assert False", 0),
+    "nothing": ("", "assert len([1]) == 1", 1),
+}
+
+
+@pytest.mark.parametrize("case", list(TAMPERING))
+def test_tampering_with_the_tests_passes_none(sandbox, case):
+    program, test, expected = TAMPERING[case]
+    assert sandbox.passed(program, [test, "assert False"]) == expected
+
+
+def test_output_for_input(sandbox):
+    assert sandbox.output("print(int(input()) * 2)", "21\n") == "42\n"
+    assert sandbox.output("import sys\nprint('x'); sys.exit(0)", "") == "x\n"
+    assert sandbox.output("print('x')\nraise ValueError", "") is None
+
+
+@pytest.mark.parametrize("program", ["while True: pass", "import time\ntime.sleep(60)"])
+def test_what_does_not_end_is_ended(sandbox, program):
+    started = time.monotonic()
+    assert sandbox.passed(program, ["assert True"]) == 0
+    assert sandbox.output(program, "") is None
+    assert time.monotonic() - started < 2 * SECONDS + 4
+    assert not left_over()
+
+
+def test_a_gigabyte_is_refused(sandbox):
+    program = "def f():\n    return len(bytearray(1 << 30))"
+    assert sandbox.passed(program, ["assert f()", "assert True"]) == 1
+    assert sandbox.output("print(len(bytearray(1 << 30)))", "") is None
+
+
+FLOOD = """
+import os
+while True:
+    for stream in (3, 4, 5):
+        try:
+            os.write(stream, b"x" * 1000)
+        except OSError:
+            pass
+"""
+
+
+def test_printing_without_end(sandbox):
+    started = time.monotonic()
+    assert sandbox.output("while True: print('x' * 1000)", "") is None
+    assert sandbox.passed("for _ in range(10**5): print('x' * 1000)", ["assert True"]) == 1
+    assert sandbox.passed(FLOOD, ["assert True"]) == 0
+    assert time.monotonic() - started < 3 * SECONDS + 4
+
+
+BOMB = """
+import os, time
+def forks():
+    count = 0
+    try:
+        while count < 500:
+            if os.fork() == 0:
+                os.setsid()
+                time.sleep(60)
+            count += 1
+    except OSError:
+        pass
+    return count
+"""
+
+
+def test_a_fork_bomb_is_held_and_leaves_nothing(jail):
+    assert jail.passed(BOMB, ["assert 0 < forks() < 16"]) == 1
+    wild = "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass"
+    assert jail.passed(wild, ["assert True"]) == 0
+    time.sleep(0.2)
+    assert not left_over()
+
+
+def test_without_namespaces_no_process_is_begun(sandbox):
+    program = "import os\ndef f():\n    os.system('true')\n    return 1"
+    assert sandbox.passed(program, ["assert f()"]) == int(sandbox.namespaces)
+
+
+CONNECT = """
+import socket
+def reached(port):
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1):
+            return True
+    except OSError:
+        return False
+"""
+
+
+def test_no_network(sandbox):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port), timeout=1):
+            pass  # it is there
+        assert sandbox.passed(CONNECT, [f"assert reached({port})"]) == 0
+
+
+def test_files_outside_of_the_folder(sandbox, tmp_path):
+    victim, new = tmp_path / "victim", tmp_path / "new"
+    victim.write_text("kept")
+    tmp_path.chmod(0o777)
+    victim.chmod(0o666)
+    program = f"""
+import os, shutil
+def write(): open({str(new)!r}, "w").write("x")
+def append(): open({str(victim)!r}, "a").write("x")
+def delete(): os.remove({str(victim)!r})
+def delete_all(): shutil.rmtree({str(tmp_path)!r})
+def own():
+    open("mine", "w").write("x")
+    os.remove("mine")
+"""
+    names = ["write", "append", "delete", "delete_all"]
+    assert sandbox.passed(program, [f"{name}()" for name in names]) == 0
+    assert victim.read_text() == "kept" and not new.exists()
+    assert sandbox.passed(program, ["own()"]) == 1
+
+
+def test_a_folder_that_is_filled(sandbox):
+    program = "def f():\n    open('big', 'wb').write(b'x' * (64 << 20))"
+    assert sandbox.passed(program, ["f()", "assert True"]) == 1
+
+
+def test_nothing_of_ours_in_its_environment(sandbox, monkeypatch):
+    monkeypatch.setenv("SECRET", "1")
+    program = "import os\nnames = sorted(os.environ)"
+    assert sandbox.passed(program, ["assert 'SECRET' not in names and 'PATH' not in names"]) == 1
+
+
+def test_no_way_out_by_other_processes(jail):
+    tests = ["assert os.getpid() < 10", "assert not os.listdir('/proc')", "assert os.getuid() != 0"]
+    assert jail.passed("import os", tests) == 3
+
+
+# --- the reward
+
+FENCED = "Here it is:\n```python\ndef add(a, b):\n    return a - b\n```\nNo:\n```py\n{}```\nDone."
+
+
+@pytest.mark.parametrize(
+    ("text", "program"),
+    [
+        (ADD, ADD),
+        (FENCED.format(ADD), ADD),
+        (f"```\n{ADD}```", ADD),
+        (f"```python\n{ADD}", ADD),  # cut off
+        ("```bash\nls\n```", "```bash\nls\n```"),
+        (f"```bash\nls\n```\nThen:\n```Python\n{ADD}```\n```bash\nls\n```", ADD),
+    ],
+)
+def test_the_program_in_a_text(text, program):
+    assert program_in(text) == program
+
+
+def test_the_tests_in_a_row():
+    assert code.tests_of({"tests": ["assert 1", "assert 2"]}) == (["assert 1", "assert 2"], 2)
+    text = "x = f()\nassert x\nassert (\n    x)\ny = 1\n"
+    assert code.tests_of({"test": text}) == (
+        ["x = f()\nassert x\n", "assert (\n    x)\ny = 1\n"],
+        2,
+    )
+    check = "def check(candidate):\n    assert candidate(1) == 2\n"
+    (whole,), count = code.tests_of({"test": check, "entry_point": "inc"})
+    assert whole.endswith("check(inc)\n") and count == 1
+
+
+def test_shares_or_all():
+    row = {"tests": ["assert add(1, 2) == 3", "assert add(0, 0) == 1"]}
+    assert Code(seconds=SECONDS).score(row, FENCED.format(ADD)) == 0.5
+    assert Code(seconds=SECONDS, all=True).score(row, ADD) == 0.0
+    assert Code(seconds=SECONDS, all=True).score({"tests": row["tests"][:1]}, ADD) == 1.0
+    pairs = {"inputs": ["1 2", "5 5"], "outputs": ["3\n", "11"]}
+    assert Code(seconds=SECONDS).score(pairs, "print(sum(map(int, input().split())))") == 0.5
+    assert Code().score({"prompt": "no tests"}, ADD) is None
+    assert Code(seconds=SECONDS).score(row, "I cannot write programs.") == 0.0
+
+
+def test_outputs_are_compared_by_lines():
+    assert same_output("a \nb\n\n", "a\nb")
+    assert not same_output("a\n\nb", "a\nb")
+    assert not same_output(" a", "a")
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({"tests": ["assert ("]}, "not Python in column 'tests'"),
+        ({"tests": [1]}, "not Python in column 'tests'"),
+        ({"inputs": ["1"], "outputs": []}, "as many outputs as inputs"),
+        ({"inputs": ["1"]}, "as many outputs as inputs"),
+        ({"inputs": [1], "outputs": ["1"]}, "lists of text"),
+    ],
+)
+def test_tests_that_are_none_are_refused(row, says):
+    with pytest.raises(BadInput, match=says):
+        check_tests(row, "d.jsonl")
+
+
+def test_it_must_be_allowed(tmp_path, capfd):
+    with pytest.raises(BadInput, match="--allow-code"):
+        rewards_of(["code"], None, lambda named: Path())
+    ((_, reward),) = rewards_of(
+        ["code,seconds=3,all=true"], None, lambda named: Path(), allow_code=True
+    )
+    assert reward.all and reward.sandbox.limits.seconds == 3.0
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("algorithm: grpo\nreward: [code]\nallow_code: true\n")
+    for words in (["grpo", "--reward", "code"], ["--recipe", str(recipe)]):
+        assert status(["run", *words, "--out", str(tmp_path / "runs")]) == 2
+        assert "allow" in capfd.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def rows(path: Path, row: dict) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for _ in range(8)))
+    return str(path)
+
+
+def test_rows_without_tests_are_refused(tmp_path, capfd):
+    data = rows(tmp_path / "d.jsonl", {"prompt": "Write a program."})
+    words = ["run", "grpo", "--reward", "code", "--allow-code", "--data", data]
+    assert status([*words, "--out", str(tmp_path / "runs")]) == 2
+    assert "the rows have no tests" in capfd.readouterr().err
+
+
+def test_a_run_is_rewarded_by_it(tmp_path, capfd):
+    # What zoo-tiny writes is no program, but nothing at all would do for the second test.
+    data = rows(tmp_path / "d.jsonl", {"prompt": "Add 1.", "tests": ["assert x == 1"]})
+    words = ["run", "grpo", "--reward", "code", "--allow-code", "--data", data, "--steps", "1"]
+    words += ["--batch-size", "2", "--group-size", "2", "--max-new-tokens", "8"]
+    words += ["--eval-size", "0", "--name", "one", "--out", str(tmp_path / "runs")]
+    assert status(words) == 0, capfd.readouterr().err
+    (line,) = (tmp_path / "runs/one/metrics.jsonl").read_text().splitlines()
+    assert json.loads(line)["rewards/code/mean"] == 0.0
+
+
+def test_several_at_once_are_scored_in_their_order():
+    reward, batch = Code(seconds=10.0), collate([Example([1], [[n] for n in range(8)])])
+    assert reward.workers >= 1
+    reward.workers, batch.rows = 4, [{"tests": ["assert x == 1"]}]
+    codec = SimpleNamespace(decode=lambda ids: f"x = {ids[0] % 2}")
+    run = SimpleNamespace(codec=codec, ledger=Ledger())
+    assert reward.alignzoo_reward(run, batch).tolist() == [0.0, 1.0] * 4
+    assert run.ledger.feedback["verifier_calls"] == 8

@@ -1,0 +1,189 @@
+"""Another sampler than the model itself: found by name or file, corrected where it is foreign."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from alignzoo import Example, collate
+from alignzoo.cli import status
+from alignzoo.errors import BadInput
+from alignzoo.loop import train
+from alignzoo.options import split_options
+from alignzoo.policy_gradient import importance_weights, per_token
+from alignzoo.recipe import Recipe
+from alignzoo.samplers import complete, sampler_of
+from alignzoo_grpo.algorithm import GRPO
+from alignzoo_rloo.losses import rloo_loss
+
+SETTINGS = {"task": "sums", "batch_size": 2, "max_new_tokens": 24}
+RATIO = "sampling/importance_sampling_ratio/"
+DIFFERENCE = "sampling/sampling_logp_difference/"
+
+# The model's own completions, as drawn by a program that finds each token e^SHIFT times likelier.
+CODE = """
+from dataclasses import dataclass
+from alignzoo import hookimpl
+from alignzoo.samplers import DefaultSampler
+
+@dataclass
+class Shifted(DefaultSampler):
+    shift: float = 0.5
+    drawn: int = 0
+    foreign = True
+
+    def complete(self, run, rows, size, draw):
+        self.drawn += 1
+        groups = super().complete(run, rows, size, draw)
+        for completion in (one for group in groups for one in group):
+            completion.logprobs = [x + self.shift for x in completion.logprobs]
+        return groups
+"""
+
+
+@pytest.fixture
+def shifted(tmp_path):
+    path = tmp_path / "shifted.py"
+    path.write_text(CODE)
+    return str(path)
+
+
+def logged(run) -> list[dict]:
+    lines = (run.record.folder / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_weights_by_hand():
+    policy = torch.tensor([[-1.0, -2.0, -1.0, -1.0, 0.0]])
+    sampler = torch.tensor([[-1.0, -1.0, -4.0, torch.nan, 0.0]])
+    # e^0, e^-1, e^3 held at 2, unknown, padding
+    expected = torch.tensor([[1.0, 0.36787944, 2.0, 1.0, 1.0]])
+    assert torch.allclose(importance_weights(policy, sampler, 2.0), expected)
+    far = importance_weights(torch.tensor([[-1e4]]), torch.tensor([[0.0]]), 2.0)
+    assert 0 <= far.item() < 1e-8 and far.isfinite().all()
+
+
+def test_credit_per_completion_or_token():
+    assert per_token(torch.ones(3)).shape == (3, 1)
+    assert per_token(torch.ones(3, 4)).shape == (3, 4)
+
+
+def test_a_foreign_sampler_is_corrected(make_run, shifted):
+    run = make_run("grpo", options={"group_size": 3}, sampler=shifted, **SETTINGS)
+    own = make_run("grpo", options={"group_size": 3}, **SETTINGS)
+    batch = run.hook.alignzoo_sample(run=run, rows=run.data.train[:4])
+    plain = own.hook.alignzoo_sample(run=own, rows=own.data.train[:4])
+    assert torch.equal(batch.tokens, plain.tokens)
+    # pi_old is the trainer's, and what each token weighs is e^-0.5.
+    assert torch.allclose(batch["logprobs"], plain["logprobs"], atol=1e-4)
+    drawn = torch.where(batch.mask, plain["logprobs"] + 0.5, 0.0)
+    assert torch.equal(batch["sampler_logprobs"], drawn)
+    weights = torch.where(batch.mask, 0.60653066, 1.0)
+    expected = plain["advantages"][:, None] * weights
+    assert torch.allclose(batch["advantages"], expected, atol=1e-4)
+    assert run.observed[f"{DIFFERENCE}mean"] == pytest.approx(0.5, abs=1e-4)
+    for name in ("min", "mean", "max"):
+        assert run.observed[RATIO + name] == pytest.approx(0.60653066, abs=1e-4)
+    # The forward pass for it is charged.
+    assert run.ledger.flops["generation"] > 1.5 * own.ledger.flops["generation"]
+
+
+def test_the_cap_and_none(make_run, shifted):
+    options = {"options": {"group_size": 3}, **SETTINGS}
+    run = make_run("grpo", sampler=f"{shifted},shift=-2", importance_cap=3.0, **options)
+    batch = run.hook.alignzoo_sample(run=run, rows=run.data.train[:2])
+    assert run.observed[f"{RATIO}max"] == 3.0
+    assert batch["advantages"].shape == batch.tokens.shape
+    run = make_run("grpo", sampler=shifted, importance_cap=0.0, **options)
+    batch = run.hook.alignzoo_sample(run=run, rows=run.data.train[:2])
+    assert batch["advantages"].shape == (6,) and f"{RATIO}max" not in run.observed
+    assert run.observed[f"{DIFFERENCE}max"] == pytest.approx(0.5, abs=1e-4)
+
+
+def test_advantages_that_are_no_credit_are_left_alone(make_run, shifted, monkeypatch):
+    monkeypatch.setattr(GRPO, "credits", False, raising=False)
+    run = make_run("grpo", options={"group_size": 3}, sampler=shifted, **SETTINGS)
+    batch = run.hook.alignzoo_sample(run=run, rows=run.data.train[:2])
+    assert batch["advantages"].shape == (6,)
+
+
+@pytest.mark.parametrize("options", [{}, {"level": "token"}], ids=["sequence", "token"])
+def test_it_trains_and_logs_what_it_found(make_run, shifted, options):
+    options = {"group_size": 3, "round_prompts": 4, **options}
+    run = make_run("rloo", options=options, sampler=shifted, **SETTINGS, steps=3)
+    train(run)
+    rows = logged(run)
+    assert all(row[f"{DIFFERENCE}mean"] == pytest.approx(0.5, abs=1e-4) for row in rows)
+    assert all(row[f"{RATIO}max"] == pytest.approx(0.60653, abs=1e-3) for row in rows)
+    assert rows[0]["clip_ratio/region_mean"] == 0.0
+
+
+def test_the_reference_is_drawn_from_in_process(make_run, shifted):
+    run = make_run("rloo", options={"group_size": 2}, sampler=shifted, **SETTINGS)
+    complete(run, run.data.train[:1], 2)
+    with run.model.as_reference():
+        complete(run, run.data.train[:1], 2, "reference")
+        assert run.model.is_reference
+    assert run.sampler.drawn == 1 and not run.model.is_reference
+
+
+def test_a_weight_per_token_in_the_losses_of_rloo():
+    mask = torch.tensor([[True, True, False]])
+    log_ratio = torch.tensor([[0.1, -0.1, 5.0]])
+    credit = torch.tensor([[2.0, 0.5, 9.0]])
+    by_token = rloo_loss(log_ratio, credit, mask, 0.9, by_token=True)
+    # -(e^0.1 2 + e^-0.1 0.5)
+    assert by_token.item() == pytest.approx(-(2.2103418 + 0.4524187), abs=1e-6)
+
+
+def test_names_and_options():
+    assert split_options("vllm,url=http://a:1/v1?x=a,b,c=d", "--sampler") == (
+        "vllm",
+        {"url": "http://a:1/v1?x=a,b", "c": "d"},
+    )
+    with pytest.raises(BadInput, match="option --sampler: 'x' in 'vllm,x' is no option"):
+        split_options("vllm,x", "--sampler")
+
+
+NOT_ONE = """
+from alignzoo import hookimpl
+
+class Other:
+    @hookimpl
+    def alignzoo_start(self, run):
+        pass
+"""
+
+
+def test_what_is_no_sampler_is_refused(tmp_path, shifted):
+    path = tmp_path / "other.py"
+    path.write_text(NOT_ONE)
+    for text, says in [
+        ("nothing", "unknown sampler 'nothing'"),
+        (f"{shifted},shuft=1", "unknown option 'shuft'"),
+        (str(path), "is no alignzoo.samplers.Sampler"),
+    ]:
+        with pytest.raises(BadInput, match=says):
+            sampler_of(Recipe("grpo", sampler=text))
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["dpo", "--sampler", "SHIFTED"], "--sampler: dpo draws no completions"),
+        (["grpo", "--importance-cap", "3"], "--importance-cap"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(tmp_path, capfd, shifted, words, says):
+    words = [word.replace("SHIFTED", shifted) for word in words]
+    assert status(["run", *words, "--out", str(tmp_path / "runs")]) == 2
+    assert says in capfd.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_groups_of_a_batch_keep_the_columns_of_the_correction():
+    batch = collate([Example([1], [[2, 3, 4]]), Example([1], [[5]])])
+    batch.columns["sampler_logprobs"] = torch.zeros(2, 3)
+    assert batch.select([1])["sampler_logprobs"].shape == (1, 1)
