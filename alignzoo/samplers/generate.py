@@ -6,14 +6,16 @@ on which other rows share its batch; rows that have ended leave the batch.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from alignzoo.policy import Policy
+from alignzoo.samplers.cache import roomy_cache
 from alignzoo.samplers.sampling import Sampling
 
 
@@ -78,9 +80,9 @@ def _generate_batch(
     different = list(dict.fromkeys(map(tuple, prompts)))
     tokens, attention = _padded([[0] * virtual.opening + list(prompt) for prompt in different])
     tokens, attention, noise = tokens.to(device), attention.to(device), noise.to(device)
-    cache = DynamicCache(config=model.config)
+    cache = roomy_cache(model.config)
     virtual.fill(cache, len(different))
-    ahead = attention.new_ones(len(different), cache.get_seq_length())
+    ahead = attention.new_ones(len(different), virtual.count - virtual.opening)
     attention = torch.cat([ahead, attention], 1)
     completions = [Completion() for _ in prompts]
     alive = list(range(len(prompts)))
@@ -90,17 +92,15 @@ def _generate_batch(
         with policy.autocast(), virtual.seen(positions):
             output = model(
                 input_ids=tokens,
-                attention_mask=attention,
-                position_ids=positions,
-                past_key_values=cache,
                 use_cache=True,
                 logits_to_keep=1,
+                **_memory(model, cache, attention, positions),
             )
         logits = output.logits[:, -1].float()
         if t == 0 and len(different) < len(prompts):  # from prompts to completions
             places = {prompt: place for place, prompt in enumerate(different)}
             spread = torch.tensor([places[tuple(prompt)] for prompt in prompts], device=device)
-            cache.batch_select_indices(spread)
+            cache.reorder_cache(spread)
             logits, attention = logits[spread], attention[spread]
         drawn = sampling.draw(logits, noise[alive, t])
         logprobs = logits.log_softmax(-1).gather(1, drawn[:, None]).squeeze(1)
@@ -117,10 +117,19 @@ def _generate_batch(
         # Copying the cache costs about as much as a step, so rows leave in bulk.
         if len(going) <= 0.75 * len(alive):
             keep = torch.tensor(going, device=device)
-            cache.batch_select_indices(keep)
+            cache.reorder_cache(keep)
             tokens, attention = tokens[keep], attention[keep]
             alive = [alive[k] for k in going]
     return completions
+
+
+def _memory(model: Any, cache: Any, attention: Tensor, positions: Tensor) -> dict[str, Any]:
+    """What is told of the tokens before these, under the names that the model has for it."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if "past_key_values" in inspect.signature(base.forward).parameters:
+        return {"past_key_values": cache, "attention_mask": attention, "position_ids": positions}
+    # A recurrent model: its mask is of these tokens alone, and there is nothing to place.
+    return {"cache_params": cache, "attention_mask": attention[:, -positions.shape[1] :]}
 
 
 def _padded(prompts: list[list[int]]) -> tuple[Tensor, Tensor]:
