@@ -1,7 +1,7 @@
 """Keys and values with room to grow: transformers' cache copies all of them with every token.
 
-Measured with 64 completions after prompts of 512 tokens (hidden 256, 4 layers, one core), these
-copies were 29% of the time of a token.
+Measured on one core, 64 completions of 64 tokens after prompts of 512 (hidden 256, 4 layers): 3.0
+CPU seconds, 6.3 to 7.4 with transformers' own.
 """
 
 from __future__ import annotations
@@ -35,12 +35,15 @@ class RoomyLayer(DynamicLayer):
         self.keys, self.values = (buffer[..., : done + more, :] for buffer in self._buffers)
         return self.keys, self.values
 
-    def reorder_cache(self, beam_idx: Tensor) -> None:
+    def reorder_cache(self, beam_idx: Any) -> None:
         super().reorder_cache(beam_idx)
         self._buffers = None
 
+    def batch_select_indices(self, indices: Any) -> None:
+        self.reorder_cache(indices)
 
-def roomy(states: Tensor, length: int) -> Tensor:
+
+def roomy(states: Any, length: int) -> Tensor:
     """A longer buffer `[..., length + ROOM, d]` that begins with these `[..., l, d]`."""
     buffer = states.new_empty(*states.shape[:-2], length + ROOM, states.shape[-1])
     buffer[..., : states.shape[-2], :] = states

@@ -80,7 +80,7 @@ def _generate_batch(
     different = list(dict.fromkeys(map(tuple, prompts)))
     tokens, attention = _padded([[0] * virtual.opening + list(prompt) for prompt in different])
     tokens, attention, noise = tokens.to(device), attention.to(device), noise.to(device)
-    cache = roomy_cache(model.config)
+    cache: Any = roomy_cache(model.config)
     virtual.fill(cache, len(different))
     ahead = attention.new_ones(len(different), virtual.count - virtual.opening)
     attention = torch.cat([ahead, attention], 1)

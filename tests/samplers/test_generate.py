@@ -225,11 +225,15 @@ def test_a_cache_with_room_is_transformers_cache(policy):
     mine, theirs = roomy_cache(config), DynamicCache(config=config)
     draw = torch.Generator().manual_seed(0)
     rows = 3
-    for length in [5, *[1] * (ROOM + 3), 2, 1]:
+    for length in [5, *[1] * (ROOM + 3), 2, 3, 1]:
         if length == 2:
             rows, chosen = 4, torch.tensor([2, 0, 0, 1])
             mine.reorder_cache(chosen)
             theirs.reorder_cache(chosen)
+        if length == 3:
+            rows, chosen = 2, torch.tensor([3, 1])
+            mine.batch_select_indices(chosen)
+            theirs.batch_select_indices(chosen)
         keys, values = torch.randn(2, rows, 2, length, 8, generator=draw)
         assert mine.get_mask_sizes(length, 0) == theirs.get_mask_sizes(length, 0)
         for found, expected in zip(
