@@ -80,6 +80,7 @@ def _generate_batch(
     different = list(dict.fromkeys(map(tuple, prompts)))
     tokens, attention = _padded([[0] * virtual.opening + list(prompt) for prompt in different])
     tokens, attention, noise = tokens.to(device), attention.to(device), noise.to(device)
+    recurrent = _recurrent(model)
     cache: Any = roomy_cache(model.config)
     virtual.fill(cache, len(different))
     ahead = attention.new_ones(len(different), virtual.count - virtual.opening)
@@ -88,13 +89,16 @@ def _generate_batch(
     alive = list(range(len(prompts)))
     for t in range(noise.shape[1]):
         positions = (attention.cumsum(1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
+        memory = {"past_key_values": cache, "attention_mask": attention, "position_ids": positions}
+        if recurrent:
+            memory = {"cache_params": cache, "attention_mask": attention[:, -tokens.shape[1] :]}
         # As in training, so that the log-probs are the same.
         with policy.autocast(), virtual.seen(positions):
             output = model(
                 input_ids=tokens,
                 use_cache=True,
                 logits_to_keep=1,
-                **_memory(model, cache, attention, positions),
+                **memory,
             )
         logits = output.logits[:, -1].float()
         if t == 0 and len(different) < len(prompts):  # from prompts to completions
@@ -123,13 +127,10 @@ def _generate_batch(
     return completions
 
 
-def _memory(model: Any, cache: Any, attention: Tensor, positions: Tensor) -> dict[str, Any]:
-    """What is told of the tokens before these, under the names that the model has for it."""
+def _recurrent(model: Any) -> bool:
+    """Whether a model has another name for its cache: no places, and a mask of new tokens alone."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    if "past_key_values" in inspect.signature(base.forward).parameters:
-        return {"past_key_values": cache, "attention_mask": attention, "position_ids": positions}
-    # A recurrent model: its mask is of these tokens alone, and there is nothing to place.
-    return {"cache_params": cache, "attention_mask": attention[:, -positions.shape[1] :]}
+    return "past_key_values" not in inspect.signature(base.forward).parameters
 
 
 def _padded(prompts: list[list[int]]) -> tuple[Tensor, Tensor]:
