@@ -7,14 +7,13 @@ on which other rows share its batch; rows that have ended leave the batch.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from alignzoo.policy import Policy
+from alignzoo.samplers.reader import Reader
 from alignzoo.samplers.sampling import Sampling
 
 
@@ -80,9 +79,9 @@ def _generate_batch(
 ) -> list[Completion]:
     noise = noise.to(policy.device)
     different = list(dict.fromkeys(map(tuple, prompts)))
-    readers = [_Reader(policy, different)]
+    readers = [Reader(policy, different)]
     if mixture:
-        readers.append(_Reader(policy, different, policy.as_reference))
+        readers.append(Reader(policy, different, policy.as_reference))
     completions = [Completion() for _ in prompts]
     alive = list(range(len(prompts)))
     for t in range(noise.shape[1]):
@@ -113,62 +112,3 @@ def _generate_batch(
                 reader.select(going)
             alive = [alive[k] for k in going]
     return completions
-
-
-class _Reader:
-    """One who reads what is said, row by row: the policy, or another inside `as_another()`.
-
-    `tokens [N, L]` are what it has been told and not read yet; the rest is in its cache.
-    """
-
-    def __init__(
-        self,
-        policy: Policy,
-        prompts: Sequence[Sequence[int]],
-        as_another: Callable[[], AbstractContextManager[None]] = nullcontext,
-    ):
-        self.policy, self.as_another = policy, as_another
-        with as_another():
-            self.model, virtual = policy.network, policy.virtual
-            tokens, attention = _padded([[0] * virtual.opening + list(p) for p in prompts])
-            self.cache = DynamicCache(config=self.model.config)
-            virtual.fill(self.cache, len(prompts))
-        self.tokens, attention = tokens.to(policy.device), attention.to(policy.device)
-        ahead = attention.new_ones(len(prompts), self.cache.get_seq_length())
-        self.attention = torch.cat([ahead, attention], 1)
-
-    def logits(self) -> Tensor:
-        """Of the next token, `[N, V]`, after reading what it has been told."""
-        positions = (self.attention.cumsum(1) - 1).clamp(min=0)[:, -self.tokens.shape[1] :]
-        # As in training, so that the log-probs are the same.
-        with self.as_another(), self.policy.autocast(), self.policy.virtual.seen(positions):
-            output = self.model(
-                input_ids=self.tokens,
-                attention_mask=self.attention,
-                position_ids=positions,
-                past_key_values=self.cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-        return output.logits[:, -1].float()
-
-    def tell(self, drawn: Tensor) -> None:
-        """The next token of each row, `[N]`."""
-        self.tokens = drawn[:, None]
-        self.attention = torch.cat([self.attention, self.attention.new_ones(len(drawn), 1)], 1)
-
-    def select(self, rows: list[int]) -> None:
-        """These rows in this order; one may be there several times."""
-        self.cache.batch_select_indices(torch.tensor(rows, device=self.policy.device))
-        self.tokens, self.attention = self.tokens[rows], self.attention[rows]
-
-
-def _padded(prompts: list[list[int]]) -> tuple[Tensor, Tensor]:
-    """Left-padded ids `[N, W]`, and 1 where there is one."""
-    width = max(len(prompt) for prompt in prompts)
-    tokens = torch.zeros(len(prompts), width, dtype=torch.long)
-    attention = torch.zeros(len(prompts), width, dtype=torch.long)
-    for row, prompt in enumerate(prompts):
-        tokens[row, width - len(prompt) :] = torch.tensor(prompt)
-        attention[row, width - len(prompt) :] = 1
-    return tokens, attention

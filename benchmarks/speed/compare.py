@@ -55,6 +55,8 @@ DEFAULT = Variant("TRL, defaults", "theirs")
 ONE_BY_ONE = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 8}
 # KTOTrainer estimates a KL for each micro-batch from its own rows, and refuses one row alone.
 TWO_BY_TWO = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4}
+# Micro-batches of one group; 64 completions are drawn at once all the same.
+EIGHT_BY_EIGHT = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 8}
 PRECOMPUTE = {"precompute_ref_log_probs": True}
 BY_LENGTH = {"train_sampling_strategy": "group_by_length"}
 # Trainers of pairs drop the column of lengths as unused, and their sampler then finds none.
@@ -116,7 +118,15 @@ TRIED = {
         OURS,
         LARGER,
     ],
+    "grpo": [
+        DEFAULT,
+        Variant("TRL, best flags", "theirs", EIGHT_BY_EIGHT),
+        OURS,
+        LARGER,
+    ],
 }
+# Each library draws its own completions, so that their losses are those of other data.
+DRAWN = ("grpo",)
 TABLE = (
     "TRL, defaults",
     "TRL, best flags",
@@ -204,11 +214,14 @@ class Bench:
 
     def check(self, algorithm: str, vocabulary: int) -> dict[str, float]:
         """The first two losses and gradient norms of both libraries; raises if they differ."""
-        ours = self.run(algorithm, vocabulary, OURS, steps=2, check=True)
+        steps = 1 if algorithm in DRAWN else 2
+        ours = self.run(algorithm, vocabulary, OURS, steps=steps, check=True)
         found = {"loss": ours["losses"][0], "grad_norm": ours["norms"][0]}
-        theirs = self.run(algorithm, vocabulary, DEFAULT, steps=2, check=True)
+        theirs = self.run(algorithm, vocabulary, DEFAULT, steps=steps, check=True)
         if (ours["trainable"], ours["trained_sum"]) != (theirs["trainable"], theirs["trained_sum"]):
             raise Differ(f"the weights differ: {ours['trainable']} and {theirs['trainable']}")
+        if algorithm in DRAWN:
+            return {}
         for name, key, tolerance in (
             ("loss", "losses", LOSS_TOLERANCE),
             ("grad_norm", "norms", NORM_TOLERANCE),
@@ -225,7 +238,7 @@ class Bench:
             for variant in variants:
                 found = self.run(algorithm, vocabulary, variant, self.setting.steps)
                 key = {"algorithm": algorithm, "vocabulary": vocabulary, "variant": variant.name}
-                if variant.same_batches and variant.same_loss:
+                if variant.same_batches and variant.same_loss and algorithm not in DRAWN:
                     self.compare_first(key, found)
                 self.processes.append({**key, "round": number, **found})
                 say(
@@ -292,7 +305,10 @@ def summary(processes: list[dict[str, Any]], threads: int) -> dict[str, float]:
     found["rows_per_core_second"] = statistics.median(
         p["rows_per_second_all"] / p["own_cores"] for p in processes
     )
-    for key in ("memory_peak", "memory_rise", "maxrss", "other_cores"):
+    for key in (
+        *("memory_peak", "memory_rise", "maxrss", "other_cores"),
+        *("drawing_core_seconds", "update_core_seconds"),
+    ):
         found[key] = statistics.median(p[key] for p in processes)
     return found | {"processes": len(processes), "quiet": sum(p in quiet for p in processes)}
 
@@ -308,7 +324,9 @@ def tables(report: dict[str, Any]) -> str:
             f"### {algorithm}, {vocabulary:,} tokens in the vocabulary",
             "",
             f"Same first loss {check['loss']:.6f} (relative difference {check['loss_error']:.1e}), "
-            f"same gradient norm {check['grad_norm']:.4f} ({check['grad_norm_error']:.1e}).",
+            f"same gradient norm {check['grad_norm']:.4f} ({check['grad_norm_error']:.1e})."
+            if check
+            else "A row is a prompt with 8 completions, drawn by each library itself.",
             "",
             "| | rows/s | with reference pass | alignzoo is | rows per core-second | alignzoo is "
             "| peak MiB | rise MiB | TRL takes (peak, rise) | others' cores |",
@@ -326,6 +344,18 @@ def tables(report: dict[str, Any]) -> str:
                 f"| {s['memory_peak'] / ours['memory_peak']:.2f}x, "
                 f"{s['memory_rise'] / ours['memory_rise']:.2f}x | {s['other_cores']:.2f} |"
             )
+        if algorithm in DRAWN:
+            lines += [
+                "",
+                "| core-seconds of a step | drawing | update | alignzoo updates |",
+            ]
+            lines.append("|---|---|---|---|")
+            for name, s in found.items():
+                ratio = s["update_core_seconds"] / ours["update_core_seconds"]
+                lines.append(
+                    f"| {name} | {s['drawing_core_seconds']:.2f} "
+                    f"| {s['update_core_seconds']:.2f} | {ratio:.2f}x |"
+                )
         work = ours["flops_per_step"] / 1e9
         reached = work / (ours["step_seconds"] * ours["own_cores"])
         lines += [

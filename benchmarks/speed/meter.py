@@ -7,6 +7,8 @@ import gc
 import json
 import resource
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +31,9 @@ class Meter:
     flops: list[float] = field(default_factory=list)
     facts: dict[str, float] = field(default_factory=dict)
     started: float = 0.0
+    sampling: float = 0.0  # CPU seconds of this step that went into completions and rewards
+    samplings: list[float] = field(default_factory=list)
+    processor: list[float] = field(default_factory=list)
     _since: tuple[float, float, float] | None = None
 
     def begin(self) -> None:
@@ -41,8 +46,18 @@ class Meter:
         Path("/proc/self/clear_refs").write_text("5")
         self.facts["memory_before"] = status("VmRSS")
 
+    @contextmanager
+    def drawing(self) -> Iterator[None]:
+        """Inside it completions are drawn and rewarded: what is not the update."""
+        started = time.process_time()
+        yield
+        self.sampling += time.process_time() - started
+
     def step(self, loss: float | None, norm: float | None, flops: float = 0.0) -> None:
         self.times.append(time.perf_counter())
+        self.processor.append(time.process_time())
+        self.samplings.append(self.sampling)
+        self.sampling = 0.0
         self.flops.append(flops)
         if loss is not None:
             self.losses.append(loss)
@@ -63,6 +78,9 @@ class Meter:
             seconds = self.times[-1] - self.times[SKIPPED - 1]
             self.facts["step_seconds"] = seconds / steady
             self.facts["rows_per_second"] = self.batch_size * steady / seconds
+            core_seconds = (self.processor[-1] - self.processor[SKIPPED - 1]) / steady
+            self.facts["drawing_core_seconds"] = sum(self.samplings[SKIPPED:]) / steady
+            self.facts["update_core_seconds"] = core_seconds - self.facts["drawing_core_seconds"]
             self.facts["flops_per_step"] = (self.flops[-1] - self.flops[SKIPPED - 1]) / steady
         self.facts["all_seconds"] = self.times[-1] - self.started
         self.facts["memory_rise"] = self.facts["memory_peak"] - self.facts["memory_before"]

@@ -13,6 +13,13 @@ from rows import SEED
 
 from alignzoo import session
 
+# Eight completions of 64 tokens for each prompt, rewarded by a function of the text.
+DRAWN = {
+    "reward": ["python:reward.sevens"],
+    "options": {"group_size": 8},
+    "max_new_tokens": 64,
+}
+
 
 def main(job: dict) -> None:
     torch.set_num_threads(job["threads"])
@@ -35,6 +42,7 @@ def main(job: dict) -> None:
             "seed": SEED,
             "out": job["folder"],
             "addons": [str(Path(__file__).with_name("ours_addon.py"))],
+            **(DRAWN if job["algorithm"] == "grpo" else {}),
             **job["flags"],
         },
     )

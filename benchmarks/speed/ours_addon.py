@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+
 from meter import METER
 from model import fill_trained
 
-from alignzoo import Run, hookimpl
+from alignzoo import Batch, Run, hookimpl
 
 
 class Measure:
@@ -16,6 +18,11 @@ class Measure:
         count, total = fill_trained(run.model.parameters())
         METER.facts.update(trainable=count, trained_sum=total)
         METER.begin()
+
+    @hookimpl(wrapper=True)
+    def alignzoo_sample(self) -> Generator[None, Batch, Batch]:
+        with METER.drawing():
+            return (yield)
 
     @hookimpl
     def alignzoo_step(self, run: Run, step: int, metrics: dict[str, float]) -> None:

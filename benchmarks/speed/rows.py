@@ -26,7 +26,9 @@ COMPLETIONS = {
     "reward": ("chosen", "rejected"),
     "sft": ("completion",),
     "kto": ("completion",),
+    "grpo": (),  # drawn by each library
 }
+LONG_PROMPT = 512  # tokens of every prompt of grpo
 
 
 def make_rows(
@@ -41,7 +43,9 @@ def make_rows(
 
     rows = []
     for number in range(count):
-        row: dict[str, str | int] = {"prompt": words(*PROMPT)}
+        row: dict[str, str | int] = {
+            "prompt": words(*((LONG_PROMPT,) * 2 if algorithm == "grpo" else PROMPT))
+        }
         for name in COMPLETIONS[algorithm]:
             row[name] = " " + words(*COMPLETION)  # TRL joins the texts, so a border is needed
         # For TRL's sampler by length, which has no other way to know; alignzoo does not look at it.

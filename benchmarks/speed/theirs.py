@@ -15,10 +15,13 @@ from datasets import load_dataset
 from meter import METER
 from model import ALPHA, RANK, fill_trained
 from peft import LoraConfig
+from reward import sevens
 from transformers import TrainerCallback
 from trl import (
     DPOConfig,
     DPOTrainer,
+    GRPOConfig,
+    GRPOTrainer,
     KTOConfig,
     KTOTrainer,
     RewardConfig,
@@ -64,6 +67,12 @@ class TimedKTOTrainer(TimedReference, KTOTrainer):
     pass
 
 
+class TimedGRPOTrainer(GRPOTrainer):
+    def _generate_and_score_completions(self, inputs: Any) -> Any:
+        with METER.drawing():
+            return super()._generate_and_score_completions(inputs)
+
+
 @dataclass(frozen=True)
 class Side:
     """How TRL does an algorithm; `settings` are those that alignzoo has by default."""
@@ -80,6 +89,17 @@ SIDES = {
     "kto": Side(KTOConfig, TimedKTOTrainer),
     # SEQ_CLS trains the layer `score` beside the adapter.
     "reward": Side(RewardConfig, RewardTrainer, "SEQ_CLS", {"center_rewards_coefficient": 0.01}),
+    "grpo": Side(
+        GRPOConfig,
+        TimedGRPOTrainer,
+        settings={
+            "loss_type": "grpo",
+            "num_generations": 8,
+            "max_completion_length": 64,
+            "per_device_train_batch_size": 64,  # it counts completions
+            "shuffle_dataset": False,
+        },
+    ),
 }
 
 
@@ -110,6 +130,11 @@ def main(job: dict) -> None:
         **side.settings,
         **flags,
     }
+    more = {}
+    if job["algorithm"] == "grpo":
+        more["reward_funcs"] = sevens
+        for of_rows in ("max_length", "train_sampling_strategy"):
+            del settings[of_rows]
     done = side.trainer(
         model=job["model"],
         args=side.config(**settings),
@@ -118,6 +143,7 @@ def main(job: dict) -> None:
             r=RANK, lora_alpha=ALPHA, target_modules="all-linear", task_type=side.task_type
         ),
         callbacks=[Measure()],
+        **more,
     )
     done.train()
     METER.save(Path(job["result"]), blocks=len(done.train_dataset))

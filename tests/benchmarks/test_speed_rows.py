@@ -37,7 +37,7 @@ def read(tmp_path, monkeypatch):
     return batches
 
 
-@pytest.mark.parametrize("algorithm", ["dpo", "reward", "sft"])
+@pytest.mark.parametrize("algorithm", ["dpo", "grpo", "reward", "sft"])
 def test_a_step_has_the_same_rows_in_the_same_order(read, algorithm):
     ours, theirs = read(algorithm)
     assert ours == theirs

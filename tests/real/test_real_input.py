@@ -98,3 +98,21 @@ def test_sft_on_gsm8k_lowers_the_held_out_loss(tmp_path, shared_data, model_fold
     after = facts["results"]["after"]["held-out/loss"]["mean"]
     assert after < before - 0.5
     assert len(rows) == 25
+
+
+def test_grpo_on_gsm8k_with_the_math_reward(tmp_path, shared_data, model_folder):
+    rows, facts, done = run(
+        tmp_path,
+        *("grpo", "--model", str(model_folder), "--data", str(shared_data / "gsm8k/test.jsonl")),
+        *("--reward", "math", "--steps", "2", "--batch-size", "3", "--group-size", "4"),
+        *("--max-length", "256", "--max-new-tokens", "24", "--eval-size", "0"),
+    )
+    assert [row["step"] for row in rows] == [1, 2]
+    for row in rows:
+        assert 0 <= row["rewards/math/mean"] == row["reward"] <= 1
+        assert 1 <= row["completions/mean_length"] <= row["completions/max_length"] <= 24
+        # Of 50,257 tokens none is likely under random weights.
+        assert 0.5 * math.log(50257) < row["entropy"] <= math.log(50257)
+    assert facts["ledger"]["feedback"]["verifier_calls"] == 2 * 3 * 4
+    assert facts["ledger"]["flops"]["generation"] > 0
+    assert done.stderr == ""

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
+from policy_models import configs
+from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from transformers import (
+    AutoModelForCausalLM,
+    DynamicCache,
     GPT2Config,
     LlamaConfig,
     MinPLogitsWarper,
     MistralConfig,
+    PreTrainedTokenizerFast,
     TopKLogitsWarper,
     TopPLogitsWarper,
 )
@@ -18,6 +23,7 @@ from alignzoo.batch import Example, collate
 from alignzoo.errors import RunFailed
 from alignzoo.policy import load_policy
 from alignzoo.samplers import Sampling, generate
+from alignzoo.samplers.cache import ROOM, roomy_cache
 from alignzoo.samplers.sampling import truncated
 
 SMALL = {
@@ -42,7 +48,7 @@ PROMPTS_OF_12 = [[5, 9, 11], [7], [3, 4, 8, 2, 10], [7], [6, 1], [5, 9, 11]]
 
 @pytest.fixture(scope="module", params=list(CONFIGS))
 def policy(request, tmp_path_factory):
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
     folder = tmp_path_factory.mktemp("model")
     torch.manual_seed(3)
@@ -75,6 +81,40 @@ def test_greedy_is_what_transformers_generates(policy):
         )[0, len(prompt) :]
         assert completion.tokens == theirs.tolist()
         assert completion.ended == (1 in completion.tokens)
+
+
+@pytest.mark.parametrize("name", list(configs()))
+def test_every_architecture_says_greedily_what_it_says_in_transformers(name, tmp_path):
+    """Alone, and beside prompts of other lengths: left-padded. 97 tokens, sliding windows of 4."""
+    config = configs()[name]
+    config.tie_word_embeddings = False  # tied, such models say one word again and again
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    words = Tokenizer(models.WordLevel({f"w{i}": i for i in range(97)}, unk_token="w0"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=words, eos_token="w2").save_pretrained(tmp_path)
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    expected = [
+        plain.generate(
+            torch.tensor([prompt]),
+            attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+            max_new_tokens=12,
+            do_sample=False,
+            eos_token_id=96,
+            pad_token_id=0,
+        )[0, len(prompt) :].tolist()
+        for prompt in PROMPTS
+    ]
+    assert len({token for tokens in expected for token in tokens}) > 4
+
+    ours = load_policy(str(tmp_path))
+    ours.eval()
+    greedy = sampling(temperature=0.0, max_new_tokens=12, stop_ids=[96])
+    twice = [prompt for prompt in PROMPTS for _ in range(2)]
+    together = generate(ours, twice, [0] * len(twice), greedy)
+    assert [c.tokens for c in together[::2]] == expected
+    assert [c.tokens for c in together[1::2]] == expected
+    assert [generate(ours, [p], [0], greedy)[0].tokens for p in PROMPTS] == expected
 
 
 def test_a_completion_depends_on_its_seed_and_not_on_its_neighbours(policy):
@@ -288,3 +328,27 @@ def test_a_mixture_does_not_depend_on_neighbours_either(adapted):
     for prompt, seed, completion in zip(PROMPTS_OF_12, seeds, together, strict=True):
         (alone,) = generate(adapted, [prompt], [seed], sampling(), mixture=0.4)
         assert completion.tokens == alone.tokens
+
+
+def test_a_cache_with_room_is_transformers_cache(policy):
+    """What it holds and gives back, over a border of its buffers and a change of its rows."""
+    config = policy.model.config
+    mine, theirs = roomy_cache(config), DynamicCache(config=config)
+    draw = torch.Generator().manual_seed(0)
+    rows = 3
+    for length in [5, *[1] * (ROOM + 3), 2, 3, 1]:
+        if length == 2:
+            rows, chosen = 4, torch.tensor([2, 0, 0, 1])
+            mine.reorder_cache(chosen)
+            theirs.reorder_cache(chosen)
+        if length == 3:
+            rows, chosen = 2, torch.tensor([3, 1])
+            mine.batch_select_indices(chosen)
+            theirs.batch_select_indices(chosen)
+        keys, values = torch.randn(2, rows, 2, length, 8, generator=draw)
+        assert mine.get_mask_sizes(length, 0) == theirs.get_mask_sizes(length, 0)
+        for found, expected in zip(
+            mine.update(keys, values, 0), theirs.update(keys, values, 0), strict=True
+        ):
+            assert torch.equal(found, expected)
+        assert mine.get_seq_length() == theirs.get_seq_length()
