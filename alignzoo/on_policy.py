@@ -13,6 +13,7 @@ from alignzoo.batch import Batch
 from alignzoo.data import Prompts
 from alignzoo.errors import BadInput
 from alignzoo.hookspecs import hookimpl
+from alignzoo.policy import Outputs
 from alignzoo.run import Run
 
 
@@ -48,8 +49,14 @@ class OnPolicy:
                 hint=f"{recipe.algorithm} learns from their differences: leave it at 1",
             )
 
+    def policy(self, run: Run, batch: Batch, **asked: Any) -> Outputs:
+        """What `run.policy` gives, of the distribution that completions are drawn from: logits are
+        divided by `--temperature`, as they were when the sampler drew."""
+        return run.policy(batch, temperature=run.temperature, **asked)
+
     def reference_logprobs(self, run: Run, batch: Batch) -> Tensor:
-        """`[N, T]`: those of a whole round, under the reference."""
+        """`[N, T]`: those of a whole round, under the reference, at the same temperature."""
         return batch.piecewise(
-            lambda micro: run.reference(micro.to(run.device)).logprobs, run.micro_tokens
+            lambda micro: run.reference(micro.to(run.device), temperature=run.temperature).logprobs,
+            run.micro_tokens,
         )

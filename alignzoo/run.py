@@ -79,6 +79,7 @@ class Run:
         collision: bool = False,
         perturb: Perturb | None = None,
         values: bool = False,
+        temperature: float = 1.0,
     ) -> Outputs:
         """Log-probs `[N, T]` of the completions under the model that is being trained.
 
@@ -88,9 +89,14 @@ class Run:
         if values and self.model.values_apart:
             self._charge("update" if torch.is_grad_enabled() else "generation", batch, States.OWN)
         outputs = self.model(
-            batch, entropy=entropy, collision=collision, perturb=perturb, values=values
+            batch,
+            entropy=entropy,
+            collision=collision,
+            perturb=perturb,
+            values=values,
+            temperature=temperature,
         )
-        if self.mismatch is not None and perturb is None:
+        if self.mismatch is not None and perturb is None and temperature == self.temperature:
             self.mismatch.see(batch, outputs.logprobs)
         return outputs
 
@@ -99,15 +105,16 @@ class Run:
         self._charge("update" if torch.is_grad_enabled() else "generation", batch, States.OWN)
         return self.model.values(batch)
 
-    def reference(self, batch: Batch) -> Outputs:
+    def reference(self, batch: Batch, *, temperature: float = 1.0) -> Outputs:
         """The same under the reference, without gradient: the model as it was before training,
         unless `move_reference` was called. What the run has in its cache is not computed."""
-        if self.reference_cache is not None and not self.model.reference_moved:
+        unmoved = not self.model.reference_moved and temperature == 1.0
+        if self.reference_cache is not None and unmoved:
             known = self.reference_cache.find(batch)
             if known is not None:
                 return Outputs(known)
         self._charge("reference", batch)
-        return self.model.reference(batch)
+        return self.model.reference(batch, temperature=temperature)
 
     def move_reference(self, mix: float = 1.0) -> None:
         """From now on the reference is mix * policy + (1 - mix) * reference, weight by weight."""
@@ -171,6 +178,11 @@ class Run:
             found = [value for value in everyone if not math.isnan(value)]
             if found:
                 self.observed[name] = sum(found) / len(found)
+
+    @property
+    def temperature(self) -> float:
+        """That of the distribution which completions are drawn from; greedily, the policy's own."""
+        return self.recipe.temperature or 1.0
 
     @property
     def micro_tokens(self) -> int:

@@ -191,7 +191,7 @@ def respond(
         Example(prompt, [completion.tokens])
         for prompt, completion in zip(prompts, completions, strict=True)
     ]
-    base = base_logprobs(policy, examples)
+    base = base_logprobs(policy, examples, sampling.temperature or 1.0)
     items = []
     for index, (row, completion) in enumerate(zip(rows, completions, strict=True)):
         text = codec.decode(completion.tokens)
@@ -211,7 +211,9 @@ def respond(
     return items
 
 
-def base_logprobs(policy: Policy, examples: list[Example]) -> list[float] | None:
+def base_logprobs(
+    policy: Policy, examples: list[Example], temperature: float = 1.0
+) -> list[float] | None:
     """Log-prob of each completion under the model before training; None when it is not there."""
     if not policy.has_base:
         return None
@@ -221,7 +223,7 @@ def base_logprobs(policy: Policy, examples: list[Example]) -> list[float] | None
         part = examples[start : start + 32]
         batch = collate(part).to(policy.device)
         with policy.base():
-            found += policy(batch).logprobs.sum(-1).tolist()
+            found += policy(batch, temperature=temperature).logprobs.sum(-1).tolist()
     return found
 
 

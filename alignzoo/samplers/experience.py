@@ -86,7 +86,8 @@ def own_logprobs(run: Run, batch: Batch) -> Tensor | None:
     what a token weighs, `[N, T]`, unless all are to weigh the same."""
     with run.model.evaluating():
         own = batch.piecewise(
-            lambda micro: run.policy(micro.to(run.device)).logprobs, run.micro_tokens
+            lambda micro: run.policy(micro.to(run.device), temperature=run.temperature).logprobs,
+            run.micro_tokens,
         )
     seen = Mismatch()
     seen.see(batch, own)

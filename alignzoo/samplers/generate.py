@@ -48,9 +48,9 @@ def generate(
         prompts: token ids, no padding. One that stands there several times is computed once in
             each batch.
         seeds: one per prompt; the same seed gives the same completion in any batch.
-        sampling: how tokens are drawn. Log-probs are those of temperature 1 over the whole
-            vocabulary, the policy's own, however that may be; the token that ends a completion is
-            kept as its last one.
+        sampling: how tokens are drawn. Log-probs are the policy's own at that temperature (1 where
+            it is 0), over the whole vocabulary, whatever top-k and its like left out; the token
+            that ends a completion is kept as its last one.
         mixture: m, the reference's share in what each token is drawn from, pi^(1 - m) pi_ref^m
             over its sum; 0 is the policy, and no reference is asked.
         advance: called with the number of completions done.
@@ -95,7 +95,8 @@ def _generate_batch(
         logits = each[0]
         # A mean of logits is, up to a constant, the mean of the log-probs.
         drawn = sampling.draw(logits.lerp(each[1], mixture) if mixture else logits, noise[alive, t])
-        logprobs = logits.log_softmax(-1).gather(1, drawn[:, None]).squeeze(1)
+        scaled = logits / (sampling.temperature or 1.0)
+        logprobs = scaled.log_softmax(-1).gather(1, drawn[:, None]).squeeze(1)
         for row, token, logprob in zip(alive, drawn.tolist(), logprobs.tolist(), strict=True):
             if not completions[row].ended:  # else it only waits to leave the batch
                 completions[row].tokens.append(token)

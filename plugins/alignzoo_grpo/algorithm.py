@@ -79,7 +79,7 @@ class GRPO(OnPolicy):
     def alignzoo_loss(self, run: Run, batch: Batch) -> Loss:
         """The chosen loss per token, the KL and the entropy added, under the loss's average."""
         kind = LOSSES[self.loss_type]
-        policy = run.policy(batch, entropy=True)
+        policy = self.policy(run, batch, entropy=True)
         counted = self.learnt(batch)
         mask = counted.mask
         terms = Terms(

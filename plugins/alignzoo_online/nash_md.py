@@ -62,7 +62,7 @@ class NashMD(FreshPairs):
     @hookimpl
     def alignzoo_loss(self, run: Run, batch: Batch) -> Loss:
         """Minus the preference less the KL, times the log-prob: one value per completion."""
-        policy = run.policy(batch, entropy=True)
+        policy = self.policy(run, batch, entropy=True)
         logps, reference = batch.total(policy.logprobs), batch.total(batch["reference"])
         loss = nash_md_loss(logps, reference, batch["advantages"], self.beta)
         metrics = own_metrics(policy.logprobs, batch["reference"], policy.entropy, batch.mask)

@@ -53,7 +53,7 @@ class OnlineDPO(FreshPairs):
     @hookimpl
     def alignzoo_loss(self, run: Run, batch: Batch) -> Loss:
         """One value per pair."""
-        policy = run.policy(batch, entropy=True)
+        policy = self.policy(run, batch, entropy=True)
         metrics = own_metrics(policy.logprobs, batch["reference"], policy.entropy, batch.mask)
         loss, paired = self.preferred(batch, policy.logprobs)
         return Loss.per_sequence(loss, paired | metrics)

@@ -39,7 +39,7 @@ class XPO(OnlineDPO):
     @hookimpl
     def alignzoo_loss(self, run: Run, batch: Batch) -> Loss:
         """Online DPO's, and the optimism: one value per pair."""
-        policy = run.policy(batch, entropy=True)
+        policy = self.policy(run, batch, entropy=True)
         preferred, paired = self.preferred(batch, policy.logprobs)
         _, reference_drawn = batch.pairs(batch.total(policy.logprobs))
         optimistic = optimism(reference_drawn, self.alpha)

@@ -114,7 +114,7 @@ class PPO(OnPolicy):
     @hookimpl
     def alignzoo_loss(self, run: Run, batch: Batch) -> Loss:
         """The policy's clipped loss and `value_coef` times the critic's, per token."""
-        policy = run.policy(batch, entropy=True, values=True)
+        policy = self.policy(run, batch, entropy=True, values=True)
         log_ratio = policy.logprobs - batch["logprobs"]
         ratio, advantages = importance_ratio(log_ratio), batch["advantages"]
         bounds = 1 - self.epsilon, 1 + self.epsilon

@@ -104,7 +104,7 @@ class Reinforce(OnPolicy):
     @hookimpl
     def alignzoo_loss(self, run: Run, batch: Batch) -> Loss:
         """The score function, or the clipped ratio per token, averaged over the step's tokens."""
-        policy = run.policy(batch, entropy=True)
+        policy = self.policy(run, batch, entropy=True)
         metrics = {"entropy": policy.entropy}
         if self.beta:
             metrics["kl"] = kl_estimate(batch["logprobs"], batch["reference"], "k1")

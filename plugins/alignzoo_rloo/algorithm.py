@@ -36,7 +36,7 @@ class RLOO(OnPolicy):
     @hookimpl
     def alignzoo_loss(self, run: Run, batch: Batch) -> Loss:
         """-A times the clipped ratio, one per completion."""
-        policy = run.policy(batch, entropy=True)
+        policy = self.policy(run, batch, entropy=True)
         log_ratio = policy.logprobs - batch["logprobs"]
         advantages, mask, by_token = batch["advantages"], batch.mask, self.level == "token"
         if not by_token and advantages.dim() == 2:  # one ratio has one weight, its tokens' mean

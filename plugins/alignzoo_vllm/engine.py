@@ -40,6 +40,7 @@ class Engine:
             enable_lora=True,
             max_lora_rank=next(rank for rank in RANKS if rank >= recipe.lora_rank),
             gpu_memory_utilization=memory,
+            logprobs_mode="processed_logprobs",  # of what is drawn from, as ours are
         )
         self.adapter: Any = None
         self.loaded = 0

@@ -85,8 +85,12 @@ def logged(run) -> list[dict]:
         ("rloo", {"iterations": 2, "round_prompts": 8}),
     ],
 )
-def test_without_a_learning_rate_policy_sampler_and_reference_are_one(make_run, algorithm, options):
-    run = make_run(algorithm, options={"group_size": 3, **options}, **SETTINGS, steps=6)
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_without_a_learning_rate_policy_sampler_and_reference_are_one(
+    make_run, algorithm, options, temperature
+):
+    settings = {**SETTINGS, "temperature": temperature}
+    run = make_run(algorithm, options={"group_size": 3, **options}, **settings, steps=6)
     run.learning_rate = 0.0
     train(run)
     rows = logged(run)
@@ -97,8 +101,8 @@ def test_without_a_learning_rate_policy_sampler_and_reference_are_one(make_run, 
         assert abs(row["kl"]) < 1e-6
     batch = run.hook.alignzoo_sample(run=run, rows=run.data.train[:4])
     with torch.no_grad():
-        log_ratio = run.policy(batch).logprobs - batch["logprobs"]
-    assert log_ratio.abs().max() < 1e-5
+        policy = run.policy(batch, temperature=temperature).logprobs
+    assert (policy - batch["logprobs"]).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize(

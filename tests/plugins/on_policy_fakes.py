@@ -49,7 +49,8 @@ def entropy_of(logprobs: Tensor) -> Tensor:
 
 
 def run_around(logprobs: Tensor) -> SimpleNamespace:
-    def policy(batch: Batch, entropy: bool) -> SimpleNamespace:
+    def policy(batch: Batch, entropy: bool, temperature: float = 1.0) -> SimpleNamespace:
         return SimpleNamespace(logprobs=logprobs, entropy=entropy_of(logprobs))
 
-    return SimpleNamespace(policy=policy, recipe=SimpleNamespace(max_new_tokens=LONGEST))
+    recipe = SimpleNamespace(max_new_tokens=LONGEST)
+    return SimpleNamespace(policy=policy, recipe=recipe, temperature=1.0)

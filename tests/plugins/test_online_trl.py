@@ -87,9 +87,12 @@ def test_online_dpo(loss_type, penalty):
     assert expected.abs().max() > 0.01
 
     algorithm = OnlineDPO(beta=0.3, loss_type=loss_type, missing_eos_penalty=penalty)
+    observed = {}
     run = SimpleNamespace(
-        gather=lambda values: values,
-        observed={},
+        observe=lambda numbers: observed.update(
+            {n: float(x.nanmean()) for n, x in numbers.items()}
+        ),
+        temperature=1.0,
         policy=lambda *_, **__: SimpleNamespace(
             logprobs=logprobs, entropy=torch.zeros_like(logprobs)
         ),
@@ -107,6 +110,4 @@ def test_online_dpo(loss_type, penalty):
     assert {"rewards/margins", "rewards/accuracies", "logps/chosen", "objective/kl"} <= (
         stats.keys() & ours.metrics.keys()
     )
-    assert run.observed["objective/scores_margin"] == pytest.approx(
-        stats["objective/scores_margin"][0]
-    )
+    assert observed["objective/scores_margin"] == pytest.approx(stats["objective/scores_margin"][0])

@@ -223,6 +223,7 @@ def test_what_the_engine_is_given(make_run, fake_vllm):
             "enable_lora": True,
             "max_lora_rank": 32,
             "gpu_memory_utilization": 0.4,
+            "logprobs_mode": "processed_logprobs",
         }
     ]
     batch = run.hook.alignzoo_sample(run=run, rows=run.data.train[:2])

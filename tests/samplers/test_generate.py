@@ -139,10 +139,11 @@ def test_a_completion_ends_at_the_first_stop_and_nowhere_else(policy):
         assert len(completion.logprobs) == len(completion.tokens) <= 20
 
 
-def test_log_probs_are_those_of_the_policy(policy):
-    sampled = generate(policy, PROMPTS, [1, 2, 3, 4], sampling(temperature=0.7))
+@pytest.mark.parametrize("temperature", [1.0, 0.7, 0.0])
+def test_log_probs_are_those_of_the_policy_at_the_temperature_that_draws(policy, temperature):
+    sampled = generate(policy, PROMPTS, [1, 2, 3, 4], sampling(temperature=temperature))
     batch = collate([Example(p, [c.tokens]) for p, c in zip(PROMPTS, sampled, strict=True)])
-    scored = policy(batch).logprobs
+    scored = policy(batch, temperature=temperature or 1.0).logprobs
     for n, completion in enumerate(sampled):
         found = scored[n, : len(completion.tokens)]
         assert torch.allclose(found, torch.tensor(completion.logprobs), atol=2e-4)
