@@ -27,7 +27,6 @@ class RAFT(OnPolicy):
         float, "cost of the KL to the reference where completions are ranked, per nat", Ge(0)
     ] = 0.0
 
-    learning_rate = 5e-4  # as in sft, whose loss this is
     credits = False  # advantages tell what is kept
 
     def __post_init__(self) -> None:
