@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -60,6 +61,23 @@ def test_two_processes_are_one_run(tmp_path, algorithm):
         assert other == pytest.approx(one, rel=1e-4, abs=1e-6)
     for name, weight in weights.items():
         assert (weight - same[name]).abs().max() < 1e-5, name
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "more"),
+    [
+        ("ppo", ["--values", "own", "--iterations", "2", "--kl-target", "1"]),
+        ("grpo", ["--dynamic-sampling", "1", "--beta", "0.1"]),
+        ("online-dpo", []),  # of which each process keeps as many pairs as it has
+    ],
+)
+def test_two_processes_draw_and_learn_together(tmp_path, algorithm, more):
+    """Each draws its own share, in rounds of two steps; nobody waits for a step of the other."""
+    words = ["--task", "sums", "--round-prompts", "12", "--group-size", "2", *more]
+    rows, weights = launch(algorithm, tmp_path, 2, *words, "--max-new-tokens", "40")
+    assert [row["step"] for row in rows] == [1, 2, 3]
+    assert all(math.isfinite(value) for row in rows for value in row.values())
+    assert any(weight.abs().max() > 0 for name, weight in weights.items() if "lora_B" in name)
 
 
 def test_two_processes_share_the_work_of_the_reference(tmp_path, monkeypatch):
