@@ -13,6 +13,7 @@ from hypothesis import settings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # it says that its interface may change
 
 # How long an example takes says more about the machine's other work than about the code.
 settings.register_profile("alignzoo", deadline=None)
