@@ -53,6 +53,8 @@ def learned_reward(named: Named, recipe: Recipe, ui: UI, train: Train) -> Path:
             except BaseException as error:
                 # It is not the run that was asked for, which has yet to begin.
                 vars(error).pop("folder", None)
+                if isinstance(error, KeyboardInterrupt):
+                    ui.note("the same command takes the reward model up again")
                 raise
     facts = read_run(folder)
     spent, budget = facts["ledger"]["total_flops"], recipe.budget_flops
