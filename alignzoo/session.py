@@ -12,9 +12,8 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from alignzoo import plugins, record
-from alignzoo.alarms import Alarms
 from alignzoo.algorithm import (
-    Algorithm,
+    Needs,
     defaults_of,
     generates_of,
     learning_rate_of,
@@ -22,6 +21,7 @@ from alignzoo.algorithm import (
     splits_of,
     trains_of,
 )
+from alignzoo.cast import cast_for
 from alignzoo.data import Codec, Data, Prompts, load_data, sources_of
 from alignzoo.errors import BadInput
 from alignzoo.evaluation import Estimate, Evaluation, evaluate
@@ -29,13 +29,11 @@ from alignzoo.functional import learning_rate_for_width
 from alignzoo.kinds import KINDS
 from alignzoo.learned import charge, learned_reward
 from alignzoo.loop import train
-from alignzoo.options import build
 from alignzoo.policy import Policy, load_policy
 from alignzoo.recipe import Recipe, resolve
 from alignzoo.reference_cache import cache_reference
-from alignzoo.rewards import LEARNED, PREFIX, Named, rewards_of
+from alignzoo.rewards import LEARNED, Named
 from alignzoo.run import Run
-from alignzoo.samplers import Sampler, sampler_of
 from alignzoo.tracking import check_trackers, settings_for_trackers
 from alignzoo.ui import UI, Silent
 
@@ -113,38 +111,17 @@ def prepare(
 ) -> Run:
     """Everything up to the first round. Whatever is wrong with the input is found here, and the
     folder of the run is made last, so that a refused run leaves nothing behind."""
-    algorithm = build(
-        plugins.load("algorithms", recipe.algorithm), recipe.options, recipe.algorithm
-    )
-    check_algorithm(algorithm, recipe)
-    task = plugins.load("tasks", recipe.task)() if recipe.task else None
-    sampler = sampler_of(recipe)
     check_trackers(recipe.track)
     folder = choose_folder(recipe, resume)
 
-    def reward_model(named: Named) -> Path:
+    def learned(named: Named) -> Path:
         def train_it(wanted: Recipe, resume: bool, ui: UI) -> Result:
             return execute(wanted, resume=resume, trust_remote_code=trust_remote_code, ui=ui)
 
         return learned_reward(named, recipe, ui, train_it)
 
-    rewards = rewards_of(
-        recipe.reward,
-        task,
-        reward_model,
-        trust_remote_code=trust_remote_code,
-        allow_code=allow_code,
-    )
-    registered = plugins_of(recipe, algorithm, task, rewards, sampler)
-    if (
-        hasattr(algorithm, "alignzoo_advantage")
-        and not registered.hook.alignzoo_reward.get_hookimpls()
-    ):
-        raise BadInput(
-            f"{recipe.algorithm} learns from rewards, and nothing gives any",
-            hint="add --reward NAME (math, learned, runs/NAME, python:module.function, ...), or "
-            "a --task that judges by itself",
-        )
+    cast = cast_for(recipe, learned, trust_remote_code=trust_remote_code, allow_code=allow_code)
+    algorithm = cast.algorithm
     accelerator = Accelerator(log_with=recipe.track or None, project_dir=str(folder))
     if accelerator.num_processes > 1 and not splits_of(algorithm):
         raise BadInput(
@@ -155,29 +132,7 @@ def prepare(
     # Processes may start at different times; the main one's choice of a free name is everybody's.
     folder = broadcast_object_list([folder])[0]
     with ui.phase(f"loading {recipe.model}"):
-        model = load_policy(
-            recipe.model,
-            adapter=recipe.adapter,
-            lora_rank=recipe.lora_rank,
-            lora_alpha=recipe.lora_alpha,
-            lora_dropout=recipe.lora_dropout,
-            virtual_tokens=recipe.virtual_tokens,
-            precision=recipe.precision,
-            gradient_checkpointing=recipe.gradient_checkpointing,
-            scratch=recipe.scratch,
-            reference=needs_of(algorithm).reference,
-            score_head=needs_of(algorithm).score_head,
-            values=needs_of(algorithm).values,
-            seed=recipe.seed,
-            trust_remote_code=trust_remote_code,
-            device=accelerator.device,
-        )
-    if needs_of(algorithm).mixed_reference and not model.mixes_reference:
-        raise BadInput(
-            f"the reference is the model without --adapter {recipe.adapter}, and cannot move a "
-            "part of the way to one with it",
-            hint="let it move all the way, or use --adapter lora",
-        )
+        model = policy_for(recipe, needs_of(algorithm), accelerator.device, trust_remote_code)
     if model.device.type == "cpu" and model.parameter_count < ONE_THREAD_BELOW:
         torch.set_num_threads(1)
     codec = Codec(model.tokenizer)
@@ -185,14 +140,14 @@ def prepare(
         data = load_data(
             algorithm.data,
             codec,
-            task=task,
+            task=cast.task,
             data=recipe.data,
             max_length=room_for(algorithm, recipe),
             strict=recipe.strict,
             seed=recipe.seed,
             holdout=recipe.eval_size,
         )
-    registered.hook.alignzoo_check(recipe=recipe, data=data)
+    cast.plugins.hook.alignzoo_check(recipe=recipe, data=data)
     rate = recipe.learning_rate or KINDS[recipe.adapter].rate * learning_rate_for_width(
         learning_rate_of(algorithm), width_of(model), adapter=recipe.adapter != "none"
     )
@@ -201,19 +156,19 @@ def prepare(
     run = Run(
         recipe=recipe,
         algorithm=algorithm,
-        plugins=registered,
+        plugins=cast.plugins,
         model=model,
         codec=codec,
         data=data,
-        task=task,
+        task=cast.task,
         record=record.open_folder(folder, facts, resume, writes=accelerator.is_main_process),
         accelerator=accelerator,
         ui=ui,
         learning_rate=rate,
-        sampler=sampler,
-        reward_weights={named.label: named.weight for named, _ in rewards},
+        sampler=cast.sampler,
+        reward_weights={named.label: named.weight for named, _ in cast.rewards},
     )
-    for named, reward in rewards:
+    for named, reward in cast.rewards:
         if named.name == LEARNED:
             charge(run.ledger, Path(reward.folder))
     if recipe.track:
@@ -224,55 +179,34 @@ def prepare(
     return run
 
 
-def check_algorithm(algorithm: Any, recipe: Recipe) -> None:
-    if not isinstance(algorithm, Algorithm):
+def policy_for(
+    recipe: Recipe, needs: Needs, device: torch.device, trust_remote_code: bool
+) -> Policy:
+    """The recipe's model, with what the algorithm needs of it."""
+    model = load_policy(
+        recipe.model,
+        adapter=recipe.adapter,
+        lora_rank=recipe.lora_rank,
+        lora_alpha=recipe.lora_alpha,
+        lora_dropout=recipe.lora_dropout,
+        virtual_tokens=recipe.virtual_tokens,
+        precision=recipe.precision,
+        gradient_checkpointing=recipe.gradient_checkpointing,
+        scratch=recipe.scratch,
+        reference=needs.reference,
+        score_head=needs.score_head,
+        values=needs.values,
+        seed=recipe.seed,
+        trust_remote_code=trust_remote_code,
+        device=device,
+    )
+    if needs.mixed_reference and not model.mixes_reference:
         raise BadInput(
-            f"algorithm {recipe.algorithm!r} does not say which data it eats",
-            hint="add a line such as  data = Preferences  to its class",
+            f"the reference is the model without --adapter {recipe.adapter}, and cannot move a "
+            "part of the way to one with it",
+            hint="let it move all the way, or use --adapter lora",
         )
-    draws = algorithm.data is Prompts or "alignzoo_sample" in plugins.hook_methods(algorithm)
-    if recipe.sampler is not None and not draws:
-        raise BadInput(f"option --sampler: {recipe.algorithm} draws no completions")
-    needs = needs_of(algorithm)
-    if recipe.adapter != "none" and not needs.adapter:
-        raise BadInput(f"{recipe.algorithm} trains all weights", hint="add --adapter none")
-    if needs.values == "own" and (
-        recipe.adapter in ("none", "prompt", "prefix") or recipe.gradient_checkpointing
-    ):
-        raise BadInput(
-            "values of their own need a second adapter in the layers, beside --adapter "
-            f"{recipe.adapter}" + " with --gradient-checkpointing" * recipe.gradient_checkpointing,
-            hint="share the policy's trunk, or use --adapter lora",
-        )
-    if not trains_of(algorithm):
-        if recipe.steps != 0:
-            raise BadInput(f"option --steps: {recipe.algorithm} trains nothing")
-        if recipe.eval_size == 0:
-            raise BadInput(
-                f"option --eval-size: {recipe.algorithm} trains nothing, and without held-out "
-                "prompts it has nothing to answer"
-            )
-
-
-def plugins_of(
-    recipe: Recipe,
-    algorithm: Any,
-    task: Any | None,
-    rewards: list[tuple[Named, Any]],
-    sampler: Sampler,
-) -> plugins.RunPlugins:
-    """Everything that has hooks in this run; what comes later in the list is called first."""
-    objects: dict[str, Any] = {
-        f"sampler {recipe.sampler}" if recipe.sampler else "the default sampler": sampler,
-        "the alarms": Alarms(recipe.stop_on),
-    }
-    if task is not None:
-        objects[f"task {recipe.task}"] = task
-    objects |= {PREFIX + named.label: reward for named, reward in rewards}
-    objects[recipe.algorithm] = algorithm
-    for name in recipe.addons:
-        objects[name] = plugins.load("addons", name)()
-    return plugins.manager(objects, loss=trains_of(algorithm))
+    return model
 
 
 def choose_folder(recipe: Recipe, resume: bool) -> Path:

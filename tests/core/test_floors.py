@@ -13,7 +13,7 @@ FLOORS = [
     | {"kinds", "policy_gradient"},
     {"alarms", "batch", "plugins", "recipe", "record", "checkpoint", "algorithm", "tracking"},
     {"policy", "data"},
-    {"run", "reference_cache", "experience", "samplers", "judges", "rewards", "on_policy"},
+    {"run", "reference_cache", "experience", "samplers", "judges", "rewards", "on_policy", "cast"},
     {"evaluation"},
     {"loop", "learned"},
     {"session", "chat"},
