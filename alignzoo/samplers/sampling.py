@@ -7,9 +7,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from alignzoo.data import Codec
 from alignzoo.recipe import Recipe
+
+BLOCK = 256  # places of the vocabulary that are summed up at once
 
 
 @dataclass(frozen=True)
@@ -66,16 +69,36 @@ class Sampling:
         """
         if self.temperature == 0:
             return logits.argmax(-1)
-        p = (logits / self.temperature).softmax(-1, dtype=torch.float64)
-        cumulative = truncated(p, self.top_k, self.top_p, self.min_p).cumsum(-1)
-        # What was left out, and rounding, leave the last sum below 1; scaling by it keeps the draw
-        # inside the vocabulary.
-        target = uniform[:, None] * cumulative[:, -1:]
-        return (
-            torch.searchsorted(cumulative, target, right=True)
-            .squeeze(1)
-            .clamp(max=logits.shape[-1] - 1)
-        )
+        p = (logits / self.temperature).softmax(-1)
+        return inverse_cumulative(truncated(p, self.top_k, self.top_p, self.min_p), uniform)
+
+
+def inverse_cumulative(weights: Tensor, uniform: Tensor) -> Tensor:
+    """The first of V places at which the cumulative weight is above `uniform [N]` times the sum of
+    all: `[N]`, never one of weight 0.
+
+    First among blocks of places, then inside of one, so that no cumulative sum runs over the whole
+    vocabulary. Measured on one core, 64 rows of 50,257: 9.5 ms with the softmax, 30 as one sum in
+    float64, 72 by `torch.multinomial`.
+
+    Args:
+        weights: `[N, V]`, at least 0, one of each row above it.
+    """
+    blocks = pad(weights, (0, -weights.shape[-1] % BLOCK)).unflatten(-1, (-1, BLOCK))
+    sums = blocks.sum(-1).double()
+    until = sums.cumsum(-1)
+    target = uniform[:, None] * until[:, -1:]
+    block = _above(until, target)
+    before = until.gather(1, block) - sums.gather(1, block)
+    inside = blocks.gather(1, block[..., None].expand(-1, -1, BLOCK)).squeeze(1).double().cumsum(-1)
+    return (block * BLOCK + _above(inside, target - before)).squeeze(1)
+
+
+def _above(cumulative: Tensor, target: Tensor) -> Tensor:
+    """The first place above the target, `[N, 1]`; at the latest the last one that adds anything,
+    for rounding may leave the target at or beyond the end."""
+    last = (cumulative < cumulative[:, -1:]).sum(-1, keepdim=True)
+    return torch.searchsorted(cumulative, target, right=True).minimum(last)
 
 
 def truncated(p: Tensor, top_k: int = 0, top_p: float = 1.0, min_p: float = 0.0) -> Tensor:

@@ -24,7 +24,7 @@ from alignzoo.errors import RunFailed
 from alignzoo.policy import load_policy
 from alignzoo.samplers import Sampling, generate
 from alignzoo.samplers.cache import ROOM, roomy_cache
-from alignzoo.samplers.sampling import truncated
+from alignzoo.samplers.sampling import inverse_cumulative, truncated
 
 SMALL = {
     "vocab_size": 64,
@@ -147,6 +147,23 @@ def test_log_probs_are_those_of_the_policy_at_the_temperature_that_draws(policy,
     for n, completion in enumerate(sampled):
         found = scored[n, : len(completion.tokens)]
         assert torch.allclose(found, torch.tensor(completion.logprobs), atol=2e-4)
+
+
+@pytest.mark.parametrize("size", [1, 255, 256, 257, 1000])
+def test_a_large_vocabulary_is_searched_block_by_block(size):
+    draw = torch.Generator().manual_seed(size)
+    weights = torch.rand(200, size, generator=draw)
+    weights[:, 1::3] = 0.0  # left out
+    weights[:50, : size // 2] = 0.0
+    weights[:, -1] += 0.1
+    uniform = torch.rand(200, generator=draw, dtype=torch.float64)
+    uniform[::20], uniform[1::20] = 0.0, 1 - 2**-53
+    found = inverse_cumulative(weights, uniform)
+    assert (weights.gather(1, found[:, None]) > 0).all()
+    cumulative = weights.double().cumsum(-1)
+    textbook = (cumulative > uniform[:, None] * cumulative[:, -1:]).int().argmax(-1)
+    # Another order of summation may decide otherwise on a hair's breadth: next to never.
+    assert (found == textbook).float().mean() >= 0.99
 
 
 def test_drawing_inverts_the_cumulative_distribution():
