@@ -35,8 +35,11 @@ class RowReward(ABC):
     def alignzoo_reward(self, run: Run, batch: Batch) -> Tensor:
         texts = texts_of(run, batch)
         run.ledger.use_feedback("verifier_calls", len(texts))
+        pairs = answered(batch, texts)
+        if self.workers == 1:  # in this thread: math-verify ends what takes too long by a signal
+            return torch.tensor([self._scored(pair) for pair in pairs])
         with ThreadPoolExecutor(self.workers) as pool:
-            return torch.tensor(list(pool.map(self._scored, answered(batch, texts))))
+            return torch.tensor(list(pool.map(self._scored, pairs)))
 
     def _scored(self, pair: tuple[dict[str, Any], str]) -> float:
         row, text = pair
