@@ -48,6 +48,19 @@ class Chat(Generation):
     prompt: Annotated[str | None, "answer this and leave"] = None
 
 
+@dataclass
+class Judging:
+    """Options of `alignzoo judge`."""
+
+    judge: Annotated[str, "gold, a model, a run, or a server at http://HOST:PORT/v1[,model=NAME]"]
+    data: Annotated[str | None, "pairs with chosen and rejected: a file, or a name on the hub"] = (
+        None
+    )
+    task: Annotated[str | None, "task whose score is gold, and its pairs if no --data"] = None
+    question: Annotated[str, "what is asked of the two"] = "Which response is better?"
+    limit: Annotated[int, "most pairs", Ge(1)] = 200
+
+
 MODEL = argument("model", "folder of a run, or a model: zoo-tiny, a name on the hub, a folder")
 TRUST = extra(
     "trust_remote_code", bool, "--trust-remote-code", "run code that comes with the model"
@@ -111,6 +124,27 @@ def chat(**values: Any) -> None:
     chat_command(values["model"], options, trust_remote_code=bool(values["trust_remote_code"]))
 
 
+def judge(**values: Any) -> None:
+    from alignzoo.cli.judge import judge_command
+
+    options = Judging(**checked(options_of(Judging), values))
+    judge_command(
+        options,
+        as_json=bool(values["json"]),
+        trust_remote_code=bool(values["trust_remote_code"]),
+    )
+
+
+app.command("judge", help="Measure a judge by pairs of which people chose one.")(
+    with_parameters(
+        judge,
+        [
+            *chain.from_iterable(map(parameters, options_of(Judging))),
+            extra("json", bool, "--json", "print everything as JSON, for a program"),
+            TRUST,
+        ],
+    )
+)
 app.command("eval", help="Judge a run or a model by tasks.")(
     with_parameters(
         evaluate,

@@ -27,6 +27,12 @@ LABELS = {
     "held-out/steps/majority": "  the commoner label",
     "held-out/solutions/accuracy": "held-out solutions",
     "held-out/solutions/majority": "  the commoner verdict",
+    "judge/pairs": "pairs",
+    "judge/unusable": "  without a usable answer",
+    "judge/agreement": "agreement with the labels",
+    "judge/flips": "orders that disagree",
+    "judge/first": "mean P(first)",
+    "judge/length": "correlation with length",
     "calibration/ece": "calibration error",
     "calibration/brier": "Brier score",
 }
@@ -66,6 +72,7 @@ def estimate(name: str, value: Any) -> str:
 
     def number(x: float) -> str:
         formats = {"ended": ".0%", "length": ".1f", "answer/flops": ".2g"}
+        formats |= {"judge/pairs": ".0f", "judge/unusable": ".0f"}
         return format(x, formats.get(name, ".3f"))
 
     if value is None or not math.isfinite(value.mean):

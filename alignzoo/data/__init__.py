@@ -16,7 +16,7 @@ from alignzoo.data.dataset import Data, Share, labels_in
 from alignzoo.data.names import Source, sources_of
 from alignzoo.data.order import Order
 from alignzoo.data.report import Report
-from alignzoo.data.source import load_data
+from alignzoo.data.source import load_data, rows_of
 from alignzoo.data.steps import step_ends, steps_in
 from alignzoo.data.views import (
     VIEWS,
@@ -52,6 +52,7 @@ __all__ = [
     "WholeDemonstrations",
     "labels_in",
     "load_data",
+    "rows_of",
     "sources_of",
     "step_ends",
     "steps_in",

@@ -56,6 +56,21 @@ def load_data(
     return loaded
 
 
+def rows_of(view: type[View], data: str) -> tuple[list[Row], Report]:
+    """All rows of a file, a folder or a name on the hub in a view's own columns, untokenized, with
+    an account of those that are left out."""
+    table = read_table(data)
+    rows = _rows(table.train)
+    columns = columns_of(rows)
+    plan = plan_for_columns(view, columns, labelled=False)
+    if plan is None or plan.steps:
+        raise _no_columns(view, columns, data)
+    report = Report(source=data, read=len(rows))
+    report.notes += [_alias_note(*pair, columns) for pair in plan.renamed.items()]
+    items = _canonical(plan, rows, partial(place, table.train), report)
+    return [row for _, row in items], report
+
+
 def fingerprint(rows: Iterable[Row]) -> str:
     """SHA-256 over the rows as JSON with sorted keys, a line each."""
     digest = hashlib.sha256()

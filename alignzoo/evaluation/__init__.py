@@ -1,7 +1,16 @@
 """Scores with intervals, item by item, before and after."""
 
 from alignzoo.evaluation.evaluate import Evaluation, evaluate, evaluate_model
+from alignzoo.evaluation.judging import evaluate_judge
 from alignzoo.evaluation.metrics import Mean
 from alignzoo.evaluation.statistics import Estimate, estimate
 
-__all__ = ["Estimate", "Evaluation", "Mean", "estimate", "evaluate", "evaluate_model"]
+__all__ = [
+    "Estimate",
+    "Evaluation",
+    "Mean",
+    "estimate",
+    "evaluate",
+    "evaluate_judge",
+    "evaluate_model",
+]

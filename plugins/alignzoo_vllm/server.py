@@ -7,35 +7,28 @@ https://docs.vllm.ai/en/latest/features/lora.html.
 
 from __future__ import annotations
 
-import json
-import os
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
 from alignzoo import BadInput, RunFailed
+from alignzoo.remote import Refused, Remote, address
 from alignzoo.samplers import Completion, Sampling
 
 KEY = "VLLM_API_KEY"  # the only place that a key is taken from
-PASSING = (408, 425, 429, 500, 502, 503, 504)  # statuses that another attempt may not have
+WHO = "sampler 'vllm'"
 
 
 class Server:
     """Asks one server, several requests at once, each again where it fails in passing."""
 
     def __init__(self, url: str, base: str, timeout: float, retries: int, requests: int):
-        if not url.startswith(("http://", "https://")):
-            raise BadInput(
-                f"sampler 'vllm': {url!r} is not an address",
-                hint="write --sampler vllm,url=http://localhost:8000/v1",
-            )
-        self.url = url.rstrip("/")
-        self.base, self.timeout, self.retries, self.requests = base, timeout, retries, requests
+        self.url = address(url, WHO, "--sampler vllm,url=http://localhost:8000/v1")
+        hint = f"is it there? VLLM_ALLOW_RUNTIME_LORA_UPDATING=True vllm serve {base} --enable-lora"
+        self.remote = Remote(self.url, WHO, KEY, timeout, retries, hint, hint_for)
+        self.ask = self.remote.ask
+        self.base, self.requests = base, requests
         self.adapter: str | None = None
 
     def check(self) -> None:
@@ -113,50 +106,8 @@ class Server:
         known = [float("nan") if logprob is None else float(logprob) for logprob in logprobs]
         return Completion(tokens, known, choice.get("finish_reason") == "stop")
 
-    def ask(self, path: str, body: Any = None, attempts: int | None = None) -> Any:
-        """POST a body, or GET without one; the JSON of the answer, or {} of one that is not."""
-        attempts = self.retries + 1 if attempts is None else attempts
-        for attempt in range(attempts):
-            try:
-                return self.once(path, body)
-            except (OSError, HTTPException, json.JSONDecodeError) as error:
-                reason = getattr(error, "reason", None) or error
-            if attempt + 1 < attempts:
-                time.sleep(min(2.0**attempt, 30.0))
-        times = f"asked {attempts} times, " if attempts > 1 else ""
-        raise RunFailed(
-            f"sampler 'vllm': {times}no answer from {self.url}/{path}: {reason}",
-            hint=f"is it there? VLLM_ALLOW_RUNTIME_LORA_UPDATING=True vllm serve {self.base} "
-            "--enable-lora",
-        )
-
-    def once(self, path: str, body: Any) -> Any:
-        headers = {"Content-Type": "application/json"}
-        if os.environ.get(KEY):
-            headers["Authorization"] = f"Bearer {os.environ[KEY]}"
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"{self.url}/{path}", data, headers)
-        try:
-            with urllib.request.urlopen(request, timeout=self.timeout) as response:
-                text = response.read().decode()
-                return json.loads(text) if text.lstrip().startswith(("{", "[")) else {}
-        except urllib.error.HTTPError as error:
-            if error.code in PASSING:
-                raise
-            said = error.read().decode(errors="replace")[:500]
-            raise Refused(
-                f"sampler 'vllm': the server refused {path}: {error.code} {said}",
-                hint=hint_for(error.code, path),
-            ) from None
-
-
-class Refused(RunFailed):
-    """The server understood, and will not do it however often it is asked."""
-
 
 def hint_for(status: int, path: str) -> str | None:
-    if status in (401, 403):
-        return f"put the server's key into the environment variable {KEY}"
     if "lora" in path:
         return (
             "start it with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, --enable-lora and a "

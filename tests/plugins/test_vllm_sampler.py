@@ -15,6 +15,7 @@ import pytest
 import torch
 from vllm_stub import Stub, serving
 
+from alignzoo import remote
 from alignzoo.errors import BadInput, RunFailed
 from alignzoo.loop import train
 from alignzoo.recipe import Recipe
@@ -32,7 +33,7 @@ SAMPLING = Sampling(max_new_tokens=4, stop_ids=[2])
 def stub(monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.delenv(module.KEY, raising=False)
-    monkeypatch.setattr(module.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(remote.time, "sleep", lambda seconds: None)
     return Stub()
 
 

@@ -1,0 +1,84 @@
+"""From what `--judge` or `judge=` names to a judge."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from alignzoo import plugins
+from alignzoo.data import Codec
+from alignzoo.errors import BadInput
+from alignzoo.judges.cached import Cached
+from alignzoo.judges.gold import Gold
+from alignzoo.judges.judge import Judge
+from alignzoo.judges.local import Local
+from alignzoo.judges.server import Server
+from alignzoo.options import build, split_options
+from alignzoo.policy import load_policy
+
+if TYPE_CHECKING:
+    from alignzoo.ledger import Ledger
+    from alignzoo.run import Run
+
+SELF, GOLD = "self", "gold"
+
+
+def judge_of(
+    text: str,
+    *,
+    run: Run | None = None,
+    task: Any = None,
+    ledger: Ledger | None = None,
+    trust_remote_code: bool = False,
+) -> Judge:
+    """`self`, `gold`, an address, a plugin, or a model: a folder, an earlier run, a hub name.
+
+    `self` is the base of the run; `gold` is the score of the task. What was answered once is kept.
+    """
+    name, options = split_options(text, "--judge")
+    judge = named(name, options, run, task, trust_remote_code)
+    judge.ledger = run.ledger if run is not None else ledger
+    return judge if judge.identity is None else Cached(judge)
+
+
+def named(
+    name: str, options: dict[str, str], run: Run | None, task: Any, trust_remote_code: bool
+) -> Judge:
+    if name.startswith(("http://", "https://")):
+        model = options.pop("model", None)
+        _no_options(name, options)
+        return Server(name, model)
+    if name in plugins.discover("judges") or name.endswith(".py"):
+        return build(plugins.load("judges", name), options, f"judge {name!r}")
+    _no_options(name, options)
+    if name == GOLD:
+        if task is None:
+            raise BadInput("judge 'gold' is the score of a --task, and there is none")
+        return Gold(task)
+    if name == SELF:
+        return own_base(run)
+    policy = load_policy(
+        name,
+        adapter=None,
+        precision=run.recipe.precision if run is not None else "auto",
+        trust_remote_code=trust_remote_code,
+        device=run.device if run is not None else None,
+    )
+    policy.must_answer()
+    policy.eval()
+    return Local(policy, Codec(policy.tokenizer), policy.evaluating)
+
+
+def own_base(run: Run | None) -> Judge:
+    if run is None:
+        raise BadInput("judge 'self' is the base of a run, and there is none", hint="name a model")
+    if not run.model.has_base:
+        raise BadInput(
+            "judge 'self' is the model before training, which is not kept beside this one",
+            hint="train an adapter, or name the model itself as the judge",
+        )
+    return Local(run.model, run.codec, run.model.base, base=True)
+
+
+def _no_options(name: str, options: dict[str, str]) -> None:
+    if options:
+        raise BadInput(f"judge {name!r} has no option {min(options)!r}")

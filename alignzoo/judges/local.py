@@ -1,0 +1,90 @@
+"""A model in this process as a judge: its log-probs of the options, as completions of one prompt.
+
+The options share the prompt, so that it is computed once. Each ends as an answer does: an option
+that begins like another is told apart from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from hashlib import sha256
+from typing import Any
+
+import torch
+
+from alignzoo.batch import Example, collate
+from alignzoo.data import Codec
+from alignzoo.judges.judge import Judge
+from alignzoo.judges.numbers import normalised
+from alignzoo.judges.question import Question, unusable
+from alignzoo.policy import Policy
+
+MICRO_TOKENS = 4096  # of a forward pass
+
+
+class Local(Judge):
+    """A policy as it stands inside `within`, by its codec."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        codec: Codec,
+        within: Callable[[], AbstractContextManager[Any]],
+        *,
+        base: bool = False,
+    ):
+        self.policy, self.codec, self.within = policy, codec, within
+        self.identity = identity(policy, codec, base=base)
+        config = policy.model.config.get_text_config()
+        self.longest = getattr(config, "max_position_embeddings", None)
+
+    @torch.no_grad()
+    def answers(self, questions: Sequence[Question]) -> Iterator[tuple[int, list[float]]]:
+        examples = []
+        for number, question in enumerate(questions):
+            example = self.example(number, question)
+            # What does not fit would be read wrongly, or not at all.
+            if self.longest is None or self.length(example) <= self.longest:
+                examples.append(example)
+            else:
+                yield number, unusable(question)
+        if not examples:
+            return
+        for micro in collate(examples).split(MICRO_TOKENS):
+            with self.within():
+                work = self.policy.work(micro)
+                if self.ledger is not None:
+                    flops = self.policy.flops.forward(*work)
+                    self.ledger.spend("judge", flops=flops, tokens=work.tokens)
+                logprobs = self.policy(micro.to(self.policy.device)).logprobs.cpu()
+            totals = micro.total(logprobs.double())
+            for b, row in enumerate(micro.rows):
+                yield row["number"], normalised(totals[micro.group == b].tolist())
+
+    def example(self, number: int, question: Question) -> Example:
+        prompt = question.messages
+        return Example(
+            self.codec.prompt(prompt),
+            [self.codec.completion(prompt, option) for option in question.options],
+            row={"number": number},
+        )
+
+    def length(self, example: Example) -> int:
+        return len(example.prompt) + max(map(len, example.completions)) + self.policy.virtual.count
+
+
+def identity(policy: Policy, codec: Codec, *, base: bool) -> str:
+    """Of the weights, how they are computed, and how text becomes tokens. With `base` what an
+    adapter adds is left out, so that a run is the same judge at every step."""
+    facts = dict(policy.reference_facts())
+    if not base:
+        digest = sha256()
+        for name, weight in sorted(policy.model.named_parameters()):
+            if "lora_" in name:
+                values = weight.detach().float().cpu().contiguous().numpy().tobytes()
+                digest.update(name.encode() + values)
+        facts["adapter"] = digest.hexdigest()
+    tokens = codec.tokenizer
+    written = f"{tokens.chat_template}\n{sorted(tokens.get_vocab().items())}"
+    return f"local {facts} {sha256(written.encode()).hexdigest()}"

@@ -1,0 +1,97 @@
+"""Asking a server over HTTP, JSON in and JSON out, again where it fails in passing.
+
+A key comes from the environment alone, goes to the address that was named and to no other (no
+redirect is followed), and is in no message.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from http.client import HTTPException
+from typing import Any
+
+from alignzoo.errors import BadInput, RunFailed
+
+PASSING = (408, 425, 429, 500, 502, 503, 504)  # statuses that another attempt may not have
+LONGEST_PAUSE = 30.0  # seconds
+
+
+class Refused(RunFailed):
+    """The server understood, and will not do it however often it is asked."""
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A server at a URL. `who` asks, for messages; `key` names the variable that holds the key;
+    `hint` says what to do where nobody answers, `refusal(status, path)` where it refuses."""
+
+    url: str
+    who: str
+    key: str
+    timeout: float
+    retries: int
+    hint: str | None = None
+    refusal: Callable[[int, str], str | None] = lambda status, path: None
+
+    def ask(self, path: str, body: Any = None, attempts: int | None = None) -> Any:
+        """POST a body, or GET without one; the JSON of the answer, or {} of one that is not."""
+        attempts = self.retries + 1 if attempts is None else attempts
+        for attempt in range(attempts):
+            try:
+                return self.once(path, body)
+            except (OSError, HTTPException, ValueError) as error:
+                reason = getattr(error, "reason", None) or error
+            if attempt + 1 < attempts:
+                time.sleep(min(2.0**attempt, LONGEST_PAUSE))
+        times = f"asked {attempts} times, " if attempts > 1 else ""
+        raise RunFailed(
+            f"{self.who}: {times}no answer from {self.url}/{path}: {reason}", hint=self.hint
+        )
+
+    def once(self, path: str, body: Any) -> Any:
+        headers = {"Content-Type": "application/json"}
+        key = os.environ.get(self.key)
+        if key:
+            headers["Authorization"] = f"Bearer {key}"
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self.url}/{path}", data, headers)
+        try:
+            with urllib.request.build_opener(Stay).open(request, timeout=self.timeout) as response:
+                text = response.read().decode()
+                return json.loads(text) if text.lstrip().startswith(("{", "[")) else {}
+        except urllib.error.HTTPError as error:
+            if error.code in PASSING:
+                raise
+            said = error.read().decode(errors="replace")[:500]
+            said = said.replace(key, "***") if key else said
+            hint = self.refusal(error.code, path)
+            if error.code in (401, 403):
+                hint = f"put the server's key into the environment variable {self.key}"
+            raise Refused(
+                f"{self.who}: the server refused {path}: {error.code} {said}", hint=hint
+            ) from None
+
+
+class Stay(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect: the key in the headers would go with it."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+def address(url: str, who: str, example: str) -> str:
+    """The URL without the slash at its end; `BadInput` where it is none, or holds a password."""
+    if not url.startswith(("http://", "https://")):
+        raise BadInput(f"{who}: {url!r} is not an address", hint=f"write {example}")
+    if "@" in url.partition("://")[2].partition("/")[0]:
+        raise BadInput(
+            f"{who}: the address holds a password, which would be written down with the run",
+            hint="put the server's key into the environment instead",
+        )
+    return url.rstrip("/")

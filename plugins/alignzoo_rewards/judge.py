@@ -1,0 +1,39 @@
+"""What a judge thinks of a completion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import torch
+from torch import Tensor
+
+from alignzoo import Batch, Run, hookimpl
+from alignzoo.judges import Judge, judge_of, rate
+
+
+@dataclass(eq=False)
+class JudgeReward:
+    """a judge's expected rating from 1 to 10, mapped to [-1, 1]: direct RLAIF"""
+
+    judge: Annotated[str, "self, gold, a model or run, or a server at http://HOST:PORT/v1"] = "self"
+    model: Annotated[str | None, "which model of a server [default: its only one]"] = None
+    question: Annotated[str, "what is asked of the response"] = "How good is the response?"
+
+    asked: Judge | None = field(default=None, init=False)
+
+    @hookimpl
+    def alignzoo_start(self, run: Run) -> None:
+        name = self.judge if self.model is None else f"{self.judge},model={self.model}"
+        self.asked = judge_of(name, run=run, task=run.task)
+
+    @hookimpl
+    def alignzoo_reward(self, run: Run, batch: Batch) -> Tensor:
+        assert self.asked is not None  # alignzoo_start made it
+        texts = [
+            run.codec.decode(tokens[:length].tolist())
+            for tokens, length in zip(batch.tokens, batch.lengths.tolist(), strict=True)
+        ]
+        rows = [batch.rows[b] for b in batch.group.tolist()]
+        answered = list(zip(rows, texts, strict=True))
+        return torch.tensor(rate(self.asked, answered, self.question))

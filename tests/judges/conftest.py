@@ -1,0 +1,15 @@
+from __future__ import annotations
+
+import pytest
+
+from alignzoo import remote
+from alignzoo.judges import server
+
+
+@pytest.fixture(autouse=True)
+def _apart(monkeypatch, tmp_path):
+    """A cache of its own for each test, no key, no proxy, and no waiting between attempts."""
+    monkeypatch.setenv("ALIGNZOO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.delenv(server.KEY, raising=False)
+    monkeypatch.setattr(remote, "LONGEST_PAUSE", 0.0)

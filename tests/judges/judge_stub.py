@@ -1,0 +1,86 @@
+"""A server on loopback that answers as a judge, and fails in every n-th way that it is told to."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Reply = tuple[int, Any]  # status, and an object or the text of the body
+
+
+def tops(**logprobs: float) -> dict[str, Any]:
+    """A reply with these log-probs of its only token."""
+    top = [{"token": token, "logprob": x} for token, x in logprobs.items()]
+    said = max(logprobs, key=lambda token: logprobs[token])
+    return {
+        "choices": [
+            {"message": {"content": said}, "logprobs": {"content": [{"top_logprobs": top}]}}
+        ]
+    }
+
+
+def text(said: str) -> dict[str, Any]:
+    """A reply of a server that gives no log-probs."""
+    return {"choices": [{"message": {"content": said}, "logprobs": None}]}
+
+
+class Stub:
+    """`answer(body)` is what is said; `trouble(n)` goes before it at the n-th question, from 1."""
+
+    def __init__(self, answer: Callable[[Any], Any]):
+        self.answer = answer
+        self.trouble: Callable[[int], Reply | None] = lambda n: None
+        self.slow = 0.0  # seconds that a status of 0 keeps silent
+        self.models = ["judge"]
+        self.asked: list[Any] = []
+        self.keys: set[str | None] = set()
+        self.lock = threading.Lock()
+
+    def reply(self, path: str, body: Any) -> Reply:
+        if path == "/v1/models":
+            return 200, {"data": [{"id": name} for name in self.models]}
+        with self.lock:
+            self.asked.append(body)
+            trouble = self.trouble(len(self.asked))
+        return trouble or (200, self.answer(body))
+
+
+@contextmanager
+def serving(stub: Stub) -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.give(None)
+
+        def do_POST(self) -> None:
+            self.give(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+
+        def give(self, body: Any) -> None:
+            stub.keys.add(self.headers["Authorization"])
+            status, answer = stub.reply(self.path, body)
+            if status == 0:
+                time.sleep(stub.slow)
+                return
+            said = (answer if isinstance(answer, str) else json.dumps(answer)).encode()
+            self.send_response(status)
+            if 300 <= status < 400:
+                self.send_header("Location", "/v1/elsewhere")
+            self.send_header("Content-Length", str(len(said)))
+            self.end_headers()
+            self.wfile.write(said)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/v1"
+    finally:
+        server.shutdown()
+        server.server_close()

@@ -1,0 +1,256 @@
+"""Judges of every kind: what they are asked, what is made of it, and what it costs."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+from judge_stub import Stub, serving, text, tops
+
+from alignzoo.data import Codec
+from alignzoo.errors import BadInput, RunFailed
+from alignzoo.judges import Comparison, Question, compare, judge_of, rate
+from alignzoo.judges.cached import Cached
+from alignzoo.judges.local import Local
+from alignzoo.judges.server import Server, answer_in
+from alignzoo.ledger import Ledger
+from alignzoo.policy import load_policy
+
+HI = [{"role": "user", "content": "hi"}]
+
+
+def question(n: int | str, options: tuple[str, ...] = ("A", "B")) -> Question:
+    return Question([{"role": "user", "content": f"question {n}"}], options)
+
+
+def unusable(answer: list[float]) -> bool:
+    return all(map(math.isnan, answer))
+
+
+# --- models in this process
+
+
+@pytest.fixture(scope="module")
+def policy():
+    return load_policy("zoo-tiny")
+
+
+def test_a_model_answers_by_the_log_probs_of_the_options_as_a_plain_forward_gives_them(policy):
+    policy.eval()
+    codec = Codec(policy.tokenizer)
+    judge = Local(policy, codec, policy.evaluating)
+    judge.ledger = Ledger()
+    options = ("A", "B", "AB")
+    asked = [question(1, options), Question(HI, options)]
+    for q, found in zip(asked, judge.ask(asked), strict=True):
+        prompt, totals = codec.prompt(q.messages), []
+        for option in options:
+            answer = codec.completion(q.messages, option)
+            with torch.no_grad():
+                logits = policy.model(torch.tensor([prompt + answer])).logits[0]
+            logp = logits.log_softmax(-1)[len(prompt) - 1 : -1]
+            totals.append(sum(float(logp[t, token]) for t, token in enumerate(answer)))
+        expected = torch.tensor(totals).softmax(0).tolist()
+        assert found == pytest.approx(expected, abs=1e-4)
+    assert judge.ledger.flops["judge"] > 0
+    assert judge.ledger.feedback["judge_calls"] == 2
+
+
+def test_a_question_that_does_not_fit_is_unusable_and_the_others_are_not(policy):
+    judge = Local(policy, Codec(policy.tokenizer), policy.evaluating)
+    judge.longest = 60
+    long, short = judge.ask([question("long " * 200), question(1)])
+    assert unusable(long)
+    assert sum(short) == pytest.approx(1)
+
+
+def test_self_is_the_base_of_a_run_at_every_step(make_run):
+    run = make_run("grpo", task="sums", batch_size=2, options={"group_size": 2})
+    judge = judge_of("self", run=run)
+    before = judge.ask([question(1)])
+    for name, p in run.model.parameters():
+        if "lora_B" in name:
+            p.data.normal_()
+    (judge.file).unlink()
+    assert judge_of("self", run=run).ask([question(1)]) == before
+    assert judge_of("self", run=run).identity == judge.identity
+    assert run.ledger.feedback["judge_calls"] == 2
+    assert run.ledger.flops["judge"] > 0
+
+
+def test_an_earlier_run_judges_with_its_adapter(policy):
+    codec = Codec(policy.tokenizer)
+    names = set()
+    for scale in (0.0, 0.5):
+        trained = load_policy("zoo-tiny", adapter="lora", seed=1)
+        for name, p in trained.parameters():
+            if "lora_B" in name:
+                p.data.fill_(scale)
+        names.add(Local(trained, codec, trained.evaluating).identity)
+    assert len(names) == 2
+
+
+# --- servers
+
+
+def ask_server(stub: Stub, questions: list[Question], **settings):
+    with serving(stub) as url:
+        return Server(url, **{"requests": 4, "retries": 2, **settings}).ask(questions)
+
+
+def test_a_server_is_asked_for_one_token_with_log_probs():
+    stub = Stub(lambda body: tops(A=math.log(0.6), B=math.log(0.2), C=math.log(0.2)))
+    assert ask_server(stub, [question(1)])[0] == pytest.approx([0.75, 0.25])
+    (body,) = stub.asked
+    assert (body["model"], body["max_tokens"], body["logprobs"]) == ("judge", 1, True)
+    assert (body["top_logprobs"], body["temperature"]) == (20, 0)
+    assert body["messages"] == question(1).messages
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        (text("B"), [0.0, 1.0]),
+        (text(" A."), [1.0, 0.0]),
+        (text("neither"), None),
+        (text(""), None),
+        (tops(C=-0.1, D=-3.0), None),
+        ({"choices": []}, None),
+        ({"error": "?"}, None),
+        ([1], None),
+        ({"choices": [{"message": {"content": None}}]}, None),
+    ],
+)
+def test_without_log_probs_the_text_answers_and_rubbish_is_unusable(reply, expected):
+    found = answer_in(reply, question(1))
+    assert unusable(found) if expected is None else found == expected
+
+
+def test_spellings_of_an_option_that_differ_in_space_are_added():
+    reply = tops(**{"A": math.log(0.3), " A": math.log(0.3), "B": math.log(0.2)})
+    assert answer_in(reply, question(1)) == pytest.approx([0.75, 0.25])
+
+
+def test_nothing_is_lost_by_a_server_that_fails_times_out_and_returns_rubbish():
+    stub = Stub(lambda body: text("A" if int(body["messages"][0]["content"][9:]) % 2 else "B"))
+    stub.slow = 1.0
+    troubles = {3: (503, "busy"), 5: (0, None), 7: (200, "{not json"), 8: (200, "<html>")}
+    stub.trouble = lambda n: troubles.get(n % 10)
+    found = ask_server(stub, [question(n) for n in range(40)], timeout=0.4, retries=6)
+    rubbish = [n for n, answer in enumerate(found) if unusable(answer)]
+    # A page that is no JSON is an answer of none of the options, the rest was asked again.
+    assert len(rubbish) == sum(n % 10 == 8 for n in range(1, len(stub.asked) + 1)) > 0
+    for n, answer in enumerate(found):
+        if n not in rubbish:
+            assert answer == ([1.0, 0.0] if n % 2 else [0.0, 1.0])
+
+
+def test_what_was_answered_before_a_server_died_is_not_asked_again():
+    stub = Stub(lambda body: text("A"))
+    with serving(stub) as url:
+        stub.trouble = lambda n: (503, "dead") if n > 5 else None
+        judge = Cached(Server(url, requests=1, retries=1))
+        with pytest.raises(RunFailed, match="asked 2 times, no answer"):
+            judge.ask([question(n) for n in range(10)])
+        stub.trouble = lambda n: None
+        before = len(stub.asked)
+        again = Cached(Server(url, requests=1, retries=1))
+        assert again.ask([question(n) for n in range(10)]) == [[1.0, 0.0]] * 10
+        assert len(stub.asked) - before == 5
+
+
+def test_the_key_is_the_environments_and_in_no_message(monkeypatch):
+    monkeypatch.setenv("ALIGNZOO_JUDGE_KEY", "secret")
+    stub = Stub(lambda body: text("A"))
+    stub.trouble = lambda n: (401, "wrong key: secret")
+    with pytest.raises(RunFailed, match="ALIGNZOO_JUDGE_KEY") as error:
+        ask_server(stub, [question(1)])
+    assert stub.keys == {"Bearer secret"}
+    assert "secret" not in error.value.message
+
+
+def test_no_redirect_is_followed():
+    stub = Stub(lambda body: text("A"))
+    stub.trouble = lambda n: (302, "")
+    with pytest.raises(RunFailed, match="refused chat/completions: 302"):
+        ask_server(stub, [question(1)])
+    assert len(stub.asked) == 1
+
+
+# --- what is kept
+
+
+def test_a_question_is_asked_once_and_counted_every_time():
+    stub = Stub(lambda body: text("A"))
+    ledger = Ledger()
+    with serving(stub) as url:
+        for _ in range(2):
+            judge = judge_of(url, ledger=ledger)
+            assert judge.ask([question(1), question(1), question(2)]) == [[1.0, 0.0]] * 3
+        assert len(stub.asked) == 2
+        judge_of(f"{url},model=other").ask([question(1)])
+        assert len(stub.asked) == 3  # another judge
+    assert ledger.feedback["judge_calls"] == 6
+    with judge.file.open("a") as file:
+        file.write('{"question": "cut o')
+    assert len(Cached(judge.judge).known) == 2
+
+
+def test_what_is_unusable_is_asked_again():
+    replies = iter(["rubbish", "B"])
+    stub = Stub(lambda body: text(next(replies)))
+    with serving(stub) as url:
+        judge = judge_of(url)
+        assert unusable(judge.ask([question(1)])[0])
+        assert judge.ask([question(1)]) == [[0.0, 1.0]]
+
+
+# --- comparing and rating
+
+
+LONGER = SimpleNamespace(score=lambda row, completion: min(len(completion) / 10, 1.0))
+
+
+def test_both_orders_are_asked_and_average_a_bias_to_the_first_away():
+    stub = Stub(lambda body: tops(A=math.log(0.9), B=math.log(0.1)))
+    with serving(stub) as url:
+        (verdict,) = compare(judge_of(url), [Comparison("hi", "one", "two")], "Which is kinder?")
+    assert verdict.label == pytest.approx((0.5, 0.5))
+    assert verdict.flips
+    asked = [body["messages"][0]["content"] for body in stub.asked]
+    assert all("Which is kinder?" in each for each in asked)
+    assert sorted("[Response A]\none\n" in each for each in asked) == [False, True]
+    assert sorted("[Response B]\none\n" in each for each in asked) == [False, True]
+
+
+def test_gold_knows_the_better_one_and_rates_by_its_score():
+    gold = judge_of("gold", task=LONGER)
+    pairs = [Comparison(HI, "a", "aaaa"), Comparison("hi", "aa", "bb")]
+    assert [v.label for v in compare(gold, pairs)] == [(0.0, 1.0), (0.5, 0.5)]
+    assert rate(gold, [({"prompt": HI}, "a" * 10), ({"prompt": "x"}, "aaa")]) == pytest.approx(
+        [1.0, -0.4]
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("gold", "there is none"),
+        ("self", "there is none"),
+        ("no/such/folder/", "no/such/folder"),
+        ("gold,x=1", "has no option 'x'"),
+        ("http://a:b@localhost/v1", "holds a password"),
+    ],
+)
+def test_a_judge_that_cannot_be_had_is_bad_input(text, says):
+    with pytest.raises(BadInput, match=says):
+        judge_of(text)
+
+
+def test_a_server_of_several_models_wants_one_named():
+    stub = Stub(lambda body: None)
+    stub.models = ["one", "two"]
+    with serving(stub) as url, pytest.raises(BadInput, match=r"2 models(.|\n)*model=one"):
+        judge_of(url)
