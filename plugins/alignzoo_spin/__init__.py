@@ -1,0 +1,1 @@
+"""Self-play fine-tuning: demonstrations preferred to what the model writes itself."""

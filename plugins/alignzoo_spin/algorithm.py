@@ -1,0 +1,83 @@
+"""Self-Play Fine-Tuning (SPIN), Chen et al. 2024."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
+
+import torch
+from annotated_types import Ge, Gt
+
+from alignzoo import BadInput, Batch, Demonstrations, Example, Loss, Rounds, Run, collate, hookimpl
+from alignzoo.functional import pair_metrics
+from alignzoo.samplers import complete
+from alignzoo_spin.losses import hinge_loss, sigmoid_loss
+
+LOSSES = {"sigmoid": sigmoid_loss, "hinge": hinge_loss}
+OPPONENT = "opponent"  # a column: log-probs under the policy that began the round, [N, T]
+
+
+@dataclass(eq=False)
+class SPIN:
+    """Self-play: demonstrations preferred to one's own completions (https://arxiv.org/abs/2401.01335)"""
+
+    beta: Annotated[float, "strength of the pull to the opponent", Gt(0)] = 0.1
+    loss_type: Annotated[
+        Literal["sigmoid", "hinge"], "the logistic loss of the paper, or the hinge of its code"
+    ] = "sigmoid"
+    passes: Annotated[int, "passes over the pairs of a round", Ge(1)] = 1
+
+    data = Demonstrations
+    learning_rate = 6e-5  # as in dpo, whose loss this is
+    headline = "rewards/accuracies"
+
+    @property
+    def rounds(self) -> Rounds:
+        """A round is an iteration of the paper: the whole set against one opponent."""
+        return Rounds(rows=-1, epochs=self.passes)
+
+    @hookimpl
+    def alignzoo_check(self, recipe: Any, data: Any) -> None:
+        """The opponent's completion needs room after every prompt."""
+        longest = max((len(example.prompt) for example in data.train), default=0)
+        if longest + recipe.max_new_tokens > recipe.max_length:
+            raise BadInput(
+                f"option --max-new-tokens: after the longest prompt, of {longest} tokens, "
+                f"--max-length {recipe.max_length} leaves no room for {recipe.max_new_tokens}",
+                hint="allow a greater --max-length, or fewer new tokens",
+            )
+
+    @hookimpl
+    def alignzoo_sample(self, run: Run, rows: list[Example]) -> Batch:
+        """Each demonstration and what the opponent, the policy as it stands, wrote instead."""
+        drawn = [group[0] for group in complete(run, rows, 1)]
+        pairs = [
+            replace(row, completions=[*row.completions, own.tokens])
+            for row, own in zip(rows, drawn, strict=True)
+        ]
+        same = torch.tensor([real == own for real, own in (p.completions for p in pairs)])
+        run.observe(
+            {
+                "spin/same": same.float(),
+                "completions/mean_length": torch.tensor([float(len(c.tokens)) for c in drawn]),
+                "completions/clipped_ratio": torch.tensor([float(not c.ended) for c in drawn]),
+            }
+        )
+        batch = collate(pairs).keep(~same.repeat_interleave(2))
+        with torch.no_grad(), run.model.evaluating():
+            batch.columns[OPPONENT] = batch.piecewise(
+                lambda micro: run.policy(micro.to(run.device)).logprobs, run.micro_tokens
+            )
+        return batch
+
+    @hookimpl
+    def alignzoo_loss(self, run: Run, batch: Batch) -> Loss:
+        """One value per pair. Held-out demonstrations have no opponent: they are not compared."""
+        policy = run.policy(batch).logprobs
+        if OPPONENT not in batch.columns:
+            compared = policy.new_empty(0)
+            return Loss.per_sequence(compared, {"logps/chosen": batch.total(policy)})
+        chosen, rejected = batch.pairs(batch.total(policy - batch[OPPONENT]))
+        loss = LOSSES[self.loss_type](chosen - rejected, self.beta)
+        rewards = self.beta * chosen, self.beta * rejected
+        return Loss.per_sequence(loss, pair_metrics(rewards, batch.pairs(batch.total(policy))))

@@ -1,0 +1,206 @@
+"""SPIN on zoo-tiny: a round is the whole set against the policy that began it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from test_resume import interrupt, rows_of
+
+from alignzoo import hookimpl, plugins
+from alignzoo.errors import BadInput
+from alignzoo.loop import train
+from alignzoo.samplers import complete
+from alignzoo.session import execute, recipe_for
+
+ROWS = 10
+SETTINGS = {"batch_size": 4, "max_new_tokens": 40}  # 3 steps a round
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> str:
+    path = tmp_path_factory.mktemp("data") / "demonstrations.jsonl"
+    rows = plugins.load("tasks", "sums")().rows("demonstrations", "train")[:ROWS]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+class Watch:
+    """What each round's batch is, and the policy's log-probs of it when the round begins."""
+
+    def __init__(self):
+        self.batches, self.policy, self.base = [], [], []
+
+    @hookimpl(wrapper=True)
+    def alignzoo_sample(self, run, rows):
+        batch = yield
+        self.batches.append(batch)
+        with torch.no_grad(), run.model.evaluating():
+            self.policy.append(run.policy(batch).logprobs)
+            with run.model.base():
+                self.base.append(run.policy(batch).logprobs)
+        return batch
+
+
+def weights(run) -> dict[str, torch.Tensor]:
+    return {name: p.detach().clone() for name, p in run.model.parameters()}
+
+
+def close(x: torch.Tensor, y: torch.Tensor) -> bool:
+    return torch.allclose(x, y, atol=1e-5)
+
+
+@pytest.mark.parametrize("loss_type", ["sigmoid", "hinge"])
+def test_the_opponent_is_the_policy_that_began_the_round(make_run, data, loss_type):
+    options = {"loss_type": loss_type}
+    run = make_run("spin", data=data, **SETTINGS, options=options, epochs=2, learning_rate=0.01)
+    run.plugins.register(watch := Watch())
+    train(run)
+    assert [row["step"] for row in rows_of(run.record.folder)] == [1, 2, 3, 4, 5, 6]
+    first, second = (batch["opponent"] for batch in watch.batches)
+    assert close(first, watch.base[0]) and close(first, watch.policy[0])
+    assert close(second, watch.policy[1]) and not close(second, watch.base[1])
+    for index in (0, 3):  # before the first step of a round they are one and the same
+        row = rows_of(run.record.folder)[index]
+        assert row["loss"] == pytest.approx(0.6931 if loss_type == "sigmoid" else 1.0, abs=1e-3)
+        assert row["rewards/margins"] == pytest.approx(0.0, abs=1e-4)
+
+
+def test_a_round_is_demonstrations_and_what_the_opponent_wrote(make_run, data):
+    run = make_run("spin", data=data, **{**SETTINGS, "max_new_tokens": 30})
+    rows = run.data.train
+    drawn = [group[0] for group in complete(run, rows, 1)]
+    batch = run.hook.alignzoo_sample(run=run, rows=rows)
+    told = [
+        (tokens[:length].tolist())
+        for tokens, length in zip(batch.tokens, batch.lengths.tolist(), strict=True)
+    ]
+    expected = [
+        (row.completions[0], own.tokens)
+        for row, own in zip(rows, drawn, strict=True)
+        if row.completions[0] != own.tokens
+    ]
+    assert 0 < len(expected) <= ROWS
+    assert list(zip(told[::2], told[1::2], strict=True)) == expected
+    assert max(len(own) for _, own in expected) <= 30
+    clipped = sum(not own.ended for own in drawn) / ROWS
+    lengths = sum(len(own.tokens) for own in drawn) / ROWS
+    assert run.observed == pytest.approx(
+        {
+            "spin/same": 1 - len(expected) / ROWS,
+            "completions/mean_length": lengths,
+            "completions/clipped_ratio": clipped,
+        }
+    )
+
+
+def test_an_opponent_that_writes_the_demonstration_teaches_nothing(make_run, data):
+    run = make_run("spin", data=data, **SETTINGS)
+    drawn = [group[0].tokens for group in complete(run, run.data.train, 1)]
+    imitated = [
+        replace(row, completions=[own]) if index % 2 else replace(row, completions=[[*own, *own]])
+        for index, (row, own) in enumerate(zip(run.data.train, drawn, strict=True))
+    ]
+    batch = run.hook.alignzoo_sample(run=run, rows=imitated)
+    assert len(batch) == ROWS / 2 and run.observed["spin/same"] == 0.5
+    assert [row.row for row in imitated[::2]] == batch.rows
+
+
+def test_where_all_are_the_same_nothing_moves(make_run, data):
+    """A greedy opponent, imitated by the demonstrations: steps are logged, and no weight moves."""
+    run = make_run("spin", data=data, **SETTINGS, temperature=0.0)
+    own = [group[0].tokens for group in complete(run, run.data.train, 1)]
+    run.data.train[:] = [
+        replace(row, completions=[tokens]) for row, tokens in zip(run.data.train, own, strict=True)
+    ]
+    before = weights(run)
+    train(run)
+    rows = rows_of(run.record.folder)
+    assert [(row["loss"], row["spin/same"]) for row in rows] == [(0.0, 1.0)] * 3
+    assert all(torch.equal(p, before[name]) for name, p in run.model.parameters())
+
+
+def test_micro_batches_do_not_change_the_update(make_run, data):
+    after = []
+    for tokens in (60, 4096):
+        run = make_run(
+            "spin", data=data, **SETTINGS, micro_tokens=tokens, steps=2, name=f"of-{tokens}"
+        )
+        train(run)
+        after.append(weights(run))
+    assert all(torch.allclose(after[0][name], p, atol=1e-5) for name, p in after[1].items())
+
+
+def test_passes_go_over_a_round_again(make_run, data):
+    run = make_run("spin", data=data, **SETTINGS, options={"passes": 2})
+    run.plugins.register(watch := Watch())
+    train(run)
+    assert run.step == 6 and len(watch.batches) == 1
+
+
+def test_held_out_demonstrations_are_not_compared(tmp_path: Path, data):
+    recipe = recipe_for(
+        "spin", {"data": data, **SETTINGS, "steps": 1, "eval_size": 2, "out": str(tmp_path)}
+    )
+    found = execute(recipe).after.summary
+    assert found["held-out/logps/chosen"].mean < 0
+    assert "held-out/loss" not in found and "held-out/rewards/margins" not in found
+
+
+def test_every_prompt_needs_room_for_a_completion(make_run, data):
+    with pytest.raises(BadInput, match="leaves no room for 60") as told:
+        make_run("spin", data=data, max_length=64, max_new_tokens=60)
+    assert "--max-length" in told.value.hint
+
+
+def test_a_round_is_taken_up_in_its_middle(tmp_path: Path, monkeypatch, data):
+    """Interrupted in the second round, in which a checkpoint was written: the same run bit for bit,
+    and the opponent's completions are not drawn again."""
+    settings = {
+        **SETTINGS,
+        "data": data,
+        "steps": 12,
+        "learning_rate": 0.01,
+        "lora_dropout": 0.1,
+        "eval_size": 1,  # 9 rows are left: rounds of 5 steps
+        "batch_size": 2,
+        "checkpoint_every": 7,
+        "out": str(tmp_path),
+    }
+
+    def recipe(name: str):
+        return recipe_for("spin", {**settings, "name": name})
+
+    straight = execute(recipe("straight")).folder
+    interrupt(recipe("broken"), monkeypatch, step=9)
+    broken = tmp_path / "broken"
+    (checkpoint,) = (broken / "checkpoints").iterdir()
+    state = json.loads((checkpoint / "state.json").read_text())
+    assert (state["step"], state["round"], state["experience"]["done"]) == (7, 1, 2)
+
+    rounds: list[int] = []
+
+    class Counts:
+        @hookimpl(wrapper=True)
+        def alignzoo_sample(self, run, rows):
+            rounds.append(run.round)
+            return (yield)
+
+    def counted(run):
+        run.plugins.register(Counts())
+        train(run)
+
+    monkeypatch.setattr("alignzoo.session.train", counted)
+    execute(recipe("broken"), resume=True)
+    assert rounds == [2]
+    assert rows_of(broken) == rows_of(straight)
+    ours = load_file(broken / "adapter" / "adapter_model.safetensors")
+    theirs = load_file(straight / "adapter" / "adapter_model.safetensors")
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    ledgers = [json.loads((f / "run.json").read_text())["ledger"] for f in (broken, straight)]
+    for name in ("flops", "tokens", "feedback"):
+        assert ledgers[0][name] == ledgers[1][name]
