@@ -165,6 +165,13 @@ class Run:
         shares = gather_object([values])
         return [part[i] for i in range(len(shares[0])) for part in shares if i < len(part)]
 
+    def texts(self, batch: Batch) -> list[str]:
+        """The completions of a batch as text, without the token that ends them."""
+        return [
+            self.codec.decode(tokens[:length].tolist())
+            for tokens, length in zip(batch.tokens, batch.lengths.tolist(), strict=True)
+        ]
+
     def tokens(self, x: Tensor, mask: Tensor) -> Tensor:
         """The values of `x [N, T]` in the mask, of all processes together, one-dimensional. All
         call it."""

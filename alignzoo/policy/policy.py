@@ -225,8 +225,9 @@ class Policy:
     @contextmanager
     def _adapter_off(self) -> Iterator[None]:
         was, self._off = self._off, True
+        kept = still_trained(self.model) if self.values_apart else nullcontext()
         try:
-            with still_trained(self.model), self.model.disable_adapter():
+            with kept, self.model.disable_adapter():
                 yield
         finally:
             self._off = was

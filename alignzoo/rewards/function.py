@@ -16,7 +16,7 @@ from torch import Tensor
 from alignzoo.batch import Batch
 from alignzoo.errors import AlignzooError, BadInput, RunFailed
 from alignzoo.hookspecs import hookimpl
-from alignzoo.rewards.rows import answered, failure, number, texts_of
+from alignzoo.rewards.rows import answered, failure, number
 
 if TYPE_CHECKING:
     from alignzoo.run import Run
@@ -39,7 +39,7 @@ class FunctionReward:
 
     @hookimpl
     def alignzoo_reward(self, run: Run, batch: Batch) -> Tensor:
-        pairs = answered(batch, texts_of(run, batch))
+        pairs = answered(batch, run.texts(batch))
         ids = [
             tokens[:length].tolist()
             for tokens, length in zip(batch.tokens, batch.lengths.tolist(), strict=True)

@@ -73,10 +73,7 @@ class ModelReward:
     def read(self, run: Run, batch: Batch) -> Batch:
         """The batch in this model's tokens and chat template, by way of the text."""
         answers: list[list[list[int]]] = [[] for _ in batch.rows]
-        for tokens, length, b in zip(
-            batch.tokens, batch.lengths.tolist(), batch.group.tolist(), strict=True
-        ):
-            text = run.codec.decode(tokens[:length].tolist())
+        for text, b in zip(run.texts(batch), batch.group.tolist(), strict=True):
             answers[b].append(self.codec.completion(batch.rows[b]["prompt"], text))
         return collate(
             [

@@ -33,7 +33,7 @@ class RowReward(ABC):
 
     @hookimpl
     def alignzoo_reward(self, run: Run, batch: Batch) -> Tensor:
-        texts = texts_of(run, batch)
+        texts = run.texts(batch)
         run.ledger.use_feedback("verifier_calls", len(texts))
         pairs = answered(batch, texts)
         if self.workers == 1:  # in this thread: math-verify ends what takes too long by a signal
@@ -49,14 +49,6 @@ class RowReward(ABC):
             raise
         except Exception as error:
             raise failure(type(self).__name__.lower(), error, row, text) from error
-
-
-def texts_of(run: Run, batch: Batch) -> list[str]:
-    """The completions of a batch as text, without the token that ends them."""
-    return [
-        run.codec.decode(tokens[:length].tolist())
-        for tokens, length in zip(batch.tokens, batch.lengths.tolist(), strict=True)
-    ]
 
 
 def answered(batch: Batch, texts: list[str]) -> list[tuple[dict[str, Any], str]]:

@@ -9,7 +9,7 @@ from alignzoo.samplers.default import DefaultSampler
 from alignzoo.samplers.experience import complete, credit, experience, judged, seeds
 from alignzoo.samplers.generate import Completion, generate
 from alignzoo.samplers.mismatch import SAMPLED, Mismatch
-from alignzoo.samplers.observe import observe, widths
+from alignzoo.samplers.observe import observe, tied
 from alignzoo.samplers.sampler import Sampler
 from alignzoo.samplers.sampling import Sampling
 
@@ -28,5 +28,5 @@ __all__ = [
     "observe",
     "sampler_of",
     "seeds",
-    "widths",
+    "tied",
 ]

@@ -16,6 +16,8 @@ from alignzoo.policy_gradient import REWARD, spread
 if TYPE_CHECKING:
     from alignzoo.run import Run
 
+TIE = 1e-8  # rewards that differ by less are the same
+
 
 def observe(run: Run, batch: Batch) -> dict[str, float]:
     """The numbers of the whole round, all processes together. All of them call it."""
@@ -49,7 +51,7 @@ def summary(columns: Mapping[str, Tensor]) -> dict[str, float]:
     found = {
         "reward": float(rewards.nanmean()),
         "reward_std": float(spread(rewards.flatten())),
-        "frac_reward_zero_std": float((widths(rewards) < 1e-8).double().mean()),
+        "frac_reward_zero_std": float(tied(rewards).double().mean()),
         "completions/mean_length": float(lengths.mean()),
         "completions/max_length": float(lengths.max()),
         "completions/mean_terminated_length": float(lengths[columns["ended"] > 0].mean()),
@@ -63,8 +65,8 @@ def summary(columns: Mapping[str, Tensor]) -> dict[str, float]:
     return {name: value for name, value in found.items() if not math.isnan(value)}
 
 
-def widths(rewards: Tensor) -> Tensor:
-    """Largest less smallest reward of each group, `[B]`; 0 for one without any."""
+def tied(rewards: Tensor) -> Tensor:
+    """Which groups of `[B, G]` have rewards that are all the same, or none: bool, `[B]`."""
     high = rewards.nan_to_num(-torch.inf).max(1).values
     low = rewards.nan_to_num(torch.inf).min(1).values
-    return (high - low).clamp(min=0.0)
+    return (high - low).clamp(min=0.0) < TIE

@@ -8,9 +8,7 @@ from __future__ import annotations
 import torch
 
 from alignzoo import Batch, Example, Run, joined
-from alignzoo.samplers import complete, credit, judged, observe, widths
-
-TIE = 1e-8  # rewards that differ by less are the same
+from alignzoo.samplers import complete, credit, judged, observe, tied
 
 
 def differing_round(run: Run, rows: list[Example], size: int, draws: int) -> Batch:
@@ -40,7 +38,7 @@ def differing_round(run: Run, rows: list[Example], size: int, draws: int) -> Bat
 
 def differs(batch: Batch) -> torch.Tensor:
     """Which groups have rewards that are not all the same, `[B]`."""
-    return widths(batch.groups(batch["rewards"])) >= TIE
+    return ~tied(batch.groups(batch["rewards"]))
 
 
 def differing(batch: Batch) -> Batch:

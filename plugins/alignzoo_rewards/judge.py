@@ -30,10 +30,6 @@ class JudgeReward:
     @hookimpl
     def alignzoo_reward(self, run: Run, batch: Batch) -> Tensor:
         assert self.asked is not None  # alignzoo_start made it
-        texts = [
-            run.codec.decode(tokens[:length].tolist())
-            for tokens, length in zip(batch.tokens, batch.lengths.tolist(), strict=True)
-        ]
         rows = [batch.rows[b] for b in batch.group.tolist()]
-        answered = list(zip(rows, texts, strict=True))
+        answered = list(zip(rows, run.texts(batch), strict=True))
         return torch.tensor(rate(self.asked, answered, self.question))

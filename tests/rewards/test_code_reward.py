@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from alignzoo import Example, collate
+from alignzoo import Example, Run, collate
 from alignzoo.cli import status
 from alignzoo.errors import BadInput
 from alignzoo.ledger import Ledger
@@ -338,5 +338,6 @@ def test_several_at_once_are_scored_in_their_order():
     reward.workers, batch.rows = 4, [{"tests": ["assert x == 1"]}]
     codec = SimpleNamespace(decode=lambda ids: f"x = {ids[0] % 2}")
     run = SimpleNamespace(codec=codec, ledger=Ledger())
+    run.texts = lambda batch: Run.texts(run, batch)
     assert reward.alignzoo_reward(run, batch).tolist() == [0.0, 1.0] * 4
     assert run.ledger.feedback["verifier_calls"] == 8
