@@ -6,6 +6,7 @@ goes on counting where the checkpoint stood.
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -32,6 +33,27 @@ class Ledger:
 
     def see_memory(self, peak_bytes: int) -> None:
         self.peak_memory_bytes = max(self.peak_memory_bytes, peak_bytes)
+
+    def add(self, other: Ledger) -> None:
+        """Charge what another ledger says; the greater peak of memory counts."""
+        self._combine(other, 1)
+        self.see_memory(other.peak_memory_bytes)
+
+    def since(self, before: Ledger) -> Ledger:
+        """What was spent after the ledger was as it is in `before`, a copy of it."""
+        spent = deepcopy(self)
+        spent._combine(before, -1)
+        return spent
+
+    def _combine(self, other: Ledger, sign: int) -> None:
+        for own, others in (
+            (self.flops, other.flops),
+            (self.tokens, other.tokens),
+            (self.feedback, other.feedback),
+        ):
+            for name, value in others.items():
+                own[name] += sign * value
+        self.seconds += sign * other.seconds
 
     @property
     def total_flops(self) -> float:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le
 
+from alignzoo import plugins
 from alignzoo.errors import BadInput, nearest
 from alignzoo.kinds import KINDS, OPTIONS
 from alignzoo.options import build, options_of
@@ -28,7 +29,11 @@ class Recipe:
     algorithm: Annotated[str, "name of an installed algorithm, or a Python file"]
     options: Annotated[dict[str, Any], "options of the algorithm"] = field(default_factory=dict)
 
-    model: Annotated[str, "zoo-tiny, a name on the hub, a folder, or an earlier run"] = "zoo-tiny"
+    model: Annotated[
+        str,
+        "zoo-tiny, zoo-critic, a name on the hub, a folder, or an earlier run [default: the one "
+        "that speaks the task, else zoo-tiny]",
+    ] = "zoo-tiny"
     task: Annotated[
         str | None, "task to learn and to be judged on [default: style, if no --data]"
     ] = None
@@ -194,6 +199,8 @@ def resolve(*layers: Mapping[str, Any]) -> Recipe:
     check_adapter(recipe)
     if recipe.task is None and recipe.data is None:
         recipe.task = "style"
+    if "model" not in values and recipe.task is not None:
+        recipe.model = getattr(plugins.load("tasks", recipe.task), "model", recipe.model)
     return recipe
 
 

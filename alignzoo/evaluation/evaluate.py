@@ -206,6 +206,7 @@ def respond(
                 "logprob": completion.logprob,
                 "ref_logprob": base[index] if base else None,
                 "seed": None if answers else seeds[index],
+                "measures": task.measures(row, text) if hasattr(task, "measures") else {},
             }
         )
     return items
@@ -244,6 +245,9 @@ def summarise(items: list[dict[str, Any]], sampling: Sampling) -> dict[str, Esti
         ]
     columns["length"] = [item["length"] for item in items]
     columns["ended"] = [float(item["ended"]) for item in items]
+    # A measure is the mean over the items that it applies to.
+    for name in sorted({name for item in items for name in item["measures"]}):
+        columns[name] = [m[name] for item in items if name in (m := item["measures"])]
     return {name: estimated(values) for name, values in columns.items() if values}
 
 

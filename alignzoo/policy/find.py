@@ -1,4 +1,4 @@
-"""What `--model` means: zoo-tiny, a folder, an earlier run, an adapter, or a name on the hub.
+"""What `--model` means: an embedded one, a folder, an earlier run, an adapter, or a name on the hub.
 
 Anything that looks like a path is never tried on the hub, so a mistyped folder is a message at
 once and not a network error.
@@ -17,7 +17,7 @@ from typing import Any
 from alignzoo.errors import BadInput
 from alignzoo.policy import score_head
 
-EMBEDDED = "zoo-tiny"
+EMBEDDED = {"zoo-tiny": "zoo_tiny", "zoo-critic": "zoo_critic"}  # by name, the folder
 HUB_NAME = re.compile(r"^[\w.-]+(/[\w.-]+)?$")
 VIRTUAL = {"PROMPT_TUNING": "prompt", "PREFIX_TUNING": "prefix"}
 SAFE = ("model.safetensors", "model.safetensors.index.json")
@@ -65,8 +65,8 @@ def find(model: str) -> Source:
 
 
 def _find(model: str, seen: tuple[Path, ...]) -> Source:
-    if model == EMBEDDED:
-        folder = str(_embedded())
+    if model in EMBEDDED:
+        folder = str(_embedded(model))
         return Source(folder, folder)
     path = Path(model).expanduser()
     if path.is_dir():
@@ -86,7 +86,7 @@ def _find(model: str, seen: tuple[Path, ...]) -> Source:
     if not HUB_NAME.match(model):
         raise BadInput(
             f"{model!r} is neither a folder nor a name on the hub",
-            hint=f"use {EMBEDDED}, a name such as Qwen/Qwen2.5-0.5B, a folder, or an earlier run",
+            hint="use zoo-tiny, a name such as Qwen/Qwen2.5-0.5B, a folder, or an earlier run",
         )
     return Source(model, model)
 
@@ -111,14 +111,14 @@ def _near(path: Path) -> str:
     return f"{parent} holds: {', '.join(names[:10]) or 'no folders'}"
 
 
-def _embedded() -> Path:
+def _embedded(model: str) -> Path:
     spec = importlib.util.find_spec("alignzoo_suite")
     if spec is None or not spec.submodule_search_locations:
         raise BadInput(
-            f"{EMBEDDED} is not installed: it comes with the package alignzoo_suite",
+            f"{model} is not installed: it comes with the package alignzoo_suite",
             hint="reinstall alignzoo, or name a model with --model",
         )
-    return Path(next(iter(spec.submodule_search_locations))) / "zoo_tiny"
+    return Path(next(iter(spec.submodule_search_locations))) / EMBEDDED[model]
 
 
 def _run(path: Path, seen: tuple[Path, ...]) -> Source:

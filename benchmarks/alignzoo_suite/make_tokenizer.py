@@ -1,6 +1,6 @@
-"""Train zoo-tiny's tokenizer on the suite's own text and lay out its untrained model.
+"""Train a tokenizer on the suite's own text and lay out an untrained model of the suite with it.
 
-    python -m alignzoo_suite.make_tokenizer [FOLDER]
+    python -m alignzoo_suite.make_tokenizer zoo-tiny [FOLDER]
 
 Writes the tokenizer, `config.json` and `generation_config.json`. The weights come from pretraining.
 """
@@ -12,7 +12,8 @@ from pathlib import Path
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GenerationConfig, LlamaConfig, PreTrainedTokenizerFast
 
-from alignzoo_suite import ZOO_TINY
+from alignzoo_suite import MODELS
+from alignzoo_suite.critic import Critic
 from alignzoo_suite.zoo import Zoo
 
 VOCABULARY = 1024
@@ -35,7 +36,7 @@ CHAT_TEMPLATE = """\
   {%- elif message.role in ['system', 'user'] -%}
     {{- '<|' + message.role + '|>' + message.content + eos_token -}}
   {%- else -%}
-    {{- raise_exception('zoo-tiny knows the roles system, user and assistant') -}}
+    {{- raise_exception('NAME knows the roles system, user and assistant') -}}
   {%- endif -%}
 {%- endfor -%}
 {%- if add_generation_prompt -%}
@@ -44,14 +45,20 @@ CHAT_TEMPLATE = """\
 """
 
 
-def texts() -> Iterator[str]:
-    """What zoo-tiny will read, and the demonstrations' words with it."""
-    for row in Zoo(text=ROWS).rows("text", "train"):
+def texts(name: str) -> Iterator[str]:
+    """What the model will read, and the demonstrations' words with it."""
+    tasks = {
+        "zoo-tiny": lambda: Zoo(text=ROWS).rows("text", "train"),
+        "zoo-critic": lambda: Critic(demonstrations=2 * ROWS).rows("demonstrations", "train"),
+    }
+    for row in tasks[name]():
         for message in row["messages"]:
             yield message["content"]
 
 
-def make_tokenizer(texts: Iterable[str], vocabulary: int = VOCABULARY) -> PreTrainedTokenizerFast:
+def make_tokenizer(
+    name: str, texts: Iterable[str], vocabulary: int = VOCABULARY
+) -> PreTrainedTokenizerFast:
     """Byte-level BPE, so that every text can be encoded; every digit is a token of its own."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -76,7 +83,7 @@ def make_tokenizer(texts: Iterable[str], vocabulary: int = VOCABULARY) -> PreTra
         eos_token=EOS,
         pad_token=PAD,
         additional_special_tokens=list(ROLES),
-        chat_template=CHAT_TEMPLATE,
+        chat_template=CHAT_TEMPLATE.replace("NAME", name),
         model_max_length=LONGEST,
         padding_side="left",
         clean_up_tokenization_spaces=False,
@@ -84,7 +91,7 @@ def make_tokenizer(texts: Iterable[str], vocabulary: int = VOCABULARY) -> PreTra
 
 
 def make_config(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
-    """About 0.9 million parameters with zoo-tiny's vocabulary."""
+    """About 0.9 million parameters with such a vocabulary."""
     return LlamaConfig(
         architectures=["LlamaForCausalLM"],
         vocab_size=len(tokenizer),
@@ -119,4 +126,5 @@ def lay_out(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
 
 
 if __name__ == "__main__":
-    lay_out(Path(sys.argv[1]) if len(sys.argv) > 1 else ZOO_TINY, make_tokenizer(texts()))
+    name, *folder = sys.argv[1:]
+    lay_out(Path(folder[0]) if folder else MODELS[name], make_tokenizer(name, texts(name)))

@@ -1,0 +1,31 @@
+"""The dialogues that zoo-critic is trained on."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from alignzoo_suite.common import Row, check_view, rng
+from alignzoo_suite.constitution import Constitution, prompts
+
+
+@dataclass(eq=False)
+class Critic(Constitution):
+    """Answers, critiques, revisions, verdicts and ratings; what zoo-critic is trained on."""
+
+    demonstrations: Annotated[int, "dialogues"] = 120_000
+
+    views = ("demonstrations", "prompts")
+
+    def rows(self, view: str, split: str) -> list[Row]:
+        """Dialogues as `demonstrations`; the prompts are those of `constitution`."""
+        check_view(view, self.views, split)
+        if view == "prompts":
+            return super().rows(view, split)
+        from alignzoo_suite.constitution_dialogues import dialogue  # it imports torch
+
+        count = self.demonstrations if split == "train" else self.test
+        choices = prompts(split)
+        rows = []
+        for index in range(count):
+            random = rng(self.seed, "critic", view, split, index)
+            rows.append({"messages": dialogue(random.choice(choices), random)})
+        return rows
