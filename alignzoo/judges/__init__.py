@@ -4,6 +4,7 @@ question, judge      what is asked, and who answers
 local, server, gold  a model in this process; a server that speaks the chat interface; a task
 cached               what was answered once is not asked again
 choose               from what `judge=` names to a judge
+think                an explanation before the answer
 compare, numbers     which of two completions is better, in both orders; the maths of it
 rate                 how good one completion is, from 1 to 10
 principles           what completions are criticised, revised and judged by

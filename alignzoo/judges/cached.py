@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from alignzoo.data.dialogue import Message
 from alignzoo.files import cache_home
 from alignzoo.judges.judge import Judge
 from alignzoo.judges.question import Question, is_usable
 
 PART = 64  # questions that are asked before what was answered is looked up again
+Answer = list[float] | str  # to a question; to a dialogue
+T = TypeVar("T", bound=Answer)
 
 
 class Cached(Judge):
@@ -30,25 +33,45 @@ class Cached(Judge):
         self.known = read(self.file)
 
     def answers(self, questions: Sequence[Question]) -> Iterator[tuple[int, list[float]]]:
-        assert self.identity is not None
-        keys = [question.key(self.identity) for question in questions]
+        keys = [question.key(self.judge.identity or "") for question in questions]
+        return self.through(
+            keys, lambda part: self.judge.answers([questions[i] for i in part]), is_usable
+        )
+
+    def texts(
+        self, dialogues: Sequence[list[Message]], max_new_tokens: int
+    ) -> Iterator[tuple[int, str]]:
+        about = [[self.identity, dialogue, max_new_tokens] for dialogue in dialogues]
+        keys = [sha256(json.dumps(each).encode()).hexdigest() for each in about]
+        return self.through(
+            keys, lambda part: self.judge.texts([dialogues[i] for i in part], max_new_tokens), bool
+        )
+
+    def through(
+        self,
+        keys: Sequence[str],
+        ask: Callable[[Sequence[int]], Iterator[tuple[int, T]]],
+        usable: Callable[[T], bool],
+    ) -> Iterator[tuple[int, T]]:
+        """The answers to `keys`, by number; `ask` is given the numbers of those that are lacking,
+        each once, some at a time."""
         lacking: dict[str, int] = {}
         for number, key in enumerate(keys):
             if key not in self.known:
                 lacking.setdefault(key, number)
-        asked: dict[str, list[float]] = {}
+        asked: dict[str, Any] = {}
         numbers = list(lacking.values())
         for start in range(0, len(numbers), PART):
             part = numbers[start : start + PART]
-            for i, answer in self.judge.answers([questions[number] for number in part]):
-                asked[keys[part[i]]] = answer
-                self.keep(keys[part[i]], answer)
+            for i, answer in ask(part):
+                key = keys[part[i]]
+                asked[key] = answer
+                if usable(answer):
+                    self.keep(key, answer)
         for number, key in enumerate(keys):
             yield number, self.known[key] if key in self.known else asked[key]
 
-    def keep(self, key: str, answer: list[float]) -> None:
-        if not is_usable(answer):
-            return
+    def keep(self, key: str, answer: Answer) -> None:
         self.known[key] = answer
         self.file.parent.mkdir(parents=True, exist_ok=True)
         # One short write at the end of the file: several processes may add to it.
@@ -56,14 +79,16 @@ class Cached(Judge):
             file.write((json.dumps({"question": key, "answer": answer}) + "\n").encode())
 
 
-def read(path: Path) -> dict[str, list[float]]:
+def read(path: Path) -> dict[str, Any]:
     """Questions and their answers; a line that a crash has cut off is left out."""
-    found: dict[str, list[float]] = {}
+    found: dict[str, Any] = {}
     if path.is_file():
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 entry: Any = json.loads(line)
-                found[entry["question"]] = [float(p) for p in entry["answer"]]
+                answer = entry["answer"]
+                known = answer if isinstance(answer, str) else [float(p) for p in answer]
+                found[entry["question"]] = known
             except (ValueError, TypeError, KeyError):
                 continue
     return found

@@ -13,7 +13,8 @@ from alignzoo.judges.question import Question, unusable
 class Gold(Judge):
     """Knows the better of two completions, and rates one by its score in [0, 1].
 
-    Two of one score are equally good; a question about neither one nor two is unusable.
+    Two of one score are equally good; a question about neither one nor two is unusable. It writes
+    nothing.
     """
 
     def __init__(self, task: Any):

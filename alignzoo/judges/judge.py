@@ -1,4 +1,4 @@
-"""Whoever answers questions with given options."""
+"""Whoever answers questions with given options, and writes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from alignzoo.data.dialogue import Message
+from alignzoo.errors import BadInput
 from alignzoo.judges.question import Question
 
 if TYPE_CHECKING:
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 
 class Judge(ABC):
     """Answers by a probability for each option; NaN for all where its answer was none of them.
+    Most can also write what comes next in a dialogue.
 
     `identity` is all that its answers depend on besides the question: they are kept under it, and
     None says that they are not worth keeping. `ledger`, where there is one, counts what it spends.
@@ -26,9 +29,27 @@ class Judge(ABC):
     def answers(self, questions: Sequence[Question]) -> Iterator[tuple[int, list[float]]]:
         """The number of a question and its answer, each as soon as it is known."""
 
+    def texts(
+        self, dialogues: Sequence[list[Message]], max_new_tokens: int
+    ) -> Iterator[tuple[int, str]]:
+        """The number of a dialogue and its next turn, each as soon as it is known; an empty text
+        where none could be written. Of two dialogues that are the same the turns are as well."""
+        raise BadInput(
+            f"this judge answers questions, and writes nothing: {type(self).__name__.lower()}",
+            hint="name a model or a server as the judge",
+        )
+
     def ask(self, questions: Sequence[Question]) -> list[list[float]]:
         """The probabilities of each question's options, which sum to 1, or are all NaN."""
         if self.ledger is not None:
             self.ledger.use_feedback("judge_calls", len(questions))
         found = dict(self.answers(questions))
         return [found[number] for number in range(len(questions))]
+
+    def write(self, dialogues: Sequence[list[Message]], max_new_tokens: int) -> list[str]:
+        """The next turn of each dialogue, which is the likeliest token by token; an empty text
+        where the judge wrote none, which is no answer. `BadInput` of a judge that cannot write."""
+        if self.ledger is not None:
+            self.ledger.use_feedback("judge_calls", len(dialogues))
+        found = dict(self.texts(dialogues, max_new_tokens))
+        return [found[number] for number in range(len(dialogues))]

@@ -13,18 +13,20 @@ from typing import Any
 
 import torch
 
-from alignzoo.batch import Example, collate
+from alignzoo.batch import Batch, Example, collate
 from alignzoo.data import Codec
+from alignzoo.data.dialogue import Message
 from alignzoo.judges.judge import Judge
 from alignzoo.judges.numbers import normalised
 from alignzoo.judges.question import Question, unusable
 from alignzoo.policy import Policy
+from alignzoo.samplers import Sampling, generate
 
 MICRO_TOKENS = 4096  # of a forward pass
 
 
 class Local(Judge):
-    """A policy as it stands inside `within`, by its codec."""
+    """A policy as it stands inside `within`, by its codec. It writes greedily."""
 
     def __init__(
         self,
@@ -45,7 +47,7 @@ class Local(Judge):
         for number, question in enumerate(questions):
             example = self.example(number, question)
             # What does not fit would be read wrongly, or not at all.
-            if self.longest is None or self.length(example) <= self.longest:
+            if self.fits(len(example.prompt) + max(map(len, example.completions))):
                 examples.append(example)
             else:
                 yield number, unusable(question)
@@ -53,14 +55,41 @@ class Local(Judge):
             return
         for micro in collate(examples).split(MICRO_TOKENS):
             with self.within():
-                work = self.policy.work(micro)
-                if self.ledger is not None:
-                    flops = self.policy.flops.forward(*work)
-                    self.ledger.spend("judge", flops=flops, tokens=work.tokens)
+                self.charge(micro)
                 logprobs = self.policy(micro.to(self.policy.device)).logprobs.cpu()
             totals = micro.total(logprobs.double())
             for b, row in enumerate(micro.rows):
                 yield row["number"], normalised(totals[micro.group == b].tolist())
+
+    @torch.no_grad()
+    def texts(
+        self, dialogues: Sequence[list[Message]], max_new_tokens: int
+    ) -> Iterator[tuple[int, str]]:
+        prompts = {number: self.codec.prompt(each) for number, each in enumerate(dialogues)}
+        for number, prompt in list(prompts.items()):
+            if not self.fits(len(prompt) + max_new_tokens):
+                yield number, ""
+                del prompts[number]
+        if not prompts:
+            return
+        with self.within():
+            completions = generate(
+                self.policy,
+                list(prompts.values()),
+                [0] * len(prompts),  # nothing is drawn
+                Sampling(max_new_tokens, self.codec.stop_ids, temperature=0.0),
+            )
+            written = list(zip(prompts.items(), completions, strict=True))
+            self.charge(collate([Example(prompt, [c.tokens]) for (_, prompt), c in written]))
+        for (number, _), completion in written:
+            yield number, self.codec.decode(completion.tokens).strip()
+
+    def charge(self, batch: Batch) -> None:
+        """What the policy as it stands computes of this batch, into the ledger."""
+        if self.ledger is not None:
+            work = self.policy.work(batch)
+            flops = self.policy.flops.forward(*work)
+            self.ledger.spend("judge", flops=flops, tokens=work.tokens)
 
     def example(self, number: int, question: Question) -> Example:
         prompt = question.messages
@@ -70,8 +99,8 @@ class Local(Judge):
             row={"number": number},
         )
 
-    def length(self, example: Example) -> int:
-        return len(example.prompt) + max(map(len, example.completions)) + self.policy.virtual.count
+    def fits(self, tokens: int) -> bool:
+        return self.longest is None or tokens + self.policy.virtual.count <= self.longest
 
 
 def identity(policy: Policy, codec: Codec, *, base: bool) -> str:

@@ -8,10 +8,11 @@ what it wrote is the answer.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from typing import Any
+from typing import Any, TypeVar
 
+from alignzoo.data.dialogue import Message
 from alignzoo.errors import BadInput, RunFailed
 from alignzoo.judges.judge import Judge
 from alignzoo.judges.numbers import normalised
@@ -21,6 +22,8 @@ from alignzoo.remote import Remote, address
 KEY = "ALIGNZOO_JUDGE_KEY"  # the only place that a key is taken from
 MOST = 20  # log-probs that the interface gives of a token, at most
 TIMEOUT, RETRIES, REQUESTS = 60.0, 4, 16
+S = TypeVar("S")
+T = TypeVar("T")
 
 
 class Server(Judge):
@@ -59,10 +62,19 @@ class Server(Judge):
         return names[0]
 
     def answers(self, questions: Sequence[Question]) -> Iterator[tuple[int, list[float]]]:
+        return self.several(self.one, questions)
+
+    def texts(
+        self, dialogues: Sequence[list[Message]], max_new_tokens: int
+    ) -> Iterator[tuple[int, str]]:
+        return self.several(lambda dialogue: self.text(dialogue, max_new_tokens), dialogues)
+
+    def several(self, one: Callable[[S], T], asked: Sequence[S]) -> Iterator[tuple[int, T]]:
+        """`one` of each, as many at once as the server is asked at once."""
         pool = ThreadPoolExecutor(self.requests)
         failed: BaseException | None = None
         try:
-            futures = {pool.submit(self.one, q): number for number, q in enumerate(questions)}
+            futures = {pool.submit(one, each): number for number, each in enumerate(asked)}
             for future in as_completed(futures):
                 if future.cancelled():
                     continue
@@ -78,6 +90,15 @@ class Server(Judge):
             pool.shutdown(cancel_futures=True)
         if failed is not None:
             raise failed
+
+    def text(self, dialogue: list[Message], max_new_tokens: int) -> str:
+        body = {
+            "model": self.model,
+            "messages": dialogue,
+            "max_tokens": max_new_tokens,
+            "temperature": 0,
+        }
+        return said_in(self.remote.ask("chat/completions", body))
 
     def one(self, question: Question) -> list[float]:
         body = {
@@ -97,13 +118,9 @@ def answer_in(reply: Any, question: Question) -> list[float]:
     Tokens that differ in space alone are one option. A rating of two digits that the server's
     tokenizer takes apart counts as its first digit: only one token is read.
     """
+    text = said_in(reply)
     try:
-        choice = reply["choices"][0]
-        text = str(choice["message"].get("content") or "")
-    except (KeyError, IndexError, TypeError, AttributeError):
-        return unusable(question)
-    try:
-        top = choice["logprobs"]["content"][0]["top_logprobs"]
+        top = reply["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
         known = [(str(each["token"]).strip(), float(each["logprob"])) for each in top]
     except (KeyError, IndexError, TypeError, ValueError):
         known = []
@@ -113,7 +130,15 @@ def answer_in(reply: Any, question: Question) -> list[float]:
     ]
     if any(masses):
         return normalised([math.log(mass) if mass > 0 else -math.inf for mass in masses])
-    said = text.strip().rstrip(".):")
+    said = text.rstrip(".):")
     if said not in question.options:
         return unusable(question)
     return [float(said == option) for option in question.options]
+
+
+def said_in(reply: Any) -> str:
+    """The text of a reply; empty where there is none."""
+    try:
+        return str(reply["choices"][0]["message"].get("content") or "").strip()
+    except (KeyError, IndexError, TypeError, AttributeError):
+        return ""

@@ -254,3 +254,134 @@ def test_a_server_of_several_models_wants_one_named():
     stub.models = ["one", "two"]
     with serving(stub) as url, pytest.raises(BadInput, match=r"2 models(.|\n)*model=one"):
         judge_of(url)
+
+
+@pytest.mark.parametrize("think", [0, 5])
+def test_a_swap_swaps_the_label_exactly_and_leaves_what_is_asked_as_it_was(policy, think):
+    pairs = [Comparison(HI, f"one {i}", f"{i} two", {}, "Kind?" * i or None) for i in range(5)]
+    swapped = [Comparison(c.prompt, c.b, c.a, {}, c.question) for c in pairs]
+    mixed = [(swapped if i % 2 else pairs)[i] for i in range(5)]
+    local = Local(policy, Codec(policy.tokenizer), policy.evaluating)
+    labels = [v.label for v in compare(local, pairs, think=think)]
+    assert len(set(labels)) == 5
+    assert [v.label[::-1] for v in compare(local, swapped, think=think)] == labels
+    turned = [
+        v.label[:: -1 if i % 2 else 1] for i, v in enumerate(compare(local, mixed, think=think))
+    ]
+    assert turned == labels
+
+
+def test_a_judge_s_leaning_to_a_place_is_told_from_what_it_says_of_the_two():
+    # "zzz" is judged 0.9 where it is first, and 0.6 where it is second.
+    def answer(body):
+        first = "[Response A]\nzzz\n" in body["messages"][0]["content"]
+        return (
+            tops(A=math.log(0.9), B=math.log(0.1))
+            if first
+            else tops(A=math.log(0.4), B=math.log(0.6))
+        )
+
+    with serving(Stub(answer)) as url:
+        one, other = compare(
+            judge_of(url), [Comparison("p", "zzz", "a"), Comparison("p", "a", "zzz")]
+        )
+    assert one.a_first == pytest.approx([0.9, 0.1])
+    assert one.b_first == pytest.approx([0.4, 0.6])
+    assert one.label == pytest.approx((0.75, 0.25))
+    assert other.a_first == one.b_first
+    assert other.label == one.label[::-1]
+
+
+# --- writing, and thinking before the answer
+
+
+def test_a_comparison_may_have_a_question_of_its_own():
+    stub = Stub(lambda body: text("A"))
+    with serving(stub) as url:
+        pairs = [Comparison("p", "a", "b", question="Which is kinder?"), Comparison("p", "a", "b")]
+        compare(judge_of(url), pairs, "Which is shorter?")
+    ends = sorted(body["messages"][0]["content"].rpartition("\n\n")[2] for body in stub.asked)
+    kinder, shorter = (f"Which is {x}? Answer with A or B alone." for x in ("kinder", "shorter"))
+    assert ends == [kinder, kinder, shorter, shorter]
+
+
+def test_a_model_writes_the_likeliest_tokens_and_is_charged_for_them(policy):
+    policy.eval()
+    codec = Codec(policy.tokenizer)
+    judge = Local(policy, codec, policy.evaluating)
+    judge.ledger = Ledger()
+    judge.longest = 40
+    written = judge.write([HI, [{"role": "user", "content": "long " * 50}], HI], 8)
+    ids = codec.prompt(HI)
+    start, tokens = len(ids), 0
+    with torch.no_grad():
+        while tokens < 8 and (not tokens or ids[-1] not in codec.stop_ids):
+            ids.append(int(policy.model(torch.tensor([ids])).logits[0, -1].argmax()))
+            tokens += 1
+    expected = codec.decode(ids[start:]).strip()
+    assert expected
+    assert written == [expected, "", expected]
+    assert judge.ledger.feedback["judge_calls"] == 3
+    assert judge.ledger.flops["judge"] > 0
+
+
+def test_with_thinking_an_explanation_is_written_first_and_the_answer_asked_in_a_further_turn():
+    def answer(body):
+        if len(body["messages"]) == 1:
+            return text(f"because {len(stub.asked)}")
+        return tops(A=math.log(0.8), B=math.log(0.2))
+
+    stub, ledger = Stub(answer), Ledger()
+    with serving(stub) as url:
+        for _ in range(2):
+            judge = judge_of(url, ledger=ledger)
+            (verdict,) = compare(
+                judge, [Comparison("p", "one", "two")], "Which is kinder?", think=7
+            )
+    assert verdict.label == pytest.approx((0.5, 0.5))
+    assert len(stub.asked) == 4  # the second time all of it was known
+    assert ledger.feedback["judge_calls"] == 8
+    explained, answered = stub.asked[:2], stub.asked[2:]
+    for body in explained:
+        assert (body["max_tokens"], body["temperature"]) == (7, 0)
+        assert body["messages"][0]["content"].endswith(
+            "Which is kinder? Explain which one, and why."
+        )
+    for body in answered:
+        asked, explanation, last = body["messages"]
+        assert [asked] in [each["messages"] for each in explained]
+        assert explanation["role"] == "assistant"
+        assert explanation["content"].startswith("because ")
+        assert last == {"role": "user", "content": "Which is kinder? Answer with A or B alone."}
+
+
+def test_what_was_not_explained_is_unusable_and_is_written_another_time():
+    replies = [{"error": "?"}, text("because")]
+
+    def answer(body):
+        return replies.pop(0) if len(body["messages"]) == 1 else text("B")
+
+    stub = Stub(answer)
+    with serving(stub) as url:
+        judge = Cached(Server(url, requests=1))
+        pair = [Comparison("p", "one", "two")]
+        (verdict,) = compare(judge, pair, think=7)
+        assert not verdict.usable
+        assert len(stub.asked) == 3  # two to explain, one to answer
+        replies.append(text("because"))
+        (verdict,) = compare(judge, pair, think=7)
+        assert verdict.usable
+        assert len(stub.asked) == 5
+
+
+def test_what_was_written_is_kept_by_its_length_and_dialogue():
+    stub = Stub(lambda body: text(f"said {len(stub.asked)}"))
+    with serving(stub) as url:
+        assert judge_of(url).write([HI, HI], 7) == ["said 1", "said 1"]
+        assert judge_of(url).write([HI], 7) == ["said 1"]
+        assert judge_of(url).write([HI], 8) == ["said 2"]
+
+
+def test_the_gold_score_writes_nothing():
+    with pytest.raises(BadInput, match="writes nothing: gold"):
+        compare(judge_of("gold", task=LONGER), [Comparison("p", "a", "b")], think=7)
