@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from alignzoo.algorithm import Needs, Rounds
+    from alignzoo.algorithm import Needs, Rounds, algorithm_of
     from alignzoo.batch import Batch, Example, collate, joined
     from alignzoo.data import (
         Demonstrations,
@@ -48,6 +48,7 @@ _HOMES = {
     "Steps": "data",
     "Text": "data",
     "WholeDemonstrations": "data",
+    "algorithm_of": "algorithm",
     "collate": "batch",
     "hookimpl": "hookspecs",
     "joined": "batch",
@@ -72,6 +73,7 @@ __all__ = [
     "Steps",
     "Text",
     "WholeDemonstrations",
+    "algorithm_of",
     "collate",
     "hookimpl",
     "joined",

@@ -14,6 +14,8 @@ Plain class attributes, all but `data` with a default, so that ten lines in a fi
     generates      whether what it trains answers prompts; False for a reward model
     trains         False for a baseline that answers otherwise and changes no weight: it gives no
                    loss, does no step and leaves no model
+    learner        an algorithm that learns from the rewards which this one gives, where it does
+                   not learn itself: it is then a reward, and all else is the learner's
     credits        whether its advantages are credit, factors of the gradient, and may be weighed;
                    False where they tell a winner from a loser
 """
@@ -23,6 +25,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+
+from alignzoo import plugins
+from alignzoo.options import build, split_options
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,16 @@ class Algorithm(Protocol):
     """The least that an algorithm has; see `alignzoo.hookspecs` for its methods."""
 
     data: ClassVar[Any]
+
+
+def algorithm_of(text: str, flag: str, own: Mapping[str, type] | None = None) -> Any:
+    """The algorithm that `NAME[,OPTION=VALUE...]` names, of `own` or of those installed.
+
+    `flag` is what `text` was given to, for messages.
+    """
+    name, options = split_options(text, flag)
+    cls = (own or {}).get(name) or plugins.load("algorithms", name)
+    return build(cls, options, f"{flag} {name}")
 
 
 def needs_of(algorithm: Any) -> Needs:

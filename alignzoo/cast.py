@@ -14,7 +14,7 @@ from alignzoo.data import Prompts
 from alignzoo.errors import BadInput
 from alignzoo.options import build
 from alignzoo.recipe import Recipe
-from alignzoo.rewards import PREFIX, Named, rewards_of
+from alignzoo.rewards import PREFIX, TASK, Named, rewards_of
 from alignzoo.samplers import Sampler, sampler_of
 
 
@@ -40,14 +40,15 @@ def cast_for(
 
     `learned` gives the folder of the reward model that is trained for this run.
     """
-    algorithm = build(
-        plugins.load("algorithms", recipe.algorithm), recipe.options, recipe.algorithm
-    )
+    named = build(plugins.load("algorithms", recipe.algorithm), recipe.options, recipe.algorithm)
+    # Of one that gives rewards to another, the other is the algorithm.
+    algorithm = getattr(named, "learner", named)
     check_algorithm(algorithm, recipe)
     task = plugins.load("tasks", recipe.task)() if recipe.task else None
     sampler = sampler_of(recipe)
+    wanted = recipe.reward or ([TASK] if task is not None and algorithm is named else [])
     rewards = rewards_of(
-        recipe.reward, task, learned, trust_remote_code=trust_remote_code, allow_code=allow_code
+        wanted, task, learned, trust_remote_code=trust_remote_code, allow_code=allow_code
     )
     objects: dict[str, Any] = {  # what comes later is called first
         f"sampler {recipe.sampler}" if recipe.sampler else "the default sampler": sampler,
@@ -56,6 +57,8 @@ def cast_for(
     if task is not None:
         objects[f"task {recipe.task}"] = task
     objects |= {PREFIX + named.label: reward for named, reward in rewards}
+    if algorithm is not named:
+        objects[PREFIX + recipe.algorithm] = named
     objects[recipe.algorithm] = algorithm
     for name in recipe.addons:
         objects[name] = plugins.load("addons", name)()

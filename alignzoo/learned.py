@@ -74,13 +74,14 @@ def learned_reward(named: Named, recipe: Recipe, ui: UI, train: Train) -> Path:
     return folder
 
 
-def charge(ledger: Ledger, folder: Path) -> None:
-    """What the reward model has cost is a part of what the run costs, whoever had it trained."""
+def charge(ledger: Ledger, folder: Path, *, feedback: bool = True) -> None:
+    """What the reward model has cost is a part of what the run costs, whoever had it trained;
+    `feedback` says whether somebody was asked for its pairs."""
     spent = read_run(folder)["ledger"]
     ledger.spend(
         "reward_training", flops=spent["total_flops"], tokens=sum(spent["tokens"].values())
     )
-    for kind, count in spent["feedback"].items():
+    for kind, count in spent["feedback"].items() if feedback else []:
         ledger.use_feedback(kind, count)
     ledger.seconds += spent["seconds"]
     ledger.see_memory(spent["peak_memory_bytes"])

@@ -46,13 +46,11 @@ class Ledger:
         return spent
 
     def _combine(self, other: Ledger, sign: int) -> None:
-        for own, others in (
-            (self.flops, other.flops),
-            (self.tokens, other.tokens),
-            (self.feedback, other.feedback),
-        ):
-            for name, value in others.items():
-                own[name] += sign * value
+        for name in PURPOSES:
+            self.flops[name] += sign * other.flops[name]
+            self.tokens[name] += sign * other.tokens[name]
+        for kind in FEEDBACK:
+            self.feedback[kind] += sign * other.feedback[kind]
         self.seconds += sign * other.seconds
 
     @property

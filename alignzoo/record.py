@@ -53,9 +53,19 @@ class Record:
         if self.writes:
             _append(self.folder / "evals.jsonl", rows)
 
+    def feedback(self, step: int, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Append what judges said of what that step is the first to learn from."""
+        if self.writes:
+            _append(self.folder / "feedback.jsonl", ({"step": step, **row} for row in rows))
+
+    def write(self, name: str, rows: Iterable[Mapping[str, Any]]) -> Path:
+        """A file of rows, whole."""
+        write_text(self.folder / name, "".join(map(_line, rows)))
+        return self.folder / name
+
     def rewind(self, step: int) -> None:
         """Forget what was logged after `step`, so that a resumed run leaves no step twice."""
-        for name in ("metrics.jsonl", "evals.jsonl"):
+        for name in ("metrics.jsonl", "evals.jsonl", "feedback.jsonl"):
             path = self.folder / name
             if path.exists() and self.writes:
                 # A line that a crash cut short is later than any checkpoint.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -37,7 +38,9 @@ class Run:
     stands behind them. `step` counts optimizer steps done, `round` rounds done; `state` holds
     numbers that a plugin carries from step to step, and is part of a checkpoint. `observed` is what
     was seen of the present round's experience, logged with each of its steps; `reward_weights` are
-    by reward; `mismatch` is there while the policy is still the one that drew this experience.
+    by reward; `learn_reward` trains a reward model on a file of preferences, charges it to the
+    ledger and gives its folder; `mismatch` is there while the policy is still the one that drew
+    this experience.
     """
 
     recipe: Recipe
@@ -60,6 +63,7 @@ class Run:
     reward_weights: dict[str, float] = field(default_factory=dict)
     stopped: str | None = None
     reference_cache: ReferenceCache | None = None
+    learn_reward: Callable[[Path], Path] | None = None
     mismatch: Mismatch | None = None
     _charging: bool = True
 

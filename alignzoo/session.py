@@ -168,6 +168,13 @@ def prepare(
         sampler=cast.sampler,
         reward_weights={named.label: named.weight for named, _ in cast.rewards},
     )
+
+    def learn_reward(data: Path) -> Path:
+        trained = learned(Named(LEARNED, options={"data": str(data)}))
+        charge(run.ledger, trained, feedback=False)  # the run made the pairs itself
+        return trained
+
+    run.learn_reward = learn_reward
     for named, reward in cast.rewards:
         if named.name == LEARNED:
             charge(run.ledger, Path(reward.folder))

@@ -206,7 +206,7 @@ def respond(
                 "logprob": completion.logprob,
                 "ref_logprob": base[index] if base else None,
                 "seed": None if answers else seeds[index],
-                "measures": task.measures(row, text) if hasattr(task, "measures") else {},
+                "measures": task.measures(row, text) if task and hasattr(task, "measures") else {},
             }
         )
     return items

@@ -14,7 +14,7 @@ from alignzoo.judges.choose import judge_of
 from alignzoo.judges.compare import Comparison, Verdict, compare
 from alignzoo.judges.judge import Judge
 from alignzoo.judges.principles import Constitution, Principle, read_principles
-from alignzoo.judges.question import Question
+from alignzoo.judges.question import Question, as_messages
 from alignzoo.judges.rate import rate
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Principle",
     "Question",
     "Verdict",
+    "as_messages",
     "compare",
     "judge_of",
     "rate",

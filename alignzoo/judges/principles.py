@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from alignzoo.errors import BadInput, nearest
 from alignzoo.judges.rate import QUESTION as RATING
+
+if TYPE_CHECKING:
+    from alignzoo.run import Run
 
 DEFAULT = Path(__file__).with_name("principles.yaml")
 NEEDED = ("critique", "revision", "question")
@@ -39,10 +42,27 @@ class Constitution:
     principles: tuple[Principle, ...]
     examples: tuple[tuple[Message, ...], ...] = ()
 
-    def draw(self, seed: int) -> Principle:
-        """One principle, by weight; the same seed draws the same."""
-        weights = [principle.weight for principle in self.principles]
-        return Random(seed).choices(self.principles, weights)[0]
+    def draw(self, run: Run, use: str, number: int, start: int, count: int) -> list[Principle]:
+        """A principle, by weight, for each of `count` rows of this process and round, of which the
+        first is the `start`th; always the same for one `use` and `number`."""
+        index, weights = run.accelerator.process_index, [p.weight for p in self.principles]
+        return [
+            Random(run.seed_for("principle", use, number, run.round, index, n)).choices(
+                self.principles, weights
+            )[0]
+            for n in range(start, start + count)
+        ]
+
+    def keep(self, run: Run) -> None:
+        """Write the principles into the run's record; one that goes on must have the same."""
+        said = [asdict(principle) for principle in self.principles]
+        before = run.record.facts.setdefault("principles", said)
+        if before != said:
+            raise BadInput(
+                "cannot be resumed: the principles are not those that the run began with",
+                where=str(run.record.folder),
+                hint="give it the file as it was, or begin a new run",
+            )
 
     @property
     def shown(self) -> list[Message]:
@@ -50,9 +70,10 @@ class Constitution:
         return [message for example in self.examples for message in example]
 
 
-def read_principles(path: str | Path = DEFAULT) -> Constitution:
-    """A constitution from a YAML file, or `BadInput` that names the principle and what it lacks."""
-    file = Path(path).expanduser()
+def read_principles(path: str | Path | None = None) -> Constitution:
+    """A constitution from a YAML file, the shipped one unless another is named, or `BadInput` that
+    names the principle and what it lacks."""
+    file = Path(path or DEFAULT).expanduser()
     loaded = _yaml(file)
     if not isinstance(loaded, dict) or "principles" not in loaded:
         raise _bad(file, "a file of principles has a list named `principles`")

@@ -26,6 +26,11 @@ class Question:
         return sha256(json.dumps([judge, self.messages, self.options]).encode()).hexdigest()
 
 
+def as_messages(prompt: str | list[dict[str, str]]) -> list[dict[str, str]]:
+    """A prompt as a dialogue: text is what the user said."""
+    return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+
+
 UNUSABLE = float("nan")  # as the probability of each option: there was no answer among them
 
 

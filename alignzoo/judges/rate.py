@@ -20,10 +20,18 @@ RATINGS = tuple(range(LOWEST, HIGHEST + 1))
 
 
 def rate(
-    judge: Judge, answered: Sequence[tuple[dict[str, Any], str]], question: str = QUESTION
+    judge: Judge,
+    answered: Sequence[tuple[dict[str, Any], str]],
+    question: str | Sequence[str] = QUESTION,
 ) -> list[float]:
-    """A score in [-1, 1] for each completion of a row's prompt; NaN where it was not answered."""
-    found = judge.ask([question_of(row, text, question) for row, text in answered])
+    """A score in [-1, 1] for each completion of a row's prompt; NaN where it was not answered.
+
+    `question` is asked of all, or there is one for each.
+    """
+    questions = [question] * len(answered) if isinstance(question, str) else question
+    found = judge.ask(
+        [question_of(row, text, q) for (row, text), q in zip(answered, questions, strict=True)]
+    )
     return [score(probabilities) for probabilities in found]
 
 

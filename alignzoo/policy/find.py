@@ -1,4 +1,4 @@
-"""What `--model` means: an embedded one, a folder, an earlier run, an adapter, or a name on the hub.
+"""What `--model` means: an embedded one, a folder, an earlier run, an adapter, a name on the hub.
 
 Anything that looks like a path is never tried on the hub, so a mistyped folder is a message at
 once and not a network error.

@@ -26,11 +26,11 @@ def rewards_of(
     trust_remote_code: bool = False,
     allow_code: bool = False,
 ) -> list[tuple[Named, Any]]:
-    """The rewards of a run with the objects that give them; the task's own where none is named.
+    """The rewards that a run names, with the objects that give them.
 
     `learned` gives the folder of the reward model that is trained for this run.
     """
-    named = parse_all(texts or ([TASK] if task is not None else []))
+    named = parse_all(texts)
     # It is trained when it is known that nothing is wrong with the others.
     last = sorted(named, key=lambda each: each.name == LEARNED)
     found = {

@@ -8,6 +8,7 @@ from alignzoo.samplers.choose import sampler_of
 from alignzoo.samplers.default import DefaultSampler
 from alignzoo.samplers.experience import complete, credit, experience, judged, seeds
 from alignzoo.samplers.generate import Completion, generate
+from alignzoo.samplers.journal import journal
 from alignzoo.samplers.mismatch import SAMPLED, Mismatch
 from alignzoo.samplers.observe import observe, tied
 from alignzoo.samplers.sampler import Sampler
@@ -24,6 +25,7 @@ __all__ = [
     "credit",
     "experience",
     "generate",
+    "journal",
     "judged",
     "observe",
     "sampler_of",

@@ -11,7 +11,7 @@ from alignzoo_suite.constitution import Constitution, prompts
 class Critic(Constitution):
     """Answers, critiques, revisions, verdicts and ratings; what zoo-critic is trained on."""
 
-    demonstrations: Annotated[int, "dialogues"] = 120_000
+    demonstrations: Annotated[int, "dialogues"] = 150_000
 
     views = ("demonstrations", "prompts")
 

@@ -13,11 +13,13 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from alignzoo.files import write_text
 from alignzoo.ledger import Ledger
-from alignzoo.run import Run
+
+if TYPE_CHECKING:
+    from alignzoo.run import Run
 
 Row = TypeVar("Row")
 Line = dict[str, Any]

@@ -1,0 +1,1 @@
+"""Constitutional AI and AI feedback: alignment by principles that are written down."""
