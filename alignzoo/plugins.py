@@ -107,7 +107,7 @@ def find(kind: str, name: str) -> Found:
 def load(kind: str, name: str) -> type:
     """The class of a plugin, by its name or by the path of a plain file (`./my_algo.py`)."""
     if name.endswith(".py"):
-        return load_file(Path(name))
+        return load_file(Path(name), kind)
     return find(kind, name).load()
 
 
@@ -122,8 +122,8 @@ def source_of(kind: str, name: str) -> tuple[str, str, Path | None]:
     return found.package, found.version, found.source.parent if found.source else None
 
 
-def load_file(path: Path) -> type:
-    """The one class with hook methods in a Python file."""
+def load_file(path: Path, kind: str = "algorithms") -> type:
+    """The one class with hook methods in a Python file; a judge has none, but `answers`."""
     if not path.is_file():
         raise BadInput("no such file", where=str(path))
     module_name = f"alignzoo_file_{path.stem}"
@@ -142,14 +142,17 @@ def load_file(path: Path) -> type:
     candidates = [
         value
         for value in vars(module).values()
-        if isinstance(value, type) and value.__module__ == module_name and hook_methods(value)
+        if isinstance(value, type)
+        and value.__module__ == module_name
+        and (hasattr(value, "answers") if kind == "judges" else hook_methods(value))
     ]
     # A class that only serves as the base of another one here is not what was meant.
     leaves = [c for c in candidates if not any(issubclass(d, c) and d is not c for d in candidates)]
     if len(leaves) != 1:
         names = ", ".join(c.__name__ for c in leaves) or "none"
         raise BadInput(
-            f"a plugin file holds exactly one class with @hookimpl methods; found {names}",
+            "a plugin file holds exactly one class with "
+            f"{'a method `answers`' if kind == 'judges' else '@hookimpl methods'}; found {names}",
             where=str(path),
         )
     return leaves[0]

@@ -76,7 +76,7 @@ def experience(run: Run, rows: Sequence[Example], groups: Sequence[Sequence[Comp
     weighed by what both differ by.
     """
     batch = judged(run, rows, groups)
-    run.observed |= observe(run, batch)
+    run.observed = observe(run, batch)
     return credit(run, batch)
 
 

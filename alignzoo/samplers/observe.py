@@ -62,6 +62,8 @@ def summary(columns: Mapping[str, Tensor]) -> dict[str, float]:
             label = name.removeprefix(REWARD)
             found[f"rewards/{label}/mean"] = float(scores.nanmean())
             found[f"rewards/{label}/std"] = float(spread(scores.flatten()))
+            if scores.isnan().any():
+                found[f"rewards/{label}/missing"] = float(scores.isnan().double().mean())
     return {name: value for name, value in found.items() if not math.isnan(value)}
 
 

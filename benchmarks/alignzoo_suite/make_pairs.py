@@ -1,6 +1,6 @@
-"""Sample the preference pairs of the suite from a model folder, once.
+"""Sample the preference pairs of tasks of the suite from the model that speaks them, once.
 
-    python -m alignzoo_suite.make_pairs [--model FOLDER] [--pairs 2000] [--test-pairs 200]
+    python -m alignzoo_suite.make_pairs style sums [--model FOLDER] [--pairs 2000]
 
 Two completions for each prompt, drawn at temperature 1. Pairs of equal gold are dropped (the same
 text twice is one such): an annotator who sees no difference has nothing to say. So are pairs with
@@ -14,10 +14,18 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from alignzoo_suite import ZOO_TINY, pairs
+from alignzoo_suite import MODELS, pairs
 from alignzoo_suite.common import Row, rng
+from alignzoo_suite.constitution import Constitution
 from alignzoo_suite.style import Style
 from alignzoo_suite.sums import Sums
+
+Task = Style | Sums | Constitution
+TASKS: dict[str, tuple[type[Task], str]] = {
+    "style": (Style, "zoo-tiny"),
+    "sums": (Sums, "zoo-tiny"),
+    "constitution": (Constitution, "zoo-critic"),
+}
 
 LONGEST = 96  # tokens of a completion
 BATCH = 128  # prompts at once, two completions each
@@ -45,7 +53,7 @@ def complete(model: PreTrainedModel, tokenizer: Tokenizer, prompts: list[list[Ro
 
 
 def sample(
-    model: PreTrainedModel, tokenizer: Tokenizer, task: Style | Sums, split: str, wanted: int
+    model: PreTrainedModel, tokenizer: Tokenizer, task: Task, split: str, wanted: int
 ) -> list[Row]:
     """`wanted` pairs for the prompts of a split, taken in turn."""
     prompts = task.rows("prompts", split)
@@ -64,18 +72,20 @@ def sample(
 
 
 def main() -> None:
-    """Write `pairs_style.jsonl.gz` and `pairs_sums.jsonl.gz`."""
+    """Write `pairs_TASK.jsonl.gz` of each task."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default=str(ZOO_TINY), help="folder of the base model")
+    parser.add_argument("tasks", nargs="+", choices=TASKS)
+    parser.add_argument("--model", help="folder of the base model [default: the task's]")
     parser.add_argument("--pairs", type=int, default=2000, help="training pairs of each task")
     parser.add_argument("--test-pairs", type=int, default=200, help="test pairs of each task")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
 
-    tokenizer = AutoTokenizer.from_pretrained(options.model, padding_side="left")
-    model = AutoModelForCausalLM.from_pretrained(options.model).eval()
-    tasks: dict[str, Style | Sums] = {"style": Style(options.seed), "sums": Sums(options.seed)}
-    for name, task in tasks.items():
+    for name in options.tasks:
+        cls, speaker = TASKS[name]
+        task, folder = cls(options.seed), options.model or MODELS[speaker]
+        tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+        model = AutoModelForCausalLM.from_pretrained(folder).eval()
         torch.manual_seed(rng(options.seed, name, "pairs").getrandbits(63))
         found = [
             pair

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
@@ -97,13 +97,7 @@ class RLAIF:
         texts = run.texts(batch)
         lines = self.comparisons(run, batch.rows, texts[::2], texts[1::2], 0)
         found = [line["label"] for line in lines]
-        run.record.feedback(run.step + 1, run.gather(lines))
-        run.observe(
-            {
-                "judge/unusable": torch.tensor([label is None for label in found]).float(),
-                "judge/flips": torch.tensor([float(line["flips"]) for line in lines]),
-            }
-        )
+        run.record.feedback(run.step + 1, lines)
         first = torch.tensor([torch.nan if label is None else label for label in found])
         return torch.stack([first, 1 - first], -1).flatten()
 
@@ -126,8 +120,8 @@ class RLAIF:
             }
             for b, text, score in zip(which, texts, found, strict=True)
         ]
-        run.record.feedback(run.step + 1, run.gather(lines))
-        run.observe({"judge/unusable": torch.tensor([score != score for score in found]).float()})
+        run.record.feedback(run.step + 1, lines)
+        must_answer(line["rating"] for line in lines)
         return found
 
     def comparisons(
@@ -150,6 +144,7 @@ class RLAIF:
         verdicts = [Verdict([0.5, 0.5], [0.5, 0.5])] * len(rows)
         for n, verdict in zip(different, compare(self.asked, asked, think=self.think), strict=True):
             verdicts[n] = verdict
+        must_answer(usable(verdicts[n].label[0]) for n in different)
         return [
             {
                 "prompt": rows[n]["prompt"],
@@ -196,6 +191,17 @@ def preference(line: dict[str, Any]) -> dict[str, Any]:
     won, lost = (line["a"], line["b"]) if line["label"] > 0.5 else (line["b"], line["a"])
     chosen, rejected = ([{"role": "assistant", "content": text}] for text in (won, lost))
     return {"prompt": as_messages(line["prompt"]), "chosen": chosen, "rejected": rejected}
+
+
+def must_answer(found: Iterable[float | None]) -> None:
+    """A judge may fail now and then; one that never answers has nothing to teach."""
+    answers = list(found)
+    if answers and all(answer is None for answer in answers):
+        raise RunFailed(
+            f"the judge gave no answer that could be used to any of {len(answers)} questions",
+            hint="does the model follow instructions, and does what it reads fit its length? "
+            "`alignzoo judge` shows what it makes of pairs",
+        )
 
 
 def usable(probability: float) -> float | None:

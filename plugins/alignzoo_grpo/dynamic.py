@@ -29,7 +29,7 @@ def differing_round(run: Run, rows: list[Example], size: int, draws: int) -> Bat
         kept.append(differing(drawn))
         total += len(drawn)
     found = sum(map(len, kept))
-    run.observed |= observe(run, first) | shares(run, found, total, len(rows))
+    run.observed = observe(run, first) | shares(run, found, total, len(rows))
     # Credit is given to full shares, as the processes exchange them; ties get none, and go.
     ties = torch.nonzero(~differs(first)).flatten().tolist()
     batch = credit(run, joined([*kept, first.select(ties[: len(rows) - found])]))

@@ -1,0 +1,65 @@
+"""The loss of soft labels against numbers worked out by hand, and its slope."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from alignzoo_constitution.fresh_pairs import ordered
+from alignzoo_constitution.losses import soft_label_loss
+
+
+def loss(margin: float, label: float, beta: float) -> float:
+    return float(soft_label_loss(torch.tensor([margin]), torch.tensor([label]), beta))
+
+
+@pytest.mark.parametrize(
+    ("margin", "label", "beta", "expected"),
+    [
+        (0.0, 0.3, 0.1, 0.693147),  # ln 2, whatever the label
+        (2.0, 1.0, 0.5, 0.313262),  # DPO's: ln(1 + e^-1)
+        (2.0, 0.0, 0.5, 1.313262),  # the other way round: ln(1 + e) = 1 + ln(1 + e^-1)
+        (2.0, 0.75, 0.5, 0.563262),  # 0.75 * 0.313262 + 0.25 * 1.313262
+        (-2.0, 0.25, 0.5, 0.563262),  # the same with a and b swapped
+    ],
+)
+def test_by_hand(margin, label, beta, expected):
+    assert loss(margin, label, beta) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("beta", [0.1, 1.0])
+@pytest.mark.parametrize("label", [0.0, 0.2, 0.5, 0.9, 1.0])
+@pytest.mark.parametrize("margin", [-3.0, 0.0, 1.7])
+def test_the_slope_is_how_far_the_policy_is_from_the_judge(margin, label, beta):
+    """dL/dm = beta (sigmoid(beta m) - p)"""
+    m = torch.tensor([margin], dtype=torch.float64, requires_grad=True)
+    p = torch.tensor([label], dtype=torch.float64)
+    soft_label_loss(m, p, beta).sum().backward()
+    expected = beta * (1 / (1 + math.exp(-beta * margin)) - label)
+    assert float(m.grad) == pytest.approx(expected, abs=1e-12)
+
+
+def test_it_rests_where_the_policy_is_as_sure_as_the_judge():
+    p, beta = 0.8, 0.1
+    m = torch.tensor([math.log(p / (1 - p)) / beta], dtype=torch.float64, requires_grad=True)
+    soft_label_loss(m, torch.tensor([p], dtype=torch.float64), beta).sum().backward()
+    assert float(m.grad) == pytest.approx(0, abs=1e-12)
+
+
+def test_swapping_the_two_changes_nothing():
+    torch.manual_seed(0)
+    margin, label = torch.randn(50), torch.rand(50)
+    one, other = (soft_label_loss(s * margin, p, 0.3) for s, p in ((1, label), (-1, 1 - label)))
+    torch.testing.assert_close(one, other)
+
+
+def test_it_stays_finite_far_out():
+    assert loss(1e4, 0.5, 1.0) == pytest.approx(5000) and loss(1e4, 1.0, 1.0) == 0
+
+
+def test_metrics_call_the_likelier_one_preferred():
+    won = torch.tensor([True, False])
+    preferred, rejected = ordered(won, torch.tensor([1.0, 2.0]), torch.tensor([3.0, 4.0]))
+    assert preferred.tolist() == [1.0, 4.0] and rejected.tolist() == [3.0, 2.0]
