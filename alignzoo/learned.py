@@ -82,6 +82,7 @@ def charge(ledger: Ledger, folder: Path) -> None:
     )
     for kind, count in spent["feedback"].items():
         ledger.use_feedback(kind, count)
+    ledger.money += spent.get("money", 0.0)  # none in the record of an older version
     ledger.seconds += spent["seconds"]
     ledger.see_memory(spent["peak_memory_bytes"])
 

@@ -37,7 +37,8 @@ class Run:
     stands behind them. `step` counts optimizer steps done, `round` rounds done; `state` holds
     numbers that a plugin carries from step to step, and is part of a checkpoint. `observed` is what
     was seen of the present round's experience, logged with each of its steps; `reward_weights` are
-    by reward; `mismatch` is there while the policy is still the one that drew this experience.
+    by reward; `mismatch` is there while the policy is still the one that drew this experience;
+    `trust_remote_code` holds for whatever models a plugin loads.
     """
 
     recipe: Recipe
@@ -61,6 +62,7 @@ class Run:
     stopped: str | None = None
     reference_cache: ReferenceCache | None = None
     mismatch: Mismatch | None = None
+    trust_remote_code: bool = False
     _charging: bool = True
 
     @property

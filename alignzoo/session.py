@@ -167,6 +167,7 @@ def prepare(
         learning_rate=rate,
         sampler=cast.sampler,
         reward_weights={named.label: named.weight for named, _ in cast.rewards},
+        trust_remote_code=trust_remote_code,
     )
     for named, reward in cast.rewards:
         if named.name == LEARNED:

@@ -2,6 +2,7 @@
 
 question, judge      what is asked, and who answers
 local, server, gold  a model in this process; a server that speaks the chat interface; a task
+reading              what a server's reply says
 cached               what was answered once is not asked again
 choose               from what `judge=` names to a judge
 think                an explanation before the answer
@@ -9,10 +10,21 @@ compare, numbers     which of two completions is better, in both orders; the mat
 rate                 how good one completion is, from 1 to 10
 """
 
-from alignzoo.judges.choose import judge_of
+from alignzoo.judges.choose import check_judge, judge_of
 from alignzoo.judges.compare import Comparison, Verdict, compare
 from alignzoo.judges.judge import Judge
 from alignzoo.judges.question import Question
 from alignzoo.judges.rate import rate
+from alignzoo.judges.server import ServerOptions
 
-__all__ = ["Comparison", "Judge", "Question", "Verdict", "compare", "judge_of", "rate"]
+__all__ = [
+    "Comparison",
+    "Judge",
+    "Question",
+    "ServerOptions",
+    "Verdict",
+    "check_judge",
+    "compare",
+    "judge_of",
+    "rate",
+]
