@@ -10,11 +10,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 PURPOSES = ("update", "generation", "reference", "reward", "judge", "reward_training")
-CALLS = (
-    "judge_calls",
-    "judge_cached",
-    "judge_retries",
-)  # cached: of the calls; retries: beside them
+# Cached are those of the calls whose answer was known; retries come beside the calls.
+CALLS = ("judge_calls", "judge_cached", "judge_retries")
 FEEDBACK = ("demonstrations", "pairs", "labels", "verifier_calls", *CALLS)
 
 

@@ -28,7 +28,6 @@ def test_a_rate_is_kept_by_all_threads_together():
         list(pool.map(one, range(8)))
     begun.sort()
     assert begun[-1] - begun[0] >= 7 * 0.05 - 0.01
-    assert all(b - a > 0.02 for a, b in zip(begun, begun[1:], strict=False))
 
 
 def test_a_pause_holds_up_all_and_no_rate_nobody():

@@ -79,7 +79,7 @@ def test_options_that_begin_alike_are_told_apart_where_they_differ():
 @pytest.mark.parametrize(
     ("said", "option"),
     [
-        ("10", "10"), ("10.", "10"), ("10/10", "10"), (" 1", "1"), ("1\n", "1"), ("1, because", "1"),
+        ("10", "10"), ("10.", "10"), ("10/10", "10"), (" 1", "1"), ("1\n", "1"), ("1, as", "1"),
         ("100", None), ("1.5", None), ("15", None), ("0", None), ("ten", None), ("", None),
     ],
 )  # fmt: skip
