@@ -25,8 +25,21 @@ LONGEST_PAUSE = 30.0  # seconds
 LONGEST_HOLD = 600.0  # seconds that a server may ask us to stay away
 
 
+class Unanswered(RunFailed):
+    """Asked as often as it was to be, the server did not answer; it may at another time."""
+
+    def with_hint(self, more: str) -> Unanswered:
+        """The same with another line to its hint."""
+        hint = f"{self.hint}\n  {more}" if self.hint else more
+        return Unanswered(self.problem, where=self.where, hint=hint)
+
+
 class Refused(RunFailed):
-    """The server understood, and will not do it however often it is asked."""
+    """The server understood, and will not do it however often it is asked. `status` is of HTTP."""
+
+    def __init__(self, problem: str, status: int, *, hint: str | None = None):
+        super().__init__(problem, hint=hint)
+        self.status = status
 
 
 @dataclass(frozen=True)
@@ -59,7 +72,7 @@ class Remote:
                 self.again()
                 self.pace.sleep(min(2.0**attempt, LONGEST_PAUSE))
         times = f"asked {attempts} times, " if attempts > 1 else ""
-        raise RunFailed(
+        raise Unanswered(
             f"{self.who}: {times}no answer from {self.url}/{path}: {reason}", hint=self.hint
         )
 
@@ -83,7 +96,9 @@ class Remote:
             if error.code in (401, 403):
                 hint = f"put the server's key into the environment variable {self.key}"
             raise Refused(
-                f"{self.who}: the server refused {path}: {error.code} {said}", hint=hint
+                f"{self.who}: the server refused {path}: {error.code} {said}",
+                error.code,
+                hint=hint,
             ) from None
 
 

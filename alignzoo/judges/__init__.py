@@ -7,10 +7,12 @@ cached               what was answered once is not asked again
 choose               from what `judge=` names to a judge
 think                an explanation before the answer
 compare, numbers     which of two completions is better, in both orders; the maths of it
+classify             which of some labels it has
 rate                 how good one completion is, from 1 to 10
 """
 
 from alignzoo.judges.choose import check_judge, judge_of
+from alignzoo.judges.classify import Labelling, classify
 from alignzoo.judges.compare import Comparison, Verdict, compare
 from alignzoo.judges.judge import Judge
 from alignzoo.judges.question import Question
@@ -20,10 +22,12 @@ from alignzoo.judges.server import ServerOptions
 __all__ = [
     "Comparison",
     "Judge",
+    "Labelling",
     "Question",
     "ServerOptions",
     "Verdict",
     "check_judge",
+    "classify",
     "compare",
     "judge_of",
     "rate",

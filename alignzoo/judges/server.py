@@ -16,16 +16,17 @@ from typing import Annotated, Any, TypeVar
 from annotated_types import Ge, Gt
 
 from alignzoo.data.dialogue import Message
-from alignzoo.errors import BadInput, RunFailed
+from alignzoo.errors import BadInput
 from alignzoo.judges.judge import Judge
 from alignzoo.judges.question import Question
 from alignzoo.judges.reading import answer_in, text_in, tokens_for, usage_in
 from alignzoo.pace import Pace
-from alignzoo.remote import Remote, address
+from alignzoo.remote import Refused, Remote, Unanswered, address
 
 KEY = "ALIGNZOO_JUDGE_KEY"  # the only place that a key is taken from
 WHO = "the judge's server"
 EXAMPLE = "http://localhost:8000/v1"
+HINT = "is it there, and is it /v1?"
 MOST = 20  # log-probs that the interface gives of a token, at most
 S = TypeVar("S")
 T = TypeVar("T")
@@ -56,23 +57,32 @@ class Server(Judge):
             KEY,
             self.options.timeout,
             self.options.retries,
-            "is it there, and is it /v1?",
+            HINT,
+            refusal=lambda status, path: HINT if status == 404 else None,
             again=self.count_retry,
             pace=Pace(self.options.per_minute),
         )
         self.lock = threading.Lock()  # of the ledger
-        self.model = self.options.model or self.served()
+        self.model = self.served()
         # What was kept before options of several tokens were read is not of use.
         self.identity = f"server {url} {self.model}, whole options"
 
     def served(self) -> str:
-        """The one model that the server has."""
+        """The model that is named, else the one that the server has; `BadInput` where nobody
+        answers. A server need not have a list of its models where one is named."""
+        names = []
         try:
-            names = [str(model["id"]) for model in self.remote.ask("models", attempts=1)["data"]]
-        except RunFailed as error:
-            raise BadInput(error.problem, where=error.where, hint=error.hint) from error
+            reply = self.remote.ask("models", attempts=1)
+            names = [str(model["id"]) for model in reply["data"]]
+        except Refused as error:
+            if self.options.model is None or error.status not in (404, 405):
+                raise BadInput(error.problem, hint=error.hint) from error
+        except Unanswered as error:
+            raise BadInput(error.problem, hint=error.hint) from error
         except (KeyError, TypeError):
-            names = []
+            pass
+        if self.options.model is not None:
+            return self.options.model
         if len(names) != 1:
             raise BadInput(
                 f"the judge's server has {len(names)} models, not one",
