@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
@@ -107,8 +107,10 @@ class Server(Judge):
         """
         self.remote.pace.go()
         pool = ThreadPoolExecutor(self.options.requests)
-        futures = {pool.submit(one, each): number for number, each in enumerate(asked)}
+        futures: dict[Future[T], int] = {}
         try:
+            for number, each in enumerate(asked):
+                futures[pool.submit(one, each)] = number
             for future in as_completed(futures):
                 yield futures.pop(future), future.result()
         except (Exception, KeyboardInterrupt):

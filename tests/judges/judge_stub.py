@@ -50,6 +50,8 @@ class Stub:
     def reply(self, path: str, body: Any) -> Reply:
         if path == "/v1/models":
             return 200, {"data": [{"id": name} for name in self.models]}
+        if path != "/v1/chat/completions":
+            return 404, "no such page"
         with self.lock:
             self.asked.append(body)
             trouble = self.trouble(len(self.asked))
@@ -84,8 +86,11 @@ def serving(stub: Stub) -> Iterator[str]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+        request_queue_size = 128  # of 5, as it is else, more connections at once are let fall
+
+    server = Server(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}/v1"
