@@ -12,7 +12,6 @@ from accelerate.utils import gather_object
 from alignzoo import checkpoint
 from alignzoo.algorithm import rounds_of
 from alignzoo.batch import Batch
-from alignzoo.ledger import Ledger
 from alignzoo.run import Run
 
 
@@ -95,7 +94,7 @@ def resume(run: Run, optimizer: torch.optim.Optimizer) -> Experience | None:
     names = {parameter: name for name, parameter in run.model.parameters()}
     checkpoint.restore_optimizer(optimizer, moments, names)
     run.step, run.round, run.state = state["step"], state["round"], state["plugins"]
-    run.ledger = Ledger.from_dict(state["ledger"])
+    run.ledger.restore(state["ledger"])
     run.record.rewind(run.step)
     run.ui.note(f"resumed at step {run.step}")
     if "experience" not in state:

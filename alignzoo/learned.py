@@ -83,6 +83,7 @@ def charge(ledger: Ledger, folder: Path, *, feedback: bool = True) -> None:
     )
     for kind, count in spent["feedback"].items() if feedback else []:
         ledger.use_feedback(kind, count)
+    ledger.money += spent.get("money", 0.0)  # none in the record of an older version
     ledger.seconds += spent["seconds"]
     ledger.see_memory(spent["peak_memory_bytes"])
 

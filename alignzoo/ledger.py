@@ -1,4 +1,4 @@
-"""What a run has spent: compute by purpose, tokens, feedback, seconds, peak memory.
+"""What a run has spent: compute by purpose, tokens, feedback, money, seconds, peak memory.
 
 The leaderboard compares by this, and `--budget` stops on it. Counts only grow, and a resumed run
 goes on counting where the checkpoint stood.
@@ -11,18 +11,25 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 PURPOSES = ("update", "generation", "reference", "reward", "judge", "reward_training")
-FEEDBACK = ("demonstrations", "pairs", "labels", "verifier_calls", "judge_calls")
+# Cached are those of the calls whose answer was known; retries come beside the calls.
+CALLS = ("judge_calls", "judge_cached", "judge_retries")
+FEEDBACK = ("demonstrations", "pairs", "labels", "verifier_calls", *CALLS)
 
 
 @dataclass
 class Ledger:
-    """Running totals. `flops` are floating-point operations by purpose, evaluation left out."""
+    """Running totals. `flops` are floating-point operations by purpose, evaluation left out;
+    `money` is in whatever a judge's prices are in."""
 
     flops: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PURPOSES, 0.0))
     tokens: dict[str, int] = field(default_factory=lambda: dict.fromkeys(PURPOSES, 0))
     feedback: dict[str, int] = field(default_factory=lambda: dict.fromkeys(FEEDBACK, 0))
+    money: float = 0.0
     seconds: float = 0.0
     peak_memory_bytes: int = 0
+
+    def pay(self, money: float) -> None:
+        self.money += money
 
     def spend(self, purpose: str, *, flops: float, tokens: int) -> None:
         self.flops[purpose] += flops
@@ -51,6 +58,7 @@ class Ledger:
             self.tokens[name] += sign * other.tokens[name]
         for kind in FEEDBACK:
             self.feedback[kind] += sign * other.feedback[kind]
+        self.money += sign * other.money
         self.seconds += sign * other.seconds
 
     @property
@@ -60,6 +68,9 @@ class Ledger:
     def as_dict(self) -> dict[str, Any]:
         return {"total_flops": self.total_flops, **asdict(self)}
 
-    @classmethod
-    def from_dict(cls, saved: dict[str, Any]) -> Ledger:
-        return cls(**{k: v for k, v in saved.items() if k != "total_flops"})
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Go on from there. The ledger stays the one that others hold; what an older version did
+        not count is 0."""
+        for name, value in asdict(Ledger()).items():
+            found = saved.get(name, value)
+            setattr(self, name, {**value, **found} if isinstance(value, dict) else found)

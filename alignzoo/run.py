@@ -40,7 +40,7 @@ class Run:
     was seen of the present round's experience, logged with each of its steps; `reward_weights` are
     by reward; `learn_reward` trains a reward model on a file of preferences, charges it to the
     ledger and gives its folder; `mismatch` is there while the policy is still the one that drew
-    this experience.
+    this experience; `trust_remote_code` holds for whatever models a plugin loads.
     """
 
     recipe: Recipe
@@ -65,6 +65,7 @@ class Run:
     reference_cache: ReferenceCache | None = None
     learn_reward: Callable[[Path], Path] | None = None
     mismatch: Mismatch | None = None
+    trust_remote_code: bool = False
     _charging: bool = True
 
     @property

@@ -28,6 +28,7 @@ from alignzoo.evaluation import Estimate, Evaluation, evaluate
 from alignzoo.functional import learning_rate_for_width
 from alignzoo.kinds import KINDS
 from alignzoo.learned import charge, learned_reward
+from alignzoo.ledger import Ledger
 from alignzoo.loop import train
 from alignzoo.policy import Policy, load_policy
 from alignzoo.recipe import Recipe, resolve
@@ -51,6 +52,7 @@ class Result:
     before: Evaluation | None
     after: Evaluation | None
     status: str
+    ledger: Ledger
     generates: bool = True
     trains: bool = True
 
@@ -101,6 +103,7 @@ def execute(
         before,
         after,
         "finished",
+        run.ledger,
         generates=generates_of(run.algorithm),
         trains=trains_of(run.algorithm),
     )
@@ -167,6 +170,7 @@ def prepare(
         learning_rate=rate,
         sampler=cast.sampler,
         reward_weights={named.label: named.weight for named, _ in cast.rewards},
+        trust_remote_code=trust_remote_code,
     )
 
     def learn_reward(data: Path) -> Path:

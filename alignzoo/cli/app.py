@@ -52,13 +52,22 @@ class Chat(Generation):
 class Judging:
     """Options of `alignzoo judge`."""
 
-    judge: Annotated[str, "gold, a model, a run, or a server at http://HOST:PORT/v1[,model=NAME]"]
-    data: Annotated[str | None, "pairs with chosen and rejected: a file, or a name on the hub"] = (
-        None
-    )
+    judge: Annotated[
+        str,
+        "gold, a model, a run, or a server: http://HOST:PORT/v1[,OPTION=VALUE...] with the options "
+        "model, timeout (60), retries (4), requests (16), per_minute (0), price_in (0), "
+        "price_out (0)",
+    ]
+    data: Annotated[
+        str | None,
+        "pairs with chosen and rejected, or prompts with a label: a file, or a name on the hub",
+    ] = None
     task: Annotated[str | None, "task whose score is gold, and its pairs if no --data"] = None
-    question: Annotated[str, "what is asked of the two"] = "Which response is better?"
-    limit: Annotated[int, "most pairs", Ge(1)] = 200
+    question: Annotated[
+        str | None, "what is asked [default: Which response is better? or: Which label fits it?]"
+    ] = None
+    think: Annotated[int, "tokens to explain in before each answer (0: none)", Ge(0)] = 0
+    limit: Annotated[int, "most pairs or prompts", Ge(1)] = 200
 
 
 MODEL = argument("model", "folder of a run, or a model: zoo-tiny, a name on the hub, a folder")
@@ -135,7 +144,7 @@ def judge(**values: Any) -> None:
     )
 
 
-app.command("judge", help="Measure a judge by pairs of which people chose one.")(
+app.command("judge", help="Measure a judge by pairs of which people chose one, or by labels.")(
     with_parameters(
         judge,
         [

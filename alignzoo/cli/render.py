@@ -28,11 +28,17 @@ LABELS = {
     "held-out/solutions/accuracy": "held-out solutions",
     "held-out/solutions/majority": "  the commoner verdict",
     "judge/pairs": "pairs",
+    "judge/rows": "rows",
     "judge/unusable": "  without a usable answer",
     "judge/agreement": "agreement with the labels",
     "judge/flips": "orders that disagree",
     "judge/first": "mean P(first)",
     "judge/length": "correlation with length",
+    "judge/calls": "answers asked for",
+    "judge/cached": "  known already",
+    "judge/retries": "  asked again after a failure",
+    "judge/tokens": "tokens",
+    "judge/money": "price",
     "calibration/ece": "calibration error",
     "calibration/brier": "Brier score",
 }
@@ -40,6 +46,8 @@ HELD_OUT = "held-out/"
 # The rest is in run.json.
 HELD_OUT_SHOWN = tuple(name for name in LABELS if name.startswith(HELD_OUT))
 PART = "held-out/loss/"  # and the name of one source of several
+OF = "judge/agreement/"  # and a label
+COUNTS = ("pairs", "rows", "unusable", "calls", "cached", "retries", "tokens")
 NARROW = 100
 
 
@@ -64,6 +72,8 @@ def label(name: str) -> str:
     """A measure in words; `held-out loss: gsm8k` for one source of several."""
     if name.startswith(PART):
         return f"{LABELS['held-out/loss']}: {clean(name.removeprefix(PART))}"
+    if name.startswith(OF):
+        return f"  on {clean(name.removeprefix(OF))}"
     return LABELS.get(name, clean(name))
 
 
@@ -72,7 +82,7 @@ def estimate(name: str, value: Any) -> str:
 
     def number(x: float) -> str:
         formats = {"ended": ".0%", "length": ".1f", "answer/flops": ".2g"}
-        formats |= {"judge/pairs": ".0f", "judge/unusable": ".0f"}
+        formats |= {f"judge/{count}": ",.0f" for count in COUNTS} | {"judge/money": ".4g"}
         return format(x, formats.get(name, ".3f"))
 
     if value is None or not math.isfinite(value.mean):

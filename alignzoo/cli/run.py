@@ -22,8 +22,10 @@ from alignzoo.cli.quiet import quiet
 from alignzoo.cli.render import lines, samples, summary_table
 from alignzoo.cli.terminal import Terminal, console_for
 from alignzoo.errors import BadInput, nearest
+from alignzoo.ledger import CALLS, Ledger
 from alignzoo.options import MISSING, Option, options_of
 from alignzoo.recipe import Recipe, read_recipe, resolve
+from alignzoo.remote import Unanswered
 from alignzoo.ui import UI, Silent
 
 OWN_PANEL = "Algorithm"
@@ -240,6 +242,12 @@ def start(recipe: Recipe, words: list[str], **allowed: bool) -> None:
             command = resume_command(words, None if recipe.name else folder.name)
             print(f"alignzoo: interrupted; {folder} can be resumed:\n  {command}", file=sys.stderr)
         raise typer.Exit(130) from None
+    except Unanswered as error:
+        folder = getattr(error, "folder", None)
+        if folder is None:
+            raise
+        command = resume_command(words, None if recipe.name else folder.name)
+        raise error.with_hint(f"{folder} can be resumed:\n  {command}") from None
     if speaks():
         report(result)
 
@@ -265,6 +273,8 @@ def report(result: Any) -> None:
         console.print(summary_table({name: one and one.summary for name, one in columns.items()}))
     if result.before and result.after:
         samples(console, result.before, result.after)
+    if result.ledger.feedback["judge_calls"]:
+        lines(console, [judging(result.ledger)])
     folder = shlex.quote(str(result.folder))
     if not result.trains:
         told = f"{result.status}: {result.folder}"
@@ -285,6 +295,14 @@ def report(result: Any) -> None:
             ),
         ],
     )
+
+
+def judging(ledger: Ledger) -> str:
+    """What the judge was asked, and what that took."""
+    calls, cached, retries = (ledger.feedback[kind] for kind in CALLS)
+    told = f"judge: {calls:,} answers asked for, {cached:,} known already, {retries:,} asked again"
+    price = f", price {ledger.money:.4g}" if ledger.money else ""
+    return f"{told}; {ledger.tokens['judge']:,} tokens{price}"
 
 
 def doc_of(algorithm: type) -> str:

@@ -1,53 +1,109 @@
-"""How far a judge agrees with those who chose, and what leads it astray."""
+"""How far a judge agrees with those who chose, or who gave labels, and what leads it astray."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from alignzoo import plugins
 from alignzoo.data import Preferences, rows_of
-from alignzoo.errors import BadInput
+from alignzoo.errors import BadInput, RunFailed
 from alignzoo.evaluation.evaluate import Evaluation
-from alignzoo.evaluation.statistics import Estimate, estimate
-from alignzoo.judges import Comparison, Verdict, compare, judge_of
+from alignzoo.evaluation.labelling import judged_labels, labelled_rows, labels_of, mean
+from alignzoo.evaluation.statistics import Estimate
+from alignzoo.judges import Comparison, Judge, Verdict, classify, compare, judge_of
 from alignzoo.judges.compare import written
 from alignzoo.judges.numbers import agreement, correlation
+from alignzoo.ledger import Ledger
 from alignzoo.ui import UI
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How a judge is asked: by a question (None: the usual one), after how many tokens of thinking,
+    and about how many rows."""
+
+    question: str | None = None
+    think: int = 0
+    limit: int = 200
 
 
 def evaluate_judge(
     judge: str,
+    asking: Asking,
     *,
     data: str | None,
     task: str | None,
-    question: str,
-    limit: int,
     trust_remote_code: bool,
     ui: UI,
 ) -> Evaluation:
-    """A judge on the first pairs of a file, or on the held-out ones of a task."""
+    """A judge on the first pairs or labelled rows of a file, or on the held-out pairs of a task.
+
+    `BadInput` where there is nothing to judge, `RunFailed` where the judge gave no usable answer.
+    """
     found = plugins.load("tasks", task)() if task is not None else None
+    labelled = labelled_rows(data, ui) if data is not None else None
+    rows = (pairs_of(data, found, task, ui) if labelled is None else labelled)[: asking.limit]
+    if not rows:
+        raise BadInput("there is nothing left to judge", where=data)
+    labels = labels_of(labelled, data) if labelled else None
+    ledger = Ledger()
+    with ui.phase(f"asking {judge}"):
+        asked = judge_of(judge, task=found, ledger=ledger, trust_remote_code=trust_remote_code)
+        result = on_labels(asked, asking, rows, labels) if labels else on_pairs(asked, asking, rows)
+    unusable = int(result.summary["judge/unusable"].mean)
+    if unusable == len(rows):
+        options = ", ".join(labels or ("A", "B"))
+        raise RunFailed(
+            f"of {unusable} rows the judge answered none with one of the options: {options}",
+            where=judge,
+            hint="take one that follows instructions, put the --question in other words, or let it "
+            "--think first",
+        )
+    result.summary |= spent(ledger)
+    return result
+
+
+def on_pairs(judge: Judge, asking: Asking, rows: Sequence[dict[str, Any]]) -> Evaluation:
+    pairs = [Comparison(row["prompt"], row["chosen"], row["rejected"], row) for row in rows]
+    question = {} if asking.question is None else {"question": asking.question}
+    return judged(pairs, compare(judge, pairs, **question, think=asking.think))
+
+
+def on_labels(
+    judge: Judge, asking: Asking, rows: Sequence[dict[str, Any]], labels: Sequence[str]
+) -> Evaluation:
+    question = {} if asking.question is None else {"question": asking.question}
+    found = classify(judge, rows, labels, **question, think=asking.think)
+    return judged_labels([row["label"] for row in rows], labels, found)
+
+
+def pairs_of(data: str | None, found: Any, task: str | None, ui: UI) -> list[dict[str, Any]]:
+    """The pairs of a file, or the held-out ones of a task."""
     if data is not None:
         rows, report = rows_of(Preferences, data)
         for line in [*report.notes, *report.reasons()]:
             ui.note(line)
-    elif found is None or "preferences" not in found.views:
+        return rows
+    if found is None or "preferences" not in found.views:
         raise BadInput(
             f"task {task!r} has no pairs" if task else "there are no pairs to judge",
-            hint="name some with chosen and rejected: --data FILE",
+            hint="name some with chosen and rejected, or prompts with labels: --data FILE",
         )
-    else:
-        rows = found.rows("preferences", "test")
-    rows = rows[:limit]
-    if not rows:
-        raise BadInput("there are no pairs left to judge", where=data)
-    with ui.phase(f"asking {judge}"):
-        asked = judge_of(judge, task=found, trust_remote_code=trust_remote_code)
-        pairs = [Comparison(row["prompt"], row["chosen"], row["rejected"], row) for row in rows]
-        verdicts = compare(asked, pairs, question)
-    return judged(pairs, verdicts)
+    return list(found.rows("preferences", "test"))
+
+
+def spent(ledger: Ledger) -> dict[str, Estimate]:
+    """What the judge was asked, how much of it had to be answered, and what that took."""
+    found = {
+        "judge/calls": ledger.feedback["judge_calls"],
+        "judge/cached": ledger.feedback["judge_cached"],
+        "judge/retries": ledger.feedback["judge_retries"],
+        "judge/tokens": ledger.tokens["judge"],
+    }
+    costs = {"judge/money": ledger.money} if ledger.money else {}
+    return {name: Estimate(value) for name, value in {**found, **costs}.items()}
 
 
 def judged(pairs: Sequence[Comparison], verdicts: Sequence[Verdict]) -> Evaluation:
@@ -66,9 +122,9 @@ def judged(pairs: Sequence[Comparison], verdicts: Sequence[Verdict]) -> Evaluati
     summary = {
         "judge/pairs": Estimate(len(verdicts)),
         "judge/unusable": Estimate(unusable),
-        "judge/agreement": _mean([agreement(*v.label) for _, v in usable]),
-        "judge/flips": _mean([float(v.flips) for _, v in usable]),
-        "judge/first": _mean(first),
+        "judge/agreement": mean([agreement(*v.label) for _, v in usable]),
+        "judge/flips": mean([float(v.flips) for _, v in usable]),
+        "judge/first": mean(first),
         "judge/length": Estimate(length, n=len(usable)),
     }
     items: list[dict[str, Any]] = [
@@ -77,10 +133,6 @@ def judged(pairs: Sequence[Comparison], verdicts: Sequence[Verdict]) -> Evaluati
         for i, v in enumerate(verdicts)
     ]  # fmt: skip
     return Evaluation(summary, items)
-
-
-def _mean(values: Sequence[float]) -> Estimate:
-    return estimate(values) if values else Estimate(math.nan, n=0)
 
 
 def _sign(x: int) -> float:

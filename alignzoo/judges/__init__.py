@@ -2,29 +2,37 @@
 
 question, judge      what is asked, and who answers
 local, server, gold  a model in this process; a server that speaks the chat interface; a task
+reading              what a server's reply says
 cached               what was answered once is not asked again
 choose               from what `judge=` names to a judge
 think                an explanation before the answer
 compare, numbers     which of two completions is better, in both orders; the maths of it
+classify             which of some labels it has
 rate                 how good one completion is, from 1 to 10
 principles           what completions are criticised, revised and judged by
 """
 
-from alignzoo.judges.choose import judge_of
+from alignzoo.judges.choose import check_judge, judge_of
+from alignzoo.judges.classify import Labelling, classify
 from alignzoo.judges.compare import Comparison, Verdict, compare
 from alignzoo.judges.judge import Judge
 from alignzoo.judges.principles import Constitution, Principle, read_principles
 from alignzoo.judges.question import Question, as_messages
 from alignzoo.judges.rate import rate
+from alignzoo.judges.server import ServerOptions
 
 __all__ = [
     "Comparison",
     "Constitution",
     "Judge",
+    "Labelling",
     "Principle",
     "Question",
+    "ServerOptions",
     "Verdict",
     "as_messages",
+    "check_judge",
+    "classify",
     "compare",
     "judge_of",
     "rate",

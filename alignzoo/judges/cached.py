@@ -21,7 +21,8 @@ T = TypeVar("T", bound=Answer)
 class Cached(Judge):
     """Asks a judge what it has not been asked before, and keeps what it says as it says it.
 
-    What it spends is what was computed; every question counts as a call. An answer that cannot be
+    What it spends is what was computed; every question counts as a call, and one whose answer is
+    known, or is asked for at the same time, as cached too. An answer that cannot be
     used is not kept, so that the next one who asks may have better luck.
     """
 
@@ -59,6 +60,8 @@ class Cached(Judge):
         for number, key in enumerate(keys):
             if key not in self.known:
                 lacking.setdefault(key, number)
+        if self.ledger is not None:
+            self.ledger.use_feedback("judge_cached", len(keys) - len(lacking))
         asked: dict[str, Any] = {}
         numbers = list(lacking.values())
         for start in range(0, len(numbers), PART):

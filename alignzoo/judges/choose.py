@@ -11,9 +11,10 @@ from alignzoo.judges.cached import Cached
 from alignzoo.judges.gold import Gold
 from alignzoo.judges.judge import Judge
 from alignzoo.judges.local import Local
-from alignzoo.judges.server import Server
+from alignzoo.judges.server import EXAMPLE, KEY, WHO, Server, ServerOptions
 from alignzoo.options import build, split_options
 from alignzoo.policy import load_policy
+from alignzoo.remote import address
 
 if TYPE_CHECKING:
     from alignzoo.ledger import Ledger
@@ -35,18 +36,38 @@ def judge_of(
     `self` is the base of the run; `gold` is the score of the task. What was answered once is kept.
     """
     name, options = split_options(text, "--judge")
-    judge = named(name, options, run, task, trust_remote_code)
+    trust = trust_remote_code or (run is not None and run.trust_remote_code)
+    judge = named(name, options, run, task, trust)
     judge.ledger = run.ledger if run is not None else ledger
     return judge if judge.identity is None else Cached(judge)
+
+
+def check_judge(text: str) -> None:
+    """`BadInput` for an address, or options of one, that cannot be right: before a run is begun,
+    and what was typed, a key perhaps, is written down with it. Nobody is asked."""
+    name, options = split_options(text, "--judge")
+    if is_address(name):
+        address(name, WHO, EXAMPLE)
+        server_options(name, options)
+
+
+def is_address(name: str) -> bool:
+    return name.startswith(("http://", "https://"))
+
+
+def server_options(url: str, options: dict[str, str]) -> ServerOptions:
+    for name in options:
+        if "key" in name.lower() or "token" in name.lower():
+            raise BadInput(f"{WHO}: a key is taken from the environment variable {KEY} alone")
+    found: ServerOptions = build(ServerOptions, options, f"judge {url}")
+    return found
 
 
 def named(
     name: str, options: dict[str, str], run: Run | None, task: Any, trust_remote_code: bool
 ) -> Judge:
-    if name.startswith(("http://", "https://")):
-        model = options.pop("model", None)
-        _no_options(name, options)
-        return Server(name, model)
+    if is_address(name):
+        return Server(name, server_options(name, options))
     if name in plugins.discover("judges") or name.endswith(".py"):
         return build(plugins.load("judges", name), options, f"judge {name!r}")
     _no_options(name, options)

@@ -1,58 +1,88 @@
 """A server that speaks the OpenAI chat interface as a judge.
 
 https://platform.openai.com/docs/api-reference/chat/create, as vLLM, llama.cpp and others have it
-too. One token is asked for with the log-probs of the most likely ones; where the server gives none,
-what it wrote is the answer.
+too. The few tokens of an answer are asked for with the log-probs of the most likely ones; `reading`
+makes probabilities of them.
 """
 
 from __future__ import annotations
 
-import math
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from typing import Any, TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
+
+from annotated_types import Ge, Gt
 
 from alignzoo.data.dialogue import Message
-from alignzoo.errors import BadInput, RunFailed
+from alignzoo.errors import BadInput
 from alignzoo.judges.judge import Judge
-from alignzoo.judges.numbers import normalised
-from alignzoo.judges.question import Question, unusable
-from alignzoo.remote import Remote, address
+from alignzoo.judges.question import Question
+from alignzoo.judges.reading import answer_in, text_in, tokens_for, usage_in
+from alignzoo.pace import Pace
+from alignzoo.remote import Refused, Remote, Unanswered, address
 
 KEY = "ALIGNZOO_JUDGE_KEY"  # the only place that a key is taken from
+WHO = "the judge's server"
+EXAMPLE = "http://localhost:8000/v1"
+HINT = "is it there, and is it /v1?"
 MOST = 20  # log-probs that the interface gives of a token, at most
-TIMEOUT, RETRIES, REQUESTS = 60.0, 4, 16
 S = TypeVar("S")
 T = TypeVar("T")
+
+
+@dataclass
+class ServerOptions:
+    """What can be said of a server behind its address: `URL,model=NAME,requests=4`."""
+
+    model: Annotated[str | None, "which model of a server [default: its only one]"] = None
+    timeout: Annotated[float, "seconds that a server may take for an answer", Gt(0)] = 60.0
+    retries: Annotated[int, "attempts of a server's request after the first", Ge(0)] = 4
+    requests: Annotated[int, "requests that a server has at once, at most", Ge(1)] = 16
+    per_minute: Annotated[float, "requests that a server gets in a minute (0: no limit)", Ge(0)] = 0
+    price_in: Annotated[float, "price of a million tokens that a server reads", Ge(0)] = 0
+    price_out: Annotated[float, "price of a million tokens that a server writes", Ge(0)] = 0
 
 
 class Server(Judge):
     """One model of a server, several questions at once, each again where it fails in passing."""
 
-    def __init__(
-        self,
-        url: str,
-        model: str | None = None,
-        *,
-        timeout: float = TIMEOUT,
-        retries: int = RETRIES,
-        requests: int = REQUESTS,
-    ):
-        who = "the judge's server"
-        url = address(url, who, "http://localhost:8000/v1")
-        self.remote = Remote(url, who, KEY, timeout, retries, "is it there, and is it /v1?")
-        self.requests = requests
-        self.model = model or self.served()
-        self.identity = f"server {url} {self.model}"
+    def __init__(self, url: str, options: ServerOptions | None = None):
+        self.options = options or ServerOptions()
+        url = address(url, WHO, EXAMPLE)
+        self.remote = Remote(
+            url,
+            WHO,
+            KEY,
+            self.options.timeout,
+            self.options.retries,
+            HINT,
+            refusal=lambda status, path: HINT if status == 404 else None,
+            again=self.count_retry,
+            pace=Pace(self.options.per_minute),
+        )
+        self.lock = threading.Lock()  # of the ledger
+        self.model = self.served()
+        # What was kept before options of several tokens were read is not of use.
+        self.identity = f"server {url} {self.model}, whole options"
 
     def served(self) -> str:
-        """The one model that the server has."""
+        """The model that is named, else the one that the server has; `BadInput` where nobody
+        answers. A server need not have a list of its models where one is named."""
+        names = []
         try:
-            names = [str(model["id"]) for model in self.remote.ask("models", attempts=1)["data"]]
-        except RunFailed as error:
-            raise BadInput(error.problem, where=error.where, hint=error.hint) from error
+            reply = self.remote.ask("models", attempts=1)
+            names = [str(model["id"]) for model in reply["data"]]
+        except Refused as error:
+            if self.options.model is None or error.status not in (404, 405):
+                raise BadInput(error.problem, hint=error.hint) from error
+        except Unanswered as error:
+            raise BadInput(error.problem, hint=error.hint) from error
         except (KeyError, TypeError):
-            names = []
+            pass
+        if self.options.model is not None:
+            return self.options.model
         if len(names) != 1:
             raise BadInput(
                 f"the judge's server has {len(names)} models, not one",
@@ -62,83 +92,58 @@ class Server(Judge):
         return names[0]
 
     def answers(self, questions: Sequence[Question]) -> Iterator[tuple[int, list[float]]]:
-        return self.several(self.one, questions)
+        return self.several(self.answer, questions)
 
     def texts(
         self, dialogues: Sequence[list[Message]], max_new_tokens: int
     ) -> Iterator[tuple[int, str]]:
-        return self.several(lambda dialogue: self.text(dialogue, max_new_tokens), dialogues)
+        return self.several(lambda each: text_in(self.ask_for(each, max_new_tokens)), dialogues)
 
     def several(self, one: Callable[[S], T], asked: Sequence[S]) -> Iterator[tuple[int, T]]:
-        """`one` of each, as many at once as the server is asked at once."""
-        pool = ThreadPoolExecutor(self.requests)
-        failed: BaseException | None = None
+        """`one` of each, as many at once as the server is to have at once.
+
+        Where one fails for good, or the user interrupts, what is under way is waited for, so that
+        its answers are not lost, and nothing is asked anew.
+        """
+        self.remote.pace.go()
+        pool = ThreadPoolExecutor(self.options.requests)
+        futures: dict[Future[T], int] = {}
         try:
-            futures = {pool.submit(one, each): number for number, each in enumerate(asked)}
+            for number, each in enumerate(asked):
+                futures[pool.submit(one, each)] = number
             for future in as_completed(futures):
-                if future.cancelled():
-                    continue
-                error = future.exception()
-                if error is None:
-                    yield futures[future], future.result()
-                elif failed is None:
-                    # What is under way is waited for, so that its answers are not lost.
-                    failed = error
-                    for other in futures:
-                        other.cancel()
-        finally:
+                yield futures.pop(future), future.result()
+        except (Exception, KeyboardInterrupt):
+            self.remote.pace.stop()
             pool.shutdown(cancel_futures=True)
-        if failed is not None:
-            raise failed
+            for future, number in futures.items():
+                if not future.cancelled() and future.exception() is None:
+                    yield number, future.result()
+            raise
+        finally:
+            self.remote.pace.stop()
+            pool.shutdown(cancel_futures=True)
 
-    def text(self, dialogue: list[Message], max_new_tokens: int) -> str:
-        body = {
-            "model": self.model,
-            "messages": dialogue,
-            "max_tokens": max_new_tokens,
-            "temperature": 0,
-        }
-        return said_in(self.remote.ask("chat/completions", body))
+    def answer(self, question: Question) -> list[float]:
+        logprobs = {"logprobs": True, "top_logprobs": MOST}
+        reply = self.ask_for(question.messages, tokens_for(question.options), **logprobs)
+        return answer_in(reply, question)
 
-    def one(self, question: Question) -> list[float]:
-        body = {
-            "model": self.model,
-            "messages": question.messages,
-            "max_tokens": 1,
-            "temperature": 0,
-            "logprobs": True,
-            "top_logprobs": MOST,
-        }
-        return answer_in(self.remote.ask("chat/completions", body), question)
+    def ask_for(self, messages: list[Message], tokens: int, **more: Any) -> Any:
+        body = {"model": self.model, "messages": messages, "max_tokens": tokens, "temperature": 0}
+        reply = self.remote.ask("chat/completions", {**body, **more})
+        self.charge(*usage_in(reply))
+        return reply
 
+    def charge(self, read: int, written: int) -> None:
+        """Tokens that the server counted, and their price."""
+        money = (read * self.options.price_in + written * self.options.price_out) / 1e6
+        with self.lock:
+            if self.ledger is not None:
+                self.ledger.spend("judge", flops=0.0, tokens=read + written)
+                self.ledger.pay(money)
 
-def answer_in(reply: Any, question: Question) -> list[float]:
-    """The probabilities of the options in a reply; NaN where it is none of them, or no reply.
-
-    Tokens that differ in space alone are one option. A rating of two digits that the server's
-    tokenizer takes apart counts as its first digit: only one token is read.
-    """
-    text = said_in(reply)
-    try:
-        top = reply["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
-        known = [(str(each["token"]).strip(), float(each["logprob"])) for each in top]
-    except (KeyError, IndexError, TypeError, ValueError):
-        known = []
-    masses = [
-        math.fsum(math.exp(min(x, 0.0)) for token, x in known if token == option)
-        for option in question.options
-    ]
-    if any(masses):
-        return normalised([math.log(mass) if mass > 0 else -math.inf for mass in masses])
-    said = text.rstrip(".):")
-    if said not in question.options:
-        return unusable(question)
-    return [float(said == option) for option in question.options]
-
-
-def said_in(reply: Any) -> str:
-    """The text of a reply; empty where there is none."""
-    try:
-        return str(reply["choices"][0]["message"].get("content") or "").strip()
-    except (KeyError, IndexError, TypeError, AttributeError):
-        return ""
+    def count_retry(self) -> None:
+        with self.lock:
+            if self.ledger is not None:
+                self.ledger.use_feedback("judge_retries", 1)

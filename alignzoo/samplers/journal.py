@@ -45,7 +45,9 @@ def journal(
             part = rows[start : start + PART]
             if (run.round, start) in known:
                 done, spent = known[run.round, start]
-                run.ledger.add(Ledger.from_dict(spent))
+                bill = Ledger()
+                bill.restore(spent)
+                run.ledger.add(bill)
             else:
                 before = deepcopy(run.ledger)
                 done = make(part, start)

@@ -10,7 +10,14 @@ import torch
 from annotated_types import Ge
 
 from alignzoo import Batch, Example, Loss, Prompts, Rounds, Run, collate, hookimpl
-from alignzoo.judges import Constitution, Judge, as_messages, judge_of, read_principles
+from alignzoo.judges import (
+    Constitution,
+    Judge,
+    as_messages,
+    check_judge,
+    judge_of,
+    read_principles,
+)
 from alignzoo.samplers import complete, journal
 from alignzoo_constitution.critique import revise
 
@@ -37,6 +44,7 @@ class Constitutional:
     learning_rate = 5e-4  # as in sft, whose loss this is
 
     def __post_init__(self) -> None:
+        check_judge(self.critic)
         self.constitution = read_principles(self.principles)
 
     @property

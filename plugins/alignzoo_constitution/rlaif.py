@@ -19,6 +19,7 @@ from alignzoo.judges import (
     Judge,
     Verdict,
     as_messages,
+    check_judge,
     compare,
     judge_of,
     rate,
@@ -55,6 +56,7 @@ class RLAIF:
     data = Prompts
 
     def __post_init__(self) -> None:
+        check_judge(self.judge)
         self.constitution = read_principles(self.principles)
         self.learner = algorithm_of(self.rl, "--rl", {DPO: FreshPairs})
         if not hasattr(self.learner, "alignzoo_advantage"):

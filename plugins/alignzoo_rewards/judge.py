@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from alignzoo import Batch, Run, hookimpl
-from alignzoo.judges import Judge, judge_of, rate
+from alignzoo.judges import Judge, ServerOptions, check_judge, judge_of, rate
 
 
 @dataclass(eq=False)
-class JudgeReward:
+class JudgeReward(ServerOptions):
     """a judge's expected rating from 1 to 10, mapped to [-1, 1]: direct RLAIF"""
 
     judge: Annotated[str, "self, gold, a model or run, or a server at http://HOST:PORT/v1"] = "self"
-    model: Annotated[str | None, "which model of a server [default: its only one]"] = None
     question: Annotated[str, "what is asked of the response"] = "How good is the response?"
 
     asked: Judge | None = field(default=None, init=False)
 
+    def __post_init__(self) -> None:
+        check_judge(self.name)
+
+    @property
+    def name(self) -> str:
+        """The judge with what is said of its server."""
+        said = [(option.name, getattr(self, option.name)) for option in fields(ServerOptions)]
+        default = ServerOptions()
+        said = [(name, value) for name, value in said if value != getattr(default, name)]
+        return ",".join([self.judge, *(f"{name}={value}" for name, value in said)])
+
     @hookimpl
     def alignzoo_start(self, run: Run) -> None:
-        name = self.judge if self.model is None else f"{self.judge},model={self.model}"
-        self.asked = judge_of(name, run=run, task=run.task)
+        self.asked = judge_of(self.name, run=run, task=run.task)
 
     @hookimpl
     def alignzoo_reward(self, run: Run, batch: Batch) -> Tensor:

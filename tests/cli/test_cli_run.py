@@ -14,6 +14,7 @@ from cli_fakes import evaluation
 
 from alignzoo.cli import status
 from alignzoo.errors import RunFailed
+from alignzoo.ledger import Ledger
 
 Use = Callable[[Callable[..., Any]], None]
 
@@ -37,7 +38,13 @@ def finished(recipe: Any, *, ui: Any, **_: Any) -> SimpleNamespace:
         evaluation(0.7, "new \x1b[31m words\r\x07"),
     )
     return SimpleNamespace(
-        folder=folder, before=before, after=after, status="finished", generates=True, trains=True
+        folder=folder,
+        before=before,
+        after=after,
+        status="finished",
+        ledger=Ledger(),
+        generates=True,
+        trains=True,
     )
 
 
@@ -80,6 +87,7 @@ def test_what_was_typed_reaches_the_core(toy: str, session: Use) -> None:
             before=None,
             after=None,
             status="finished",
+            ledger=Ledger(),
             generates=True,
             trains=True,
         )
@@ -174,6 +182,7 @@ def test_bars_in_a_terminal_let_no_library_through(toy: str, tmp_path: Path) -> 
     script.write_text(
         "import sys, types\n"
         "from pathlib import Path\n"
+        "from alignzoo.ledger import Ledger\n"
         "def execute(recipe, *, ui, **_):\n"
         "    with ui.phase('loading'): print('NOISE')\n"
         "    with ui.progress(None, None) as update:\n"
@@ -182,7 +191,7 @@ def test_bars_in_a_terminal_let_no_library_through(toy: str, tmp_path: Path) -> 
         "            sys.stderr.write('NOISE'); advance(2)\n"
         "    return types.SimpleNamespace(\n"
         "        folder=Path('r'), before=None, after=None, status='finished',\n"
-        "        generates=True, trains=True)\n"
+        "        ledger=Ledger(), generates=True, trains=True)\n"
         "sys.modules['alignzoo.session'] = types.SimpleNamespace(execute=execute)\n"
         "from alignzoo.cli import main\n"
         "main(['run', './toy.py'])\n"

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FLOORS = [
     {"functional", "hookspecs", "errors", "ledger", "loss", "options", "files", "ui", "memory"}
-    | {"kinds", "policy_gradient", "remote"},
+    | {"kinds", "policy_gradient", "remote", "pace"},
     {"alarms", "batch", "plugins", "recipe", "record", "checkpoint", "algorithm", "tracking"},
     {"policy", "data"},
     {"run", "reference_cache", "experience", "samplers", "judges", "rewards", "on_policy", "cast"},

@@ -80,7 +80,7 @@ def test_the_first_loss_is_ln_2_and_the_labels_move_the_policy(make_run):
 
 
 def test_what_the_judge_did_not_answer_is_left_out(make_run, tmp_path):
-    body = "[float('nan')] * 2 if 'museum' in question.messages[0]['content'] else [0.9, 0.1]"
+    body = "[float('nan')] * 2 if len(question.messages[0]['content']) % 3 else [0.9, 0.1]"
     run = started(make_run, options={"judge": judge_file(tmp_path, body)})
     rows = run.data.train[:40]
     batch = run.hook.alignzoo_sample(run=run, rows=rows)

@@ -24,6 +24,11 @@ def tops(**logprobs: float) -> dict[str, Any]:
     }
 
 
+def used(reply: dict[str, Any], read: int, written: int) -> dict[str, Any]:
+    """A reply with the tokens that it took."""
+    return {**reply, "usage": {"prompt_tokens": read, "completion_tokens": written}}
+
+
 def text(said: str) -> dict[str, Any]:
     """A reply of a server that gives no log-probs."""
     return {"choices": [{"message": {"content": said}, "logprobs": None}]}
@@ -36,6 +41,7 @@ class Stub:
         self.answer = answer
         self.trouble: Callable[[int], Reply | None] = lambda n: None
         self.slow = 0.0  # seconds that a status of 0 keeps silent
+        self.retry_after = "0"  # what a status of 429 says
         self.models = ["judge"]
         self.asked: list[Any] = []
         self.keys: set[str | None] = set()
@@ -44,6 +50,8 @@ class Stub:
     def reply(self, path: str, body: Any) -> Reply:
         if path == "/v1/models":
             return 200, {"data": [{"id": name} for name in self.models]}
+        if path != "/v1/chat/completions":
+            return 404, "no such page"
         with self.lock:
             self.asked.append(body)
             trouble = self.trouble(len(self.asked))
@@ -67,6 +75,8 @@ def serving(stub: Stub) -> Iterator[str]:
                 return
             said = (answer if isinstance(answer, str) else json.dumps(answer)).encode()
             self.send_response(status)
+            if status == 429:
+                self.send_header("Retry-After", stub.retry_after)
             if 300 <= status < 400:
                 self.send_header("Location", "/v1/elsewhere")
             self.send_header("Content-Length", str(len(said)))
@@ -76,8 +86,11 @@ def serving(stub: Stub) -> Iterator[str]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+        request_queue_size = 128  # of 5, as it is else, more connections at once are let fall
+
+    server = Server(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}/v1"

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
+import time
 
 import pytest
 from judge_stub import Stub, serving, text, tops
 
 from alignzoo.cli import status
 from alignzoo.evaluation.judging import judged
-from alignzoo.judges import Comparison, Verdict
+from alignzoo.evaluation.labelling import judged_labels
+from alignzoo.judges import Comparison, Labelling, ServerOptions, Verdict
+from alignzoo.options import options_of
 
 
 def test_the_numbers_by_hand():
@@ -98,4 +103,159 @@ def test_gold_agrees_with_the_labels_of_its_task_but_for_their_noise(capfd):
 )
 def test_bad_input(words, says, pairs, capfd):
     assert status(["judge", *(pairs if word == "PAIRS" else word for word in words)]) == 2
+    assert says in capfd.readouterr().err
+
+
+def test_the_help_names_every_option_of_a_server(capfd):
+    assert status(["judge", "--help"]) == 0
+    told = " ".join(capfd.readouterr().out.replace("│", " ").split())
+    for option in options_of(ServerOptions):
+        default = "" if option.default is None else f" ({option.default:g})"
+        assert f"{option.name}{default}" in told
+
+
+def asks_for_more(err: str, command: str) -> bool:
+    return f"what was answered is kept, and this asks for the rest:\n  {command}\n" in err
+
+
+def test_an_interrupted_command_asks_for_the_rest_when_it_is_given_again(pairs, capfd):
+    def answer(body):
+        time.sleep(0.02)
+        return honest(body)
+
+    stub = Stub(answer)
+    with serving(stub) as url:
+        words = ["judge", "--judge", f"{url},requests=3", "--data", pairs]
+        stub.trouble = lambda n: os.kill(os.getpid(), signal.SIGINT) if n == 12 else None
+        assert status(words) == 130
+        command = f"alignzoo judge --judge {url},requests=3 --data {pairs}"
+        assert asks_for_more(capfd.readouterr().err, command)
+        assert 12 <= len(stub.asked) < 20
+        stub.trouble = lambda n: None
+        assert status([*words, "--json"]) == 0
+        # 20 pairs in both orders, each asked once in all: what was under way was not lost.
+        assert len(stub.asked) == 40
+        different = {json.dumps(body["messages"]) for body in stub.asked}
+        assert len(different) == 40
+    found = json.loads(capfd.readouterr().out)["summary"]
+    assert found["judge/agreement"]["mean"] == 1
+    assert found["judge/calls"]["mean"] == 40
+    assert 12 <= found["judge/cached"]["mean"] < 20
+
+
+def test_a_server_that_goes_down_in_the_middle_stops_it_until_it_is_asked_again(pairs, capfd):
+    stub = Stub(honest)
+    with serving(stub) as url:
+        judge = f"{url},requests=1,retries=1"
+        words = ["judge", "--judge", judge, "--data", pairs, "--question", "Which is it?", "--json"]
+        stub.trouble = lambda n: (503, "down") if n > 7 else None
+        assert status(words) == 1
+        err = capfd.readouterr().err
+        assert "asked 2 times, no answer" in err
+        command = f"alignzoo judge --judge {judge} --data {pairs} --question 'Which is it?' --json"
+        assert asks_for_more(err, command)
+        stub.trouble, before = lambda n: None, len(stub.asked)
+        assert status(words) == 0
+        assert len(stub.asked) - before == 40 - 7
+        found = json.loads(capfd.readouterr().out)["summary"]
+        assert (found["judge/calls"]["mean"], found["judge/cached"]["mean"]) == (40, 7)
+
+
+def test_a_judge_that_says_nothing_of_use_is_told_in_one_message(pairs, capfd):
+    with serving(Stub(lambda body: text("I would rather not"))) as url:
+        assert status(["judge", "--judge", url, "--data", pairs]) == 1
+    err = capfd.readouterr().err
+    assert "of 20 rows the judge answered none with one of the options: A, B" in err
+    assert "--think" in err
+
+
+def test_with_thinking_each_answer_comes_after_an_explanation(pairs, capfd):
+    def answer(body):
+        return text("good is better") if len(body["messages"]) == 1 else honest(body)
+
+    stub = Stub(answer)
+    with serving(stub) as url:
+        words = ["--judge", url, "--data", pairs, "--think", "9", "--limit", "5", "--json"]
+        assert status(["judge", *words]) == 0
+    found = json.loads(capfd.readouterr().out)["summary"]
+    assert found["judge/agreement"]["mean"] == 1
+    assert found["judge/calls"]["mean"] == len(stub.asked) == 5 * 2 * 2
+    assert sum(body["max_tokens"] == 9 for body in stub.asked) == 10
+
+
+# --- labels
+
+
+def test_the_numbers_of_labels_by_hand():
+    nan = [math.nan, math.nan]
+    given = ["safe", "unsafe", "unsafe", "safe", "safe"]
+    found = [
+        Labelling([0.9, 0.1], [0.7, 0.3]),  # safe: right
+        Labelling([0.6, 0.4], [0.2, 0.8]),  # 0.4 and 0.6, unsafe: right; the orders disagree
+        Labelling([0.8, 0.2], [0.7, 0.3]),  # safe: wrong
+        Labelling([0.5, 0.5], [0.5, 0.5]),  # neither: half
+        Labelling([0.5, 0.5], nan),
+    ]
+    summary = judged_labels(given, ["safe", "unsafe"], found).summary
+    means = {name: value.mean for name, value in summary.items()}
+    assert (means["judge/rows"], means["judge/unusable"]) == (5, 1)
+    assert means["judge/agreement"] == pytest.approx((1 + 1 + 0 + 0.5) / 4)
+    assert means["judge/agreement/safe"] == pytest.approx((1 + 0.5) / 2)
+    assert means["judge/agreement/unsafe"] == pytest.approx(1 / 2)
+    assert means["judge/flips"] == pytest.approx(1 / 4)
+    # Safe is named first in the one order, unsafe in the other:
+    # (0.9 + 0.3) / 2, (0.6 + 0.8) / 2, (0.8 + 0.3) / 2, 0.5.
+    assert means["judge/first"] == pytest.approx((0.6 + 0.7 + 0.55 + 0.5) / 4)
+
+
+@pytest.fixture
+def labelled(tmp_path):
+    file = tmp_path / "labelled.csv"
+    lines = [f"kill {i} men,true" if i % 3 else f"kill {i} processes,false" for i in range(12)]
+    file.write_text("\n".join(["prompt,label", *lines, "nobody knows,"]) + "\n")
+    return str(file)
+
+
+def test_prompts_with_labels_are_asked_for_their_labels_in_both_orders(labelled, capfd):
+    def answer(body):
+        asked = body["messages"][0]["content"]
+        return tops(yes=-0.1, no=-3.0) if "men" in asked else tops(yes=-3.0, no=-0.1)
+
+    stub = Stub(answer)
+    with serving(stub) as url:
+        question = ["--question", "Is it right to refuse?"]
+        assert status(["judge", "--judge", url, "--data", labelled, *question]) == 0
+    captured = capfd.readouterr().out
+    assert "1 row left out: it has no label (row 13)" in captured
+    assert "1.000 [0.758, 1.000]" in captured  # Wilson's of 12 of 12: 12 / (12 + z^2)
+    assert "on yes" in captured and "on no" in captured
+    ends = {body["messages"][0]["content"].rpartition("\n\n")[2] for body in stub.asked}
+    assert ends == {
+        "Is it right to refuse? Answer with no or yes alone.",
+        "Is it right to refuse? Answer with yes or no alone.",
+    }
+    assert "[Request]\nkill 1 men\n\n" in "".join(b["messages"][0]["content"] for b in stub.asked)
+
+
+def test_a_completion_is_shown_with_its_prompt(tmp_path, capfd):
+    file = tmp_path / "answers.jsonl"
+    rows = [{"prompt": "hi", "completion": f"c{i}", "label": i % 2 == 0} for i in range(4)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    stub = Stub(lambda body: text("because" if len(body["messages"]) == 1 else "yes"))
+    with serving(stub) as url:
+        words = ["judge", "--judge", url, "--data", str(file), "--think", "4", "--json"]
+        assert status(words) == 0
+    found = json.loads(capfd.readouterr().out)["summary"]
+    assert found["judge/agreement"]["mean"] == 0.5
+    assert found["judge/agreement/yes"]["mean"] == 1
+    first = stub.asked[0]["messages"][0]["content"]
+    assert "[Conversation]\nhi\n\n[Response]\nc" in first
+    assert "Which label fits it? Explain which one, " in first
+
+
+@pytest.mark.parametrize(("labels", "says"), [(["a"] * 3, "1 different"), (range(30), "30 diff")])
+def test_labels_that_tell_nothing_apart_are_bad_input(tmp_path, labels, says, capfd):
+    file = tmp_path / "labels.csv"
+    file.write_text("prompt,label\n" + "".join(f"p,{label}\n" for label in labels))
+    assert status(["judge", "--judge", "gold", "--task", "sums", "--data", str(file)]) == 2
     assert says in capfd.readouterr().err

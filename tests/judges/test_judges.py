@@ -11,10 +11,11 @@ from judge_stub import Stub, serving, text, tops
 
 from alignzoo.data import Codec
 from alignzoo.errors import BadInput, RunFailed
-from alignzoo.judges import Comparison, Question, compare, judge_of, rate
+from alignzoo.judges import Comparison, Question, ServerOptions, compare, judge_of, rate
 from alignzoo.judges.cached import Cached
 from alignzoo.judges.local import Local
-from alignzoo.judges.server import Server, answer_in
+from alignzoo.judges.reading import answer_in
+from alignzoo.judges.server import Server
 from alignzoo.ledger import Ledger
 from alignzoo.policy import load_policy
 
@@ -97,14 +98,16 @@ def test_an_earlier_run_judges_with_its_adapter(policy):
 
 def ask_server(stub: Stub, questions: list[Question], **settings):
     with serving(stub) as url:
-        return Server(url, **{"requests": 4, "retries": 2, **settings}).ask(questions)
+        return Server(url, ServerOptions(**{"requests": 4, "retries": 2, **settings})).ask(
+            questions
+        )
 
 
-def test_a_server_is_asked_for_one_token_with_log_probs():
+def test_a_server_is_asked_for_an_option_s_tokens_with_log_probs():
     stub = Stub(lambda body: tops(A=math.log(0.6), B=math.log(0.2), C=math.log(0.2)))
     assert ask_server(stub, [question(1)])[0] == pytest.approx([0.75, 0.25])
     (body,) = stub.asked
-    assert (body["model"], body["max_tokens"], body["logprobs"]) == ("judge", 1, True)
+    assert (body["model"], body["max_tokens"], body["logprobs"]) == ("judge", 2, True)
     assert (body["top_logprobs"], body["temperature"]) == (20, 0)
     assert body["messages"] == question(1).messages
 
@@ -151,12 +154,12 @@ def test_what_was_answered_before_a_server_died_is_not_asked_again():
     stub = Stub(lambda body: text("A"))
     with serving(stub) as url:
         stub.trouble = lambda n: (503, "dead") if n > 5 else None
-        judge = Cached(Server(url, requests=1, retries=1))
+        judge = Cached(Server(url, ServerOptions(requests=1, retries=1)))
         with pytest.raises(RunFailed, match="asked 2 times, no answer"):
             judge.ask([question(n) for n in range(10)])
         stub.trouble = lambda n: None
         before = len(stub.asked)
-        again = Cached(Server(url, requests=1, retries=1))
+        again = Cached(Server(url, ServerOptions(requests=1, retries=1)))
         assert again.ask([question(n) for n in range(10)]) == [[1.0, 0.0]] * 10
         assert len(stub.asked) - before == 5
 
@@ -242,11 +245,21 @@ def test_gold_knows_the_better_one_and_rates_by_its_score():
         ("no/such/folder/", "no/such/folder"),
         ("gold,x=1", "has no option 'x'"),
         ("http://a:b@localhost/v1", "holds a password"),
+        ("http://localhost/v1?key=secret", "a key as well"),
+        ("http://localhost/v1,api_key=secret", "ALIGNZOO_JUDGE_KEY alone"),
+        ("http://localhost/v1,requests=0", "--requests: '0' is not allowed"),
+        ("http://localhost/v1,timeout=0", "--timeout"),
+        ("http://localhost/v1,timeout=soon", "--timeout"),
+        ("http://localhost/v1,retries=-1", "--retries"),
+        ("http://localhost/v1,per_minute=-1", "--per-minute"),
+        ("http://localhost/v1,price_in=nan", "--price-in"),
+        ("http://localhost/v1,speed=1", "unknown option 'speed'"),
     ],
 )
 def test_a_judge_that_cannot_be_had_is_bad_input(text, says):
-    with pytest.raises(BadInput, match=says):
+    with pytest.raises(BadInput, match=says) as error:
         judge_of(text)
+    assert "secret" not in error.value.message
 
 
 def test_a_server_of_several_models_wants_one_named():
@@ -363,7 +376,7 @@ def test_what_was_not_explained_is_unusable_and_is_written_another_time():
 
     stub = Stub(answer)
     with serving(stub) as url:
-        judge = Cached(Server(url, requests=1))
+        judge = Cached(Server(url, ServerOptions(requests=1)))
         pair = [Comparison("p", "one", "two")]
         (verdict,) = compare(judge, pair, think=7)
         assert not verdict.usable

@@ -33,7 +33,7 @@ SAMPLING = Sampling(max_new_tokens=4, stop_ids=[2])
 def stub(monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.delenv(module.KEY, raising=False)
-    monkeypatch.setattr(remote.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(remote, "LONGEST_PAUSE", 0.0)
     return Stub()
 
 
