@@ -54,10 +54,10 @@ def test_what_is_in_it(wheel: Path):
         "alignzoo_reward",
         "alignzoo_rewards",
         "alignzoo_rloo",
+        "alignzoo_selfplay",
         "alignzoo_sft",
         "alignzoo_simpo",
         "alignzoo_slic",
-        "alignzoo_spin",
         "alignzoo_suite",
         "alignzoo_vllm",
     }

@@ -11,7 +11,7 @@ from annotated_types import Ge, Gt
 from alignzoo import BadInput, Batch, Demonstrations, Example, Loss, Rounds, Run, collate, hookimpl
 from alignzoo.functional import pair_metrics
 from alignzoo.samplers import complete
-from alignzoo_spin.losses import hinge_loss, sigmoid_loss
+from alignzoo_selfplay.losses import hinge_loss, sigmoid_loss
 
 LOSSES = {"sigmoid": sigmoid_loss, "hinge": hinge_loss}
 OPPONENT = "opponent"  # a column: log-probs under the policy that began the round, [N, T]

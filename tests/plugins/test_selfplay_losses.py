@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from alignzoo_dpo import losses as dpo
-from alignzoo_spin.losses import hinge_loss, sigmoid_loss
+from alignzoo_selfplay.losses import hinge_loss, sigmoid_loss
 
 
 def test_the_logistic_loss_by_hand():
