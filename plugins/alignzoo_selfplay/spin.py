@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import compress
 from typing import Annotated, Any, Literal
 
 import torch
@@ -11,6 +12,7 @@ from annotated_types import Ge, Gt
 from alignzoo import BadInput, Batch, Demonstrations, Example, Loss, Rounds, Run, collate, hookimpl
 from alignzoo.functional import pair_metrics
 from alignzoo.samplers import complete
+from alignzoo_selfplay.kept import keep, kept
 from alignzoo_selfplay.losses import hinge_loss, sigmoid_loss
 
 LOSSES = {"sigmoid": sigmoid_loss, "hinge": hinge_loss}
@@ -26,6 +28,9 @@ class SPIN:
         Literal["sigmoid", "hinge"], "the logistic loss of the paper, or the hinge of its code"
     ] = "sigmoid"
     passes: Annotated[int, "passes over the pairs of a round", Ge(1)] = 1
+    mix: Annotated[bool, "learn from the last round's pairs as well, as the paper's code does"] = (
+        True
+    )
 
     data = Demonstrations
     learning_rate = 6e-5  # as in dpo, whose loss this is
@@ -34,7 +39,7 @@ class SPIN:
     @property
     def rounds(self) -> Rounds:
         """A round is an iteration of the paper: the whole set against one opponent."""
-        return Rounds(rows=-1, epochs=self.passes)
+        return Rounds(rows=-1, epochs=self.passes, carried=int(self.mix))
 
     @hookimpl
     def alignzoo_check(self, recipe: Any, data: Any) -> None:
@@ -49,21 +54,26 @@ class SPIN:
 
     @hookimpl
     def alignzoo_sample(self, run: Run, rows: list[Example]) -> Batch:
-        """Each demonstration and what the opponent, the policy as it stands, wrote instead."""
+        """Each demonstration and what the opponent, the policy as it stands, wrote instead; and the
+        last round's pairs, which now have the same opponent for a reference."""
         drawn = [group[0] for group in complete(run, rows, 1)]
         pairs = [
             replace(row, completions=[*row.completions, own.tokens])
             for row, own in zip(rows, drawn, strict=True)
         ]
-        same = torch.tensor([real == own for real, own in (p.completions for p in pairs)])
+        differ = [real != own for real, own in (p.completions for p in pairs)]
         run.observe(
             {
-                "spin/same": same.float(),
+                "spin/same": 1.0 - torch.tensor(differ, dtype=torch.float),
                 "completions/mean_length": torch.tensor([float(len(c.tokens)) for c in drawn]),
                 "completions/clipped_ratio": torch.tensor([float(not c.ended) for c in drawn]),
             }
         )
-        batch = collate(pairs).keep(~same.repeat_interleave(2))
+        pairs = list(compress(pairs, differ))
+        if self.mix:
+            keep(run, pairs)
+            pairs += kept(run, run.round - 1) if run.round else []
+        batch = collate(pairs)
         with torch.no_grad(), run.model.evaluating():
             batch.columns[OPPONENT] = batch.piecewise(
                 lambda micro: run.policy(micro.to(run.device)).logprobs, run.micro_tokens

@@ -22,7 +22,7 @@ FLOORS = [
 ]
 HEIGHT = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 PUBLIC = "alignzoo"
-FOR_PLUGINS = {"functional", "policy_gradient", "remote", "samplers", "judges"}
+FOR_PLUGINS = {"files", "functional", "policy_gradient", "remote", "samplers", "judges"}
 FOR_PLUGINS |= {"hookimpl", "collate", "joined"}
 
 
