@@ -1,32 +1,39 @@
-"""The losses of self-play fine-tuning, as pure functions on tensors.
+"""The losses of self-play, as pure functions on tensors; those of pairs are `alignzoo.preference`.
 
-y is a demonstration and y' what the opponent wrote to the same prompt x. r = log pi(y|x) -
-log pi_t(y|x) is a completion's log-ratio to the opponent pi_t, summed over its tokens, in nats;
-`margin` is that of the demonstration less that of the opponent's completion, `[B]`. `beta` > 0 is
-the strength of the pull to the opponent, in 1/nats. A loss is one value per pair, `[B]`.
+B prompts, G completions of each, N = B G. A win rate is how often a completion is preferred to the
+others of its prompt, in [0, 1].
 """
 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
-def sigmoid_loss(margin: Tensor, beta: float) -> Tensor:
-    """The logistic loss of telling the demonstration from the opponent's completion.
+def sppo_loss(log_ratio: Tensor, win_rate: Tensor, eta: float) -> Tensor:
+    """SPPO: a square for each completion, whatever became of the others.
 
-        L = log(1 + exp(-beta margin)) = -log sigmoid(beta margin)
+        L = (log pi(y|x) - log pi_t(y|x) - eta (P(y > pi_t | x) - 1/2))^2
 
-    Chen et al. 2024, https://arxiv.org/abs/2401.01335, whose lambda is `beta`. It is DPO's, with
-    the opponent for a reference. ln 2 at margin 0.
+    Equation 4.3 of Wu et al. 2024, https://arxiv.org/abs/2405.00675: a step of multiplicative
+    weights, pi_t+1 ~ pi_t exp(eta P), whose normalising constant is taken for exp(eta / 2).
+
+    Args:
+        log_ratio: log pi / pi_t, summed over tokens, in nats, `[N]`; one loss for each.
+        win_rate: P(y > pi_t | x), `[N]`.
+        eta: the step, in nats.
     """
-    return -F.logsigmoid(beta * margin)
+    return (log_ratio - eta * (win_rate - 0.5)) ** 2
 
 
-def hinge_loss(margin: Tensor, beta: float) -> Tensor:
-    """The hinge in its place, which asks for a margin and no more: L = max(0, 1 - beta margin).
+def bradley_terry_win_rates(rewards: Tensor, scale: float) -> Tensor:
+    """The mean over the others of sigmoid(scale (r - r')), Bradley and Terry's P(y > y'), `[B, G]`.
 
-    Of the authors' code, https://github.com/uclaml/SPIN.
+    NaN where a completion has no reward, or none of the others has one.
+
+    Args:
+        rewards: `[B, G]`, in 1 / scale; NaN where none applies, which is nobody to win against.
     """
-    return torch.relu(1 - beta * margin)
+    table = torch.sigmoid(scale * (rewards[..., :, None] - rewards[..., None, :]))
+    oneself = torch.eye(rewards.shape[-1], dtype=torch.bool, device=rewards.device)
+    return table.masked_fill(oneself, torch.nan).nanmean(-1)

@@ -11,9 +11,9 @@ from annotated_types import Ge, Gt
 
 from alignzoo import BadInput, Batch, Demonstrations, Example, Loss, Rounds, Run, collate, hookimpl
 from alignzoo.functional import pair_metrics
+from alignzoo.preference import hinge_loss, sigmoid_loss
 from alignzoo.samplers import complete
 from alignzoo_selfplay.kept import keep, kept
-from alignzoo_selfplay.losses import hinge_loss, sigmoid_loss
 
 LOSSES = {"sigmoid": sigmoid_loss, "hinge": hinge_loss}
 OPPONENT = "opponent"  # a column: log-probs under the policy that began the round, [N, T]
