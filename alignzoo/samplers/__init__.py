@@ -6,7 +6,7 @@ completions elsewhere is a `Sampler`.
 
 from alignzoo.samplers.choose import sampler_of
 from alignzoo.samplers.default import DefaultSampler
-from alignzoo.samplers.experience import complete, credit, experience, judged, seeds
+from alignzoo.samplers.experience import complete, credit, experience, gathered, judged, seeds
 from alignzoo.samplers.generate import Completion, generate
 from alignzoo.samplers.mismatch import SAMPLED, Mismatch
 from alignzoo.samplers.observe import observe, tied
@@ -23,6 +23,7 @@ __all__ = [
     "complete",
     "credit",
     "experience",
+    "gathered",
     "generate",
     "judged",
     "observe",

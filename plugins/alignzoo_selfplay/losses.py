@@ -15,7 +15,7 @@ def sppo_loss(log_ratio: Tensor, win_rate: Tensor, eta: float) -> Tensor:
 
         L = (log pi(y|x) - log pi_t(y|x) - eta (P(y > pi_t | x) - 1/2))^2
 
-    Equation 4.3 of Wu et al. 2024, https://arxiv.org/abs/2405.00675: a step of multiplicative
+    Algorithm 1 of Wu et al. 2024, https://arxiv.org/abs/2405.00675: a step of multiplicative
     weights, pi_t+1 ~ pi_t exp(eta P), whose normalising constant is taken for exp(eta / 2).
 
     Args:

@@ -10,13 +10,12 @@ import torch
 from annotated_types import Ge, Gt
 
 from alignzoo import BadInput, Batch, Demonstrations, Example, Loss, Rounds, Run, collate, hookimpl
-from alignzoo.functional import pair_metrics
 from alignzoo.preference import hinge_loss, sigmoid_loss
 from alignzoo.samplers import complete
 from alignzoo_selfplay.kept import keep, kept
+from alignzoo_selfplay.opponent import OPPONENT, opponent_logprobs, pair_loss
 
 LOSSES = {"sigmoid": sigmoid_loss, "hinge": hinge_loss}
-OPPONENT = "opponent"  # a column: log-probs under the policy that began the round, [N, T]
 
 
 @dataclass(eq=False)
@@ -74,20 +73,13 @@ class SPIN:
             keep(run, pairs)
             pairs += kept(run, run.round - 1) if run.round else []
         batch = collate(pairs)
-        with torch.no_grad(), run.model.evaluating():
-            batch.columns[OPPONENT] = batch.piecewise(
-                lambda micro: run.policy(micro.to(run.device)).logprobs, run.micro_tokens
-            )
+        batch.columns[OPPONENT] = opponent_logprobs(run, batch)
         return batch
 
     @hookimpl
     def alignzoo_loss(self, run: Run, batch: Batch) -> Loss:
         """One value per pair. Held-out demonstrations have no opponent: they are not compared."""
-        policy = run.policy(batch).logprobs
         if OPPONENT not in batch.columns:
-            compared = policy.new_empty(0)
-            return Loss.per_sequence(compared, {"logps/chosen": batch.total(policy)})
-        chosen, rejected = batch.pairs(batch.total(policy - batch[OPPONENT]))
-        loss = LOSSES[self.loss_type](chosen - rejected, self.beta)
-        rewards = self.beta * chosen, self.beta * rejected
-        return Loss.per_sequence(loss, pair_metrics(rewards, batch.pairs(batch.total(policy))))
+            logps = batch.total(run.policy(batch).logprobs)
+            return Loss.per_sequence(logps.new_empty(0), {"logps/chosen": logps})
+        return pair_loss(run, batch, LOSSES[self.loss_type], self.beta)
