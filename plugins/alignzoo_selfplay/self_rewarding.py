@@ -56,7 +56,7 @@ class SelfRewarding(OnPolicy):
         groups = complete(run, rows, self.group_size)
         batch = gathered(rows, groups)
         ratings = batch.columns["rewards"] = self.ratings(run, batch)
-        run.observed = observe(run, batch)
+        run.observed |= observe(run, batch)
         signs = best_and_worst(batch.groups(ratings))
         best, worst = signs.argmax(-1).tolist(), signs.argmin(-1).tolist()
         pairs = [

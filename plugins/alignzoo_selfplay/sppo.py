@@ -67,7 +67,7 @@ class SPPO(OnPolicy):
         batch.columns[WON] = self.win_rates(run, batch)
         if self.asked:
             batch.columns["rewards"] = batch[WON]
-        run.observed = observe(run, batch)
+        run.observed |= observe(run, batch)
         batch = batch.keep(~batch[WON].isnan())
         batch.columns[OPPONENT] = opponent_logprobs(run, batch, run.temperature)
         return batch
