@@ -63,19 +63,21 @@ class SPPO(OnPolicy):
     def alignzoo_sample(self, run: Run, rows: list[Example]) -> Batch:
         """Completions of the policy as it stands, and how often each is preferred to the others."""
         groups = complete(run, rows, self.group_size)
-        batch = gathered(rows, groups) if self.asked else judged(run, rows, groups)
-        batch.columns[WON] = self.win_rates(run, batch)
-        if self.asked:
-            batch.columns["rewards"] = batch[WON]
+        if self.asked is None:
+            batch = judged(run, rows, groups)
+            rewards = batch.groups(batch["rewards"])
+            batch.columns[WON] = bradley_terry_win_rates(rewards, self.scale).flatten()
+        else:
+            batch = gathered(rows, groups)
+            batch.columns[WON] = batch.columns["rewards"] = self.asked_about(run, batch)
         run.observed |= observe(run, batch)
         batch = batch.keep(~batch[WON].isnan())
         batch.columns[OPPONENT] = opponent_logprobs(run, batch, run.temperature)
         return batch
 
-    def win_rates(self, run: Run, batch: Batch) -> Tensor:
-        """`[N]`, NaN where nobody could say."""
-        if self.asked is None:
-            return bradley_terry_win_rates(batch.groups(batch["rewards"]), self.scale).flatten()
+    def asked_about(self, run: Run, batch: Batch) -> Tensor:
+        """The judge's win rates, `[N]`; NaN where it gave no answer."""
+        assert self.asked is not None
         texts = iter(run.texts(batch))
         groups = [[next(texts) for _ in range(self.group_size)] for _ in batch.rows]
         return torch.tensor(win_rates(self.asked, batch.rows, groups, self.question)).flatten()
