@@ -54,11 +54,18 @@ class Rounds:
     """How the data is cut into rounds: `rows` per round (None: one batch), passed `epochs` times.
 
     A round of one batch and one epoch is ordinary mini-batch training. PPO passes over its
-    experience several times; self-play takes the whole set as a round (`rows=-1`).
+    experience several times; self-play takes the whole set as a round (`rows=-1`). A round that
+    learns from those before it as well says how many it has `carried`: its steps are those of all
+    their rows.
     """
 
     rows: int | None = None
     epochs: int = 1
+    carried: int = 0
+
+    def learnt(self, index: int) -> int:
+        """How many rounds' rows the round of that number learns from, its own included."""
+        return 1 + min(index, self.carried)
 
 
 @runtime_checkable

@@ -194,7 +194,7 @@ def collate(examples: Sequence[Example], pad: int = 0) -> Batch:
     names = {name for e in examples for name in e.columns}
     return Batch(
         prompts=_pad([e.prompt for e in examples], pad),
-        prompt_lengths=torch.tensor([len(e.prompt) for e in examples]),
+        prompt_lengths=torch.tensor([len(e.prompt) for e in examples], dtype=torch.long),
         tokens=_pad(completions, pad),
         lengths=torch.tensor([len(c) for c in completions], dtype=torch.long),
         mask=_pad(masks, False, torch.bool),

@@ -46,13 +46,13 @@ class Experience:
 
     def steps_per_epoch(self, run: Run) -> int:
         """By the rows of the round, so that all processes agree, whatever each has kept of them."""
-        return math.ceil(run.rows_per_round / run.recipe.batch_size)
+        return math.ceil(run.rows_of(run.round) / run.recipe.batch_size)
 
     def first(self, run: Run, place: int) -> int:
         """Where that mini-batch begins among the groups: its share of them is its share of the
         rows, of which a process may have a part, or a sampler have kept one."""
-        begun = min(place * run.recipe.batch_size, run.rows_per_round)
-        return begun * len(self.batch) // run.rows_per_round
+        rows = run.rows_of(run.round)
+        return min(place * run.recipe.batch_size, rows) * len(self.batch) // rows
 
 
 def save(run: Run, optimizer: torch.optim.Optimizer, experience: Experience | None = None) -> None:

@@ -224,11 +224,15 @@ class Run:
             return self.recipe.batch_size
         return len(self.data.train) if rows < 0 else rows
 
-    @property
-    def steps_per_round(self) -> int:
-        """Optimizer steps in a round of full size."""
-        rows = min(self.rows_per_round, len(self.data.train))
-        return rounds_of(self.algorithm).epochs * math.ceil(rows / self.recipe.batch_size)
+    def rows_of(self, index: int) -> int:
+        """Rows that the round of that number learns from: its own, and those it has carried."""
+        return self.rows_per_round * rounds_of(self.algorithm).learnt(index)
+
+    def steps_of(self, index: int) -> int:
+        """Optimizer steps in the round of that number, if it is of full size."""
+        rounds = rounds_of(self.algorithm)
+        rows = min(self.rows_per_round, len(self.data.train)) * rounds.learnt(index)
+        return rounds.epochs * math.ceil(rows / self.recipe.batch_size)
 
     @cached_property
     def total_steps(self) -> int | None:
@@ -238,7 +242,7 @@ class Run:
         if self.recipe.budget is not None:
             return None
         rounds = math.ceil(self.recipe.epochs * len(self.data.train) / self.rows_per_round)
-        return max(1, rounds) * self.steps_per_round
+        return sum(map(self.steps_of, range(max(1, rounds))))
 
     def progress_at(self, step: float) -> float:
         """How much of the run is done, in [0, 1]: by steps or by compute, whichever is nearer."""

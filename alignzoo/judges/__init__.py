@@ -8,6 +8,7 @@ choose               from what `judge=` names to a judge
 think                an explanation before the answer
 compare, numbers     which of two completions is better, in both orders; the maths of it
 classify             which of some labels it has
+win_rates            how often each completion of a group is the better one
 rate                 how good one completion is, from 1 to 10
 principles           what completions are criticised, revised and judged by
 """
@@ -20,6 +21,7 @@ from alignzoo.judges.principles import Constitution, Principle, read_principles
 from alignzoo.judges.question import Question, as_messages
 from alignzoo.judges.rate import rate
 from alignzoo.judges.server import ServerOptions
+from alignzoo.judges.win_rates import win_rates
 
 __all__ = [
     "Comparison",
@@ -37,4 +39,5 @@ __all__ = [
     "judge_of",
     "rate",
     "read_principles",
+    "win_rates",
 ]

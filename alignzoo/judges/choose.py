@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from alignzoo.ledger import Ledger
     from alignzoo.run import Run
 
-SELF, GOLD = "self", "gold"
+SELF, GOLD, POLICY = "self", "gold", "policy"
 
 
 def judge_of(
@@ -31,9 +31,11 @@ def judge_of(
     ledger: Ledger | None = None,
     trust_remote_code: bool = False,
 ) -> Judge:
-    """`self`, `gold`, an address, a plugin, or a model: a folder, an earlier run, a hub name.
+    """`self`, `policy`, `gold`, an address, a plugin, or a model: a folder, an earlier run, a hub
+    name.
 
-    `self` is the base of the run; `gold` is the score of the task. What was answered once is kept.
+    `self` is the base of the run, `policy` what it trains, as it is when it is asked; `gold` is the
+    score of the task. What was answered once is kept, but of the policy, which changes.
     """
     name, options = split_options(text, "--judge")
     trust = trust_remote_code or (run is not None and run.trust_remote_code)
@@ -77,6 +79,8 @@ def named(
         return Gold(task)
     if name == SELF:
         return own_base(run)
+    if name == POLICY:
+        return own_policy(run)
     policy = load_policy(
         name,
         adapter=None,
@@ -98,6 +102,14 @@ def own_base(run: Run | None) -> Judge:
             hint="train an adapter, or name the model itself as the judge",
         )
     return Local(run.model, run.codec, run.model.base, base=True)
+
+
+def own_policy(run: Run | None) -> Judge:
+    if run is None:
+        raise BadInput("judge 'policy' is what a run trains, and there is none")
+    judge = Local(run.model, run.codec, run.model.evaluating)
+    judge.identity = None
+    return judge
 
 
 def _no_options(name: str, options: dict[str, str]) -> None:

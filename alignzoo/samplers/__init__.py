@@ -6,7 +6,7 @@ completions elsewhere is a `Sampler`.
 
 from alignzoo.samplers.choose import sampler_of
 from alignzoo.samplers.default import DefaultSampler
-from alignzoo.samplers.experience import complete, credit, experience, judged, seeds
+from alignzoo.samplers.experience import complete, credit, experience, gathered, judged, seeds
 from alignzoo.samplers.generate import Completion, generate
 from alignzoo.samplers.journal import journal
 from alignzoo.samplers.mismatch import SAMPLED, Mismatch
@@ -24,6 +24,7 @@ __all__ = [
     "complete",
     "credit",
     "experience",
+    "gathered",
     "generate",
     "journal",
     "judged",

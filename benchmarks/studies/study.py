@@ -6,14 +6,19 @@
 The grid is `STUDY.yaml` beside this file. Rows go to `benchmarks/results/studies/STUDY.jsonl`, one
 as soon as its run is finished; a run whose row is there is not run again, so that a study that was
 stopped goes on, and two processes with different `--only` may work on one.
+
+A method that starts `from:` another one begins with that one's result at the same task and seed.
 """
 
 from __future__ import annotations
 
+import atexit
 import json
+import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +26,7 @@ import typer
 import yaml
 
 from alignzoo.evaluation.statistics import estimate
-from alignzoo.session import execute, recipe_for
+from alignzoo.session import Result, execute, recipe_for
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results" / "studies"
@@ -53,10 +58,13 @@ class Cell:
 def cells(study: str) -> Iterator[Cell]:
     """The grid in the order in which it is run: all methods at one seed before the next seed."""
     grid = yaml.safe_load((HERE / f"{study}.yaml").read_text(encoding="utf-8"))
+    methods = {name: {"algorithm": name, **(own or {})} for name, own in grid["methods"].items()}
     for seed in grid["seeds"]:
-        for method, settings in grid["methods"].items():
+        for method, settings in methods.items():
+            if "from" in settings:  # with all its settings, so that a row says what it began with
+                settings = settings | {"from": methods[settings["from"]]}
             for task in grid["tasks"]:
-                yield Cell(method, {"algorithm": method, **(settings or {})}, task, seed)
+                yield Cell(method, settings, task, seed)
 
 
 def rows_of(study: str) -> list[dict[str, Any]]:
@@ -69,9 +77,8 @@ def rows_of(study: str) -> list[dict[str, Any]]:
 
 def run(cell: Cell) -> dict[str, Any]:
     """The row of a run: estimates before and after, and the gain item by item."""
-    settings = {**cell.settings, "task": cell.task, "seed": cell.seed}
     with tempfile.TemporaryDirectory() as out:
-        result = execute(recipe_for(settings.pop("algorithm"), settings, {"out": out}))
+        result = trained(cell.settings, cell.task, cell.seed, out)
         facts = json.loads((result.folder / "run.json").read_text(encoding="utf-8"))
         logged = (result.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     steps = [json.loads(line) for line in logged]
@@ -89,6 +96,23 @@ def run(cell: Cell) -> dict[str, Any]:
         "ledger": facts["ledger"],
         "environment": facts["environment"],
     }
+
+
+def trained(settings: dict[str, Any], task: str, seed: int, out: str) -> Result:
+    """A run in that folder, after the one that it starts from."""
+    settings = {**settings, "task": task, "seed": seed}
+    start = settings.pop("from", None)
+    if start is not None:
+        settings["model"] = start_of(json.dumps(start), task, seed)
+    return execute(recipe_for(settings.pop("algorithm"), settings, {"out": out}))
+
+
+@cache
+def start_of(settings: str, task: str, seed: int) -> str:
+    """The folder of a run that others start from: trained once, and there while this program is."""
+    out = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, out, ignore_errors=True)
+    return str(trained(json.loads(settings), task, seed, out).folder)
 
 
 def during(results: dict[str, Any], steps: list[dict[str, Any]]) -> list[dict[str, Any]]:

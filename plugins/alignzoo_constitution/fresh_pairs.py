@@ -11,7 +11,7 @@ from torch import Tensor
 
 from alignzoo import Batch, Example, Loss, OnPolicy, Run, hookimpl
 from alignzoo.functional import pair_metrics
-from alignzoo_constitution.losses import soft_label_loss
+from alignzoo.preference import sigmoid_loss
 
 
 @dataclass(eq=False)
@@ -45,7 +45,7 @@ class FreshPairs(OnPolicy):
         policy = self.policy(run, batch, entropy=True)
         label, other = batch.pairs(batch["rewards"])
         first, second = batch.pairs(batch.total(policy.logprobs - batch["reference"]))
-        loss = soft_label_loss(first - second, label, self.beta)
+        loss = sigmoid_loss(first - second, self.beta, smoothing=1 - label)
         logps = batch.pairs(batch.total(policy.logprobs))
         rewards = self.beta * first, self.beta * second
         won = label >= other

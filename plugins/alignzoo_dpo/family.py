@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from alignzoo import BadInput, Batch
+from alignzoo.preference import hinge_loss, ipo_loss, sigmoid_loss
 from alignzoo_dpo import losses
 
 if TYPE_CHECKING:
@@ -55,25 +56,25 @@ class Pairs:
 
 
 LOSSES: dict[str, Callable[[Pairs, DPO], Tensor]] = {
-    "sigmoid": lambda p, o: losses.sigmoid_loss(p.margin, o.beta, o.label_smoothing),
-    "hinge": lambda p, o: losses.hinge_loss(p.margin, o.beta),
-    "ipo": lambda p, o: losses.ipo_loss(p.mean_margin, o.beta),
+    "sigmoid": lambda p, o: sigmoid_loss(p.margin, o.beta, o.label_smoothing),
+    "hinge": lambda p, o: hinge_loss(p.margin, o.beta),
+    "ipo": lambda p, o: ipo_loss(p.mean_margin, o.beta),
     "exo_pair": lambda p, o: losses.exo_pair_loss(p.margin, o.beta, o.label_smoothing),
     "nca_pair": lambda p, o: losses.nca_pair_loss(p.chosen, p.rejected, o.beta),
     "robust": lambda p, o: losses.robust_loss(p.margin, o.beta, o.label_smoothing),
     "bco_pair": lambda p, o: losses.bco_pair_loss(p.chosen, p.rejected, o.beta),
     "sppo_hard": lambda p, o: losses.sppo_hard_loss(p.chosen, p.rejected, o.beta),
-    "aot": lambda p, o: losses.sigmoid_loss(
+    "aot": lambda p, o: sigmoid_loss(
         losses.sorted_margin(p.policy_margin, p.reference_margin), o.beta, o.label_smoothing
     ),
-    "aot_unpaired": lambda p, o: losses.sigmoid_loss(
+    "aot_unpaired": lambda p, o: sigmoid_loss(
         losses.sorted_margin(p.chosen, p.rejected), o.beta, o.label_smoothing
     ),
     "apo_zero": lambda p, o: losses.apo_zero_loss(p.chosen, p.rejected, o.beta),
     "apo_down": lambda p, o: losses.apo_down_loss(p.chosen, p.rejected, o.beta),
     "discopop": lambda p, o: losses.discopop_loss(p.margin, o.beta, o.discopop_tau),
     "sft": lambda p, o: losses.sft_loss(p.likelihood, p.length),
-    "sigmoid_norm": lambda p, o: losses.sigmoid_loss(p.mean_margin, o.beta, o.label_smoothing),
+    "sigmoid_norm": lambda p, o: sigmoid_loss(p.mean_margin, o.beta, o.label_smoothing),
 }
 SMOOTHED = {"sigmoid", "exo_pair", "robust", "aot", "aot_unpaired", "sigmoid_norm"}
 SORTED = {"aot", "aot_unpaired"}

@@ -19,34 +19,6 @@ Divergence = Literal["reverse_kl", "forward_kl", "js", "alpha"]
 MAX_EXPONENT = 80.0  # exp(88) is the end of float32
 
 
-def sigmoid_loss(margin: Tensor, beta: float, smoothing: float = 0.0) -> Tensor:
-    """DPO: the negative log-likelihood of the preference under Bradley-Terry.
-
-        L = -(1 - smoothing) log sigmoid(beta margin) - smoothing log sigmoid(-beta margin)
-
-    Equation 7 of Rafailov et al. 2023, https://arxiv.org/abs/2305.18290; with smoothing,
-    "conservative DPO" of Mitchell 2023, https://ericmitchell.ai/cdpo.pdf. ln 2 at margin 0.
-    """
-    return -(1 - smoothing) * F.logsigmoid(beta * margin) - smoothing * F.logsigmoid(-beta * margin)
-
-
-def hinge_loss(margin: Tensor, beta: float) -> Tensor:
-    """SLiC's hinge on the log-ratios: L = max(0, 1 - beta margin).
-
-    Zhao et al. 2023, https://arxiv.org/abs/2305.10425, normalised by the reference as in equation
-    "hinge-norm" of Liu et al. 2023 (RSO), https://arxiv.org/abs/2309.06657.
-    """
-    return torch.relu(1 - beta * margin)
-
-
-def ipo_loss(margin: Tensor, beta: float) -> Tensor:
-    """IPO: L = (margin - 1 / (2 beta))^2, which pulls the margin to a finite target.
-
-    Equation 17 of Azar et al. 2023, https://arxiv.org/abs/2310.12036, whose tau is `beta`.
-    """
-    return (margin - 1 / (2 * beta)) ** 2
-
-
 def exo_pair_loss(margin: Tensor, beta: float, smoothing: float) -> Tensor:
     """EXO for pairs: the reverse KL from the policy's preference to the labels'.
 

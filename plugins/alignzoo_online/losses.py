@@ -10,41 +10,9 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 Preference = Literal["sigmoid", "hard"]
-
-
-def best_and_worst(rewards: Tensor) -> Tensor:
-    """+1 for the best completion of each prompt, -1 for its worst, 0 for all the others.
-
-    Of two, the pair of Guo et al. 2024, https://arxiv.org/abs/2402.04792; of more, the widest one.
-    The first of equals is taken; a prompt whose rewards are all equal has no pair.
-
-    Args:
-        rewards: `[B, G]`, in any unit; NaN where none applies, which is neither.
-    """
-    high, best = rewards.nan_to_num(nan=-torch.inf).max(-1, keepdim=True)
-    low, worst = rewards.nan_to_num(nan=torch.inf).min(-1, keepdim=True)
-    signs = torch.zeros_like(rewards).scatter(-1, best, 1.0).scatter(-1, worst, -1.0)
-    return torch.where(high > low, signs, 0.0)
-
-
-def sigmoid_loss(margin: Tensor, beta: float) -> Tensor:
-    """DPO's: L = -log sigmoid(beta margin).
-
-    Equation 7 of Rafailov et al. 2023, https://arxiv.org/abs/2305.18290. ln 2 at margin 0.
-    """
-    return -F.logsigmoid(beta * margin)
-
-
-def ipo_loss(margin: Tensor, beta: float) -> Tensor:
-    """IPO's: L = (margin - 1 / (2 beta))^2, which pulls the margin to a finite target.
-
-    Equation 17 of Azar et al. 2023, https://arxiv.org/abs/2310.12036, whose tau is `beta`.
-    """
-    return (margin - 1 / (2 * beta)) ** 2
 
 
 def optimism(reference_drawn: Tensor, alpha: float) -> Tensor:

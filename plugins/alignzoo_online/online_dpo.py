@@ -12,7 +12,7 @@ from torch import Tensor
 
 from alignzoo import Batch, Example, Loss, Run, hookimpl
 from alignzoo.functional import pair_metrics
-from alignzoo_online.losses import best_and_worst, ipo_loss, sigmoid_loss
+from alignzoo.preference import best_and_worst, ipo_loss, sigmoid_loss
 from alignzoo_online.pairs import FreshPairs, own_metrics
 
 

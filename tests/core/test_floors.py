@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FLOORS = [
     {"functional", "hookspecs", "errors", "ledger", "loss", "options", "files", "ui", "memory"}
-    | {"kinds", "policy_gradient", "remote", "pace"},
+    | {"kinds", "policy_gradient", "preference", "remote", "pace"},
     {"alarms", "batch", "plugins", "recipe", "record", "checkpoint", "algorithm", "tracking"},
     {"policy", "data"},
     {"run", "reference_cache", "experience", "samplers", "judges", "rewards", "on_policy", "cast"},
@@ -22,8 +22,8 @@ FLOORS = [
 ]
 HEIGHT = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 PUBLIC = "alignzoo"
-FOR_PLUGINS = {"functional", "policy_gradient", "remote", "samplers", "judges"}
-FOR_PLUGINS |= {"hookimpl", "collate", "joined"}
+FOR_PLUGINS = {"files", "functional", "policy_gradient", "preference", "remote", "samplers"}
+FOR_PLUGINS |= {"judges", "rewards", "hookimpl", "collate", "joined", "algorithm_of"}
 
 
 def imports(path: Path) -> set[str]:

@@ -16,7 +16,7 @@ def parts(groups: int, rows: int, size: int) -> list[int]:
     run = SimpleNamespace(
         recipe=recipe,
         algorithm=SimpleNamespace(),
-        rows_per_round=rows,
+        rows_of=lambda index: rows,
         seed_for=lambda *what: 1,
         step=0,
         round=0,

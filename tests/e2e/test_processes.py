@@ -69,6 +69,8 @@ def test_two_processes_are_one_run(tmp_path, algorithm):
         ("ppo", ["--values", "own", "--iterations", "2", "--kl-target", "1"]),
         ("grpo", ["--dynamic-sampling", "1", "--beta", "0.1"]),
         ("online-dpo", []),  # of which each process keeps as many pairs as it has
+        ("sppo", ["--judge", "gold"]),
+        ("self-rewarding", []),
     ],
 )
 def test_two_processes_draw_and_learn_together(tmp_path, algorithm, more):
@@ -78,6 +80,19 @@ def test_two_processes_draw_and_learn_together(tmp_path, algorithm, more):
     assert [row["step"] for row in rows] == [1, 2, 3]
     assert all(math.isfinite(value) for row in rows for value in row.values())
     assert any(weight.abs().max() > 0 for name, weight in weights.items() if "lora_B" in name)
+
+
+def test_two_processes_play_against_themselves(tmp_path):
+    """Three steps on 15 pairs, then on those of two rounds; each process has kept its own."""
+    data = tmp_path / "demonstrations.jsonl"
+    rows = [{"prompt": f"Add {n} and 2.", "completion": str(n + 2)} for n in range(16)]
+    data.write_text("\n".join(map(json.dumps, rows)))
+    words = ["--data", str(data), "--max-new-tokens", "20", "--steps", "4"]
+    rows, _ = launch("spin", tmp_path, 2, *words)
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    assert all(math.isfinite(value) for row in rows for value in row.values())
+    kept = [path.read_text().splitlines() for path in sorted((tmp_path / "one/pairs").iterdir())]
+    assert [len(lines) for lines in kept] == [8, 7, 8, 7]
 
 
 def test_two_processes_share_the_work_of_the_reference(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from test_resume import interrupt, rows_of
 
 from alignzoo import hookimpl, plugins
-from alignzoo.errors import BadInput
+from alignzoo.errors import BadInput, RunFailed
 from alignzoo.loop import train
 from alignzoo.samplers import complete
 from alignzoo.session import execute, recipe_for
@@ -60,7 +60,8 @@ def test_the_opponent_is_the_policy_that_began_the_round(make_run, data, loss_ty
     run = make_run("spin", data=data, **SETTINGS, options=options, epochs=2, learning_rate=0.01)
     run.plugins.register(watch := Watch())
     train(run)
-    assert [row["step"] for row in rows_of(run.record.folder)] == [1, 2, 3, 4, 5, 6]
+    # 3 steps on 10 pairs, then 5 on these and 10 more.
+    assert [row["step"] for row in rows_of(run.record.folder)] == [1, 2, 3, 4, 5, 6, 7, 8]
     first, second = (batch["opponent"] for batch in watch.batches)
     assert close(first, watch.base[0]) and close(first, watch.policy[0])
     assert close(second, watch.policy[1]) and not close(second, watch.base[1])
@@ -68,6 +69,55 @@ def test_the_opponent_is_the_policy_that_began_the_round(make_run, data, loss_ty
         row = rows_of(run.record.folder)[index]
         assert row["loss"] == pytest.approx(0.6931 if loss_type == "sigmoid" else 1.0, abs=1e-3)
         assert row["rewards/margins"] == pytest.approx(0.0, abs=1e-4)
+
+
+def pairs_of(batch) -> list[list[int]]:
+    """Each pair as one list of ids: prompt, demonstration, the opponent's completion."""
+    both = batch.pairs(batch.tokens), batch.pairs(batch.lengths)
+    return [
+        [*prompt[:size].tolist(), *real[:m].tolist(), *own[:n].tolist()]
+        for prompt, size, real, own, m, n in zip(
+            batch.prompts, batch.prompt_lengths, *both[0], *both[1], strict=True
+        )
+    ]
+
+
+def test_a_round_has_the_last_ones_pairs_against_the_present_opponent(make_run, data):
+    run = make_run("spin", data=data, **SETTINGS, epochs=4, learning_rate=0.01)
+    assert run.total_steps == 3 + 5 + 5 + 5
+    run.plugins.register(watch := Watch())
+    train(run)
+    assert run.step == 18
+    fresh = pairs_of(watch.batches[0])
+    later = zip(watch.batches[1:], watch.policy[1:], strict=True)
+    for last, (batch, policy) in zip(watch.batches, later, strict=False):
+        found = pairs_of(batch)
+        assert found[-len(fresh) :] == fresh  # of the last round, not of those before it
+        fresh = found[: -len(fresh)]
+        assert ROWS - 2 <= len(fresh) <= ROWS
+        assert close(batch["opponent"], policy)  # the old pairs' as well, which was another
+        old = batch.keep(torch.arange(len(batch.tokens)) >= 2 * len(fresh))["opponent"]
+        width = min(old.shape[1], last["opponent"].shape[1])
+        assert not close(old[:, :width], last["opponent"][: len(old), :width])
+
+
+def test_without_mixing_a_round_has_its_own_pairs_alone(make_run, data):
+    run = make_run("spin", data=data, **SETTINGS, epochs=3, options={"mix": False})
+    assert run.total_steps == 9
+    run.plugins.register(watch := Watch())
+    train(run)
+    assert run.step == 9 and all(len(batch) <= ROWS for batch in watch.batches)
+    assert not (run.record.folder / "pairs").exists()
+
+
+def test_pairs_that_are_gone_are_missed_in_words(make_run, data):
+    run = make_run("spin", data=data, **SETTINGS)
+    run.hook.alignzoo_sample(run=run, rows=run.data.train)
+    (path,) = (run.record.folder / "pairs").iterdir()
+    path.write_text(path.read_text()[:-9])
+    run.round = 1
+    with pytest.raises(RunFailed, match="the pairs of round 1 cannot be read"):
+        run.hook.alignzoo_sample(run=run, rows=run.data.train)
 
 
 def test_a_round_is_demonstrations_and_what_the_opponent_wrote(make_run, data):
@@ -157,18 +207,29 @@ def test_every_prompt_needs_room_for_a_completion(make_run, data):
     assert "--max-length" in told.value.hint
 
 
-def test_a_round_is_taken_up_in_its_middle(tmp_path: Path, monkeypatch, data):
-    """Interrupted in the second round, in which a checkpoint was written: the same run bit for bit,
-    and the opponent's completions are not drawn again."""
+@pytest.mark.parametrize(
+    ("mix", "at", "stop", "rounds_left"),
+    [
+        (False, 7, 9, [2]),  # rounds of 5 steps
+        (True, 7, 9, [2]),  # of 5, then 9
+        (True, 14, 17, [2]),  # between two rounds, the second of which is drawn again
+    ],
+)
+def test_a_run_is_taken_up_in_a_round_or_between_two(
+    tmp_path: Path, monkeypatch, data, mix, at, stop, rounds_left
+):
+    """The same run bit for bit, and what the opponent of a round that was left in its middle wrote
+    is not drawn again."""
     settings = {
         **SETTINGS,
         "data": data,
-        "steps": 12,
+        "steps": 18 if mix else 12,
+        "options": {"mix": mix},
         "learning_rate": 0.01,
         "lora_dropout": 0.1,
-        "eval_size": 1,  # 9 rows are left: rounds of 5 steps
+        "eval_size": 1,  # 9 rows are left
         "batch_size": 2,
-        "checkpoint_every": 7,
+        "checkpoint_every": at,
         "out": str(tmp_path),
     }
 
@@ -176,11 +237,12 @@ def test_a_round_is_taken_up_in_its_middle(tmp_path: Path, monkeypatch, data):
         return recipe_for("spin", {**settings, "name": name})
 
     straight = execute(recipe("straight")).folder
-    interrupt(recipe("broken"), monkeypatch, step=9)
+    interrupt(recipe("broken"), monkeypatch, step=stop)
     broken = tmp_path / "broken"
     (checkpoint,) = (broken / "checkpoints").iterdir()
     state = json.loads((checkpoint / "state.json").read_text())
-    assert (state["step"], state["round"], state["experience"]["done"]) == (7, 1, 2)
+    assert state["step"] == at and state["round"] == (2 if at == 14 else 1)
+    assert ("experience" in state) == (at != 14)
 
     rounds: list[int] = []
 
@@ -196,7 +258,7 @@ def test_a_round_is_taken_up_in_its_middle(tmp_path: Path, monkeypatch, data):
 
     monkeypatch.setattr("alignzoo.session.train", counted)
     execute(recipe("broken"), resume=True)
-    assert rounds == [2]
+    assert rounds == rounds_left
     assert rows_of(broken) == rows_of(straight)
     ours = load_file(broken / "adapter" / "adapter_model.safetensors")
     theirs = load_file(straight / "adapter" / "adapter_model.safetensors")

@@ -54,10 +54,10 @@ def test_what_is_in_it(wheel: Path):
         "alignzoo_reward",
         "alignzoo_rewards",
         "alignzoo_rloo",
+        "alignzoo_selfplay",
         "alignzoo_sft",
         "alignzoo_simpo",
         "alignzoo_slic",
-        "alignzoo_spin",
         "alignzoo_suite",
         "alignzoo_vllm",
     }
@@ -81,6 +81,6 @@ def test_it_lists_its_plugins_when_unpacked_anywhere(wheel: Path, tmp_path: Path
     assert done.returncode == 0, done.stderr
     names = {entry["name"] for entry in json.loads(done.stdout)}
     assert {"kto", "bco", "orpo", "simpo", "cpo", "slic", "grpo", "rloo", "spin"} <= names
-    assert {"online-dpo", "xpo", "nash-md"} <= names
+    assert {"online-dpo", "xpo", "nash-md", "sppo", "self-rewarding"} <= names
     assert "vllm" in names
     assert {"dpo", "sft", "pretrain", "reward", "style", "sums"} <= names

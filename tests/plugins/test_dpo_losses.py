@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from alignzoo import BadInput, Example, collate
+from alignzoo import BadInput, Example, collate, preference
+from alignzoo.preference import sigmoid_loss
 from alignzoo_dpo import losses
 from alignzoo_dpo.algorithm import DPO
 from alignzoo_dpo.family import LOSSES, OF_DIFFERENCES, SMOOTHED, SORTED, parse
@@ -28,9 +29,13 @@ def nll(x):
     return np.log1p(np.exp(-x))
 
 
+def home_of(name):
+    return preference if hasattr(preference, name) else losses
+
+
 def of_margin(name, *arguments):
     """A loss of the margin, as a function of (chosen, rejected)."""
-    return lambda w, l: getattr(losses, name)(w - l, BETA, *arguments)  # noqa: E741
+    return lambda w, l: getattr(home_of(name), name)(w - l, BETA, *arguments)  # noqa: E741
 
 
 def of_rewards(name):
@@ -143,7 +148,7 @@ def test_by_hand():
 def test_sorting_hands_each_gradient_to_its_own_pair():
     x = torch.tensor([3.0, -1.0, 0.5], dtype=torch.float64, requires_grad=True)
     y = torch.tensor([0.0, 2.0, -4.0], dtype=torch.float64)
-    losses.sigmoid_loss(losses.sorted_margin(x, y), BETA).sum().backward()
+    sigmoid_loss(losses.sorted_margin(x, y), BETA).sum().backward()
     partners = np.array([2.0, -4.0, 0.0])  # the largest with the largest, and so on
     expected = -BETA * sigma(-BETA * (np.array([3.0, -1.0, 0.5]) - partners))
     np.testing.assert_allclose(x.grad.numpy(), expected)
@@ -166,7 +171,7 @@ def test_divergences(name):
     np.testing.assert_allclose(score.detach().numpy(), DIVERGENCES[name][0], atol=1e-12)
     np.testing.assert_allclose(x.grad.numpy(), DIVERGENCES[name][1], atol=1e-12)
     far = torch.tensor([-500.0, -50.0, 50.0, 500.0], requires_grad=True)
-    losses.sigmoid_loss(losses.divergence_score(far, name, 0.3), 0.1).sum().backward()
+    sigmoid_loss(losses.divergence_score(far, name, 0.3), 0.1).sum().backward()
     assert torch.isfinite(far.grad).all()
 
 

@@ -7,8 +7,12 @@ import math
 import pytest
 import torch
 
+from alignzoo.preference import sigmoid_loss
 from alignzoo_constitution.fresh_pairs import ordered
-from alignzoo_constitution.losses import soft_label_loss
+
+
+def soft_label_loss(margin: torch.Tensor, label: torch.Tensor, beta: float) -> torch.Tensor:
+    return sigmoid_loss(margin, beta, smoothing=1 - label)
 
 
 def loss(margin: float, label: float, beta: float) -> float:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import compress
 from typing import Annotated, Any, Literal
 
 import torch
 from annotated_types import Ge, Gt
 
 from alignzoo import BadInput, Batch, Demonstrations, Example, Loss, Rounds, Run, collate, hookimpl
-from alignzoo.functional import pair_metrics
+from alignzoo.preference import hinge_loss, sigmoid_loss
 from alignzoo.samplers import complete
-from alignzoo_spin.losses import hinge_loss, sigmoid_loss
+from alignzoo_selfplay.kept import keep, kept
+from alignzoo_selfplay.opponent import OPPONENT, opponent_logprobs, pair_loss
 
 LOSSES = {"sigmoid": sigmoid_loss, "hinge": hinge_loss}
-OPPONENT = "opponent"  # a column: log-probs under the policy that began the round, [N, T]
 
 
 @dataclass(eq=False)
@@ -26,15 +27,18 @@ class SPIN:
         Literal["sigmoid", "hinge"], "the logistic loss of the paper, or the hinge of its code"
     ] = "sigmoid"
     passes: Annotated[int, "passes over the pairs of a round", Ge(1)] = 1
+    mix: Annotated[bool, "learn from the last round's pairs as well, as the paper's code does"] = (
+        True
+    )
 
     data = Demonstrations
-    learning_rate = 6e-5  # as in dpo, whose loss this is
+    learning_rate = 1e-5  # at dpo's 6e-5 a round may undo what the model could do before
     headline = "rewards/accuracies"
 
     @property
     def rounds(self) -> Rounds:
         """A round is an iteration of the paper: the whole set against one opponent."""
-        return Rounds(rows=-1, epochs=self.passes)
+        return Rounds(rows=-1, epochs=self.passes, carried=int(self.mix))
 
     @hookimpl
     def alignzoo_check(self, recipe: Any, data: Any) -> None:
@@ -49,35 +53,33 @@ class SPIN:
 
     @hookimpl
     def alignzoo_sample(self, run: Run, rows: list[Example]) -> Batch:
-        """Each demonstration and what the opponent, the policy as it stands, wrote instead."""
+        """Each demonstration and what the opponent, the policy as it stands, wrote instead; and the
+        last round's pairs, which now have the same opponent for a reference."""
         drawn = [group[0] for group in complete(run, rows, 1)]
         pairs = [
             replace(row, completions=[*row.completions, own.tokens])
             for row, own in zip(rows, drawn, strict=True)
         ]
-        same = torch.tensor([real == own for real, own in (p.completions for p in pairs)])
+        differ = [real != own for real, own in (p.completions for p in pairs)]
         run.observe(
             {
-                "spin/same": same.float(),
+                "spin/same": 1.0 - torch.tensor(differ, dtype=torch.float),
                 "completions/mean_length": torch.tensor([float(len(c.tokens)) for c in drawn]),
                 "completions/clipped_ratio": torch.tensor([float(not c.ended) for c in drawn]),
             }
         )
-        batch = collate(pairs).keep(~same.repeat_interleave(2))
-        with torch.no_grad(), run.model.evaluating():
-            batch.columns[OPPONENT] = batch.piecewise(
-                lambda micro: run.policy(micro.to(run.device)).logprobs, run.micro_tokens
-            )
+        pairs = list(compress(pairs, differ))
+        if self.mix:
+            keep(run, pairs)
+            pairs += kept(run, run.round - 1) if run.round else []
+        batch = collate(pairs)
+        batch.columns[OPPONENT] = opponent_logprobs(run, batch)
         return batch
 
     @hookimpl
     def alignzoo_loss(self, run: Run, batch: Batch) -> Loss:
         """One value per pair. Held-out demonstrations have no opponent: they are not compared."""
-        policy = run.policy(batch).logprobs
         if OPPONENT not in batch.columns:
-            compared = policy.new_empty(0)
-            return Loss.per_sequence(compared, {"logps/chosen": batch.total(policy)})
-        chosen, rejected = batch.pairs(batch.total(policy - batch[OPPONENT]))
-        loss = LOSSES[self.loss_type](chosen - rejected, self.beta)
-        rewards = self.beta * chosen, self.beta * rejected
-        return Loss.per_sequence(loss, pair_metrics(rewards, batch.pairs(batch.total(policy))))
+            logps = batch.total(run.policy(batch).logprobs)
+            return Loss.per_sequence(logps.new_empty(0), {"logps/chosen": logps})
+        return pair_loss(run, batch, LOSSES[self.loss_type], self.beta)

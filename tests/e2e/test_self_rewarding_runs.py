@@ -1,0 +1,148 @@
+"""Self-rewarding on zoo-tiny: pairs by the ratings of the policy as it stands."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from test_resume import interrupt, rows_of
+
+from alignzoo import hookimpl
+from alignzoo.errors import BadInput
+from alignzoo.judges import Judge
+from alignzoo.judges.question import unusable
+from alignzoo.loop import train
+from alignzoo.samplers import complete
+from alignzoo.session import execute, recipe_for
+
+SETTINGS = {"task": "sums", "batch_size": 2, "max_new_tokens": 40}
+OPTIONS = {"group_size": 3, "round_prompts": 6}  # 3 steps a round
+
+
+def tokens_of(batch) -> list[list[int]]:
+    return [row[:n].tolist() for row, n in zip(batch.tokens, batch.lengths, strict=True)]
+
+
+class Ratings(Judge):
+    """These ratings from 1 to 10, one after the other; None is no answer."""
+
+    def __init__(self, given: list[int | None]):
+        self.given = given
+
+    def answers(self, questions):
+        for number, question in enumerate(questions):
+            rating = self.given[number]
+            answer = [float(str(rating) == option) for option in question.options]
+            yield number, unusable(question) if rating is None else answer
+
+
+def test_best_and_worst_by_ones_own_ratings_are_the_pair(make_run):
+    run = make_run("self-rewarding", **SETTINGS, options=OPTIONS)
+    run.hook.alignzoo_start(run=run)
+    rows = run.data.train[:4]
+    drawn = [[c.tokens for c in group] for group in complete(run, rows, 3)]
+    given = [3, 9, 1, 5, 5, 5, None, 2, 8, None, 4, None]
+    run.algorithm.judge = Ratings(given)
+    batch = run.hook.alignzoo_sample(run=run, rows=rows)
+    expected = [(drawn[0][1], drawn[0][2]), (drawn[2][2], drawn[2][1])]
+    expected = [pair for pair in expected if pair[0] != pair[1]]
+    found = tokens_of(batch)
+    assert list(zip(found[::2], found[1::2], strict=True)) == expected and expected
+    assert run.observed["frac_pairs_tied"] == pytest.approx(1 - len(expected) / 4)
+    assert run.observed["frac_unrated"] == pytest.approx(3 / 12)
+    known = [2 * (r - 1) / 9 - 1 for r in given if r is not None]
+    assert run.observed["reward"] == pytest.approx(sum(known) / len(known), abs=1e-6)
+
+
+class Watch:
+    def __init__(self):
+        self.batches, self.policy, self.first = [], [], []
+
+    @hookimpl(wrapper=True)
+    def alignzoo_sample(self, run, rows):
+        judge = run.algorithm.judge
+        question = [(rows[0].row, "the very same text")]
+        from alignzoo.judges import rate
+
+        self.first.append(rate(judge, question)[0])
+        batch = yield
+        self.batches.append(batch)
+        with torch.no_grad(), run.model.evaluating():
+            self.policy.append(run.policy(batch).logprobs)
+        return batch
+
+
+def test_the_policy_of_the_round_judges_and_is_the_reference(make_run):
+    run = make_run("self-rewarding", **SETTINGS, options=OPTIONS, steps=6, learning_rate=0.01)
+    run.hook.alignzoo_start(run=run)
+    run.plugins.register(watch := Watch())
+    train(run)
+    for batch, policy in zip(watch.batches, watch.policy, strict=True):
+        assert torch.allclose(batch["opponent"], policy, atol=1e-5)
+    assert watch.first[0] != pytest.approx(watch.first[1], abs=1e-4)  # it rates otherwise by now
+    rows = rows_of(run.record.folder)
+    for index in (0, 3):
+        assert rows[index]["loss"] == pytest.approx(math.log(2), abs=1e-3)
+    assert run.ledger.feedback["judge_calls"] == 2 * (6 * 3 + 1)
+    assert run.ledger.feedback["verifier_calls"] == 0
+    assert run.ledger.flops["judge"] > 0
+
+
+def test_a_policy_that_rates_nothing_learns_nothing(make_run):
+    run = make_run("self-rewarding", **SETTINGS, options=OPTIONS, steps=3)
+    run.hook.alignzoo_start(run=run)
+    run.algorithm.judge = Ratings([None] * 18)
+    before = {name: p.detach().clone() for name, p in run.model.parameters()}
+    train(run)
+    rows = rows_of(run.record.folder)
+    assert [(row["loss"], row["frac_unrated"], row["frac_pairs_tied"]) for row in rows] == [
+        (0.0, 1.0, 1.0)
+    ] * 3
+    assert all(torch.equal(p, before[name]) for name, p in run.model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"reward": ["task"]}, "its own judge"),
+        ({"temperature": 0.0}, "greedy completions"),
+        ({"options": {"beta": 0}}, "beta"),
+    ],
+)
+def test_bad_input(make_run, settings, message):
+    with pytest.raises(BadInput, match=message):
+        make_run("self-rewarding", **{**SETTINGS, **settings})
+
+
+def test_a_round_is_taken_up_in_its_middle(tmp_path: Path, monkeypatch):
+    settings = {
+        **SETTINGS,
+        "options": OPTIONS,
+        "steps": 6,
+        "learning_rate": 0.003,
+        "lora_dropout": 0.1,
+        "eval_size": 2,
+        "checkpoint_every": 4,
+        "out": str(tmp_path),
+    }
+
+    def recipe(name: str):
+        return recipe_for("self-rewarding", {**settings, "name": name})
+
+    straight = execute(recipe("straight")).folder
+    interrupt(recipe("broken"), monkeypatch, step=5)
+    broken = tmp_path / "broken"
+    (checkpoint,) = (broken / "checkpoints").iterdir()
+    assert json.loads((checkpoint / "state.json").read_text())["experience"]["done"] == 1
+    execute(recipe("broken"), resume=True)
+    assert rows_of(broken) == rows_of(straight)
+    ours = load_file(broken / "adapter" / "adapter_model.safetensors")
+    theirs = load_file(straight / "adapter" / "adapter_model.safetensors")
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    ledgers = [json.loads((f / "run.json").read_text())["ledger"] for f in (broken, straight)]
+    for name in ("flops", "tokens", "feedback"):
+        assert ledgers[0][name] == ledgers[1][name]
