@@ -116,13 +116,14 @@ def start_of(settings: str, task: str, seed: int) -> str:
 
 
 def during(results: dict[str, Any], steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The evaluations between the first and the last: score, KL, and the reward at that step."""
+    """The evaluations between the first and the last: the score, KL and whatever else is measured
+    of completions, and the reward at that step."""
     found = []
     for phase, scores in results.items():
         if phase in ("before", "after"):
             continue
         step = int(phase.removeprefix("step "))
-        means = {name: scores[name]["mean"] for name in ("score", "kl") if name in scores}
+        means = {name: score["mean"] for name, score in scores.items() if "/" not in name}
         found.append({"step": step, **means, "reward": steps[step - 1].get("reward")})
     return found
 

@@ -2,10 +2,12 @@
 
     python benchmarks/studies/table.py offline              # every method
     python benchmarks/studies/table.py offline --only dpo   # those of one page
+    python benchmarks/studies/table.py constitution --measures harmful,insults
 
 Of each method and task: the mean over seeds before and after, the mean gain with its 95% interval
 over seeds (Student's, so that chance in training is in it), and in how many of the seeds the
-interval after training, over items, lies wholly above the one before.
+interval after training, over items, lies wholly above the one before. Of what else the task
+measures, means over seeds, before -> after.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ def mean(numbers: list[float], digits: int = 3) -> str:
     return f"{sum(numbers) / len(numbers):.{digits}f}" if numbers else "-"
 
 
-def line(method: str, task: str, rows: list[dict[str, Any]]) -> str:
+def line(method: str, task: str, rows: list[dict[str, Any]], measures: list[str]) -> str:
     """One row of the table."""
     name = measure_of(rows[0])
     before, after = values(rows, "before", name), values(rows, "after", name)
@@ -43,20 +45,26 @@ def line(method: str, task: str, rows: list[dict[str, Any]]) -> str:
         f"{apart} of {len(rows)}",
         mean(values(rows, "after", "kl"), 2),
         mean(values(rows, "after", "length"), 1),
+        *(
+            " -> ".join(mean(values(rows, phase, each)) for phase in ("before", "after"))
+            for each in measures
+        ),
     ]
     return f"| {' | '.join(cells)} |"
 
 
-def main(study: str, only: str = "") -> None:
+def main(study: str, only: str = "", measures: str = "") -> None:
     """Print the table of a study."""
+    more = measures.split(",") if measures else []
     found = defaultdict(list)
     for row in sorted(rows_of(study), key=lambda row: row["seed"]):
         if not only or row["settings"]["algorithm"] in only.split(","):
             found[row["method"], row["task"]].append(row)
-    print("| method | task | before | after | gain | seeds apart | KL | length |")
-    print("|---|---|---|---|---|---|---|---|")
+    names = ["method", "task", "before", "after", "gain", "seeds apart", "KL", "length", *more]
+    print(f"| {' | '.join(names)} |")
+    print("|---" * len(names) + "|")
     for (method, task), rows in found.items():
-        print(line(method, task, rows))
+        print(line(method, task, rows, more))
 
 
 if __name__ == "__main__":
