@@ -90,6 +90,9 @@ def serving(stub: Stub) -> Iterator[str]:
         daemon_threads = True
         request_queue_size = 128  # of 5, as it is else, more connections at once are let fall
 
+        def handle_error(self, *_: Any) -> None:
+            pass  # whoever asked has gone
+
     server = Server(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
