@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -32,6 +34,17 @@ def used(reply: dict[str, Any], read: int, written: int) -> dict[str, Any]:
 def text(said: str) -> dict[str, Any]:
     """A reply of a server that gives no log-probs."""
     return {"choices": [{"message": {"content": said}, "logprobs": None}]}
+
+
+def interrupts(at: int) -> Callable[[int], None]:
+    """The trouble that a user interrupts at that question, while whoever asked is waiting."""
+
+    def trouble(n: int) -> None:
+        if n == at:
+            time.sleep(0.3)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    return trouble
 
 
 class Stub:
