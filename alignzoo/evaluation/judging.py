@@ -12,7 +12,7 @@ from alignzoo.errors import BadInput, RunFailed
 from alignzoo.evaluation.evaluate import Evaluation
 from alignzoo.evaluation.labelling import judged_labels, labelled_rows, labels_of, mean
 from alignzoo.evaluation.statistics import Estimate
-from alignzoo.judges import Comparison, Judge, Verdict, classify, compare, judge_of
+from alignzoo.judges import Comparison, Judge, Verdict, check_judge, classify, compare, judge_of
 from alignzoo.judges.compare import written
 from alignzoo.judges.numbers import agreement, correlation
 from alignzoo.ledger import Ledger
@@ -42,6 +42,7 @@ def evaluate_judge(
 
     `BadInput` where there is nothing to judge, `RunFailed` where the judge gave no usable answer.
     """
+    check_judge(judge)  # before its name is shown anywhere
     found = plugins.load("tasks", task)() if task is not None else None
     labelled = labelled_rows(data, ui) if data is not None else None
     rows = (pairs_of(data, found, task, ui) if labelled is None else labelled)[: asking.limit]

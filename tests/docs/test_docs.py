@@ -51,3 +51,13 @@ def test_every_algorithm_has_a_page_that_knows_its_options(name):
 def test_local_links_lead_somewhere(page):
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), target
+
+
+def test_the_page_of_judges_knows_the_options_of_a_server():
+    from alignzoo.judges import ServerOptions
+
+    page = (ROOT / "docs/judges.md").read_text(encoding="utf-8")
+    rewards = (ROOT / "plugins/alignzoo_rewards/README.md").read_text(encoding="utf-8")
+    for option in options_of(ServerOptions):
+        assert f"`{option.name}`" in page
+        assert f"`{option.name}`" in rewards

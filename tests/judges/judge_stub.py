@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -32,6 +34,17 @@ def used(reply: dict[str, Any], read: int, written: int) -> dict[str, Any]:
 def text(said: str) -> dict[str, Any]:
     """A reply of a server that gives no log-probs."""
     return {"choices": [{"message": {"content": said}, "logprobs": None}]}
+
+
+def interrupts(at: int) -> Callable[[int], None]:
+    """The trouble that a user interrupts at that question, while whoever asked is waiting."""
+
+    def trouble(n: int) -> None:
+        if n == at:
+            time.sleep(0.3)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    return trouble
 
 
 class Stub:
@@ -89,6 +102,9 @@ def serving(stub: Stub) -> Iterator[str]:
     class Server(ThreadingHTTPServer):
         daemon_threads = True
         request_queue_size = 128  # of 5, as it is else, more connections at once are let fall
+
+        def handle_error(self, *_: Any) -> None:
+            pass  # whoever asked has gone
 
     server = Server(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import signal
 import time
 
 import pytest
-from judge_stub import Stub, serving, text, tops
+from judge_stub import Stub, interrupts, serving, text, tops
 
 from alignzoo.cli import status
 from alignzoo.evaluation.judging import judged
@@ -126,7 +124,7 @@ def test_an_interrupted_command_asks_for_the_rest_when_it_is_given_again(pairs, 
     stub = Stub(answer)
     with serving(stub) as url:
         words = ["judge", "--judge", f"{url},requests=3", "--data", pairs]
-        stub.trouble = lambda n: os.kill(os.getpid(), signal.SIGINT) if n == 12 else None
+        stub.trouble = interrupts(12)
         assert status(words) == 130
         command = f"alignzoo judge --judge {url},requests=3 --data {pairs}"
         assert asks_for_more(capfd.readouterr().err, command)

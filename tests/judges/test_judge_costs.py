@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import time
 from pathlib import Path
 
 import pytest
-from judge_stub import Stub, serving, text, tops, used
+from judge_stub import Stub, interrupts, serving, text, tops, used
 
 from alignzoo.cli import status
 from alignzoo.errors import BadInput
@@ -135,7 +133,7 @@ def test_the_judge_charges_the_ledger_of_a_resumed_run(tmp_path, monkeypatch):
 
 def test_an_interrupted_run_loses_no_answer(tmp_path, capfd):
     stub = Stub(rating)
-    stub.trouble = lambda n: os.kill(os.getpid(), signal.SIGINT) if n == 2 else None
+    stub.trouble = interrupts(2)
     with serving(stub) as url:
         words = run_words(f"{url}", tmp_path, "--name", "it")
         assert status(words) == 130
@@ -176,8 +174,10 @@ def test_a_key_in_the_address_is_refused_before_anything_is_written(tmp_path, ju
     out = tmp_path / "runs"
     assert status(run_words(judge, out)) == 2
     assert status(run_words("http://h/v1,model=m,api_key=sk-secret", out)) == 2
+    assert status(["judge", "--judge", judge, "--task", "sums"]) == 2
     assert not out.exists()
-    assert "sk-secret" not in capfd.readouterr().err
+    captured = capfd.readouterr()
+    assert "sk-secret" not in captured.err + captured.out
 
 
 def test_a_run_s_trust_in_code_is_the_judge_s_as_well(make_run, monkeypatch):

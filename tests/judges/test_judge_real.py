@@ -39,16 +39,16 @@ def failing(stub: Stub) -> dict[str, int]:
     count = {"rubbish": 0, "passing": 0}
 
     def trouble(n):
-        troubles = {3: (500, "oops"), 11: (429, "slow down"), 17: (200, "{cut o"), 29: (0, None)}
-        if n % 31 in troubles:
+        troubles = {3: (500, "oops"), 11: (429, "slow down"), 17: (200, "{cut o")}
+        if n % 31 in troubles or n == 29:
             count["passing"] += 1
-            return troubles[n % 31]
+            return troubles.get(n % 31, (0, None))
         if n % 23 == 5:
             count["rubbish"] += 1
             return 200, used(text("As an assistant I would rather not say"), 50, 8)
         return None
 
-    stub.slow, stub.trouble = 0.6, trouble
+    stub.slow, stub.trouble = 2.5, trouble
     return count
 
 
@@ -62,7 +62,7 @@ def test_nothing_is_lost_by_a_server_that_fails_in_every_way(real, data, capfd):
     stub = Stub(longer)
     count = failing(stub)
     with serving(stub) as url:
-        judge = f"{url},timeout=0.4,retries=8,price_in=1,price_out=2,requests=8"
+        judge = f"{url},timeout=2,retries=8,price_in=1,price_out=2,requests=8"
         more = REFUSE if data == LABELS else []
         words = ("--judge", judge, "--data", real[data], "--limit", "60", *more)
         summary, items = judged(capfd, *words)

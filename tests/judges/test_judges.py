@@ -81,6 +81,19 @@ def test_self_is_the_base_of_a_run_at_every_step(make_run):
     assert run.ledger.flops["judge"] > 0
 
 
+def test_self_writes_as_the_base_does_at_every_step(make_run):
+    run = make_run("grpo", task="sums", batch_size=2, options={"group_size": 2})
+    (before,) = judge_of("self", run=run).write([HI], 6)
+    for name, p in run.model.parameters():
+        if "lora_B" in name:
+            p.data.normal_()
+    judge = judge_of("self", run=run)
+    judge.known.clear()
+    assert judge.write([HI], 6) == [before] != [""]
+    trained = Local(run.model, run.codec, run.model.evaluating)
+    assert trained.write([HI], 6) != [before]
+
+
 def test_an_earlier_run_judges_with_its_adapter(policy):
     codec = Codec(policy.tokenizer)
     names = set()
