@@ -41,6 +41,7 @@ def test_what_is_in_it(wheel: Path):
         "alignzoo",
         "alignzoo_bco",
         "alignzoo_best_of_n",
+        "alignzoo_constitution",
         "alignzoo_cpo",
         "alignzoo_dpo",
         "alignzoo_grpo",
@@ -61,9 +62,11 @@ def test_what_is_in_it(wheel: Path):
         "alignzoo_suite",
         "alignzoo_vllm",
     }
-    weights = sizes["alignzoo_suite/zoo_tiny/model.safetensors"]
-    assert 1_000_000 < weights <= 6_000_000
-    assert {"alignzoo/py.typed", "alignzoo_suite/zoo_tiny/tokenizer.json"} <= sizes.keys()
+    for model in ("zoo_tiny", "zoo_critic"):
+        assert 1_000_000 < sizes[f"alignzoo_suite/{model}/model.safetensors"] <= 6_000_000
+        assert f"alignzoo_suite/{model}/tokenizer.json" in sizes
+    assert {"alignzoo/py.typed", "alignzoo/judges/principles.yaml"} <= sizes.keys()
+    assert "alignzoo_suite/acts.yaml" in sizes
 
 
 def test_it_lists_its_plugins_when_unpacked_anywhere(wheel: Path, tmp_path: Path):
