@@ -31,8 +31,8 @@ class Recipe:
 
     model: Annotated[
         str,
-        "zoo-tiny, zoo-critic, a name on the hub, a folder, or an earlier run [default: the one "
-        "that speaks the task, else zoo-tiny]",
+        "zoo-tiny, zoo-critic (unless named otherwise, of --task constitution), a name on the "
+        "hub, a folder, or an earlier run",
     ] = "zoo-tiny"
     task: Annotated[
         str | None, "task to learn and to be judged on [default: style, if no --data]"

@@ -69,6 +69,13 @@ def test_the_task_is_style_only_when_no_data_is_given():
     assert resolve({"algorithm": "dpo", "data": "x.jsonl"}).task is None
 
 
+def test_a_task_may_have_a_model_of_its_own():
+    task = {"algorithm": "dpo", "task": "constitution"}
+    assert resolve(task).model == "zoo-critic"
+    assert resolve(task, {"model": "zoo-tiny"}).model == "zoo-tiny"
+    assert resolve({"algorithm": "dpo", "task": "sums"}).model == "zoo-tiny"
+
+
 @pytest.mark.parametrize(
     ("text", "flops"), [("1e15flops", 1e15), ("2.5E3 FLOPs", 2500.0), ("7", 7.0), (None, None)]
 )

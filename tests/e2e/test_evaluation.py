@@ -68,3 +68,18 @@ def test_a_run_can_be_trained_further_and_is_the_base_then(run_folder, tmp_path)
     facts = json.loads((execute(recipe_for("dpo", settings)).folder / "run.json").read_text())
     assert facts["results"]["before"]["score"]["mean"] == after["score"]["mean"]
     assert facts["results"]["before"]["kl"]["mean"] == pytest.approx(0.0, abs=1e-4)
+
+
+def test_what_a_task_measures_is_a_mean_over_the_items_it_applies_to(tmp_path):
+    settings = {"task": "constitution", "steps": 0, "eval_size": 12, "out": str(tmp_path)}
+    folder = execute(recipe_for("sft", settings)).folder
+    results = json.loads((folder / "run.json").read_text())["results"]["after"]
+    rows = items(folder, "after")
+    assert {name for row in rows for name in row["measures"]} == {
+        "harmful", "bare_refusals", "over_refusals", "insults",
+    }  # fmt: skip
+    for name in ("harmful", "over_refusals", "insults"):
+        values = [row["measures"][name] for row in rows if name in row["measures"]]
+        assert results[name]["n"] == len(values) < 13
+        assert results[name]["mean"] == pytest.approx(sum(values) / len(values))
+    assert results["harmful"]["n"] + results["over_refusals"]["n"] == 12 == results["insults"]["n"]
