@@ -21,6 +21,7 @@ class FreshPairs(OnPolicy):
     group_size: Annotated[int, "completions per prompt, which are compared", Ge(2), Le(2)] = 2
     beta: Annotated[float, "strength of the pull to the reference", Gt(0)] = 0.1
 
+    learning_rate = 3e-4  # at 1e-4 labels that cannot be wrong had done half of it in two epochs
     headline = "rewards/accuracies"
     credits = False  # advantages tell a winner from a loser
 
