@@ -23,6 +23,9 @@ from alignzoo.policy import Policy
 from alignzoo.samplers import Sampling, generate
 
 MICRO_TOKENS = 4096  # of a forward pass
+# A question has the same answer in whatever batch it is computed, so that a run which was stopped
+# among its questions, and asks those that are left, is still the same run.
+DIGITS = 4
 
 
 class Local(Judge):
@@ -59,7 +62,8 @@ class Local(Judge):
                 logprobs = self.policy(micro.to(self.policy.device)).logprobs.cpu()
             totals = micro.total(logprobs.double())
             for b, row in enumerate(micro.rows):
-                yield row["number"], normalised(totals[micro.group == b].tolist())
+                found = normalised(totals[micro.group == b].tolist())
+                yield row["number"], [round(p, DIGITS) for p in found]
 
     @torch.no_grad()
     def texts(
