@@ -151,5 +151,6 @@ def test_the_summary_of_a_round_by_hand():
             "completions/clipped_ratio": 1 / 6,
             "rewards/a/mean": 1.0,
             "rewards/a/std": 0.0,
+            "rewards/a/missing": 5 / 6,
         }
     )
