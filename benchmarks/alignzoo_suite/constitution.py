@@ -105,11 +105,8 @@ class Constitution:
             rows = prompts(split)
             rng(self.seed, "constitution", view, split).shuffle(rows)
             return rows
-        if view in ("preferences", "feedback"):
-            rows = pairs.preferences("constitution", split, self.score, ANNOTATOR_NOISE, self.seed)
-            key = (self.seed, "constitution", split)
-            return pairs.feedback(rows, *key) if view == "feedback" else rows
-        return self._written(view, split)
+        rows = pairs.labelled("constitution", view, split, self.score, ANNOTATOR_NOISE, self.seed)
+        return self._written(view, split) if rows is None else rows
 
     def score(self, row: Row, completion: str) -> float:
         """The hidden gold score of a completion."""

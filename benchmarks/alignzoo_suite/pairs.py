@@ -42,6 +42,16 @@ def first_wins(gap: float, tau: float) -> float:
     return 1 / (1 + math.exp(-gap / tau))
 
 
+def labelled(
+    task: str, view: str, split: str, score: Score, tau: float, seed: int
+) -> list[Row] | None:
+    """The rows of the views `preferences` and `feedback`; None for any other."""
+    if view not in ("preferences", "feedback"):
+        return None
+    rows = preferences(task, split, score, tau, seed)
+    return feedback(rows, seed, task, split) if view == "feedback" else rows
+
+
 def preferences(task: str, split: str, score: Score, tau: float, seed: int) -> list[Row]:
     """The pairs of a task as a noisy annotator labelled them."""
     rows = []

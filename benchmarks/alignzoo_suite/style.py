@@ -100,10 +100,8 @@ class Style:
             rows = prompts(split)
             rng(self.seed, "style", view, split).shuffle(rows)
             return rows
-        if view in ("preferences", "feedback"):
-            rows = pairs.preferences("style", split, self.score, ANNOTATOR_NOISE, self.seed)
-            return pairs.feedback(rows, self.seed, "style", split) if view == "feedback" else rows
-        return self._written(view, split)
+        rows = pairs.labelled("style", view, split, self.score, ANNOTATOR_NOISE, self.seed)
+        return self._written(view, split) if rows is None else rows
 
     def score(self, row: Row, completion: str) -> float:
         """The hidden gold score of a completion."""

@@ -106,10 +106,8 @@ class Sums:
     def rows(self, view: str, split: str) -> list[Row]:
         """The rows of a view: generated, or for pairs sampled once from zoo-tiny and shipped."""
         check_view(view, self.views, split)
-        if view in ("preferences", "feedback"):
-            rows = pairs.preferences("sums", split, self.score, ANNOTATOR_NOISE, self.seed)
-            return pairs.feedback(rows, self.seed, "sums", split) if view == "feedback" else rows
-        return self._written(view, split)
+        rows = pairs.labelled("sums", view, split, self.score, ANNOTATOR_NOISE, self.seed)
+        return self._written(view, split) if rows is None else rows
 
     def score(self, row: Row, completion: str) -> float:
         """1 if the completion's final answer is the sum, else 0."""
