@@ -27,7 +27,7 @@ from alignzoo.judges import (
 )
 from alignzoo.rewards import ModelReward
 from alignzoo.samplers import complete, journal
-from alignzoo_constitution.fresh_pairs import FreshPairs
+from alignzoo_constitution.labelled_pairs import LabelledPairs
 
 DPO = "dpo"
 
@@ -58,7 +58,7 @@ class RLAIF:
     def __post_init__(self) -> None:
         check_judge(self.judge)
         self.constitution = read_principles(self.principles)
-        self.learner = algorithm_of(self.rl, "--rl", {DPO: FreshPairs})
+        self.learner = algorithm_of(self.rl, "--rl", {DPO: LabelledPairs})
         if not hasattr(self.learner, "alignzoo_advantage"):
             raise BadInput(
                 f"option --rl: {self.rl!r} does not learn from rewards",
@@ -73,7 +73,7 @@ class RLAIF:
     @property
     def pairs(self) -> bool:
         """Whether the learner takes the labels as they are."""
-        return isinstance(self.learner, FreshPairs)
+        return isinstance(self.learner, LabelledPairs)
 
     @hookimpl
     def alignzoo_check(self, recipe: Any) -> None:

@@ -15,7 +15,7 @@ from alignzoo.preference import sigmoid_loss
 
 
 @dataclass(eq=False)
-class FreshPairs(OnPolicy):
+class LabelledPairs(OnPolicy):
     """Two completions of each prompt, whose rewards are the probabilities that they are better."""
 
     group_size: Annotated[int, "completions per prompt, which are compared", Ge(2), Le(2)] = 2
