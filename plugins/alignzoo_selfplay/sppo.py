@@ -11,7 +11,7 @@ from torch import Tensor
 
 from alignzoo import BadInput, Batch, Example, Loss, Needs, OnPolicy, Run, hookimpl
 from alignzoo.functional import label_metrics
-from alignzoo.judges import Judge, judge_of, win_rates
+from alignzoo.judges import Judge, check_judge, judge_of, win_rates
 from alignzoo.samplers import complete, gathered, judged, observe
 from alignzoo_selfplay.losses import bradley_terry_win_rates, sppo_loss
 from alignzoo_selfplay.opponent import OPPONENT, opponent_logprobs
@@ -39,6 +39,10 @@ class SPPO(OnPolicy):
     headline = "rewards/accuracies"
 
     asked: Judge | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        if self.judge is not None:
+            check_judge(self.judge)
 
     @hookimpl
     def alignzoo_check(self, recipe: Any) -> None:
