@@ -6,6 +6,7 @@ import hashlib
 import json
 import platform
 import re
+import shutil
 import time
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -62,6 +63,12 @@ class Record:
         """A file of rows, whole."""
         write_text(self.folder / name, "".join(map(_line, rows)))
         return self.folder / name
+
+    def withdraw(self) -> None:
+        """Take back a folder in which there is nothing yet but this record and the log: that of a
+        run which was refused as it began."""
+        if self.writes and {"run.json", "log.txt"}.issuperset(p.name for p in self.folder.iterdir()):
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def rewind(self, step: int) -> None:
         """Forget what was logged after `step`, so that a resumed run leaves no step twice."""

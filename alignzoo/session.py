@@ -95,6 +95,8 @@ def execute(
         run.record.set_status("interrupted" if interrupted else "failed", run.ledger, error=reason)
         # For whoever reports the error: where the run can be looked at and taken up again.
         error.folder = run.record.folder  # type: ignore[attr-defined]
+        if isinstance(error, BadInput) and not resume:
+            run.record.withdraw()
         raise
     finally:
         run.accelerator.end_training()

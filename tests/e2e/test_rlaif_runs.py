@@ -213,6 +213,7 @@ def test_bad_input(tmp_path, options, problem):
     with pytest.raises(BadInput) as told:
         execute(recipe(tmp_path, "bad", options=options))
     assert problem in str(told.value)
+    assert not list(tmp_path.iterdir())  # the same command may be given again
 
 
 def test_no_other_reward_beside_the_judge(tmp_path):
