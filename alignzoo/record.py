@@ -67,7 +67,7 @@ class Record:
     def withdraw(self) -> None:
         """Take back a folder in which there is nothing yet but this record and the log: that of a
         run which was refused as it began."""
-        if self.writes and {"run.json", "log.txt"}.issuperset(p.name for p in self.folder.iterdir()):
+        if self.writes and {path.name for path in self.folder.iterdir()} <= {"run.json", "log.txt"}:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def rewind(self, step: int) -> None:

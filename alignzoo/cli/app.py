@@ -54,9 +54,9 @@ class Judging:
 
     judge: Annotated[
         str,
-        "gold, a model, a run, or a server: http://HOST:PORT/v1[,OPTION=VALUE...] with the options "
-        "model, timeout (60), retries (4), requests (16), per_minute (0), price_in (0), "
-        "price_out (0)",
+        "gold, a run, a model (NAME,four_bit=true: in 4 bits), or a server: "
+        "http://HOST:PORT/v1[,OPTION=VALUE...] with the options model, timeout (60), retries (4), "
+        "requests (16), per_minute (0), price_in (0), price_out (0)",
     ]
     data: Annotated[
         str | None,

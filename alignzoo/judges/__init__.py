@@ -13,7 +13,7 @@ rate                 how good one completion is, from 1 to 10
 principles           what completions are criticised, revised and judged by
 """
 
-from alignzoo.judges.choose import check_judge, judge_of
+from alignzoo.judges.choose import ModelOptions, check_judge, judge_of
 from alignzoo.judges.classify import Labelling, classify
 from alignzoo.judges.compare import Comparison, Verdict, compare
 from alignzoo.judges.judge import Judge
@@ -28,6 +28,7 @@ __all__ = [
     "Constitution",
     "Judge",
     "Labelling",
+    "ModelOptions",
     "Principle",
     "Question",
     "ServerOptions",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
 from alignzoo import plugins
 from alignzoo.data import Codec
@@ -21,6 +22,13 @@ if TYPE_CHECKING:
     from alignzoo.run import Run
 
 SELF, GOLD, POLICY = "self", "gold", "policy"
+
+
+@dataclass
+class ModelOptions:
+    """What can be said of a model behind its name: `Qwen/Qwen2.5-7B-Instruct,four_bit=true`."""
+
+    four_bit: Annotated[bool, "the weights of a model in 4 bits"] = False
 
 
 def judge_of(
@@ -45,16 +53,29 @@ def judge_of(
 
 
 def check_judge(text: str) -> None:
-    """`BadInput` for an address, or options of one, that cannot be right: before a run is begun,
-    and what was typed, a key perhaps, is written down with it. Nobody is asked."""
+    """`BadInput` for an address, or options, that cannot be right: before a run is begun, and what
+    was typed, a key perhaps, is written down with it. Nobody is asked, and nothing is loaded."""
     name, options = split_options(text, "--judge")
     if is_address(name):
         address(name, WHO, EXAMPLE)
         server_options(name, options)
+    elif not is_plugin(name):
+        model_options(name, options)
 
 
 def is_address(name: str) -> bool:
     return name.startswith(("http://", "https://"))
+
+
+def is_plugin(name: str) -> bool:
+    return name in plugins.discover("judges") or name.endswith(".py")
+
+
+def model_options(name: str, options: dict[str, str]) -> ModelOptions:
+    if name in (SELF, GOLD, POLICY) and options:
+        raise BadInput(f"judge {name!r} has no option {min(options)!r}")
+    found: ModelOptions = build(ModelOptions, options, f"judge {name!r}")
+    return found
 
 
 def server_options(url: str, options: dict[str, str]) -> ServerOptions:
@@ -70,9 +91,9 @@ def named(
 ) -> Judge:
     if is_address(name):
         return Server(name, server_options(name, options))
-    if name in plugins.discover("judges") or name.endswith(".py"):
+    if is_plugin(name):
         return build(plugins.load("judges", name), options, f"judge {name!r}")
-    _no_options(name, options)
+    said = model_options(name, options)
     if name == GOLD:
         if task is None:
             raise BadInput("judge 'gold' is the score of a --task, and there is none")
@@ -83,7 +104,7 @@ def named(
         return own_policy(run)
     policy = load_policy(
         name,
-        adapter=None,
+        four_bit=said.four_bit,
         precision=run.recipe.precision if run is not None else "auto",
         trust_remote_code=trust_remote_code,
         device=run.device if run is not None else None,
@@ -110,8 +131,3 @@ def own_policy(run: Run | None) -> Judge:
     judge = Local(run.model, run.codec, run.model.evaluating)
     judge.identity = None
     return judge
-
-
-def _no_options(name: str, options: dict[str, str]) -> None:
-    if options:
-        raise BadInput(f"judge {name!r} has no option {min(options)!r}")

@@ -41,6 +41,7 @@ def load_policy(
     precision: Literal["auto", "fp32", "bf16"] = "auto",
     gradient_checkpointing: bool = False,
     scratch: bool = False,
+    four_bit: bool = False,
     reference: bool = False,
     score_head: bool = False,
     values: Literal["shared", "own"] | None = None,
@@ -54,7 +55,8 @@ def load_policy(
     Without one it is as it was left, nothing to be trained: the adapter of a run stays apart, so
     that its base can be asked too. Virtual tokens of an earlier run are trained on, and only by an
     adapter of their kind. `reference` matters for "none" alone, which needs a second
-    copy of the weights for it. `score_head` puts one on the trunk: the one of an earlier run that
+    copy of the weights for it. `four_bit` is for a model that is only asked; what "qlora" trains is
+    in 4 bits anyway. `score_head` puts one on the trunk: the one of an earlier run that
     has one, or a new one. What is left as it was keeps its own. `values` puts a value head on the
     trunk, or on that with a second adapter of the same kind. The other options are those of the
     recipe.
@@ -65,7 +67,7 @@ def load_policy(
     stack = _stack(source, adapter)
     with quiet():
         tokenizer, weights = _opened(source, seed, device, trust_remote_code)
-        four_bit = stack.apart.four_bit if stack.apart else adapter == "qlora"
+        four_bit |= stack.apart.four_bit if stack.apart else adapter == "qlora"
         dtype = half if half is not None and adapter != "none" else torch.float32
         if weights.quantised and (adapter == "none" or stack.merged or scratch):
             raise BadInput(

@@ -9,11 +9,19 @@ import torch
 from torch import Tensor
 
 from alignzoo import Batch, Run, hookimpl
-from alignzoo.judges import Judge, ServerOptions, check_judge, judge_of, rate, win_rates
+from alignzoo.judges import (
+    Judge,
+    ModelOptions,
+    ServerOptions,
+    check_judge,
+    judge_of,
+    rate,
+    win_rates,
+)
 
 
 @dataclass(eq=False)
-class JudgeReward(ServerOptions):
+class JudgeReward(ServerOptions, ModelOptions):
     """a judge's expected rating from 1 to 10, mapped to [-1, 1], or with pairs=true a win rate"""
 
     judge: Annotated[str, "self, gold, a model or run, or a server at http://HOST:PORT/v1"] = "self"
@@ -29,11 +37,12 @@ class JudgeReward(ServerOptions):
 
     @property
     def name(self) -> str:
-        """The judge with what is said of its server."""
-        said = [(option.name, getattr(self, option.name)) for option in fields(ServerOptions)]
-        default = ServerOptions()
-        said = [(name, value) for name, value in said if value != getattr(default, name)]
-        return ",".join([self.judge, *(f"{name}={value}" for name, value in said)])
+        """The judge with what is said of it."""
+        options = [*fields(ServerOptions), *fields(ModelOptions)]
+        said = [(option.name, getattr(self, option.name), option.default) for option in options]
+        return ",".join(
+            [self.judge, *(f"{name}={value}" for name, value, usual in said if value != usual)]
+        )
 
     @hookimpl
     def alignzoo_start(self, run: Run) -> None:

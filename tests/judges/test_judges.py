@@ -106,6 +106,14 @@ def test_an_earlier_run_judges_with_its_adapter(policy):
     assert len(names) == 2
 
 
+def test_a_model_in_four_bits_is_another_judge_that_answers_nearly_the_same():
+    asked = [question(n) for n in range(20)]
+    full, small = judge_of("zoo-tiny"), judge_of("zoo-tiny,four_bit=true")
+    assert full.identity != small.identity
+    apart = torch.tensor(full.ask(asked)) - torch.tensor(small.ask(asked))
+    assert 0 < apart.abs().mean() < 0.15  # of questions that it was never taught
+
+
 # --- servers
 
 
@@ -257,6 +265,10 @@ def test_gold_knows_the_better_one_and_rates_by_its_score():
         ("self", "there is none"),
         ("no/such/folder/", "no/such/folder"),
         ("gold,x=1", "has no option 'x'"),
+        ("self,four_bit=true", "has no option 'four_bit'"),
+        ("zoo-tiny,four_bits=true", "did you mean 'four_bit'"),
+        ("zoo-tiny,four_bit=8", "--four-bit"),
+        ("http://localhost/v1,four_bit=true", "unknown option 'four_bit'"),
         ("http://a:b@localhost/v1", "holds a password"),
         ("http://localhost/v1?key=secret", "a key as well"),
         ("http://localhost/v1,api_key=secret", "ALIGNZOO_JUDGE_KEY alone"),
