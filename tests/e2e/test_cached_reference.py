@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
-from test_resume import Interrupts, rows_of
+from resuming import assert_same_run, result_of, rows_of, straight_and_broken
 
 from alignzoo.batch import collate
 from alignzoo.loop import train
@@ -57,11 +56,6 @@ def data(tmp_path: Path) -> str:
     return str(path)
 
 
-def result(folder: Path) -> dict[str, torch.Tensor]:
-    kind = "adapter/adapter_model" if (folder / "adapter").is_dir() else "model/model"
-    return load_file(folder / f"{kind}.safetensors")
-
-
 def facts(folder: Path) -> dict:
     return json.loads((folder / "run.json").read_text())
 
@@ -82,9 +76,9 @@ def test_the_same_result_and_no_forward_the_second_time(tmp_path, data, forwards
     _, count = go("reseeded", cache_reference=True, seed=3)
     assert count == 0
 
-    for name, weight in result(without).items():
-        torch.testing.assert_close(result(first)[name], weight, atol=1e-6, rtol=0)
-        assert torch.equal(result(first)[name], result(second)[name])
+    for name, weight in result_of(without).items():
+        torch.testing.assert_close(result_of(first)[name], weight, atol=1e-6, rtol=0)
+        assert torch.equal(result_of(first)[name], result_of(second)[name])
     for one, other in zip(rows_of(without), rows_of(first), strict=True):
         assert other["loss"] == pytest.approx(one["loss"], abs=1e-6)
         assert other["logps/chosen"] == pytest.approx(one["logps/chosen"], abs=1e-4)
@@ -107,19 +101,9 @@ def test_resumed_is_straight_through(tmp_path, data, monkeypatch, options, step)
         monkeypatch.setenv("ALIGNZOO_CACHE", str(tmp_path / f"cache-{name}"))
         return recipe_for("dpo", {**settings, "name": name, "options": options})
 
-    def interrupted(run):
-        run.plugins.register(Interrupts(step))
-        train(run)
-
-    straight = execute(recipe("straight")).folder
-    with monkeypatch.context() as patch:
-        patch.setattr("alignzoo.session.train", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            execute(recipe("broken"))
-    broken = execute(recipe("broken"), resume=True).folder
-    assert rows_of(broken) == rows_of(straight)  # with the flops, which were charged once
-    for name, weight in result(straight).items():
-        assert torch.equal(result(broken)[name], weight)
+    straight, broken = straight_and_broken(recipe, monkeypatch, step)
+    execute(recipe("broken"), resume=True)
+    assert_same_run(broken, straight)  # with the flops, which were charged once
 
 
 def prepared(make_run, **settings):

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
-from test_resume import interrupt
+from resuming import assert_same_result, interrupt, ledger_of
 
 from alignzoo.errors import BadInput
 from alignzoo.judges import read_principles
@@ -166,15 +165,10 @@ def test_a_run_that_was_stopped_is_the_run_that_was_not(tmp_path, monkeypatch, d
                 execute(again)
     left = (tmp_path / "again" / "revisions.jsonl").read_text()
     resumed = execute(again, resume=True)
-    one, other = (
-        load_file(r.folder / "adapter" / "adapter_model.safetensors") for r in (straight, resumed)
-    )
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert_same_result(straight.folder, resumed.folder)
     kept = (tmp_path / "again" / "revisions.jsonl").read_text()
     assert kept.startswith(left) and lines_of(straight.folder) == lines_of(resumed.folder)
-    ledgers = [
-        json.loads((r.folder / "run.json").read_text())["ledger"] for r in (straight, resumed)
-    ]
+    ledgers = [ledger_of(run.folder) for run in (straight, resumed)]
     for ledger in ledgers:
         del ledger["seconds"], ledger["peak_memory_bytes"]
     if stopped == "while learning":  # else the cached part of a part is not computed again

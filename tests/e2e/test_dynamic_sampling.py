@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
+from resuming import Interrupts, rows_of
 
 from alignzoo import hookimpl
 from alignzoo.loop import train
@@ -71,26 +70,16 @@ def test_a_full_round_is_the_default_one(make_run):
     assert torch.equal(plain["advantages"], batch["advantages"])
 
 
-class Interrupts:
-    @hookimpl
-    def alignzoo_step(self, run, step, metrics):
-        if step == 3:
-            raise KeyboardInterrupt
-
-
 def test_a_resumed_run_draws_the_same_again(make_run):
     options = {"group_size": 2, "dynamic_sampling": 2}
     settings = {**SETTINGS, "options": options, "steps": 3, "checkpoint_every": 2}
     whole = make_run("grpo", **settings, name="whole")
     train(whole)
     part = make_run("grpo", **settings, name="part")
-    part.plugins.register(Interrupts())
+    part.plugins.register(Interrupts(3))
     with pytest.raises(KeyboardInterrupt):
         train(part)
     train(make_run("grpo", **settings, name="part", resume=True))
-    logs = [
-        [json.loads(x) for x in (path / "metrics.jsonl").read_text().splitlines()]
-        for path in (whole.record.folder, part.record.folder)
-    ]
+    logs = [rows_of(run.record.folder) for run in (whole, part)]
     assert logs[0] == logs[1] and len(logs[0]) == 3
     assert any(row["dynamic/drawn"] > 1 for row in logs[0])

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from test_resume import Interrupts
+from resuming import Interrupts
 
 from alignzoo.cli import status
 from alignzoo.errors import BadInput

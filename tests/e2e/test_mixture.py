@@ -7,14 +7,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
-from safetensors.torch import load_file
+from resuming import assert_same_run, rows_of, straight_and_broken
 
 from alignzoo.cli import status
 from alignzoo.errors import BadInput
-from alignzoo.hookspecs import hookimpl
-from alignzoo.loop import train
 from alignzoo.session import execute, recipe_for
 
 WORDS = ["sea", "moon", "rain", "road", "bread"]
@@ -72,15 +69,6 @@ def test_sft_on_a_mixture_from_a_recipe_file(tmp_path, capfd, files):
     assert results[1]["mean"] < results[0]["mean"]
 
 
-class Interrupts:
-    """Ctrl-C after the fourth step."""
-
-    @hookimpl
-    def alignzoo_step(self, run, step, metrics):
-        if step == 4:
-            raise KeyboardInterrupt
-
-
 @pytest.mark.parametrize("algorithm", ["sft", "pretrain"])
 def test_a_mixture_is_resumed_bit_for_bit(tmp_path, monkeypatch, files, algorithm):
     settings = {"steps": 6, "batch_size": 25, "checkpoint_every": 2, "eval_size": 4}
@@ -90,27 +78,13 @@ def test_a_mixture_is_resumed_bit_for_bit(tmp_path, monkeypatch, files, algorith
     def recipe(name, **changes):
         return recipe_for(algorithm, {**settings, "name": name, **changes})
 
-    straight = execute(recipe("straight")).folder
-
-    def interrupted(run):
-        run.plugins.register(Interrupts())
-        train(run)
-
-    with monkeypatch.context() as patch:
-        patch.setattr("alignzoo.session.train", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            execute(recipe("broken"))
+    straight, broken = straight_and_broken(recipe, monkeypatch, step=4)
     other = {**files, next(iter(files)): 2.0}
     with pytest.raises(BadInput, match="recipe data was"):
         execute(recipe("broken", data=other), resume=True)
-    broken = execute(recipe("broken"), resume=True).folder
-    logs = [(folder / "metrics.jsonl").read_text() for folder in (straight, broken)]
-    assert logs[0] == logs[1] and logs[0].count("\n") == 6
-    ledgers = [json.loads((f / "run.json").read_text())["ledger"] for f in (straight, broken)]
-    assert ledgers[0]["feedback"] == ledgers[1]["feedback"]
-    kind = "adapter/adapter_model" if algorithm == "sft" else "model/model"
-    ours, theirs = (load_file(folder / f"{kind}.safetensors") for folder in (straight, broken))
-    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    execute(recipe("broken"), resume=True)
+    assert_same_run(broken, straight)
+    assert len(rows_of(straight)) == 6
 
 
 def test_the_rows_of_a_round_have_the_shares_of_the_weights(make_run, files):

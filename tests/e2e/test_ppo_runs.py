@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from resuming import assert_same_run, result_of, rows_of, straight_and_broken
 from test_grpo_runs import SETTINGS, logged, move, the_same_from_any_cut
-from test_resume import interrupt, rows_of
 
 from alignzoo.errors import BadInput
 from alignzoo.hookspecs import hookimpl
@@ -112,17 +111,11 @@ def test_interrupted_and_resumed_is_the_same_run(tmp_path, monkeypatch, values):
     def recipe(name: str):
         return recipe_for("ppo", {**settings, "name": name})
 
-    straight = execute(recipe("straight")).folder
-    interrupt(recipe("broken"), monkeypatch, step=8)
-    broken = tmp_path / "broken"
+    straight, broken = straight_and_broken(recipe, monkeypatch, step=8)
     execute(recipe("broken"), resume=True)
-    rows = rows_of(broken)
-    assert rows == rows_of(straight)
-    assert len({row["objective/kl_coef"] for row in rows}) == 3  # once a round
-    ours = load_file(broken / "adapter" / "adapter_model.safetensors")
-    theirs = load_file(straight / "adapter" / "adapter_model.safetensors")
-    assert not any(".value" in name for name in ours)
-    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert_same_run(broken, straight)
+    assert len({row["objective/kl_coef"] for row in rows_of(broken)}) == 3  # once a round
+    assert not any(".value" in name for name in result_of(broken))
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ import json
 
 import pytest
 import torch
+from resuming import Interrupts
 
-from alignzoo import BadInput, hookimpl
+from alignzoo import BadInput
 from alignzoo.loop import train
 
 SETTINGS = {"task": "sums", "batch_size": 4, "max_new_tokens": 40}
@@ -36,15 +37,6 @@ def test_it_learns_from_what_it_drew(make_run, options, dimensions):
     assert any(not torch.equal(p, before[name]) for name, p in run.model.parameters())
 
 
-class Interrupts:
-    """Ctrl-C after the third step."""
-
-    @hookimpl
-    def alignzoo_step(self, run, step, metrics):
-        if step == 3:
-            raise KeyboardInterrupt
-
-
 def test_the_moving_baseline_is_resumed(make_run):
     options = {"group_size": 2, "baseline": "moving"}
     settings = {**SETTINGS, "options": options, "steps": 4, "checkpoint_every": 2}
@@ -52,7 +44,7 @@ def test_the_moving_baseline_is_resumed(make_run):
     train(whole)
     assert whole.state["reinforce/baseline"] != 0.0
     part = make_run("reinforce", **settings, name="part")
-    part.plugins.register(Interrupts())
+    part.plugins.register(Interrupts(3))
     with pytest.raises(KeyboardInterrupt):
         train(part)
     again = make_run("reinforce", **settings, name="part", resume=True)

@@ -6,45 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file
+from resuming import assert_same_run, rounds_sampled, rows_of, state_of, straight_and_broken
 
 from alignzoo.errors import BadInput
-from alignzoo.hookspecs import hookimpl
-from alignzoo.loop import train
 from alignzoo.session import execute, recipe_for
 
 SETTINGS = {"steps": 9, "batch_size": 4, "checkpoint_every": 4, "eval_size": 4}
 DROPOUT = {"lora_dropout": 0.1}
-
-
-def rows_of(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
-class Interrupts:
-    """Ctrl-C after some step."""
-
-    def __init__(self, step: int):
-        self.step = step
-
-    @hookimpl
-    def alignzoo_step(self, run, step, metrics):
-        if step == self.step:
-            raise KeyboardInterrupt
-
-
-def interrupt(recipe, monkeypatch, step: int) -> None:
-    """Start a run, which is interrupted after this step."""
-
-    def interrupted(run):
-        run.plugins.register(Interrupts(step))
-        train(run)
-
-    with monkeypatch.context() as patch:
-        patch.setattr("alignzoo.session.train", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            execute(recipe)
 
 
 MOVING = {"reference_every": 3, "reference_mix": 0.6}
@@ -72,10 +40,7 @@ def test_interrupted_and_resumed_is_the_same_run(
     def recipe(name: str):
         return recipe_for(algorithm, {**settings, "name": name})
 
-    straight = execute(recipe("straight")).folder
-
-    interrupt(recipe("broken"), monkeypatch, step=7)
-    broken = tmp_path / "broken"
+    straight, broken = straight_and_broken(recipe, monkeypatch, step=7)
     assert json.loads((broken / "run.json").read_text())["status"] == "interrupted"
     assert [row["step"] for row in rows_of(broken)] == [1, 2, 3, 4, 5, 6]
     with pytest.raises(BadInput, match="batch_size was 4 and is 8 now"):
@@ -83,10 +48,7 @@ def test_interrupted_and_resumed_is_the_same_run(
 
     resumed = execute(recipe("broken"), resume=True)
     assert resumed.status == "finished"
-    assert rows_of(broken) == rows_of(straight)
-    ours = load_file(broken / "adapter" / "adapter_model.safetensors")
-    theirs = load_file(straight / "adapter" / "adapter_model.safetensors")
-    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert_same_run(broken, straight)
     evals = [(broken / "evals.jsonl").read_text(), (straight / "evals.jsonl").read_text()]
     assert evals[0] == evals[1]
     with pytest.raises(BadInput, match="finished"):
@@ -130,33 +92,11 @@ def test_a_long_round_is_taken_up_in_its_middle(tmp_path: Path, monkeypatch):
     def recipe(name: str):
         return recipe_for(str(algorithm), {**settings, "name": name})
 
-    straight = execute(recipe("straight")).folder
+    straight, broken = straight_and_broken(recipe, monkeypatch, step=6)
+    state = state_of(broken)
+    assert (state["step"], state["experience"]["done"]) == (4, 4)
 
-    interrupt(recipe("broken"), monkeypatch, step=6)
-    broken = tmp_path / "broken"
-    (checkpoint,) = (broken / "checkpoints").iterdir()
-    assert checkpoint.name == "step-00000004"
-    assert json.loads((checkpoint / "state.json").read_text())["experience"]["done"] == 4
-
-    def counted(run):
-        rounds: list[int] = []
-
-        class Counts:
-            @hookimpl(wrapper=True)
-            def alignzoo_sample(self, run, rows):
-                rounds.append(run.round)
-                return (yield)
-
-        run.plugins.register(Counts())
-        train(run)
-        assert rounds == [1]
-
-    monkeypatch.setattr("alignzoo.session.train", counted)
+    rounds = rounds_sampled(monkeypatch)
     execute(recipe("broken"), resume=True)
-    assert rows_of(broken) == rows_of(straight)
-    ours = load_file(broken / "adapter" / "adapter_model.safetensors")
-    theirs = load_file(straight / "adapter" / "adapter_model.safetensors")
-    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-    ledgers = [json.loads((f / "run.json").read_text())["ledger"] for f in (broken, straight)]
-    for name in ("flops", "tokens", "feedback"):
-        assert ledgers[0][name] == ledgers[1][name]
+    assert rounds == [1]
+    assert_same_run(broken, straight)

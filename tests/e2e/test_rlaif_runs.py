@@ -6,9 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file
-from test_resume import Interrupts
+from resuming import assert_same_result, interrupt
 
 from alignzoo import plugins
 from alignzoo.errors import BadInput, RunFailed
@@ -166,23 +164,13 @@ def test_a_stopped_run_goes_on_with_the_same_remaining_comparisons(tmp_path, mon
         with pytest.raises(Died):
             execute(again)
     asked.clear()
-    with monkeypatch.context() as patch:
-
-        def interrupted(run):
-            run.plugins.register(Interrupts(3))  # in the middle of the round, checkpointed at 2
-            train(run)
-
-        patch.setattr("alignzoo.session.train", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            execute(again, resume=True)
+    # In the middle of the round, checkpointed at 2.
+    interrupt(again, monkeypatch, step=3, resume=True)
     assert len(asked) == len(whole) - 11 and set(asked) <= set(whole)
     asked.clear()
     resumed = execute(again, resume=True)
     assert asked == []  # the round was judged already
-    one, other = (
-        load_file(r.folder / "adapter" / "adapter_model.safetensors") for r in (straight, resumed)
-    )
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert_same_result(straight.folder, resumed.folder)
     assert lines_of(straight.folder) == lines_of(resumed.folder)
 
 

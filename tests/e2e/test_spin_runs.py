@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
-from test_resume import interrupt, rows_of
+from resuming import assert_same_run, rounds_sampled, rows_of, state_of, straight_and_broken
 
 from alignzoo import hookimpl, plugins
 from alignzoo.errors import BadInput, RunFailed
@@ -236,33 +235,12 @@ def test_a_run_is_taken_up_in_a_round_or_between_two(
     def recipe(name: str):
         return recipe_for("spin", {**settings, "name": name})
 
-    straight = execute(recipe("straight")).folder
-    interrupt(recipe("broken"), monkeypatch, step=stop)
-    broken = tmp_path / "broken"
-    (checkpoint,) = (broken / "checkpoints").iterdir()
-    state = json.loads((checkpoint / "state.json").read_text())
+    straight, broken = straight_and_broken(recipe, monkeypatch, step=stop)
+    state = state_of(broken)
     assert state["step"] == at and state["round"] == (2 if at == 14 else 1)
     assert ("experience" in state) == (at != 14)
 
-    rounds: list[int] = []
-
-    class Counts:
-        @hookimpl(wrapper=True)
-        def alignzoo_sample(self, run, rows):
-            rounds.append(run.round)
-            return (yield)
-
-    def counted(run):
-        run.plugins.register(Counts())
-        train(run)
-
-    monkeypatch.setattr("alignzoo.session.train", counted)
+    rounds = rounds_sampled(monkeypatch)
     execute(recipe("broken"), resume=True)
     assert rounds == rounds_left
-    assert rows_of(broken) == rows_of(straight)
-    ours = load_file(broken / "adapter" / "adapter_model.safetensors")
-    theirs = load_file(straight / "adapter" / "adapter_model.safetensors")
-    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-    ledgers = [json.loads((f / "run.json").read_text())["ledger"] for f in (broken, straight)]
-    for name in ("flops", "tokens", "feedback"):
-        assert ledgers[0][name] == ledgers[1][name]
+    assert_same_run(broken, straight)

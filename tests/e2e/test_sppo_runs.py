@@ -8,15 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
-from test_resume import interrupt, rows_of
+from resuming import assert_taken_up_in_the_middle, rows_of
 
 from alignzoo import hookimpl
 from alignzoo.errors import BadInput
 from alignzoo.judges import Judge
 from alignzoo.judges.question import unusable
 from alignzoo.loop import train
-from alignzoo.session import execute, recipe_for
 
 SETTINGS = {"task": "sums", "batch_size": 2, "max_new_tokens": 40}
 OPTIONS = {"group_size": 3, "round_prompts": 6, "eta": 20.0}  # 3 steps a round
@@ -152,28 +150,6 @@ def test_bad_input(make_run, tmp_path, settings, message):
         make_run("sppo", **{**SETTINGS, **settings})
 
 
-def test_a_round_is_taken_up_in_its_middle(tmp_path: Path, monkeypatch):
-    settings = {
-        **SETTINGS,
-        "options": OPTIONS,
-        "steps": 6,
-        "learning_rate": 0.003,
-        "lora_dropout": 0.1,
-        "eval_size": 2,
-        "checkpoint_every": 4,
-        "out": str(tmp_path),
-    }
-
-    def recipe(name: str):
-        return recipe_for("sppo", {**settings, "name": name})
-
-    straight = execute(recipe("straight")).folder
-    interrupt(recipe("broken"), monkeypatch, step=5)
-    broken = tmp_path / "broken"
-    (checkpoint,) = (broken / "checkpoints").iterdir()
-    assert json.loads((checkpoint / "state.json").read_text())["experience"]["done"] == 1
-    execute(recipe("broken"), resume=True)
-    assert rows_of(broken) == rows_of(straight)
-    ours = load_file(broken / "adapter" / "adapter_model.safetensors")
-    theirs = load_file(straight / "adapter" / "adapter_model.safetensors")
-    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+def test_a_round_is_taken_up_in_its_middle(tmp_path, monkeypatch):
+    settings = {**SETTINGS, "options": OPTIONS}
+    assert_taken_up_in_the_middle("sppo", settings, tmp_path, monkeypatch)
