@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from alignzoo_suite.common import Row, check_view, rng
-from alignzoo_suite.constitution import Constitution, prompts
+from alignzoo_suite.constitution import Constitution
 
 
 @dataclass(eq=False)
@@ -23,7 +23,7 @@ class Critic(Constitution):
         from alignzoo_suite.constitution_dialogues import dialogue  # it imports torch
 
         count = self.demonstrations if split == "train" else self.test
-        choices = prompts(split)
+        choices = self.prompts(split)
         rows = []
         for index in range(count):
             random = rng(self.seed, "critic", view, split, index)

@@ -2,12 +2,12 @@
 
 import re
 from dataclasses import dataclass
-from typing import Annotated
+from random import Random
 
-from alignzoo_suite import pairs
-from alignzoo_suite.common import VIEWS, Row, answer, ask, check_view, held_out, rng
+from alignzoo_suite.common import Row
 from alignzoo_suite.style_writer import BASE, DEMONSTRATOR, write_text
 from alignzoo_suite.words import GLUE, NEGATIVE, POSITIVE, TOPICS
+from alignzoo_suite.written import Written, asked_about
 
 PHRASINGS = (
     "Write a short text about the {}.",
@@ -27,19 +27,6 @@ PHRASINGS = (
     "Share a thought about the {}.",
     "In a few words, what is the {} like?",
 )
-HELD_OUT = 0.25
-ANNOTATOR_NOISE = 0.1  # in units of gold; see `pairs.first_wins`
-
-
-def prompts(split: str) -> list[Row]:
-    """Every topic in every phrasing, as far as the combination belongs to the split."""
-    rows: list[Row] = [
-        {"prompt": ask(phrasing.format(topic)), "topic": topic}
-        for topic in TOPICS
-        for phrasing in PHRASINGS
-    ]
-    test = split == "test"
-    return [row for row in rows if held_out(row["prompt"][0]["content"], HELD_OUT) == test]
 
 
 def gold(topic: str, text: str) -> float:
@@ -81,43 +68,17 @@ def stem(word: str) -> str:
 
 
 @dataclass(eq=False)
-class Style:
+class Style(Written):
     """Write a short, positive text about a topic; the gold score is smooth, in [0, 1]."""
 
-    seed: int = 0
-    text: Annotated[int, "rows of noisy text for pretraining"] = 50_000
-    demonstrations: Annotated[int, "good, not perfect examples"] = 2_000
-    test: Annotated[int, "rows of a generated view's test split"] = 200
+    name = "style"
+    annotator_noise = 0.1
 
-    views = VIEWS
-    worst = 0.0
-    best = 1.0
+    def asked(self) -> list[Row]:
+        return asked_about(TOPICS, PHRASINGS, "topic")
 
-    def rows(self, view: str, split: str) -> list[Row]:
-        """The rows of a view: generated, or for pairs sampled once from zoo-tiny and shipped."""
-        check_view(view, self.views, split)
-        if view == "prompts":
-            rows = prompts(split)
-            rng(self.seed, "style", view, split).shuffle(rows)
-            return rows
-        rows = pairs.labelled("style", view, split, self.score, ANNOTATOR_NOISE, self.seed)
-        return self._written(view, split) if rows is None else rows
+    def reply(self, row: Row, random: Random, *, base: bool) -> str:
+        return write_text(row["topic"], BASE if base else DEMONSTRATOR, random)
 
     def score(self, row: Row, completion: str) -> float:
-        """The hidden gold score of a completion."""
         return gold(row["topic"], completion)
-
-    def _written(self, view: str, split: str) -> list[Row]:
-        habits = BASE if view == "text" else DEMONSTRATOR
-        count = getattr(self, view) if split == "train" else self.test  # sizes are named like views
-        choices = prompts(split)
-        rows = []
-        for index in range(count):
-            random = rng(self.seed, "style", view, split, index)
-            row = random.choice(choices)
-            reply = answer(write_text(row["topic"], habits, random))
-            if view == "text":
-                rows.append({"messages": row["prompt"] + reply})
-            else:
-                rows.append(row | {"completion": reply})
-        return rows

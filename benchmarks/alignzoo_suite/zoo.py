@@ -10,7 +10,7 @@ from alignzoo_suite.sums import Sums
 
 @dataclass(eq=False)
 class Zoo:
-    """Both tasks of the suite, shuffled together; what zoo-tiny is pretrained on."""
+    """`style` and `sums`, shuffled together; what zoo-tiny is pretrained on."""
 
     seed: int = 0
     text: Annotated[int, "rows of noisy text from each task"] = 50_000

@@ -3,7 +3,7 @@
 import pytest
 
 from alignzoo_suite.common import held_out
-from alignzoo_suite.style import Style, gold, prompts
+from alignzoo_suite.style import Style, gold
 from alignzoo_suite.words import NASTY, NICE, PLAIN, TOPICS
 
 
@@ -62,15 +62,17 @@ def test_a_larger_models_words_count() -> None:
 
 
 def test_splits_share_no_prompt_and_cover_all() -> None:
-    train, test = ({row["prompt"][0]["content"] for row in prompts(s)} for s in ("train", "test"))
+    train, test = (
+        {row["prompt"][0]["content"] for row in Style().prompts(s)} for s in ("train", "test")
+    )
     assert not train & test
     assert len(train | test) == 40 * 16
-    assert {row["topic"] for row in prompts("test")} == set(TOPICS)  # none unheard of
+    assert {row["topic"] for row in Style().prompts("test")} == set(TOPICS)  # none unheard of
 
 
 def test_held_out_is_fixed_for_ever() -> None:
     assert not held_out("Tell me about the sea.", 0.25)
-    assert len(prompts("test")) == 167
+    assert len(Style().prompts("test")) == 167
 
 
 def test_the_words_keep_their_promises() -> None:
