@@ -27,6 +27,7 @@ from alignzoo.data.dialogue import (
 from alignzoo.data.formats import Row, describe
 from alignzoo.data.steps import step_ends
 
+SURE = "chosen_probability"
 LABELS = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
 
 
@@ -173,7 +174,8 @@ class Preferences(View):
     """Two completions of a prompt, the better one and the worse one.
 
     Without a `prompt` column it is what the two begin with: an implicit prompt. A `margin`, where
-    there is one, says by how much the better one is better.
+    there is one, says by how much the better one is better, and a `chosen_probability` how likely
+    it is that it is.
     """
 
     name = "preferences"
@@ -196,7 +198,9 @@ class Preferences(View):
             chosen, rejected = _answer(chosen), _answer(rejected)
         if chosen == rejected:
             raise TeachesNothing("chosen equals rejected")
-        row = _with_number(row, "margin")
+        row = _with_number(_with_number(row, "margin"), SURE)
+        if not 0 <= row.get(SURE, 1.0) <= 1:
+            raise BadValue(SURE, f"{row[SURE]} where a probability from 0 to 1 is expected")
         return {**row, "prompt": given, "chosen": chosen, "rejected": rejected}
 
     @classmethod

@@ -189,10 +189,16 @@ class RLAIF:
 
 
 def preference(line: dict[str, Any]) -> dict[str, Any]:
-    """A label as a row of preferences."""
-    won, lost = (line["a"], line["b"]) if line["label"] > 0.5 else (line["b"], line["a"])
+    """A label as a row of preferences, and how sure it is."""
+    label = line["label"]
+    won, lost = (line["a"], line["b"]) if label > 0.5 else (line["b"], line["a"])
     chosen, rejected = ([{"role": "assistant", "content": text}] for text in (won, lost))
-    return {"prompt": as_messages(line["prompt"]), "chosen": chosen, "rejected": rejected}
+    return {
+        "prompt": as_messages(line["prompt"]),
+        "chosen": chosen,
+        "rejected": rejected,
+        "chosen_probability": max(label, 1 - label),
+    }
 
 
 def must_answer(found: Iterable[float | None]) -> None:

@@ -66,7 +66,8 @@ class Reward:
     def pairs_loss(self, run: Run, batch: Batch) -> Loss:
         """-log sigmoid(difference of rewards - margin), one per pair, and the centring."""
         chosen, rejected = batch.pairs(run.scores(batch))
-        loss = bradley_terry_loss(chosen, rejected, margins_of(batch))
+        margin, sure = column(batch, "margin", 0.0), column(batch, "chosen_probability", 1.0)
+        loss = bradley_terry_loss(chosen, rejected, margin, sure)
         centring = centring_loss(chosen, rejected)
         return Loss.per_sequence(
             loss + self.center_rewards_coefficient * centring,
@@ -107,7 +108,7 @@ class Reward:
         ]
 
 
-def margins_of(batch: Batch) -> Tensor:
-    """The `margin` column of the pairs, `[B]`, 0 where there is none."""
-    margins = [float(row.get("margin", 0.0)) for row in batch.rows]
-    return torch.tensor(margins, device=batch.tokens.device)
+def column(batch: Batch, name: str, default: float) -> Tensor:
+    """That column of the pairs, `[B]`, the default where there is none."""
+    values = [float(row.get(name, default)) for row in batch.rows]
+    return torch.tensor(values, device=batch.tokens.device)

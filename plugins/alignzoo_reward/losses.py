@@ -6,23 +6,31 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from alignzoo.preference import sigmoid_loss
 
-def bradley_terry_loss(chosen: Tensor, rejected: Tensor, margin: Tensor) -> Tensor:
+
+def bradley_terry_loss(
+    chosen: Tensor, rejected: Tensor, margin: Tensor, sure: float | Tensor = 1.0
+) -> Tensor:
     """The negative log-likelihood of the preference under Bradley & Terry 1952.
 
-        L = -log sigmoid(r(x, y_w) - r(x, y_l) - m)
+        L = -p log sigmoid(d) - (1 - p) log sigmoid(-d),   d = r(x, y_w) - r(x, y_l) - m
 
     Equation 1 of Ouyang et al. 2022, https://arxiv.org/abs/2203.02155, for one pair; the margin
-    is that of Touvron et al. 2023, https://arxiv.org/abs/2307.09288, equation 2.
+    is that of Touvron et al. 2023, https://arxiv.org/abs/2307.09288, equation 2. With p < 1 it is
+    the cross-entropy of a soft label, as a judge gives it: Lee et al. 2023,
+    https://arxiv.org/abs/2309.00267, section 2. Its slope is sigmoid(d) - p, and it rests where the
+    odds are those of the label.
 
     Args:
         chosen, rejected: rewards of the two completions, in nats (differences are log-odds); `[B]`.
         margin: how much more the chosen one has to be worth; 0 where it is only better; `[B]`.
+        sure: p, the probability in [0, 1] that the chosen one is better; `[B]`.
 
     Returns:
         One loss per pair, `[B]`; ln 2 where the two differ by the margin.
     """
-    return -F.logsigmoid(chosen - rejected - margin)
+    return sigmoid_loss(chosen - rejected - margin, beta=1.0, smoothing=1 - sure)
 
 
 def centring_loss(chosen: Tensor, rejected: Tensor) -> Tensor:

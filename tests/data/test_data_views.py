@@ -111,6 +111,17 @@ def test_a_margin_is_a_number(plain):
             Preferences.canonical({**row, "margin": value})
 
 
+def test_how_sure_a_pair_is_is_a_probability(plain):
+    row = {"prompt": "a", "chosen": "b", "rejected": "c"}
+    for value, number in ((1, 1.0), ("0.75", 0.75), (0, 0.0)):
+        found = Preferences.canonical({**row, "chosen_probability": value})
+        assert found["chosen_probability"] == number
+    assert "chosen_probability" not in Preferences.canonical({**row, "chosen_probability": ""})
+    for value in (1.5, -0.1):
+        with pytest.raises(BadValue, match="a probability from 0 to 1 is expected"):
+            Preferences.canonical({**row, "chosen_probability": value})
+
+
 def test_the_mask_does_not_ask_what_a_token_is(plain):
     # An EOS in the prompt, and one in the middle of the completion: neither changes the mask.
     example = Demonstrations.encode({"prompt": "a</s>", "completion": "x</s>y"}, plain, 100).example

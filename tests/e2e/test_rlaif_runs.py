@@ -131,6 +131,7 @@ def test_a_reward_model_is_learnt_from_the_labels_first(tmp_path):
     for line, pair in zip(told, pairs, strict=True):
         chosen = line["a"] if line["label"] > 0.5 else line["b"]
         assert pair["chosen"][0]["content"] == chosen != pair["rejected"][0]["content"]
+        assert pair["chosen_probability"] == max(line["label"], 1 - line["label"])
     ledger = json.loads((folder / "run.json").read_text())["ledger"]
     assert ledger["feedback"]["pairs"] == 0 and ledger["feedback"]["judge_calls"] >= 2 * len(pairs)
     assert ledger["flops"]["reward_training"] > 0 and ledger["flops"]["reward"] > 0

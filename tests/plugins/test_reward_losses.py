@@ -34,6 +34,26 @@ def test_bradley_terry_value_and_gradient_by_hand():
     assert rejected.grad.tolist() == pytest.approx([0.2689414, 0.8175745], abs=1e-7)
 
 
+def test_a_soft_label_by_hand():
+    # d = 1, p = 0.8: 0.8 * 0.3132617 + 0.2 * 1.3132617 = 0.5132617, slope sigmoid(1) - 0.8.
+    # d = ln 4 is where the odds are those of p = 0.8: no slope, 0.8 ln 1.25 + 0.2 ln 5 = 0.5004024.
+    chosen = leaf(1.5, math.log(4))
+    loss = bradley_terry_loss(
+        chosen, torch.zeros(2), torch.tensor([0.5, 0.0]), torch.tensor([0.8, 0.8])
+    )
+    loss.sum().backward()
+    assert loss.tolist() == pytest.approx([0.5132617, 0.5004024], abs=1e-6)
+    assert chosen.grad.tolist() == pytest.approx([0.7310586 - 0.8, 0.0], abs=1e-6)
+
+
+def test_a_row_says_how_sure_it_is():
+    rows = [{"chosen_probability": 0.8}, {}]
+    batch = collate([Example([1, 2], [[3, 4], [5]], row=row) for row in rows])
+    rewards = torch.tensor([1.0, 0.0, 1.0, 0.0])
+    loss = Reward(0.0).alignzoo_loss(SimpleNamespace(scores=lambda batch: rewards), batch)
+    assert loss.sum.item() == pytest.approx(0.5132617 + 0.3132617, abs=1e-6)
+
+
 def test_centring_value_and_gradient_by_hand():
     # (2 + 0.5)^2 = 6.25, slope 2 * 2.5 = 5 on both; (-1 + 1)^2 = 0.
     chosen, rejected = leaf(2.0, -1.0), leaf(0.5, 1.0)
