@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ from alignzoo.functional import learning_rate_for_width
 from alignzoo.kinds import KINDS
 from alignzoo.learned import charge, learned_reward
 from alignzoo.ledger import Ledger
-from alignzoo.loop import train
+from alignzoo.loop import spend_time, train
 from alignzoo.policy import Policy, load_policy
 from alignzoo.recipe import Recipe, resolve
 from alignzoo.reference_cache import cache_reference
@@ -80,9 +81,11 @@ def execute(
         ui=ui or Silent(),
     )
     try:
+        started = time.perf_counter()
         run.hook.alignzoo_start(run=run)
         if recipe.cache_reference and needs_of(run.algorithm).reference:
             cache_reference(run)
+        spend_time(run, started)
         before = evaluate_once(run, "before")
         train(run)
         after = evaluate_once(run, "after")
@@ -176,7 +179,10 @@ def prepare(
     )
 
     def learn_reward(data: Path) -> Path:
+        started = time.perf_counter()
         trained = learned(Named(LEARNED, options={"data": str(data)}))
+        # Its own ledger says how long it took, whenever that was: it is not counted twice.
+        run.ledger.seconds -= time.perf_counter() - started
         charge(run.ledger, trained, feedback=False)  # the run made the pairs itself
         return trained
 

@@ -45,3 +45,23 @@ def test_a_row_is_paid_for_once(tmp_path):
         "ledger"
     ]
     assert ledger["feedback"]["demonstrations"] == 9
+
+
+SLOW = """
+import time
+from alignzoo import hookimpl
+
+class Slow:
+    "Takes its time before the first step."
+
+    @hookimpl
+    def alignzoo_start(self, run):
+        time.sleep(0.5)
+"""
+
+
+def test_the_time_before_the_first_step_counts(tmp_path):
+    path = tmp_path / "slow.py"
+    path.write_text(SLOW)
+    settings = {**SETTINGS, "out": str(tmp_path), "steps": 0, "addons": [str(path)]}
+    assert execute(recipe_for("dpo", settings)).ledger.seconds >= 0.5
