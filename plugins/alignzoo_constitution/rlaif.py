@@ -45,6 +45,9 @@ class RLAIF:
         "who learns, NAME[,OPTION=VALUE...]: dpo from the labels of fresh pairs; grpo, ppo or "
         "another that learns from rewards, from a reward model of them",
     ] = DPO
+    labels_per_prompt: Annotated[
+        int, "pairs of completions of each prompt that a reward model learns from", Ge(1)
+    ] = 4
     direct: Annotated[bool, "no reward model: the judge's rating is the reward"] = False
     think: Annotated[int, "tokens of an explanation before each verdict (0: none)", Ge(0)] = 0
 
@@ -162,7 +165,7 @@ class RLAIF:
         ]
 
     def labelled(self, run: Run) -> Path:
-        """A file of preferences: two completions of every prompt, the better one as judged."""
+        """A file of preferences: pairs of completions of every prompt, the better one as judged."""
         if run.accelerator.num_processes > 1:
             raise BadInput(
                 "rlaif trains its reward model in one process",
@@ -170,11 +173,11 @@ class RLAIF:
             )
 
         def make(part: Sequence[Example], start: int) -> list[dict[str, Any]]:
-            groups = complete(run, part, 2, f"labels from {start}")
-            one, other = (
-                [run.codec.decode(group[place].tokens) for group in groups] for place in (0, 1)
-            )
-            return self.comparisons(run, [row.row for row in part], one, other, start)
+            n = self.labels_per_prompt
+            groups = complete(run, part, 2 * n, f"labels from {start}")
+            texts = [run.codec.decode(written.tokens) for group in groups for written in group]
+            rows = [row.row for row in part for _ in range(n)]
+            return self.comparisons(run, rows, texts[::2], texts[1::2], n * start)
 
         lines = journal(run, "labels", run.data.train, make)
         told = [line for line in lines if line["label"] not in (None, 0.5)]

@@ -117,17 +117,19 @@ def test_ratings_are_the_reward_of_another_algorithm(make_run, rl):
 
 def test_a_reward_model_is_learnt_from_the_labels_first(tmp_path):
     data = tmp_path / "prompts.jsonl"
-    rows = plugins.load("tasks", "constitution")().rows("prompts", "train")[:24]
+    rows = plugins.load("tasks", "constitution")().rows("prompts", "train")[:12]
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     wanted = recipe(
         tmp_path, "ppo", task=None, data=str(data), model="zoo-critic",
-        options={"rl": "ppo,iterations=1"},
+        options={"rl": "ppo,iterations=1", "labels_per_prompt": 2},
     )  # fmt: skip
     folder = execute(wanted).folder
     labels = [line for line in lines_of(folder, "labels.jsonl") if "spent" not in line]
     told = [line for line in labels if line["label"] not in (None, 0.5)]
     pairs = lines_of(folder, "preferences.jsonl")
-    assert len(labels) == 24 and len(pairs) == len(told) > 12
+    asked = [line["prompt"][0]["content"] for line in labels]
+    assert len(labels) == 24 and asked[::2] == asked[1::2] and len(set(asked)) == 12
+    assert len({(line["a"], line["b"]) for line in labels}) > 12 and len(pairs) == len(told) > 12
     for line, pair in zip(told, pairs, strict=True):
         chosen = line["a"] if line["label"] > 0.5 else line["b"]
         assert pair["chosen"][0]["content"] == chosen != pair["rejected"][0]["content"]
