@@ -64,7 +64,8 @@ class Reward:
         return self.pairs_loss(run, batch)
 
     def pairs_loss(self, run: Run, batch: Batch) -> Loss:
-        """-log sigmoid(difference of rewards - margin), one per pair, and the centring."""
+        """The cross-entropy of the label of each pair, soft where its row says so, and the
+        centring."""
         chosen, rejected = batch.pairs(run.scores(batch))
         margin, sure = column(batch, "margin", 0.0), column(batch, "chosen_probability", 1.0)
         loss = bradley_terry_loss(chosen, rejected, margin, sure)
