@@ -22,12 +22,12 @@ if TYPE_CHECKING:
         Text,
         WholeDemonstrations,
     )
+    from alignzoo.discovery import hookimpl
     from alignzoo.errors import BadInput, RunFailed
-    from alignzoo.hookspecs import hookimpl
     from alignzoo.loss import Loss
-    from alignzoo.on_policy import OnPolicy
     from alignzoo.rewards import RowReward
-    from alignzoo.run import Run
+    from alignzoo.run.run import Run
+    from alignzoo.training.on_policy import OnPolicy
 
 _HOMES = {
     "Batch": "batch",
@@ -38,7 +38,7 @@ _HOMES = {
     "Feedback": "data",
     "Loss": "loss",
     "Needs": "algorithm",
-    "OnPolicy": "on_policy",
+    "OnPolicy": "training.on_policy",
     "Preferences": "data",
     "Prompts": "data",
     "Rounds": "algorithm",
@@ -50,7 +50,7 @@ _HOMES = {
     "WholeDemonstrations": "data",
     "algorithm_of": "algorithm",
     "collate": "batch",
-    "hookimpl": "hookspecs",
+    "hookimpl": "discovery",
     "joined": "batch",
 }
 

@@ -26,7 +26,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
-from alignzoo import plugins
+from alignzoo import discovery
 from alignzoo.options import build, split_options
 
 
@@ -81,7 +81,7 @@ def algorithm_of(text: str, flag: str, own: Mapping[str, type] | None = None) ->
     `flag` is what `text` was given to, for messages.
     """
     name, options = split_options(text, flag)
-    cls = (own or {}).get(name) or plugins.load("algorithms", name)
+    cls = (own or {}).get(name) or discovery.load("algorithms", name)
     return build(cls, options, f"{flag} {name}")
 
 

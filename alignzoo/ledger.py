@@ -6,9 +6,13 @@ goes on counting where the checkpoint stood.
 
 from __future__ import annotations
 
+import resource
+import sys
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+import torch
 
 PURPOSES = ("update", "generation", "reference", "reward", "judge", "reward_training")
 # Cached are those of the calls whose answer was known; retries come beside the calls.
@@ -74,3 +78,11 @@ class Ledger:
         for name, value in asdict(Ledger()).items():
             found = saved.get(name, value)
             setattr(self, name, {**value, **found} if isinstance(value, dict) else found)
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes, the highest so far."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB

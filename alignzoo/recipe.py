@@ -14,10 +14,10 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from alignzoo import plugins
+from alignzoo import discovery
 from alignzoo.errors import BadInput, nearest
-from alignzoo.kinds import KINDS, OPTIONS
 from alignzoo.options import build, options_of
+from alignzoo.policy.kinds import KINDS, OPTIONS
 
 FLOPS = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?(?:e[+-]?[0-9]+)?)\s*(?:flops)?\s*", re.IGNORECASE)
 
@@ -200,7 +200,7 @@ def resolve(*layers: Mapping[str, Any]) -> Recipe:
     if recipe.task is None and recipe.data is None:
         recipe.task = "style"
     if "model" not in values and recipe.task is not None:
-        recipe.model = getattr(plugins.load("tasks", recipe.task), "model", recipe.model)
+        recipe.model = getattr(discovery.load("tasks", recipe.task), "model", recipe.model)
     return recipe
 
 

@@ -8,12 +8,13 @@ import platform
 import re
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from alignzoo.errors import BadInput
+from alignzoo.errors import BadInput, nearest
 from alignzoo.files import write_json, write_text
 from alignzoo.ledger import Ledger
 
@@ -221,3 +222,23 @@ def _complete_lines(path: Path) -> list[dict[str, Any]]:
         except ValueError:
             break
     return rows
+
+
+TRACKERS = ("tensorboard", "wandb", "trackio", "mlflow")
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """accelerate leaves a tracker that is not installed out in silence; this says so instead."""
+    for name in names:
+        if name not in TRACKERS:
+            raise BadInput(f"unknown tracker {name!r}", hint=nearest(name, TRACKERS))
+        if find_spec(name) is None:
+            raise BadInput(f"tracker {name!r} is not installed", hint=f"pip install {name}")
+
+
+def settings_for_trackers(settings: Mapping[str, Any]) -> dict[str, int | float | str | bool]:
+    """Settings as numbers and text, which is all that every tracker takes."""
+    return {
+        name: value if isinstance(value, int | float | str) else json.dumps(value)
+        for name, value in settings.items()
+    }

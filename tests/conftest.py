@@ -38,7 +38,7 @@ def shared_data() -> Path:
 @pytest.fixture
 def make_run(tmp_path: Path) -> Callable[..., Any]:
     """`make_run("dpo", steps=3, options={...}) -> Run`, ready for its first round."""
-    from alignzoo.session import prepare, recipe_for
+    from alignzoo.session.session import prepare, recipe_for
     from alignzoo.ui import Silent
 
     def make(algorithm: str, *, resume: bool = False, **settings: Any) -> Any:

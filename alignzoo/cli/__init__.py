@@ -60,7 +60,7 @@ def status(argv: list[str]) -> int:
 
 
 def complain(message: str, error: Exception) -> None:
-    from alignzoo.cli.text import clean
+    from alignzoo.cli.render import clean
 
     if os.environ.get("ALIGNZOO_DEBUG") == "1":
         traceback.print_exception(error)

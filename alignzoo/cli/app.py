@@ -8,11 +8,19 @@ from typing import Annotated, Any
 
 import typer
 from annotated_types import Ge, Gt
+from rich.markup import escape
 
 from alignzoo.cli.options import argument, checked, extra, parameters, with_parameters
+from alignzoo.discovery import Found, discover
 from alignzoo.options import options_of
 
 SETTINGS = {"help_option_names": ["-h", "--help"]}
+# A command whose parameters are not known before it is called takes its words as they are.
+RAW = {
+    "ignore_unknown_options": True,
+    "allow_extra_args": True,
+    "allow_interspersed_args": False,
+}
 app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -48,28 +56,6 @@ class Chat(Generation):
     prompt: Annotated[str | None, "answer this and leave"] = None
 
 
-@dataclass
-class Judging:
-    """Options of `alignzoo judge`."""
-
-    judge: Annotated[
-        str,
-        "gold, a run, a model (NAME,four_bit=true: in 4 bits), or a server: "
-        "http://HOST:PORT/v1[,OPTION=VALUE...] with the options model, timeout (60), retries (4), "
-        "requests (16), per_minute (0), price_in (0), price_out (0)",
-    ]
-    data: Annotated[
-        str | None,
-        "pairs with chosen and rejected, or prompts with a label: a file, or a name on the hub",
-    ] = None
-    task: Annotated[str | None, "task whose score is gold, and its pairs if no --data"] = None
-    question: Annotated[
-        str | None, "what is asked [default: Which response is better? or: Which label fits it?]"
-    ] = None
-    think: Annotated[int, "tokens to explain in before each answer (0: none)", Ge(0)] = 0
-    limit: Annotated[int, "most pairs or prompts", Ge(1)] = 200
-
-
 MODEL = argument("model", "folder of a run, or a model: zoo-tiny, a name on the hub, a folder")
 TRUST = extra(
     "trust_remote_code", bool, "--trust-remote-code", "run code that comes with the model"
@@ -97,16 +83,11 @@ def root(
     pass
 
 
-# The parameters of `run` depend on the algorithm, so that it takes its words as they are.
 @app.command(
     "run",
     help="Train a model with an algorithm.",
     add_help_option=False,
-    context_settings={
-        "ignore_unknown_options": True,
-        "allow_extra_args": True,
-        "allow_interspersed_args": False,
-    },
+    context_settings=RAW,
 )
 def run(context: typer.Context) -> Any:
     from alignzoo.cli.run import run_command
@@ -133,27 +114,6 @@ def chat(**values: Any) -> None:
     chat_command(values["model"], options, trust_remote_code=bool(values["trust_remote_code"]))
 
 
-def judge(**values: Any) -> None:
-    from alignzoo.cli.judge import judge_command
-
-    options = Judging(**checked(options_of(Judging), values))
-    judge_command(
-        options,
-        as_json=bool(values["json"]),
-        trust_remote_code=bool(values["trust_remote_code"]),
-    )
-
-
-app.command("judge", help="Measure a judge by pairs of which people chose one, or by labels.")(
-    with_parameters(
-        judge,
-        [
-            *chain.from_iterable(map(parameters, options_of(Judging))),
-            extra("json", bool, "--json", "print everything as JSON, for a program"),
-            TRUST,
-        ],
-    )
-)
 app.command("eval", help="Judge a run or a model by tasks.")(
     with_parameters(
         evaluate,
@@ -179,3 +139,19 @@ def plugins(
     from alignzoo.cli.plugins import plugins_command
 
     plugins_command(as_json=as_json)
+
+
+def _add_plugin_command(found: Found) -> None:
+    """A command of another package; it is imported when it is called."""
+
+    @app.command(
+        found.name, help=escape(found.summary), add_help_option=False, context_settings=RAW
+    )
+    def command(context: typer.Context) -> Any:
+        from alignzoo.cli.plugin_command import plugin_command
+
+        return plugin_command(found, context.args)
+
+
+for _found in discover("commands").values():
+    _add_plugin_command(_found)

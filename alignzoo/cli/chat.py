@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from alignzoo.cli.quiet import quiet
-from alignzoo.cli.render import beside
+from alignzoo.cli.render import beside, clean
 from alignzoo.cli.terminal import Terminal, console_for
-from alignzoo.cli.text import clean
 
 if TYPE_CHECKING:
     from alignzoo.cli.app import Chat
@@ -54,7 +53,7 @@ def chat_command(model: str, options: Chat, *, trust_remote_code: bool) -> None:
     with quiet() as log:
         ui = Terminal(log.err if options.prompt is not None else log.out)
         with ui.phase(f"loading {model}"):
-            from alignzoo.chat import Speaker
+            from alignzoo.cli.chat_model import Speaker
 
             speaker = Speaker(model, trust_remote_code=trust_remote_code)
     conversation = Conversation(speaker, options)

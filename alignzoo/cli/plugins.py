@@ -9,9 +9,9 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from alignzoo import plugins
+from alignzoo import discovery
+from alignzoo.cli.render import clean
 from alignzoo.cli.terminal import console_for
-from alignzoo.cli.text import clean
 from alignzoo.errors import AlignzooError
 
 FIELDS = ("kind", "name", "package", "version", "summary")
@@ -20,9 +20,9 @@ FIELDS = ("kind", "name", "package", "version", "summary")
 def plugins_command(*, as_json: bool) -> None:
     """One broken package is reported on stderr and hides no other."""
     rows: list[dict[str, str]] = []
-    for kind in plugins.KINDS:
+    for kind in discovery.KINDS:
         try:
-            rows += [describe(found) for found in plugins.discover(kind).values()]
+            rows += [describe(found) for found in discovery.discover(kind).values()]
         except AlignzooError as error:
             print(f"alignzoo: {clean(error.message)}", file=sys.stderr)
     if as_json:
@@ -39,12 +39,12 @@ def plugins_command(*, as_json: bool) -> None:
     console_for(sys.stdout).print(table if rows else "no plugins are installed")
 
 
-def describe(found: plugins.Found) -> dict[str, str]:
+def describe(found: discovery.Found) -> dict[str, str]:
     described = {"summary": summary(found)}
     return {field: described.get(field) or getattr(found, field) for field in FIELDS}
 
 
-def summary(found: plugins.Found) -> str:
+def summary(found: discovery.Found) -> str:
     """The first line of its docstring; a package that cannot even be looked into has none."""
     try:
         return found.summary

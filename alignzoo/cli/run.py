@@ -14,7 +14,7 @@ from typing import Any
 import typer
 from rich.markup import escape
 
-from alignzoo import plugins
+from alignzoo import discovery
 from alignzoo.algorithm import defaults_of
 from alignzoo.cli.app import SETTINGS
 from alignzoo.cli.options import checked, extra, flags, is_switch, parameters, with_parameters
@@ -126,14 +126,14 @@ def run_command(words: list[str]) -> Any:
     if name is None:
         if any(flag in words for flag in HELP_FLAGS):
             return overview()(args=["--help"], prog_name="alignzoo run", standalone_mode=False)
-        known = ", ".join(plugins.discover("algorithms")) or "none"
+        known = ", ".join(discovery.discover("algorithms")) or "none"
         raise BadInput(
             "no algorithm is named" + (f", nor does {file} name one" if file else ""),
             hint=f"write it first: alignzoo run ALGO [options]. Installed: {known}.",
         )
     # Importing an algorithm imports torch, which may have things to say.
     with quiet():
-        algorithm = plugins.load("algorithms", name)
+        algorithm = discovery.load("algorithms", name)
     command = command_for(name, algorithm, words)
     return command(args=rest, prog_name=f"alignzoo run {name}", standalone_mode=False)
 
@@ -146,7 +146,7 @@ def overview() -> typer.Typer:
         "alignzoo run ALGO --help adds the options of that algorithm. A switch that a recipe file "
         "turns on, such as --strict, is turned off by --no-strict."
     )(with_parameters(lambda **values: None, _common_parameters({})))
-    for found in plugins.discover("algorithms").values():
+    for found in discovery.discover("algorithms").values():
         app.command(found.name, help=escape(found.summary), rich_help_panel="Algorithms")(
             lambda: None
         )
@@ -230,7 +230,7 @@ def start(recipe: Recipe, words: list[str], **allowed: bool) -> None:
             ui: UI = Terminal(log.out, log) if speaks() else Silent()
             try:
                 with ui.phase("starting"):
-                    from alignzoo.session import execute
+                    from alignzoo.session.session import execute
                 result = execute(recipe, ui=ui, **allowed)
             except KeyboardInterrupt as error:
                 folder = getattr(error, "folder", None)

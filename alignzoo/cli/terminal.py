@@ -23,7 +23,7 @@ from rich.progress import (
 from rich.text import Text
 
 from alignzoo.cli.quiet import Log
-from alignzoo.cli.text import clean
+from alignzoo.cli.render import clean
 from alignzoo.ui import Advance, Update
 
 PLAIN_WIDTH = 80

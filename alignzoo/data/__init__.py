@@ -13,10 +13,10 @@ order                 which rows make up the batch of a step
 
 from alignzoo.data.codec import Codec
 from alignzoo.data.dataset import Data, Share, labels_in
+from alignzoo.data.load import load_data, rows_of
 from alignzoo.data.names import Source, sources_of
 from alignzoo.data.order import Order
 from alignzoo.data.report import Report
-from alignzoo.data.source import load_data, rows_of
 from alignzoo.data.steps import step_ends, steps_in
 from alignzoo.data.views import (
     VIEWS,

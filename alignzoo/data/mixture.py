@@ -8,10 +8,10 @@ import os
 from collections.abc import Sequence
 
 from alignzoo.data.dataset import Data, Share
-from alignzoo.data.files import Table
 from alignzoo.data.holdout import prompts_in, unasked
 from alignzoo.data.names import Source
 from alignzoo.data.order import apportion
+from alignzoo.data.read import Table
 from alignzoo.data.report import Report, count
 from alignzoo.data.views import View
 from alignzoo.errors import BadInput

@@ -10,20 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from alignzoo import plugins
+from alignzoo import discovery
 from alignzoo.algorithm import generates_of
 from alignzoo.batch import Example, collate
 from alignzoo.data import Codec, Share
 from alignzoo.errors import BadInput
-from alignzoo.evaluation.metrics import Mean
-from alignzoo.evaluation.statistics import Estimate
+from alignzoo.evaluation.statistics import Estimate, Mean
 from alignzoo.loss import Loss
 from alignzoo.policy import Policy, load_policy
-from alignzoo.samplers import Completion, Sampling, generate
+from alignzoo.rollout import Completion, Sampling, generate
 from alignzoo.ui import UI
 
 if TYPE_CHECKING:
-    from alignzoo.run import Run
+    from alignzoo.run.run import Run
 
 
 @dataclass
@@ -81,7 +80,7 @@ def evaluate_model(
     ui: UI,
 ) -> dict[str, Evaluation]:
     """A model, folder or run on tasks by name, outside of any run."""
-    loaded = {name: plugins.load("tasks", name)() for name in tasks}
+    loaded = {name: discovery.load("tasks", name)() for name in tasks}
     for name, task in loaded.items():
         if "prompts" not in task.views:
             raise BadInput(f"task {name!r} has no prompts to be judged on")

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import datasets
+import evaluate
 
 Z95 = 1.959963984540054
 
@@ -63,3 +67,26 @@ def student_t(freedom: int) -> float:
         + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3)
         + (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / (92160 * v**4)
     )
+
+
+_DESCRIPTION = """The mean of one number per item, with its 95% confidence interval: Wilson's for
+zeros and ones, Student's otherwise."""
+
+
+class Mean(evaluate.Metric):
+    """`Mean().compute(predictions=[0.2, 0.9, ...]) -> {"mean", "low", "high", "n"}`."""
+
+    def __init__(self, **options: Any):
+        # In memory: evaluate would otherwise write an arrow file into the user's cache.
+        super().__init__(keep_in_memory=True, **options)
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description=_DESCRIPTION,
+            citation="",
+            inputs_description="predictions: one number per item",
+            features=datasets.Features({"predictions": datasets.Value("float64")}),
+        )
+
+    def _compute(self, predictions: list[float]) -> dict[str, Any]:
+        return asdict(estimate([float(p) for p in predictions]))

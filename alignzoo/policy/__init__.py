@@ -1,9 +1,9 @@
 """Models: loading them, and log-probabilities of batches under them and under their reference."""
 
-from alignzoo.policy.find import find
 from alignzoo.policy.flops import FlopsProfile
 from alignzoo.policy.layout import States, Work
 from alignzoo.policy.load import default_device, load_policy
+from alignzoo.policy.locate import find
 from alignzoo.policy.logprobs import chunked_logprobs
 from alignzoo.policy.policy import Policy
 from alignzoo.policy.scoring import Outputs, Perturb

@@ -12,7 +12,7 @@ import torch
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
 from alignzoo.errors import BadInput
-from alignzoo.policy.quiet import quiet
+from alignzoo.policy.locate import quiet
 
 with quiet():  # bitsandbytes complains of an optional kernel while it is imported
     from peft import (

@@ -15,14 +15,11 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 
 from alignzoo.errors import BadInput
 from alignzoo.policy import adapters
-from alignzoo.policy.find import Adapter, Source, find
 from alignzoo.policy.flops import numel, profile, with_adapter
-from alignzoo.policy.hub import loading, reachable
+from alignzoo.policy.heads import ScoreHead, ValueHead
+from alignzoo.policy.locate import Adapter, Source, find, loading, quiet, reachable
 from alignzoo.policy.policy import Policy
 from alignzoo.policy.probe import check_virtual, choose
-from alignzoo.policy.quiet import quiet
-from alignzoo.policy.score_head import ScoreHead
-from alignzoo.policy.value_head import ValueHead
 from alignzoo.policy.virtual import begin, check_prefix, virtual_of, weight_of
 from alignzoo.policy.weights import Weights
 

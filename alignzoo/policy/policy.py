@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -15,13 +16,11 @@ from alignzoo.batch import Batch
 from alignzoo.errors import BadInput, RunFailed
 from alignzoo.files import whole_folder
 from alignzoo.policy.adapters import VALUE, PeftModel, still_trained, value_adapter_on
-from alignzoo.policy.checksum import checksum
 from alignzoo.policy.flops import FlopsProfile
+from alignzoo.policy.heads import ScoreHead, ValueHead
 from alignzoo.policy.layout import States, Work, work
-from alignzoo.policy.quiet import quiet
-from alignzoo.policy.score_head import ScoreHead
+from alignzoo.policy.locate import quiet
 from alignzoo.policy.scoring import Ask, Outputs, Perturb, Scorer, spread
-from alignzoo.policy.value_head import ValueHead
 from alignzoo.policy.virtual import NO_VIRTUAL, Virtual, virtual_of
 
 REFERENCE = "reference."  # prefix of a moved reference's tensors in the state
@@ -394,3 +393,27 @@ class Policy:
             if self.score_head is not None:
                 self.score_head.save(beside)
         return which
+
+
+WHOLE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+@torch.no_grad()
+def checksum(model: nn.Module) -> str:
+    """sha256 over the names, shapes, types and sums of the weights, read as whole numbers.
+
+    Whatever LoRA has added is left out, so that a base is known with and without an adapter. Sums
+    of whole numbers are exact in any order; a weight that is changed almost never keeps its sum.
+    """
+    digest = hashlib.sha256()
+    named = ((base_name(name), weight) for name, weight in model.named_parameters())
+    for name, weight in sorted((n, w) for n, w in named if "lora_" not in n):
+        values = weight.detach().flatten()
+        total = int(values.view(WHOLE[values.element_size()]).sum(dtype=torch.int64))
+        digest.update(f"{name} {tuple(weight.shape)} {weight.dtype} {total}\n".encode())
+    return digest.hexdigest()
+
+
+def base_name(name: str) -> str:
+    """The name that a weight has without the adapter around it."""
+    return name.removeprefix("base_model.model.").replace(".base_layer.", ".")

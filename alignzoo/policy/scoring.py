@@ -21,9 +21,9 @@ from transformers import PreTrainedModel
 from alignzoo.batch import Batch
 from alignzoo.errors import BadInput
 from alignzoo.policy.attention import NAME, packed
+from alignzoo.policy.heads import ValueHead
 from alignzoo.policy.layout import Layout, States, join, layout, present, steps, ungroup
 from alignzoo.policy.logprobs import chunked_logprobs
-from alignzoo.policy.value_head import ValueHead
 from alignzoo.policy.virtual import NO_VIRTUAL, Virtual
 
 # From input embeddings `[..., h]`, and how many tokens the sequence of each has `[...]`, to other

@@ -11,8 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from alignzoo.policy import adapters
-from alignzoo.policy.find import Adapter, Source, check_weights
-from alignzoo.policy.hub import loading
+from alignzoo.policy.locate import Adapter, Source, check_weights, loading
 
 
 @dataclass(frozen=True)

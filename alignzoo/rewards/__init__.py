@@ -1,10 +1,9 @@
 """Scores for completions, as plugins with the hook `alignzoo_reward`."""
 
-from alignzoo.rewards.choose import LEARNED, TASK, rewards_of
-from alignzoo.rewards.judge import PREFIX, judge, weighted_sum
 from alignzoo.rewards.model import ModelReward
-from alignzoo.rewards.named import Named
+from alignzoo.rewards.resolve import LEARNED, TASK, Named, rewards_of
 from alignzoo.rewards.rows import RowReward
+from alignzoo.rewards.score import PREFIX, judge, weighted_sum
 
 __all__ = [
     "LEARNED",

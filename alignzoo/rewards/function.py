@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from alignzoo.batch import Batch
+from alignzoo.discovery import hookimpl
 from alignzoo.errors import AlignzooError, BadInput, RunFailed
-from alignzoo.hookspecs import hookimpl
 from alignzoo.rewards.rows import answered, failure, number
 
 if TYPE_CHECKING:
-    from alignzoo.run import Run
+    from alignzoo.run.run import Run
 
 
 class FunctionReward:

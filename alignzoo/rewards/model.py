@@ -13,12 +13,12 @@ from torch import Tensor
 
 from alignzoo.batch import Batch, Example, collate
 from alignzoo.data import Codec, step_ends, steps_in
+from alignzoo.discovery import hookimpl
 from alignzoo.errors import BadInput
-from alignzoo.hookspecs import hookimpl
 from alignzoo.policy import States, find, load_policy
 
 if TYPE_CHECKING:
-    from alignzoo.run import Run
+    from alignzoo.run.run import Run
 
 
 class ModelReward:

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from alignzoo.batch import Batch
+from alignzoo.discovery import hookimpl
 from alignzoo.errors import AlignzooError, RunFailed
-from alignzoo.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from alignzoo.run import Run
+    from alignzoo.run.run import Run
 
 
 class RowReward(ABC):
@@ -74,3 +74,13 @@ def failure(name: str, error: Exception, row: dict[str, Any], text: str) -> RunF
 def _short(value: Any, most: int = 200) -> str:
     text = repr(value)
     return text if len(text) <= most else f"{text[:most]}..."
+
+
+class TaskReward(RowReward):
+    """Judges each completion as the task judges it at the end."""
+
+    def __init__(self, task: Any):
+        self.task = task
+
+    def score(self, row: dict[str, Any], completion: str) -> float:
+        return self.task.score(row, completion)

@@ -9,10 +9,10 @@ from functools import cache
 from math import exp
 from random import Random
 
-from alignzoo.judges import Comparison, Principle, read_principles
-from alignzoo.judges.compare import ANSWER, EXPLAIN, QUESTION, question_of
-from alignzoo.judges.rate import QUESTION as RATING
-from alignzoo.judges.rate import question_of as rating_of
+from alignzoo_judges import Comparison, Principle, read_principles
+from alignzoo_judges.compare import ANSWER, EXPLAIN, QUESTION, question_of
+from alignzoo_judges.rate import QUESTION as RATING
+from alignzoo_judges.rate import question_of as rating_of
 from alignzoo_suite.acts import ACTS
 from alignzoo_suite.common import Row, answer, ask, held_out
 from alignzoo_suite.constitution_writer import (

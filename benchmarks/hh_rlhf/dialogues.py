@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 from alignzoo import Preferences
-from alignzoo.data.files import read_rows
+from alignzoo.data.read import read_rows
 
 Pair = dict[str, Any]  # id, prompt, chosen, rejected: messages
 ROLES = {"Human": "user", "Assistant": "assistant"}

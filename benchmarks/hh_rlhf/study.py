@@ -21,7 +21,7 @@ from judge import margins
 from stages import COMMON, STAGES, Stage
 from yardsticks import YARDSTICKS
 
-from alignzoo import session
+from alignzoo.session import session
 
 FOLDS = 5
 SEED = 0

@@ -11,7 +11,7 @@ from meter import METER
 from model import ALPHA, RANK
 from rows import SEED
 
-from alignzoo import session
+from alignzoo.session import session
 
 # Eight completions of 64 tokens for each prompt, rewarded by a function of the text.
 DRAWN = {

@@ -23,7 +23,7 @@ from meter import METER, status
 from model import FIRST_WORD, make_model
 
 from alignzoo.policy import Policy, load_policy
-from alignzoo.samplers import Sampling, generate
+from alignzoo.rollout import Sampling, generate
 
 PROMPTS, GROUP, LONGEST, TOKENS = 8, 8, 512, 64
 SIDES, CASES = ("transformers", "alignzoo"), ("equal", "unlike")

@@ -26,7 +26,7 @@ import typer
 import yaml
 
 from alignzoo.evaluation.statistics import estimate
-from alignzoo.session import Result, execute, recipe_for
+from alignzoo.session.session import Result, execute, recipe_for
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results" / "studies"

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from annotated_types import Ge, Gt
 
 from alignzoo import BadInput, RowReward, Run, hookimpl
-from alignzoo_rewards.sandbox import Limits, Sandbox, why_not
+from alignzoo_sandbox.sandbox import Limits, Sandbox, why_not
 
 FENCE = re.compile(r"```[ \t]*([\w+-]*)[^\n]*\n(.*?)(?:```|\Z)", re.DOTALL)
 PYTHON = ("", "python", "python3", "py")

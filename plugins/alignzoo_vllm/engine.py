@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from alignzoo import BadInput
-from alignzoo.samplers import Completion, Sampling
+from alignzoo.rollout import Completion, Sampling
 
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM takes for max_lora_rank
 DTYPES = {"auto": "auto", "fp32": "float32", "bf16": "bfloat16"}

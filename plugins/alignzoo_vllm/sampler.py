@@ -11,7 +11,7 @@ from typing import Annotated, Any, Protocol
 from annotated_types import Ge, Gt, Le
 
 from alignzoo import BadInput, Example, Run, hookimpl
-from alignzoo.samplers import Completion, Sampler, Sampling, seeds
+from alignzoo.rollout import Completion, Sampler, Sampling, seeds
 from alignzoo_vllm.engine import Engine
 from alignzoo_vllm.server import Server
 

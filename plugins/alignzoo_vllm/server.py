@@ -14,7 +14,7 @@ from typing import Any
 
 from alignzoo import BadInput, RunFailed
 from alignzoo.remote import Refused, Remote, address
-from alignzoo.samplers import Completion, Sampling
+from alignzoo.rollout import Completion, Sampling
 
 KEY = "VLLM_API_KEY"  # the only place that a key is taken from
 WHO = "sampler 'vllm'"

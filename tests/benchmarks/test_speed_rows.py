@@ -9,7 +9,7 @@ import pytest
 
 from alignzoo import Example
 from alignzoo.data import Order
-from alignzoo_kto.losses import mismatched
+from alignzoo_zoo.kto.losses import mismatched
 
 SPEED = Path(__file__).parents[2] / "benchmarks" / "speed"
 SIZE, COUNT = 4, 12

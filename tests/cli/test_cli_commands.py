@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from cli_fakes import evaluation
 
-from alignzoo import plugins
+from alignzoo import discovery
 from alignzoo.cli import status
 from alignzoo.errors import BadInput
 
@@ -77,7 +77,7 @@ def test_an_unforeseen_error_of_a_quick_command(
     def broken(*_: Any) -> None:
         raise OSError("the disk is gone")
 
-    monkeypatch.setattr(plugins, "discover", broken)
+    monkeypatch.setattr(discovery, "discover", broken)
     assert status(["plugins"]) == 1
     first, second = capfd.readouterr().err.splitlines()
     assert first == "alignzoo: OSError: the disk is gone"
@@ -86,13 +86,13 @@ def test_an_unforeseen_error_of_a_quick_command(
     log.unlink()
 
 
-def found(kind: str, name: str, value: str) -> plugins.Found:
-    return plugins.Found(kind, name, EntryPoint(name, value, f"alignzoo.{kind}"))
+def found(kind: str, name: str, value: str) -> discovery.Found:
+    return discovery.Found(kind, name, EntryPoint(name, value, f"alignzoo.{kind}"))
 
 
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def discover(kind: str) -> dict[str, plugins.Found]:
+    def discover(kind: str) -> dict[str, discovery.Found]:
         if kind == "rewards":
             raise BadInput("reward 'x' is claimed by two packages")
         if kind != "algorithms":
@@ -100,7 +100,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
         some = [found(kind, "good", "alignzoo.ui:Silent"), found(kind, "broken", "no.such:Thing")]
         return {one.name: one for one in some}
 
-    monkeypatch.setattr(plugins, "discover", discover)
+    monkeypatch.setattr(discovery, "discover", discover)
 
 
 @pytest.mark.usefixtures("installed")
@@ -197,7 +197,7 @@ class Speaker:
 
 @pytest.fixture
 def chat(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "alignzoo.chat", SimpleNamespace(Speaker=Speaker))
+    monkeypatch.setitem(sys.modules, "alignzoo.cli.chat_model", SimpleNamespace(Speaker=Speaker))
 
 
 @pytest.mark.usefixtures("chat")

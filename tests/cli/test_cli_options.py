@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from alignzoo import plugins
+from alignzoo import discovery
 from alignzoo.cli import status
 from alignzoo.cli.run import compose, recipe_options, refuse_clashes, split_algorithm
 from alignzoo.errors import BadInput
@@ -81,7 +81,7 @@ def test_what_is_wrong_is_said_in_one_style_with_exit_code_2(
 def test_layers_of_a_recipe_in_their_order(toy: str, tmp_path: Path) -> None:
     file = tmp_path / "r.yaml"
     file.write_text("batch_size: 8\nseed: 3\nstrict: true\noptions: {beta: 0.5, kind: hinge}\n")
-    plugin = plugins.load_file(Path("toy.py"))
+    plugin = discovery.load_file(Path("toy.py"))
 
     bare = compose(toy, plugin, {})
     assert (bare.algorithm, bare.batch_size, bare.learning_rate, bare.seed) == (toy, 4, 2e-4, 0)
@@ -112,7 +112,7 @@ def test_layers_of_a_recipe_in_their_order(toy: str, tmp_path: Path) -> None:
 def test_a_mistake_in_a_recipe_file_names_the_file(toy: str, text: str, message: str) -> None:
     Path("r.yaml").write_text(text)
     with pytest.raises(BadInput, match=message):
-        compose(toy, plugins.load_file(Path("toy.py")), {"recipe": "r.yaml"})
+        compose(toy, discovery.load_file(Path("toy.py")), {"recipe": "r.yaml"})
 
 
 @pytest.mark.parametrize(

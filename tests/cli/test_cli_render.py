@@ -7,9 +7,8 @@ import pytest
 from cli_fakes import Estimate
 from rich.console import Console
 
-from alignzoo.cli.render import beside, estimate, summary_table
+from alignzoo.cli.render import beside, clean, estimate, summary_table
 from alignzoo.cli.terminal import console_for, milestones
-from alignzoo.cli.text import clean
 
 
 @pytest.mark.parametrize(

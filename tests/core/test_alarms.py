@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from alignzoo.alarms import ALARMS, WINDOW, Alarms, Past, ringing
 from alignzoo.errors import BadInput
+from alignzoo.training.alarms import ALARMS, WINDOW, Alarms, Past, ringing
 
 CALM = {
     "frac_reward_zero_std": 0.4,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from alignzoo.recipe import Recipe
-from alignzoo.session import choose_folder
+from alignzoo.session.session import choose_folder
 
 
 @pytest.mark.parametrize(

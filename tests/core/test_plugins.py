@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from alignzoo import plugins
+from alignzoo import discovery
+from alignzoo.discovery import hookimpl
 from alignzoo.errors import BadInput
-from alignzoo.hookspecs import hookimpl
 
 
 class Provider:
@@ -22,7 +22,7 @@ class Provider:
 
 def test_a_misspelt_name_gets_the_near_one():
     with pytest.raises(BadInput, match="did you mean 'dpo'"):
-        plugins.find("algorithms", "dpoo")
+        discovery.find("algorithms", "dpoo")
 
 
 def test_listing_imports_no_plugin_and_no_torch():
@@ -30,38 +30,38 @@ def test_listing_imports_no_plugin_and_no_torch():
         "import sys; from alignzoo.plugins import KINDS, discover\n"
         "found = [f.summary for k in KINDS for f in discover(k).values()]\n"
         "assert all(found) and len(found) >= 5, found\n"
-        "bad = {'torch', 'alignzoo_dpo', 'alignzoo_suite'} & set(sys.modules)\n"
+        "bad = {'torch', 'alignzoo_zoo', 'alignzoo_suite'} & set(sys.modules)\n"
         "assert not bad, bad"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def fake_entry_points(monkeypatch, *entries: tuple[str, str]) -> None:
-    plugins.discover.cache_clear()
+    discovery.discover.cache_clear()
     found = [EntryPoint(name, value, "alignzoo.algorithms") for name, value in entries]
-    monkeypatch.setattr(plugins, "entry_points", lambda group: found)
+    monkeypatch.setattr(discovery, "entry_points", lambda group: found)
 
 
 @pytest.fixture
 def _fresh_discovery():
     yield
-    plugins.discover.cache_clear()
+    discovery.discover.cache_clear()
 
 
 @pytest.mark.usefixtures("_fresh_discovery")
 def test_two_packages_with_one_name_are_both_named(monkeypatch):
     fake_entry_points(monkeypatch, ("dpo", "first.mod:A"), ("dpo", "second.mod:B"))
     with pytest.raises(BadInput, match="first.*second"):
-        plugins.discover("algorithms")
+        discovery.discover("algorithms")
 
 
 @pytest.mark.usefixtures("_fresh_discovery")
 def test_a_broken_package_stops_only_itself(monkeypatch):
-    good = "alignzoo_dpo.algorithm:DPO"
+    good = "alignzoo_zoo.dpo.algorithm:DPO"
     fake_entry_points(monkeypatch, ("broken", "no_such_module:A"), ("good", good))
-    assert plugins.load("algorithms", "good").__name__ == "DPO"
+    assert discovery.load("algorithms", "good").__name__ == "DPO"
     with pytest.raises(BadInput, match="'broken'.*no_such_module"):
-        plugins.load("algorithms", "broken")
+        discovery.load("algorithms", "broken")
 
 
 def test_a_plain_file_is_a_plugin(tmp_path: Path):
@@ -73,7 +73,7 @@ def test_a_plain_file_is_a_plugin(tmp_path: Path):
         "@dataclass(eq=False)\nclass Mine:\n    beta: float = 2.0\n"
         "    @hookimpl\n    def alignzoo_loss(self, run, batch):\n        return self.beta\n"
     )
-    cls = plugins.load("algorithms", str(path))
+    cls = discovery.load("algorithms", str(path))
     assert cls().beta == 2.0
 
 
@@ -89,7 +89,7 @@ def test_a_plain_file_that_is_no_plugin_is_named(tmp_path: Path, text, words):
     path = tmp_path / "mine.py"
     path.write_text(text)
     with pytest.raises(BadInput) as error:
-        plugins.load("algorithms", str(path))
+        discovery.load("algorithms", str(path))
     assert all(word in error.value.message for word in [*words, "mine.py"])
 
 
@@ -129,15 +129,15 @@ class Unmarked(Provider):
 )
 def test_each_trap_has_its_message(plugin, words):
     with pytest.raises(BadInput) as error:
-        plugins.manager({"mine": plugin})
+        discovery.manager({"mine": plugin})
     assert all(word in error.value.message for word in [*words, "mine"]), error.value.message
 
 
 def test_two_losses_are_refused_and_none_as_well():
     with pytest.raises(BadInput, match="found .*two.*one|found .*one.*two"):
-        plugins.manager({"one": Provider(), "two": Provider()})
+        discovery.manager({"one": Provider(), "two": Provider()})
     with pytest.raises(BadInput, match="found none"):
-        plugins.manager({})
+        discovery.manager({})
 
 
 def test_a_wrapper_is_no_second_loss():
@@ -146,7 +146,7 @@ def test_a_wrapper_is_no_second_loss():
         def alignzoo_loss(self, run, batch):
             return (yield) * 2
 
-    pm = plugins.manager({"one": Provider(), "two": Doubles()})
+    pm = discovery.manager({"one": Provider(), "two": Doubles()})
     assert pm.hook.alignzoo_loss(run=None, batch=None) == "lossloss"
 
 
@@ -156,4 +156,4 @@ def test_properties_of_a_plugin_are_never_touched():
         def explode(self):
             raise RuntimeError("touched")
 
-    plugins.manager({"one": Touchy()})
+    discovery.manager({"one": Touchy()})

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from alignzoo import Example, collate
-from alignzoo.policy_gradient import (
+from alignzoo.functional import (
     clip_metrics,
     clipped_surrogate,
     importance_ratio,

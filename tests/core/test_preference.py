@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from alignzoo.preference import best_and_worst, hinge_loss, ipo_loss, sigmoid_loss
+from alignzoo.functional import best_and_worst, hinge_loss, ipo_loss, sigmoid_loss
 
 NAN = float("nan")
 

@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from alignzoo import checkpoint, record
+from alignzoo import record
 from alignzoo.errors import BadInput
 from alignzoo.files import whole_folder, write_json
+from alignzoo.training import checkpoint
 
 FACTS = {"recipe": {"algorithm": "dpo", "seed": 0}, "fingerprints": {"data": "x"}}
 

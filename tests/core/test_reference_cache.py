@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 
 from alignzoo.batch import Example, collate
 from alignzoo.files import cache_home
-from alignzoo.reference_cache import ReferenceCache
-from alignzoo.reference_cache.keys import PART, key_of, keys_of, parts_of
-from alignzoo.reference_cache.parts import keep_part, read_part
+from alignzoo.policy.known import ReferenceCache, key_of, keys_of
+from alignzoo.training.reference_cache import PART, keep_part, parts_of, read_part
 
 PAIRS = [Example([1, 2], [[3, 4, 5], [6]]), Example([7], [[8], [9, 10]])]
 

@@ -13,8 +13,7 @@ from email.utils import format_datetime
 import pytest
 
 from alignzoo.errors import RunFailed
-from alignzoo.pace import Pace
-from alignzoo.remote import LONGEST_HOLD, Remote, retry_after
+from alignzoo.remote import LONGEST_HOLD, Pace, Remote, retry_after
 
 
 def test_a_rate_is_kept_by_all_threads_together():

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from alignzoo import Example, collate
-from alignzoo.experience import Experience
+from alignzoo.training.rounds import Experience
 
 
 def parts(groups: int, rows: int, size: int) -> list[int]:

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from alignzoo.data.files import place, read_rows, read_table
+from alignzoo.data.read import place, read_rows, read_table
 from alignzoo.errors import BadInput
 
 ROWS = [{"prompt": "a", "completion": "b"}, {"prompt": "ü\u2028", "completion": "d"}]
@@ -106,7 +106,7 @@ def test_what_is_wrong_with_a_file(tmp_path, name, content, place, problem):
 
 
 def test_missing_files_never_go_to_the_hub(tmp_path, monkeypatch):
-    monkeypatch.setattr("alignzoo.data.files.read_hub", lambda name: pytest.fail(name))
+    monkeypatch.setattr("alignzoo.data.read.read_hub", lambda name: pytest.fail(name))
     (tmp_path / "train.jsonl").write_text(LINES)
     with pytest.raises(BadInput, match="no such file") as error:
         read_rows(str(tmp_path / "trian.jsonl"))

@@ -3,7 +3,7 @@
 import pytest
 
 from alignzoo.data import Demonstrations, Feedback, Preferences, Prompts, load_data
-from alignzoo.data.files import read_rows
+from alignzoo.data.read import read_rows
 from alignzoo.errors import BadInput
 
 SETTINGS = {"max_length": 256, "strict": False, "seed": 0, "holdout": 100}

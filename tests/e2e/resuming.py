@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from alignzoo.hookspecs import hookimpl
-from alignzoo.loop import train
+from alignzoo.discovery import hookimpl
 from alignzoo.recipe import Recipe
-from alignzoo.session import execute, recipe_for
+from alignzoo.session.session import execute, recipe_for
+from alignzoo.training.loop import train
 
 
 class Interrupts:
@@ -38,7 +38,7 @@ def interrupt(recipe: Recipe, monkeypatch, step: int, *, resume: bool = False) -
         train(run)
 
     with monkeypatch.context() as patch:
-        patch.setattr("alignzoo.session.train", interrupted)
+        patch.setattr("alignzoo.session.session.train", interrupted)
         with pytest.raises(KeyboardInterrupt):
             execute(recipe, resume=resume)
 
@@ -66,7 +66,7 @@ def rounds_sampled(monkeypatch) -> list[int]:
         run.plugins.register(Counts())
         train(run)
 
-    monkeypatch.setattr("alignzoo.session.train", counted)
+    monkeypatch.setattr("alignzoo.session.session.train", counted)
     return rounds
 
 

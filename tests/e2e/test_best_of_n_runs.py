@@ -9,7 +9,7 @@ import pytest
 
 from alignzoo import BadInput
 from alignzoo.policy import find
-from alignzoo.session import execute, prepare, recipe_for
+from alignzoo.session.session import execute, prepare, recipe_for
 from alignzoo.ui import Silent
 
 

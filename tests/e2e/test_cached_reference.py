@@ -10,11 +10,10 @@ import torch
 from resuming import assert_same_run, result_of, rows_of, straight_and_broken
 
 from alignzoo.batch import collate
-from alignzoo.loop import train
 from alignzoo.policy import Policy, load_policy
-from alignzoo.reference_cache import cache_reference
-from alignzoo.reference_cache.keys import model_key
-from alignzoo.session import execute, recipe_for
+from alignzoo.session.session import execute, recipe_for
+from alignzoo.training.loop import train
+from alignzoo.training.reference_cache import cache_reference, model_key
 
 SETTINGS = {
     "steps": 6,

@@ -11,12 +11,11 @@ import torch
 from resuming import assert_same_result, interrupt, ledger_of
 
 from alignzoo.errors import BadInput
-from alignzoo.judges import read_principles
-from alignzoo.judges.local import Local
-from alignzoo.loop import train
-from alignzoo.samplers import journal
-from alignzoo.session import execute, recipe_for
-from alignzoo_constitution.critique import Step, revise
+from alignzoo.session.session import execute, recipe_for
+from alignzoo.training.loop import train
+from alignzoo_judges import journal, read_principles
+from alignzoo_judges.local import Local
+from alignzoo_zoo.constitutional.critique import Step, revise
 
 PRINCIPLES = read_principles().principles
 PROMPTS = 10
@@ -31,10 +30,10 @@ def cache(tmp_path: Path, monkeypatch) -> None:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> str:
-    from alignzoo import plugins
+    from alignzoo import discovery
 
     path = tmp_path_factory.mktemp("data") / "prompts.jsonl"
-    rows = plugins.load("tasks", "constitution")().rows("prompts", "train")[:PROMPTS]
+    rows = discovery.load("tasks", "constitution")().rows("prompts", "train")[:PROMPTS]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return str(path)
 

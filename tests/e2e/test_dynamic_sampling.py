@@ -7,8 +7,8 @@ import torch
 from resuming import Interrupts, rows_of
 
 from alignzoo import hookimpl
-from alignzoo.loop import train
-from alignzoo_grpo.dynamic import differs
+from alignzoo.training.loop import train
+from alignzoo_zoo.grpo.dynamic import differs
 
 SETTINGS = {"task": "sums", "batch_size": 4, "max_new_tokens": 40}
 

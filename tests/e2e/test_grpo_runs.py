@@ -9,8 +9,8 @@ import torch
 
 from alignzoo.batch import Batch
 from alignzoo.cli import status
-from alignzoo.loop import train, update
-from alignzoo_grpo.family import LOSSES
+from alignzoo.training.loop import train, update
+from alignzoo_zoo.grpo.family import LOSSES
 
 SETTINGS = {"task": "sums", "batch_size": 4, "max_new_tokens": 36}
 SPLITS = [[[0], [1], [2], [3]], [[3, 0, 2], [1]]]

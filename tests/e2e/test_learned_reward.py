@@ -10,10 +10,10 @@ from resuming import Interrupts
 
 from alignzoo.cli import status
 from alignzoo.errors import BadInput
-from alignzoo.learned import key_of, recipe_of
-from alignzoo.loop import train
 from alignzoo.rewards import Named
-from alignzoo.session import execute, recipe_for
+from alignzoo.session.learned import key_of, recipe_of
+from alignzoo.session.session import execute, recipe_for
+from alignzoo.training.loop import train
 
 SETTINGS = {
     "task": "style", "steps": 2, "batch_size": 4, "max_new_tokens": 12, "eval_size": 4,
@@ -76,7 +76,7 @@ def test_one_that_was_interrupted_is_taken_up_again(tmp_path, cache, monkeypatch
         train(run)
 
     with monkeypatch.context() as patch:
-        patch.setattr("alignzoo.session.train", interrupted)
+        patch.setattr("alignzoo.session.session.train", interrupted)
         with pytest.raises(KeyboardInterrupt) as error:
             run(tmp_path, "a")
     assert not hasattr(error.value, "folder")  # the run that was asked for has not begun

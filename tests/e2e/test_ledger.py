@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from alignzoo.session import execute, recipe_for
+from alignzoo.session.session import execute, recipe_for
 
 SETTINGS = {"batch_size": 8, "eval_size": 0, "checkpoint_every": 0}
 

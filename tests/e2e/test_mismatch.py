@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from alignzoo import Example, collate
-from alignzoo.loop import train
-from alignzoo.samplers import Mismatch
+from alignzoo.rollout import Mismatch
+from alignzoo.training.loop import train
 
 MEAN, MAX = "sampling/sampling_logp_difference/mean", "sampling/sampling_logp_difference/max"
 SETTINGS = {"task": "sums", "batch_size": 2, "max_new_tokens": 24}
@@ -61,16 +61,16 @@ def test_of_the_sampler_in_process_it_is_rounding(make_run, algorithm):
 
 
 def test_another_sampler_is_found_out(make_run, monkeypatch):
-    from alignzoo.samplers import experience
+    from alignzoo.rollout import rollout
 
     def shifted(*arguments, **more):
-        completions = experience.__globals__["own_generate"](*arguments, **more)
+        completions = rollout.__globals__["own_generate"](*arguments, **more)
         for completion in completions:
             completion.logprobs = [logprob - 0.25 for logprob in completion.logprobs]
         return completions
 
-    monkeypatch.setitem(experience.__globals__, "own_generate", experience.__globals__["generate"])
-    monkeypatch.setitem(experience.__globals__, "generate", shifted)
+    monkeypatch.setitem(rollout.__globals__, "own_generate", rollout.__globals__["generate"])
+    monkeypatch.setitem(rollout.__globals__, "generate", shifted)
     run = make_run("grpo", options={"group_size": 3}, **SETTINGS, steps=1)
     train(run)
     assert logged(run)[0][MEAN] == pytest.approx(0.25, abs=1e-4)

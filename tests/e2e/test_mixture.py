@@ -12,7 +12,7 @@ from resuming import assert_same_run, rows_of, straight_and_broken
 
 from alignzoo.cli import status
 from alignzoo.errors import BadInput
-from alignzoo.session import execute, recipe_for
+from alignzoo.session.session import execute, recipe_for
 
 WORDS = ["sea", "moon", "rain", "road", "bread"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from alignzoo.loop import train
+from alignzoo.training.loop import train
 
 CODE = """
 from dataclasses import dataclass

@@ -11,8 +11,8 @@ import torch
 
 from alignzoo.batch import Batch
 from alignzoo.cli import status
-from alignzoo.loop import train, update
-from alignzoo.samplers import complete
+from alignzoo.rollout import complete
+from alignzoo.training.loop import train, update
 
 SETTINGS = {"task": "sums", "batch_size": 4, "max_new_tokens": 36}
 ALL = ["online-dpo", "xpo", "nash-md"]

@@ -7,10 +7,10 @@ import torch
 from resuming import assert_same_run, result_of, rows_of, straight_and_broken
 from test_grpo_runs import SETTINGS, logged, move, the_same_from_any_cut
 
+from alignzoo.discovery import hookimpl
 from alignzoo.errors import BadInput
-from alignzoo.hookspecs import hookimpl
-from alignzoo.loop import train
-from alignzoo.session import execute, recipe_for
+from alignzoo.session.session import execute, recipe_for
+from alignzoo.training.loop import train
 
 OPTIONS = {"group_size": 3, "round_prompts": 8, "iterations": 2, "beta": 0.1}
 

@@ -125,6 +125,6 @@ def test_gather_is_the_inverse_of_share(make_run, monkeypatch, rows):
     for index in range(3):
         run.accelerator = SimpleNamespace(process_index=index, num_processes=3)
         shares.append(run.share(everything))
-    monkeypatch.setattr("alignzoo.run.gather_object", lambda _: shares)
+    monkeypatch.setattr("alignzoo.run.run.gather_object", lambda _: shares)
     assert sum(map(len, shares)) == rows
     assert run.gather(shares[0]) == everything

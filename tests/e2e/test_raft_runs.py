@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from alignzoo import hookimpl
-from alignzoo.loop import train
+from alignzoo.training.loop import train
 
 SETTINGS = {"task": "sums", "batch_size": 4, "max_new_tokens": 40}
 

@@ -9,7 +9,7 @@ import torch
 from resuming import Interrupts
 
 from alignzoo import BadInput
-from alignzoo.loop import train
+from alignzoo.training.loop import train
 
 SETTINGS = {"task": "sums", "batch_size": 4, "max_new_tokens": 40}
 

@@ -9,7 +9,7 @@ import pytest
 from resuming import assert_same_run, rounds_sampled, rows_of, state_of, straight_and_broken
 
 from alignzoo.errors import BadInput
-from alignzoo.session import execute, recipe_for
+from alignzoo.session.session import execute, recipe_for
 
 SETTINGS = {"steps": 9, "batch_size": 4, "checkpoint_every": 4, "eval_size": 4}
 DROPOUT = {"lora_dropout": 0.1}

@@ -14,7 +14,7 @@ from alignzoo.cli import status
 from alignzoo.data import Preferences
 from alignzoo.errors import BadInput
 from alignzoo.rewards import ModelReward
-from alignzoo.session import execute, recipe_for
+from alignzoo.session.session import execute, recipe_for
 
 SETTINGS = {"steps": 12, "batch_size": 16, "eval_size": 60, "seed": 1}
 

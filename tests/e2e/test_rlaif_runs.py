@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from resuming import assert_same_result, interrupt
 
-from alignzoo import plugins
+from alignzoo import discovery
 from alignzoo.errors import BadInput, RunFailed
-from alignzoo.judges.local import Local
-from alignzoo.loop import train
-from alignzoo.session import execute, recipe_for
+from alignzoo.session.session import execute, recipe_for
+from alignzoo.training.loop import train
+from alignzoo_judges.local import Local
 
 SETTINGS = {"task": "constitution", "batch_size": 4, "max_new_tokens": 40, "eval_size": 0}
 
@@ -117,7 +117,7 @@ def test_ratings_are_the_reward_of_another_algorithm(make_run, rl):
 
 def test_a_reward_model_is_learnt_from_the_labels_first(tmp_path):
     data = tmp_path / "prompts.jsonl"
-    rows = plugins.load("tasks", "constitution")().rows("prompts", "train")[:12]
+    rows = discovery.load("tasks", "constitution")().rows("prompts", "train")[:12]
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     wanted = recipe(
         tmp_path, "ppo", task=None, data=str(data), model="zoo-critic",

@@ -10,10 +10,10 @@ from resuming import assert_taken_up_in_the_middle, rows_of
 
 from alignzoo import hookimpl
 from alignzoo.errors import BadInput
-from alignzoo.judges import Judge
-from alignzoo.judges.question import unusable
-from alignzoo.loop import train
-from alignzoo.samplers import complete
+from alignzoo.rollout import complete
+from alignzoo.training.loop import train
+from alignzoo_judges import Judge
+from alignzoo_judges.judge import unusable
 
 SETTINGS = {"task": "sums", "batch_size": 2, "max_new_tokens": 40}
 OPTIONS = {"group_size": 3, "round_prompts": 6}  # 3 steps a round
@@ -62,7 +62,7 @@ class Watch:
     def alignzoo_sample(self, run, rows):
         judge = run.algorithm.judge
         question = [(rows[0].row, "the very same text")]
-        from alignzoo.judges import rate
+        from alignzoo_judges import rate
 
         self.first.append(rate(judge, question)[0])
         batch = yield

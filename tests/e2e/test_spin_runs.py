@@ -10,11 +10,11 @@ import pytest
 import torch
 from resuming import assert_same_run, rounds_sampled, rows_of, state_of, straight_and_broken
 
-from alignzoo import hookimpl, plugins
+from alignzoo import discovery, hookimpl
 from alignzoo.errors import BadInput, RunFailed
-from alignzoo.loop import train
-from alignzoo.samplers import complete
-from alignzoo.session import execute, recipe_for
+from alignzoo.rollout import complete
+from alignzoo.session.session import execute, recipe_for
+from alignzoo.training.loop import train
 
 ROWS = 10
 SETTINGS = {"batch_size": 4, "max_new_tokens": 40}  # 3 steps a round
@@ -23,7 +23,7 @@ SETTINGS = {"batch_size": 4, "max_new_tokens": 40}  # 3 steps a round
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> str:
     path = tmp_path_factory.mktemp("data") / "demonstrations.jsonl"
-    rows = plugins.load("tasks", "sums")().rows("demonstrations", "train")[:ROWS]
+    rows = discovery.load("tasks", "sums")().rows("demonstrations", "train")[:ROWS]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return str(path)
 

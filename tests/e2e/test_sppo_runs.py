@@ -12,9 +12,9 @@ from resuming import assert_taken_up_in_the_middle, rows_of
 
 from alignzoo import hookimpl
 from alignzoo.errors import BadInput
-from alignzoo.judges import Judge
-from alignzoo.judges.question import unusable
-from alignzoo.loop import train
+from alignzoo.training.loop import train
+from alignzoo_judges import Judge
+from alignzoo_judges.judge import unusable
 
 SETTINGS = {"task": "sums", "batch_size": 2, "max_new_tokens": 40}
 OPTIONS = {"group_size": 3, "round_prompts": 6, "eta": 20.0}  # 3 steps a round

@@ -14,8 +14,8 @@ from alignzoo.batch import Example, collate
 from alignzoo.cli import status
 from alignzoo.data import step_ends
 from alignzoo.policy import find, load_policy
-from alignzoo.policy.score_head import FILE
-from alignzoo.session import execute, recipe_for
+from alignzoo.policy.heads import FILE
+from alignzoo.session.session import execute, recipe_for
 
 SETTINGS = {"batch_size": 32, "seed": 1, "options": {"loss_type": "steps"}}
 

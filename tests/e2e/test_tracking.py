@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from alignzoo.session import execute, recipe_for
+from alignzoo.session.session import execute, recipe_for
 
 tensorboard = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
 

@@ -12,7 +12,7 @@ import torch
 
 from alignzoo.batch import collate
 from alignzoo.cli import status
-from alignzoo.loop import train
+from alignzoo.training.loop import train
 
 PAIRS = ["dpo", "orpo", "simpo", "cpo", "slic", "reward"]
 LABELS = ["kto", "bco"]

@@ -9,7 +9,7 @@ import torch
 
 from alignzoo.batch import Batch, Example, collate
 from alignzoo.errors import BadInput
-from alignzoo.loop import update
+from alignzoo.training.loop import update
 
 
 def optimizer_of(run) -> torch.optim.Optimizer:

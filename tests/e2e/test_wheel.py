@@ -39,33 +39,17 @@ def test_what_is_in_it(wheel: Path):
     tops = {name.split("/")[0] for name in sizes if ".dist-info" not in name}
     assert tops == {
         "alignzoo",
-        "alignzoo_bco",
-        "alignzoo_best_of_n",
-        "alignzoo_constitution",
-        "alignzoo_cpo",
-        "alignzoo_dpo",
-        "alignzoo_grpo",
-        "alignzoo_kto",
-        "alignzoo_online",
-        "alignzoo_orpo",
-        "alignzoo_ppo",
-        "alignzoo_pretrain",
-        "alignzoo_raft",
-        "alignzoo_reinforce",
-        "alignzoo_reward",
+        "alignzoo_judges",
         "alignzoo_rewards",
-        "alignzoo_rloo",
-        "alignzoo_selfplay",
-        "alignzoo_sft",
-        "alignzoo_simpo",
-        "alignzoo_slic",
+        "alignzoo_sandbox",
         "alignzoo_suite",
         "alignzoo_vllm",
+        "alignzoo_zoo",
     }
     for model in ("zoo_tiny", "zoo_critic"):
         assert 1_000_000 < sizes[f"alignzoo_suite/{model}/model.safetensors"] <= 6_000_000
         assert f"alignzoo_suite/{model}/tokenizer.json" in sizes
-    assert {"alignzoo/py.typed", "alignzoo/judges/principles.yaml"} <= sizes.keys()
+    assert {"alignzoo/py.typed", "alignzoo_judges/principles.yaml"} <= sizes.keys()
     assert "alignzoo_suite/acts.yaml" in sizes
 
 

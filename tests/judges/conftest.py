@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from alignzoo import remote
-from alignzoo.judges import server
+from alignzoo_judges import server
 
 
 @pytest.fixture(autouse=True)

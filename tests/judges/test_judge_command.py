@@ -10,10 +10,10 @@ import pytest
 from judge_stub import Stub, interrupts, serving, text, tops
 
 from alignzoo.cli import status
-from alignzoo.evaluation.judging import judged
-from alignzoo.evaluation.labelling import judged_labels
-from alignzoo.judges import Comparison, Labelling, ServerOptions, Verdict
 from alignzoo.options import options_of
+from alignzoo_judges import Comparison, Labelling, ServerOptions, Verdict
+from alignzoo_judges.agreement import judged
+from alignzoo_judges.labelling import judged_labels
 
 
 def test_the_numbers_by_hand():

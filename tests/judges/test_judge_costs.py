@@ -11,12 +11,12 @@ from judge_stub import Stub, interrupts, serving, text, tops, used
 
 from alignzoo.cli import status
 from alignzoo.errors import BadInput
-from alignzoo.judges import Comparison, Question, compare, judge_of
-from alignzoo.judges.server import KEY
 from alignzoo.ledger import Ledger
-from alignzoo.loop import train
 from alignzoo.record import read_run
-from alignzoo.session import execute, recipe_for
+from alignzoo.session.session import execute, recipe_for
+from alignzoo.training.loop import train
+from alignzoo_judges import Comparison, Question, compare, judge_of
+from alignzoo_judges.server import KEY
 
 ROUND = {"task": "sums", "batch_size": 2, "max_new_tokens": 8, "options": {"group_size": 2}}
 RUN = {**ROUND, "eval_size": 0}
@@ -121,7 +121,7 @@ def test_the_judge_charges_the_ledger_of_a_resumed_run(tmp_path, monkeypatch):
             train(run)
 
         with monkeypatch.context() as patch:
-            patch.setattr("alignzoo.session.train", interrupted)
+            patch.setattr("alignzoo.session.session.train", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 execute(recipe)
         first = read_run(tmp_path / "it")["ledger"]
@@ -190,7 +190,7 @@ def test_a_run_s_trust_in_code_is_the_judge_s_as_well(make_run, monkeypatch):
     def load(name, *, trust_remote_code, **_):
         raise Loaded(name, trust_remote_code)
 
-    monkeypatch.setattr("alignzoo.judges.choose.load_policy", load)
+    monkeypatch.setattr("alignzoo_judges.resolve.load_policy", load)
     with pytest.raises(Loaded) as loaded:
         run.hook.alignzoo_start(run=run)
     assert loaded.value.args == ("some/model", True)

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignzoo.judges import Verdict
-from alignzoo.judges.numbers import between, both_orders, correlation, expected, normalised
-from alignzoo.judges.rate import score
+from alignzoo_judges import Verdict
+from alignzoo_judges.numbers import between, both_orders, correlation, expected, normalised
+from alignzoo_judges.rate import score
 
 share = st.floats(0, 1)
 

@@ -7,9 +7,9 @@ import math
 import pytest
 from judge_stub import text
 
-from alignzoo.judges import Question
-from alignzoo.judges.rate import RATINGS
-from alignzoo.judges.reading import answer_in, tokens_for, usage_in
+from alignzoo_judges import Question
+from alignzoo_judges.rate import RATINGS
+from alignzoo_judges.reading import answer_in, tokens_for, usage_in
 
 RATING = tuple(map(str, RATINGS))
 

@@ -10,7 +10,7 @@ import torch
 from judge_stub import Stub, serving, text
 
 from alignzoo.errors import BadInput
-from alignzoo.loop import train
+from alignzoo.training.loop import train
 
 SETTINGS = {"task": "sums", "batch_size": 2, "max_new_tokens": 8, "options": {"group_size": 2}}
 

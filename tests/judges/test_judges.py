@@ -11,13 +11,13 @@ from judge_stub import Stub, serving, text, tops
 
 from alignzoo.data import Codec
 from alignzoo.errors import BadInput, RunFailed
-from alignzoo.judges import Comparison, Question, ServerOptions, compare, judge_of, rate
-from alignzoo.judges.cached import Cached
-from alignzoo.judges.local import Local
-from alignzoo.judges.reading import answer_in
-from alignzoo.judges.server import Server
 from alignzoo.ledger import Ledger
 from alignzoo.policy import load_policy
+from alignzoo_judges import Comparison, Question, ServerOptions, compare, judge_of, rate
+from alignzoo_judges.cached import Cached
+from alignzoo_judges.local import Local
+from alignzoo_judges.reading import answer_in
+from alignzoo_judges.server import Server
 
 HI = [{"role": "user", "content": "hi"}]
 

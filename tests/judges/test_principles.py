@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from alignzoo.errors import BadInput
-from alignzoo.judges import read_principles
-from alignzoo.judges.rate import QUESTION
+from alignzoo_judges import read_principles
+from alignzoo_judges.rate import QUESTION
 
 ONE = "principles:\n- {critique: c, revision: r, question: q}\n"
 

@@ -9,9 +9,9 @@ import torch
 from judge_stub import Stub, serving, text
 
 from alignzoo.errors import BadInput
-from alignzoo.judges import Judge, judge_of, win_rates
-from alignzoo.judges.question import unusable
 from alignzoo.ledger import Ledger
+from alignzoo_judges import Judge, judge_of, win_rates
+from alignzoo_judges.judge import unusable
 
 
 class Table(Judge):

@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from alignzoo_best_of_n.selection import best, kl_bound
+from alignzoo_zoo.best_of_n.selection import best, kl_bound
 
 NAN, INF = float("nan"), float("inf")
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from alignzoo import BadInput, Example, collate, preference
-from alignzoo.preference import sigmoid_loss
-from alignzoo_dpo import losses
-from alignzoo_dpo.algorithm import DPO
-from alignzoo_dpo.family import LOSSES, OF_DIFFERENCES, SMOOTHED, SORTED, parse
+from alignzoo import BadInput, Example, collate
+from alignzoo.functional import preference, sigmoid_loss
+from alignzoo_zoo.dpo import losses
+from alignzoo_zoo.dpo.algorithm import DPO
+from alignzoo_zoo.dpo.family import LOSSES, OF_DIFFERENCES, SMOOTHED, SORTED, parse
 
 BETA, EPS, TAU = 0.5, 0.2, 0.3
 CHOSEN = np.array([0.8, -0.7, 0.0, 5.1])

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from alignzoo import Example, collate
-from alignzoo_dpo.algorithm import DPO
-from alignzoo_dpo.family import LOSSES
-from alignzoo_dpo.losses import sft_loss
+from alignzoo_zoo.dpo.algorithm import DPO
+from alignzoo_zoo.dpo.family import LOSSES
+from alignzoo_zoo.dpo.losses import sft_loss
 
 pytest.importorskip("trl")
 from trl.trainer.dpo_trainer import DPOTrainer

@@ -10,9 +10,9 @@ import torch
 from on_policy_fakes import LONGEST, experience, policy_logprobs, run_around
 
 from alignzoo import BadInput
-from alignzoo_grpo.advantages import decoupled_advantages, group_advantages
-from alignzoo_grpo.algorithm import GRPO
-from alignzoo_grpo.family import LOSSES
+from alignzoo_zoo.grpo.advantages import decoupled_advantages, group_advantages
+from alignzoo_zoo.grpo.algorithm import GRPO
+from alignzoo_zoo.grpo.family import LOSSES
 
 NAN = float("nan")
 

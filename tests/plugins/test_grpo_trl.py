@@ -9,10 +9,10 @@ import pytest
 import torch
 from on_policy_fakes import LONGEST, entropy_of, experience, policy_logprobs, run_around, values
 
-from alignzoo.policy_gradient import importance_weights
-from alignzoo_grpo.algorithm import GRPO
-from alignzoo_grpo.family import LOSSES
-from alignzoo_rloo.algorithm import RLOO
+from alignzoo.functional import importance_weights
+from alignzoo_zoo.grpo.algorithm import GRPO
+from alignzoo_zoo.grpo.family import LOSSES
+from alignzoo_zoo.rloo.algorithm import RLOO
 
 pytest.importorskip("trl")
 from trl.trainer.grpo_trainer import GRPOTrainer

@@ -10,10 +10,10 @@ import torch
 from plugin_fakes import bigram, fake_run
 
 from alignzoo import Example, collate
-from alignzoo_bco.algorithm import BCO
-from alignzoo_bco.losses import bco_loss, running_delta
-from alignzoo_kto.algorithm import KTO
-from alignzoo_kto.losses import kl_estimate, kto_loss, mismatched
+from alignzoo_zoo.bco.algorithm import BCO
+from alignzoo_zoo.bco.losses import bco_loss, running_delta
+from alignzoo_zoo.kto.algorithm import KTO
+from alignzoo_zoo.kto.losses import kl_estimate, kto_loss, mismatched
 
 LABELS = torch.tensor([True, False])
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from alignzoo.cli import status
-from alignzoo.loop import train
+from alignzoo.training.loop import train
 
 
 def feedback(path: Path, rows: list[tuple[str, str, bool]]) -> str:

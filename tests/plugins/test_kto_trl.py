@@ -11,8 +11,8 @@ import torch
 from plugin_fakes import bigram, fake_run
 
 from alignzoo import Example
-from alignzoo_kto.algorithm import KTO
-from alignzoo_kto.losses import mismatched
+from alignzoo_zoo.kto.algorithm import KTO
+from alignzoo_zoo.kto.losses import mismatched
 
 pytest.importorskip("trl")
 from trl.trainer.kto_trainer import DataCollatorForUnpairedPreference, KTOTrainer

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from alignzoo_online.losses import nash_md_loss, optimism, preference_probability
+from alignzoo_zoo.nash_md.losses import nash_md_loss, optimism, preference_probability
 
 NAN = float("nan")
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from alignzoo import Batch, Example, collate
-from alignzoo_online.online_dpo import OnlineDPO
+from alignzoo_zoo.online_dpo.algorithm import OnlineDPO
 
 pytest.importorskip("trl")
 from trl.experimental.online_dpo.online_dpo_trainer import OnlineDPOTrainer

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from alignzoo.errors import BadInput
-from alignzoo.policy_gradient import clipped_surrogate, importance_ratio, kl_estimate
-from alignzoo_ppo.algorithm import PPO
-from alignzoo_ppo.credit import adapted_beta, generalized_advantages, token_rewards
-from alignzoo_ppo.losses import clipped_value_loss
+from alignzoo.functional import clipped_surrogate, importance_ratio, kl_estimate
+from alignzoo_zoo.ppo.algorithm import PPO
+from alignzoo_zoo.ppo.credit import adapted_beta, generalized_advantages, token_rewards
+from alignzoo_zoo.ppo.losses import clipped_value_loss
 
 
 def close(found: Tensor, expected: list) -> None:

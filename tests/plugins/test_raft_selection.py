@@ -7,8 +7,8 @@ import torch
 from on_policy_fakes import experience, policy_logprobs, run_around
 
 from alignzoo import BadInput
-from alignzoo_raft.algorithm import RAFT
-from alignzoo_raft.selection import at_least, best_of_each
+from alignzoo_zoo.raft.algorithm import RAFT
+from alignzoo_zoo.raft.selection import at_least, best_of_each
 
 NAN = float("nan")
 

@@ -10,14 +10,14 @@ import torch
 from plugin_fakes import bigram, fake_run, logprobs_of
 
 from alignzoo import Example, collate
-from alignzoo_cpo.algorithm import CPO
-from alignzoo_cpo.losses import cpo_loss
-from alignzoo_orpo.algorithm import ORPO
-from alignzoo_orpo.losses import log_odds, orpo_loss
-from alignzoo_simpo.algorithm import SimPO
-from alignzoo_simpo.losses import margin_loss, shaped_reward
-from alignzoo_slic.algorithm import SLiC
-from alignzoo_slic.losses import slic_loss
+from alignzoo_zoo.cpo.algorithm import CPO
+from alignzoo_zoo.cpo.losses import cpo_loss
+from alignzoo_zoo.orpo.algorithm import ORPO
+from alignzoo_zoo.orpo.losses import log_odds, orpo_loss
+from alignzoo_zoo.simpo.algorithm import SimPO
+from alignzoo_zoo.simpo.losses import margin_loss, shaped_reward
+from alignzoo_zoo.slic.algorithm import SLiC
+from alignzoo_zoo.slic.losses import slic_loss
 
 
 def leaf(value: float) -> torch.Tensor:

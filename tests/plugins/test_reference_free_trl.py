@@ -10,10 +10,10 @@ import torch
 from plugin_fakes import bigram, fake_run
 
 from alignzoo import Example, collate
-from alignzoo_cpo.algorithm import CPO
-from alignzoo_orpo.algorithm import ORPO
-from alignzoo_simpo.algorithm import SimPO
-from alignzoo_slic.algorithm import SLiC
+from alignzoo_zoo.cpo.algorithm import CPO
+from alignzoo_zoo.orpo.algorithm import ORPO
+from alignzoo_zoo.simpo.algorithm import SimPO
+from alignzoo_zoo.slic.algorithm import SLiC
 
 pytest.importorskip("trl")
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -11,9 +11,9 @@ import torch
 from on_policy_fakes import experience, policy_logprobs, run_around
 
 from alignzoo import BadInput
-from alignzoo.policy_gradient import kl_estimate
-from alignzoo_reinforce.algorithm import Reinforce
-from alignzoo_reinforce.losses import (
+from alignzoo.functional import kl_estimate
+from alignzoo_zoo.reinforce.algorithm import Reinforce
+from alignzoo_zoo.reinforce.losses import (
     less_group_mean,
     moved_average,
     reinforce_loss,

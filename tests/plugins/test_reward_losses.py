@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from alignzoo import Batch, Example, collate
-from alignzoo_reward.algorithm import Reward
-from alignzoo_reward.losses import (
+from alignzoo_zoo.reward.algorithm import Reward
+from alignzoo_zoo.reward.losses import (
     bradley_terry_loss,
     brier_scores,
     centring_loss,

@@ -11,9 +11,9 @@ import torch
 from transformers.loss.loss_utils import ForTokenClassification
 
 from alignzoo import Example, Steps, collate
-from alignzoo_reward.algorithm import Reward
-from alignzoo_reward.losses import step_loss
-from alignzoo_reward.steps import steps_evaluated
+from alignzoo_zoo.reward.algorithm import Reward
+from alignzoo_zoo.reward.losses import step_loss
+from alignzoo_zoo.reward.steps import steps_evaluated
 
 
 def test_value_and_gradient_by_hand():

@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from alignzoo.preference import sigmoid_loss
-from alignzoo_constitution.labelled_pairs import ordered
+from alignzoo.functional import sigmoid_loss
+from alignzoo_zoo.rlaif.labelled_pairs import ordered
 
 
 def soft_label_loss(margin: torch.Tensor, label: torch.Tensor, beta: float) -> torch.Tensor:

@@ -10,8 +10,8 @@ import pytest
 import torch
 from on_policy_fakes import experience, policy_logprobs
 
-from alignzoo.policy_gradient import kl_estimate
-from alignzoo_rloo.losses import leave_one_out, rloo_loss
+from alignzoo.functional import kl_estimate
+from alignzoo_zoo.rloo.losses import leave_one_out, rloo_loss
 
 NAN = float("nan")
 

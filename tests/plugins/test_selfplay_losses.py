@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
-from alignzoo.preference import sigmoid_loss
-from alignzoo_dpo.losses import sppo_hard_loss
-from alignzoo_selfplay.losses import bradley_terry_win_rates, sppo_loss
+from alignzoo.functional import sigmoid_loss
+from alignzoo_zoo.dpo.losses import sppo_hard_loss
+from alignzoo_zoo.sppo.losses import bradley_terry_win_rates, sppo_loss
 
 NAN = float("nan")
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from alignzoo import Example, Loss, collate
-from alignzoo_sft.algorithm import SFT
-from alignzoo_sft.losses import cross_entropy, dynamic_fine_tuning, noisy_embeddings
+from alignzoo_zoo.sft.algorithm import SFT
+from alignzoo_zoo.sft.losses import cross_entropy, dynamic_fine_tuning, noisy_embeddings
 
 
 def test_mean_over_the_tokens_that_count():

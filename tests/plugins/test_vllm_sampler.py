@@ -17,9 +17,9 @@ from vllm_stub import Stub, serving
 
 from alignzoo import remote
 from alignzoo.errors import BadInput, RunFailed
-from alignzoo.loop import train
 from alignzoo.recipe import Recipe
-from alignzoo.samplers import Sampling
+from alignzoo.rollout import Sampling
+from alignzoo.training.loop import train
 from alignzoo_vllm import server as module
 from alignzoo_vllm.engine import Engine
 from alignzoo_vllm.sampler import VLLM

@@ -13,7 +13,7 @@ from typing import Any
 
 from alignzoo.data import Codec
 from alignzoo.policy import load_policy
-from alignzoo.samplers import Sampling, generate
+from alignzoo.rollout import Sampling, generate
 
 
 class Stub:

@@ -11,9 +11,9 @@ from policy_models import build
 from test_policy import folder, llama, load, message, run_folder, scores, tokenizer, train  # noqa: F401
 
 from alignzoo.errors import BadInput
-from alignzoo.kinds import KINDS, OPTIONS
 from alignzoo.policy.adapters import VERA_RANK, add_adapter
 from alignzoo.policy.flops import profile, with_adapter
+from alignzoo.policy.kinds import KINDS, OPTIONS
 from alignzoo.policy.probe import textbook
 from alignzoo.recipe import Recipe, resolve
 

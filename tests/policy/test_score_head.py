@@ -11,9 +11,9 @@ from test_policy import folder, load  # noqa: F401  (a fixture)
 
 from alignzoo.errors import BadInput, RunFailed
 from alignzoo.policy import States
+from alignzoo.policy.heads import FILE
 from alignzoo.policy.layout import layout, present, work
 from alignzoo.policy.probe import choose
-from alignzoo.policy.score_head import FILE
 from alignzoo.policy.scoring import LogitsScorer, RowScorer, spread, trunk_of
 
 

@@ -9,9 +9,9 @@ from test_policy import folder, load  # noqa: F401  (a fixture)
 from test_score_head import textbook
 
 from alignzoo.errors import RunFailed
+from alignzoo.policy.heads import ValueHead
 from alignzoo.policy.probe import choose
 from alignzoo.policy.scoring import Ask, LogitsScorer, trunk_of
-from alignzoo.policy.value_head import ValueHead
 
 
 def filled(width: int) -> ValueHead:

@@ -26,7 +26,7 @@ from alignzoo.policy.layout import ungroup
 from alignzoo.policy.probe import check_virtual, choose, textbook
 from alignzoo.policy.scoring import Ask
 from alignzoo.policy.virtual import begin, check_prefix, virtual_of
-from alignzoo.samplers import Sampling, generate
+from alignzoo.rollout import Sampling, generate
 
 KINDS = ("prompt", "prefix")
 COUNT = 5

@@ -17,7 +17,7 @@ from alignzoo.ledger import Ledger
 from alignzoo.rewards import rewards_of
 from alignzoo_rewards import code
 from alignzoo_rewards.code import Code, check_tests, program_in, same_output
-from alignzoo_rewards.sandbox import Limits, Sandbox, why_not
+from alignzoo_sandbox.sandbox import Limits, Sandbox, why_not
 
 needs_namespaces = pytest.mark.skipif(why_not() is not None, reason=f"no jail: {why_not()}")
 SECONDS = 2.0  # enough on a machine that is busy with other things as well

@@ -9,7 +9,7 @@ import torch
 
 from alignzoo.errors import BadInput
 from alignzoo.rewards import Named, rewards_of, weighted_sum
-from alignzoo.rewards.named import parse_all
+from alignzoo.rewards.resolve import parse_all
 
 
 @pytest.mark.parametrize(

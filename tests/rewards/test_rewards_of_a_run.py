@@ -11,8 +11,8 @@ import torch
 
 from alignzoo.cli import status
 from alignzoo.errors import RunFailed
-from alignzoo.loop import train
-from alignzoo.samplers.observe import summary
+from alignzoo.rollout.rollout import summary
+from alignzoo.training.loop import train
 
 ALGORITHM = """
 from dataclasses import dataclass

@@ -22,9 +22,9 @@ from transformers import (
 from alignzoo.batch import Example, collate
 from alignzoo.errors import RunFailed
 from alignzoo.policy import load_policy
-from alignzoo.samplers import Sampling, generate
-from alignzoo.samplers.cache import ROOM, roomy_cache
-from alignzoo.samplers.sampling import inverse_cumulative, truncated
+from alignzoo.rollout import Sampling, generate
+from alignzoo.rollout.decoder import ROOM, roomy_cache
+from alignzoo.rollout.sampling import inverse_cumulative, truncated
 
 SMALL = {
     "vocab_size": 64,

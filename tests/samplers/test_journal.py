@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from alignzoo.samplers.journal import PART, journal
+from alignzoo_judges.journal import PART, journal
 
 ROWS = list(range(2 * PART + 5))
 

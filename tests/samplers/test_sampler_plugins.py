@@ -10,13 +10,13 @@ import torch
 from alignzoo import Example, collate
 from alignzoo.cli import status
 from alignzoo.errors import BadInput
-from alignzoo.loop import train
+from alignzoo.functional import importance_weights, per_token
 from alignzoo.options import split_options
-from alignzoo.policy_gradient import importance_weights, per_token
 from alignzoo.recipe import Recipe
-from alignzoo.samplers import complete, sampler_of
-from alignzoo_grpo.algorithm import GRPO
-from alignzoo_rloo.losses import rloo_loss
+from alignzoo.rollout import complete, sampler_of
+from alignzoo.training.loop import train
+from alignzoo_zoo.grpo.algorithm import GRPO
+from alignzoo_zoo.rloo.losses import rloo_loss
 
 SETTINGS = {"task": "sums", "batch_size": 2, "max_new_tokens": 24}
 RATIO = "sampling/importance_sampling_ratio/"

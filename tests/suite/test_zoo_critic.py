@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
-from alignzoo.judges import Comparison, compare, judge_of, read_principles
-from alignzoo_constitution.critique import revise
+from alignzoo_judges import Comparison, compare, judge_of, read_principles
 from alignzoo_suite import MODELS, ZOO_TINY
 from alignzoo_suite.acts import ACTS
 from alignzoo_suite.common import ask, rng
 from alignzoo_suite.constitution import Constitution
 from alignzoo_suite.constitution_writer import ANYBODY, finding, findings, reply
 from alignzoo_suite.critic import Critic
+from alignzoo_zoo.constitutional.critique import revise
 
 TASK = Constitution()
 

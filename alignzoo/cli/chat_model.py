@@ -1,0 +1,53 @@
+"""Talking to a model, and to the base it was made from."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+from alignzoo.data import Codec
+from alignzoo.policy import load_policy
+from alignzoo.rollout import Sampling, generate
+
+
+class Speaker:
+    """A model, folder or run that answers; with an adapter, its base can be asked as well."""
+
+    def __init__(self, model: str, *, trust_remote_code: bool = False):
+        self.policy = load_policy(model, trust_remote_code=trust_remote_code)
+        self.policy.must_answer()
+        self.policy.eval()
+        self.codec = Codec(self.policy.tokenizer)
+
+    @property
+    def has_base(self) -> bool:
+        return self.policy.has_base
+
+    def reply(
+        self, messages: list[dict[str, str]], *, max_new_tokens: int, temperature: float, seed: int
+    ) -> str:
+        """The next turn of the dialogue."""
+        return self._reply(messages, max_new_tokens, temperature, seed, base=False)
+
+    def base_reply(
+        self, messages: list[dict[str, str]], *, max_new_tokens: int, temperature: float, seed: int
+    ) -> str:
+        """The same from the model before training, with the same random numbers."""
+        return self._reply(messages, max_new_tokens, temperature, seed, base=True)
+
+    def _reply(
+        self,
+        messages: list[dict[str, str]],
+        max_new_tokens: int,
+        temperature: float,
+        seed: int,
+        *,
+        base: bool,
+    ) -> str:
+        with self.policy.base() if base else nullcontext():
+            (completion,) = generate(
+                self.policy,
+                [self.codec.prompt(messages)],
+                [seed],
+                Sampling(max_new_tokens, self.codec.stop_ids, temperature),
+            )
+        return self.codec.decode(completion.tokens)

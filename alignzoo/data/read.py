@@ -1,0 +1,156 @@
+"""The rows of one data set: a file, a folder of files, or a data set on the hub."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from alignzoo.data.formats import Row, first_line, format_of, read_file
+from alignzoo.data.names import is_there, looks_like_path
+from alignzoo.errors import BadInput
+
+TRAIN = re.compile(r"^train(?![a-z])", re.IGNORECASE)
+HELD_OUT = re.compile(r"^(test|valid|validation|eval|dev)(?![a-z])", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Part:
+    """The rows of one file."""
+
+    name: str
+    rows: list[Row]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows to learn from and, where a folder has them, held-out rows; by file.
+
+    `unread` names the data files of the folder that are neither.
+    """
+
+    train: list[Part]
+    test: list[Part] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
+
+
+def read_rows(path_or_hub: str) -> list[Row]:
+    """All rows to learn from, in the order of the files."""
+    return [row for part in read_table(path_or_hub).train for row in part.rows]
+
+
+def read_table(path_or_hub: str) -> Table:
+    """The rows that a path or a name on the hub stands for, or `BadInput`."""
+    path = Path(os.path.expanduser(path_or_hub))
+    if is_there(path_or_hub):
+        folder = path.is_dir()
+        table = _read_folder(path) if folder else Table([Part(path_or_hub, read_file(path))])
+    elif looks_like_path(path_or_hub):
+        raise BadInput("no such file or folder", where=path_or_hub, hint=_near(path))
+    else:
+        table = Table([Part(path_or_hub, read_hub(path_or_hub))])
+    if not any(part.rows for part in table.train):
+        raise BadInput("there are no rows", where=path_or_hub)
+    return table
+
+
+def place(parts: list[Part], number: int) -> str:
+    """Where the row of that number over all parts (from 1) stands: `b.jsonl, row 3`."""
+    for part in parts:
+        if number <= len(part.rows):
+            return f"{part.name}, row {number}"
+        number -= len(part.rows)
+    raise IndexError(number)
+
+
+def _read_folder(folder: Path) -> Table:
+    """The data files of a folder, which are of one format.
+
+    Those named test or valid are held out. If some are named train, no others are learnt from.
+    """
+    if is_saved(folder):
+        rows, test_rows = read_saved(folder)
+        test = [Part(f"{folder}, test", test_rows)] if test_rows else []
+        return Table([Part(str(folder), rows)], test)
+    files = sorted(f for f in folder.iterdir() if f.is_file() and format_of(f.name))
+    files = [f for f in files if not f.name.startswith(".")]
+    formats = sorted({format_of(f.name) or "" for f in files})
+    if not files:
+        found = ", ".join(sorted(f.name for f in folder.iterdir())[:5]) or "nothing"
+        raise BadInput(
+            f"no data files in this folder; it holds {found}",
+            where=str(folder),
+            hint="data files end in .jsonl, .json, .csv or .parquet",
+        )
+    if len(formats) > 1:
+        raise BadInput(
+            f"files of several formats in one folder: {', '.join(formats)}",
+            where=str(folder),
+            hint="name the one file that is meant",
+        )
+    held_out = [f for f in files if HELD_OUT.match(f.name)]
+    others = [f for f in files if f not in held_out]
+    train = [f for f in others if TRAIN.match(f.name)] or others
+    if not train:  # a folder with only a test set: somebody wants to learn from that
+        train, held_out = held_out, []
+    return Table(
+        [Part(str(f), read_file(f)) for f in train],
+        [Part(str(f), read_file(f)) for f in held_out],
+        [f.name for f in others if f not in train],
+    )
+
+
+def _near(path: Path) -> str | None:
+    """The file of the same folder that may have been meant."""
+    if not os.path.isdir(path.parent):
+        return f"there is no folder {path.parent}"
+    names = [f.name for f in path.parent.iterdir()]
+    close = difflib.get_close_matches(path.name, names, n=1, cutoff=0.5)
+    return f"did you mean {path.parent / close[0]}?" if close else None
+
+
+def read_hub(name: str) -> list[Row]:
+    """The train split of `owner/name`, or of one configuration: `owner/name:configuration`."""
+    import datasets
+
+    repository, _, configuration = name.partition(":")
+    # Without a network, each of its retries would print two lines before our one message.
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        return datasets.load_dataset(repository, configuration or None, split="train").to_list()
+    except Exception as error:  # every failure of a download has its own type
+        raise BadInput(
+            f"neither a file here nor a data set that the hub gave: {first_line(error)}",
+            where=name,
+            hint="check the name and the network (offline, only what is in the cache can be "
+            "had); a configuration is chosen as owner/name:configuration",
+        ) from None
+    finally:
+        logger.setLevel(level)
+
+
+def is_saved(folder: Path) -> bool:
+    """Whether `datasets.save_to_disk` wrote this folder."""
+    return any((folder / name).is_file() for name in ("state.json", "dataset_dict.json"))
+
+
+def read_saved(folder: Path) -> tuple[list[Row], list[Row]]:
+    """The rows to learn from and the held-out ones of a saved data set."""
+    import datasets
+
+    try:
+        loaded = datasets.load_from_disk(str(folder))
+        if isinstance(loaded, datasets.Dataset):
+            return loaded.to_list(), []
+        if "train" in loaded:
+            return loaded["train"].to_list(), loaded["test"].to_list() if "test" in loaded else []
+    except Exception as error:
+        raise BadInput(
+            f"cannot be read as a saved data set: {first_line(error)}", where=str(folder)
+        ) from None
+    raise BadInput(f"no split named train; there are: {', '.join(loaded)}", where=str(folder))

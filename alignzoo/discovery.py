@@ -1,0 +1,171 @@
+"""Finding plugins by name, and registering them for one run.
+
+Discovery reads entry points and imports nothing; only the plugin that was asked for is imported,
+so that a broken package stands in nobody's way. Registration guards against the traps of pluggy,
+each with an error that says what to write instead.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import inspect
+import sys
+from dataclasses import dataclass
+from functools import cache
+from importlib.machinery import PathFinder
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+import pluggy
+
+from alignzoo.errors import BadInput, nearest
+
+PROJECT = "alignzoo"
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+KINDS = ("algorithms", "tasks", "rewards", "judges", "samplers", "addons", "commands")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A plugin that is installed: its kind, name and package. Nothing of it has been imported."""
+
+    kind: str
+    name: str
+    entry: EntryPoint
+
+    @property
+    def package(self) -> str:
+        return self.entry.dist.name if self.entry.dist else self.entry.module.partition(".")[0]
+
+    @property
+    def version(self) -> str:
+        return self.entry.dist.version if self.entry.dist else "unknown"
+
+    @property
+    def source(self) -> Path | None:
+        """The file that defines it, found without importing it or its package."""
+        path: list[str] | None = None
+        spec = None
+        parts = self.entry.module.split(".")
+        for i in range(len(parts)):
+            spec = PathFinder.find_spec(".".join(parts[: i + 1]), path)
+            if spec is None:
+                return None
+            path = list(spec.submodule_search_locations or [])
+        return Path(spec.origin) if spec and spec.origin else None
+
+    @property
+    def summary(self) -> str:
+        """The first line of its docstring, read from the source without importing it."""
+        try:
+            tree = ast.parse(self.source.read_text(encoding="utf-8")) if self.source else None
+        except (OSError, SyntaxError, ValueError):
+            return ""
+        for node in tree.body if tree else []:
+            if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == self.entry.attr:
+                return (ast.get_docstring(node) or "").partition("\n")[0]
+        return ""
+
+    def load(self) -> Any:
+        """Import it. An exception inside the package is reported as the package's own."""
+        try:
+            return self.entry.load()
+        except Exception as error:
+            raise BadInput(
+                f"{self.kind[:-1]} {self.name!r} of package {self.package} cannot be imported: "
+                f"{type(error).__name__}: {error}",
+                hint=f"the other plugins are unaffected; mend or uninstall {self.package}",
+            ) from error
+
+
+@cache
+def discover(kind: str) -> dict[str, Found]:
+    """All plugins of a kind by name; two packages that claim one name are an error."""
+    found: dict[str, Found] = {}
+    for entry in entry_points(group=f"alignzoo.{kind}"):
+        new = Found(kind, entry.name, entry)
+        old = found.get(entry.name)
+        if old and (old.entry.value, old.package) != (entry.value, new.package):
+            raise BadInput(
+                f"{kind[:-1]} {entry.name!r} is claimed by two packages: "
+                f"{old.package} ({old.entry.value}) and {new.package} ({entry.value})",
+                hint="uninstall one of them",
+            )
+        found[entry.name] = new
+    return dict(sorted(found.items()))
+
+
+def find(kind: str, name: str) -> Found:
+    """The plugin of that name, or `BadInput` with the near names."""
+    found = discover(kind)
+    if name not in found:
+        raise BadInput(f"unknown {kind[:-1]} {name!r}", hint=nearest(name, found))
+    return found[name]
+
+
+def load(kind: str, name: str) -> type:
+    """The class of a plugin, by its name or by the path of a plain file (`./my_algo.py`)."""
+    if name.endswith(".py"):
+        return load_file(Path(name), kind)
+    return find(kind, name).load()
+
+
+def source_of(kind: str, name: str) -> tuple[str, str, Path | None]:
+    """`(package, version, path)` of a plugin, for the record of a run.
+
+    The path is that of a plain file, or of the folder that holds a package's module.
+    """
+    if name.endswith(".py"):
+        return Path(name).stem, "file", Path(name)
+    found = find(kind, name)
+    return found.package, found.version, found.source.parent if found.source else None
+
+
+def load_file(path: Path, kind: str = "algorithms") -> type:
+    """The one class with hook methods in a Python file; a judge has none, but `answers`."""
+    if not path.is_file():
+        raise BadInput("no such file", where=str(path))
+    module_name = f"alignzoo_file_{path.stem}"
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    # Registered first: dataclasses look their own module up while they are being built.
+    sys.modules[module_name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        raise BadInput(
+            f"cannot be imported: {type(error).__name__}: {error}", where=f"{path}{line}"
+        ) from error
+    candidates = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and value.__module__ == module_name
+        and (hasattr(value, "answers") if kind == "judges" else hook_methods(value))
+    ]
+    # A class that only serves as the base of another one here is not what was meant.
+    leaves = [c for c in candidates if not any(issubclass(d, c) and d is not c for d in candidates)]
+    if len(leaves) != 1:
+        names = ", ".join(c.__name__ for c in leaves) or "none"
+        raise BadInput(
+            "a plugin file holds exactly one class with "
+            f"{'a method `answers`' if kind == 'judges' else '@hookimpl methods'}; found {names}",
+            where=str(path),
+        )
+    return leaves[0]
+
+
+def hook_methods(plugin: Any) -> list[str]:
+    """Names of the methods marked `@hookimpl`, looked up without touching any property."""
+    owner = plugin if isinstance(plugin, type) else type(plugin)
+    names = [name for cls in owner.__mro__ for name in vars(cls)]
+    return [
+        name
+        for name in dict.fromkeys(names)
+        if hasattr(inspect.getattr_static(owner, name), f"{PROJECT}_impl")
+    ]

@@ -1,0 +1,323 @@
+"""What `--model` means: an embedded one, a folder, an earlier run, an adapter, a name on the hub.
+
+Anything that looks like a path is never tried on the hub, so a mistyped folder is a message at
+once and not a network error.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import json
+import logging
+import os
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import transformers
+from huggingface_hub import HfApi
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+
+from alignzoo.errors import BadInput
+from alignzoo.policy import heads
+
+EMBEDDED = {"zoo-tiny": "zoo_tiny", "zoo-critic": "zoo_critic"}  # by name, the folder
+HUB_NAME = re.compile(r"^[\w.-]+(/[\w.-]+)?$")
+VIRTUAL = {"PROMPT_TUNING": "prompt", "PREFIX_TUNING": "prefix"}
+SAFE = ("model.safetensors", "model.safetensors.index.json")
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A folder in PEFT's layout. `four_bit`: it was trained on a base in 4 bits, and fits those."""
+
+    path: Path
+    four_bit: bool = False
+
+    @property
+    def virtual(self) -> str | None:
+        """ "prompt" or "prefix" for virtual tokens, which cannot be added into weights."""
+        return VIRTUAL.get(_json(self.path / "adapter_config.json").get("peft_type", ""))
+
+
+@dataclass(frozen=True)
+class Source:
+    """A base model (a folder, or a name on the hub) and the adapters on it, the earliest first.
+
+    `tokenizer` is where the tokenizer lies.
+    """
+
+    base: str
+    tokenizer: str
+    adapters: list[Adapter] = field(default_factory=list)
+
+    @property
+    def on_hub(self) -> bool:
+        return not Path(self.base).is_dir()
+
+    @property
+    def score_head(self) -> Path | None:
+        """The score head that lies beside the last adapter, or beside the weights."""
+        folder = self.adapters[-1].path if self.adapters else Path(self.base)
+        path = folder / heads.FILE
+        return path if path.is_file() else None
+
+
+def find(model: str) -> Source:
+    """The source that `model` names; `BadInput` when there is nothing there to load."""
+    return _find(model, seen=())
+
+
+def _find(model: str, seen: tuple[Path, ...]) -> Source:
+    if model in EMBEDDED:
+        folder = str(_embedded(model))
+        return Source(folder, folder)
+    path = Path(model).expanduser()
+    if path.is_dir():
+        path = path.resolve()
+        if path in seen:
+            raise BadInput("this run is, in the end, its own base model", where=str(path))
+        seen = (*seen, path)
+        if (path / "run.json").is_file():
+            return _run(path, seen)
+        if (path / "adapter_config.json").is_file():
+            return _adapter(Adapter(path), _base_of(path), seen)
+        return _folder(path)
+    if path.exists():
+        raise BadInput("a file, where the folder of a model is expected", where=model)
+    if _path_like(model):
+        raise BadInput(f"there is no folder {model!r}", hint=_near(path))
+    if not HUB_NAME.match(model):
+        raise BadInput(
+            f"{model!r} is neither a folder nor a name on the hub",
+            hint="use zoo-tiny, a name such as Qwen/Qwen2.5-0.5B, a folder, or an earlier run",
+        )
+    return Source(model, model)
+
+
+def _path_like(model: str) -> bool:
+    """`a/b` is a path if there is a folder `a` here, and a name on the hub otherwise."""
+    if model.startswith((".", "/", "~")) or model.endswith("/") or "\\" in model:
+        return True
+    return model.count("/") > 1 or ("/" in model and Path(model).parent.is_dir())
+
+
+def _near(path: Path) -> str:
+    """The folders beside a path that does not exist, the closest name first."""
+    parent = path.parent
+    while not parent.is_dir():
+        parent = parent.parent
+    names = sorted(p.name for p in parent.iterdir() if p.is_dir() and p.name[0] != ".")
+    missing = path.parts[len(parent.parts)]
+    close = difflib.get_close_matches(missing, names, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean {str(parent / close[0])!r}?"
+    return f"{parent} holds: {', '.join(names[:10]) or 'no folders'}"
+
+
+def _embedded(model: str) -> Path:
+    spec = importlib.util.find_spec("alignzoo_suite")
+    if spec is None or not spec.submodule_search_locations:
+        raise BadInput(
+            f"{model} is not installed: it comes with the package alignzoo_suite",
+            hint="reinstall alignzoo, or name a model with --model",
+        )
+    return Path(next(iter(spec.submodule_search_locations))) / EMBEDDED[model]
+
+
+def _run(path: Path, seen: tuple[Path, ...]) -> Source:
+    record = _json(path / "run.json")
+    recipe = record.get("recipe")
+    if not isinstance(recipe, dict) or not isinstance(recipe.get("model"), str):
+        raise BadInput("run.json does not say which model the run started from", where=str(path))
+    if (path / "adapter" / "adapter_config.json").is_file():
+        base = recipe["model"]
+        # A run made elsewhere names its base relative to where it was started.
+        if _path_like(base) and not Path(base).expanduser().is_dir():
+            base = _base_of(path / "adapter")
+        return _adapter(Adapter(path / "adapter", recipe.get("adapter") == "qlora"), base, seen)
+    if (path / "model").is_dir():
+        return _folder(path / "model")
+    if record.get("status") == "finished":
+        raise BadInput(
+            "this run trained nothing, and has no model of its own",
+            where=str(path),
+            hint=f"use the one it answered with: {recipe['model']}",
+        )
+    raise BadInput(
+        f"this run has no result (its status is {record.get('status', 'unknown')!r})",
+        where=str(path),
+        hint="finish it with --resume, or use another run",
+    )
+
+
+def _adapter(adapter: Adapter, base: str, seen: tuple[Path, ...]) -> Source:
+    path = adapter.path
+    if not (path / "adapter_model.safetensors").is_file():
+        raise BadInput("there is no adapter_model.safetensors beside its config", where=str(path))
+    under = _find(base, seen)
+    tokenizer = str(path) if _has_tokenizer(path) else under.tokenizer
+    return Source(under.base, tokenizer, [*under.adapters, adapter])
+
+
+def _base_of(adapter: Path) -> str:
+    base = _json(adapter / "adapter_config.json").get("base_model_name_or_path")
+    if not base:
+        raise BadInput("the adapter does not name its base model", where=str(adapter))
+    return base
+
+
+def _folder(path: Path) -> Source:
+    if not (path / "config.json").is_file():
+        held = sorted(p.name + "/" * p.is_dir() for p in path.iterdir())
+        raise BadInput(
+            f"not a model: no config.json (the folder holds {', '.join(held[:8]) or 'nothing'})",
+            where=str(path),
+            hint="a model has config.json, *.safetensors and a tokenizer; a run has run.json",
+        )
+    if not _has_tokenizer(path):
+        raise BadInput(
+            "the model has no tokenizer (tokenizer.json or tokenizer_config.json)",
+            where=str(path),
+            hint="save it beside the model: tokenizer.save_pretrained(folder)",
+        )
+    return Source(str(path), str(path))
+
+
+def check_weights(source: Source) -> None:
+    """`BadInput` unless a local base has safetensors (a hub name is checked by its download)."""
+    path = Path(source.base)
+    if source.on_hub or any((path / name).is_file() for name in SAFE):
+        return
+    pickles = sorted(p.name for p in path.iterdir() if p.suffix in (".bin", ".pt", ".pth"))
+    if pickles:
+        raise BadInput(
+            f"the weights are pickles ({pickles[0]}), which can run code when opened",
+            where=str(path),
+            hint="convert them once where you trust them: model.save_pretrained(folder)",
+        )
+    raise BadInput(
+        f"the model has no weights ({SAFE[0]})",
+        where=str(path),
+        hint="start from random ones with --scratch, if that is what you want",
+    )
+
+
+def _has_tokenizer(path: Path) -> bool:
+    return any((path / n).is_file() for n in ("tokenizer.json", "tokenizer_config.json"))
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        loaded = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadInput(f"cannot be read: {error}", where=str(path)) from None
+    if not isinstance(loaded, dict):
+        raise BadInput("not a JSON object", where=str(path))
+    return loaded
+
+
+TIMEOUT = 10.0  # seconds; the libraries' own retries take half a minute
+
+
+def reachable(name: str) -> bool:
+    """Whether the hub can be asked about this model; False leaves what is already downloaded.
+
+    `BadInput` when it answers that there is no such model, or none that can be loaded.
+    """
+    try:
+        info = HfApi().model_info(name, timeout=TIMEOUT)
+    except RepositoryNotFoundError:
+        raise BadInput(
+            "there is no such folder, and no such model on the hub (or it is private)",
+            where=name,
+            hint="check the spelling; a private model needs a login: hf auth login",
+        ) from None
+    except HfHubHTTPError as error:
+        if error.response is not None and error.response.status_code < 500:
+            raise BadInput(f"the hub refuses: {_first_line(error)}", where=name) from None
+        return False
+    except Exception:  # no network, no name server, a proxy that refuses, HF_HUB_OFFLINE
+        return False
+    files = {sibling.rfilename for sibling in info.siblings or []}
+    if "config.json" not in files:
+        kind = "an adapter" if "adapter_config.json" in files else "no model of transformers"
+        raise BadInput(
+            f"this is {kind}: the repository has no config.json",
+            where=name,
+            hint="download it with `hf download` and give the folder, if it is an adapter",
+        )
+    if not any(file.endswith(".safetensors") for file in files):
+        raise BadInput(
+            "the model has no safetensors weights, and pickles can run code when opened",
+            where=name,
+            hint="use a repository that has them, or convert it: model.save_pretrained(folder)",
+        )
+    return True
+
+
+@contextmanager
+def loading(name: str) -> Iterator[None]:
+    """Errors of loading from a folder or the hub, as `BadInput`."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError) as error:
+        raise _short(name, error) from error
+
+
+def _short(name: str, error: BaseException) -> BadInput:
+    if "trust_remote_code" in str(error):
+        return BadInput(
+            "the model comes with code of its own, which is not run unless you allow it", where=name
+        )
+    causes: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None:
+        causes.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    if any(isinstance(c, GatedRepoError) for c in causes):
+        return BadInput(
+            "the model asks for a licence to be accepted on the hub",
+            where=name,
+            hint="accept it on the model's page, then log in: hf auth login",
+        )
+    if isinstance(error, OSError) and not os.path.isdir(name):
+        return BadInput(
+            "not a folder, not downloaded yet, and the hub cannot be reached",
+            where=name,
+            hint="offline, use zoo-tiny, a folder, or a model that is already downloaded",
+        )
+    return BadInput(f"the model cannot be loaded: {_first_line(error)}", where=name)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without progress bars for local files, and without advice to programmers."""
+    verbosity = transformers.logging.get_verbosity()
+    bars = transformers.logging.is_progress_bar_enabled()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    loggers = [logging.getLogger(name) for name in ("bitsandbytes", "huggingface_hub")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        transformers.logging.set_verbosity(verbosity)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        if bars:
+            transformers.logging.enable_progress_bar()

@@ -1,0 +1,5 @@
+"""A run in progress: what every hook is given."""
+
+from alignzoo.run.run import Run
+
+__all__ = ["Run"]

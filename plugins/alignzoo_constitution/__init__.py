@@ -1,1 +1,0 @@
-"""Constitutional AI and AI feedback: alignment by principles that are written down."""

@@ -1,1 +1,0 @@
-"""Learning from fresh pairs of completions: online-dpo, xpo and nash-md."""

@@ -1,0 +1,1 @@
+"""Running programs that a model wrote, kept from the rest of the machine."""

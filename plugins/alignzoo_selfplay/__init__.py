@@ -1,1 +1,0 @@
-"""Self-play fine-tuning: demonstrations preferred to what the model writes itself."""

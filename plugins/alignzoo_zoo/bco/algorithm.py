@@ -1,0 +1,53 @@
+"""Binary Classifier Optimization, Jung et al. 2024."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import torch
+from annotated_types import Gt
+
+from alignzoo import Batch, Feedback, Loss, Needs, Run, hookimpl
+from alignzoo.functional import label_metrics
+from alignzoo_zoo.bco.losses import bco_loss, running_delta
+
+DELTA = "bco/delta"
+DECAY = 0.9  # the shift follows the last ten batches or so
+
+
+@dataclass(eq=False)
+class BCO:
+    """Binary Classifier Optimization, from good and bad completions (https://arxiv.org/abs/2404.04656)"""
+
+    beta: Annotated[float, "strength of the pull to the reference", Gt(0)] = 0.1
+
+    data = Feedback
+    needs = Needs(reference=True)
+    learning_rate = 5e-5
+    headline = "rewards/margins"
+
+    @hookimpl
+    def alignzoo_check(self, recipe: Any, data: Any) -> None:
+        data.need_both_labels()
+
+    @hookimpl
+    def alignzoo_loss(self, run: Run, batch: Batch) -> Loss:
+        """-log sigmoid(+-(beta log-ratio - delta)), one per completion."""
+        desirable, delta = batch["label"], run.state.get(DELTA, 0.0)
+        policy = batch.total(run.policy(batch).logprobs)
+        log_ratio = policy - batch.total(run.reference(batch).logprobs)
+        metrics = label_metrics(self.beta * log_ratio, policy, desirable)
+        return Loss.per_sequence(
+            bco_loss(log_ratio, desirable, delta, self.beta),
+            {**metrics, "delta": torch.tensor(delta)},
+        )
+
+    @hookimpl
+    def alignzoo_step(self, run: Run, step: int, metrics: dict[str, float]) -> None:
+        """The shift follows the rewards of the step, which are means over the whole batch."""
+        chosen, rejected = metrics.get("rewards/chosen"), metrics.get("rewards/rejected")
+        if chosen is None or rejected is None:
+            return
+        metrics["rewards/margins"] = chosen - rejected
+        run.state[DELTA] = running_delta(run.state.get(DELTA, 0.0), chosen, rejected, DECAY)

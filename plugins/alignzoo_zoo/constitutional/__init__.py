@@ -1,0 +1,1 @@
+"""Constitutional AI, the supervised stage."""

@@ -1,0 +1,119 @@
+"""Constitutional AI, the supervised stage: Bai et al. 2022."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Annotated, Any, Literal
+
+import torch
+from annotated_types import Ge
+
+from alignzoo import Batch, Example, Loss, Prompts, Rounds, Run, collate, hookimpl
+from alignzoo.rollout import complete
+from alignzoo_judges import (
+    Constitution,
+    Judge,
+    as_messages,
+    check_judge,
+    journal,
+    judge_of,
+    read_principles,
+)
+from alignzoo_zoo.constitutional.critique import revise
+
+
+@dataclass(eq=False)
+class Constitutional:
+    """Constitutional AI: fine-tune on one's own revised answers (https://arxiv.org/abs/2212.08073)"""
+
+    principles: Annotated[str | None, "YAML file of principles [default: the shipped one]"] = None
+    critic: Annotated[
+        str, "who criticises and revises: self (the base), a model or run, or a server's address"
+    ] = "self"
+    revisions: Annotated[int, "critiques and revisions of an answer", Ge(1)] = 4
+    critique: Annotated[bool, "criticise before revising"] = True
+    learn: Annotated[
+        Literal["last", "all"], "the last revision of an answer, or every one of them"
+    ] = "last"
+    passes: Annotated[int, "passes over the revisions of a round", Ge(1)] = 1
+
+    constitution: Constitution = field(init=False)
+    writer: Judge | None = field(default=None, init=False)
+
+    data = Prompts
+    learning_rate = 5e-4  # as in sft, whose loss this is
+
+    def __post_init__(self) -> None:
+        check_judge(self.critic)
+        self.constitution = read_principles(self.principles)
+
+    @property
+    def rounds(self) -> Rounds:
+        """A round is the whole set: answered, revised, and then learnt from."""
+        return Rounds(rows=-1, epochs=self.passes)
+
+    @hookimpl
+    def alignzoo_start(self, run: Run) -> None:
+        self.constitution.keep(run)
+        self.writer = judge_of(self.critic, run=run, task=run.task)
+
+    @hookimpl
+    def alignzoo_sample(self, run: Run, rows: list[Example]) -> Batch:
+        """The prompts with the revisions of the policy's own answers."""
+        lines = journal(run, "revisions", rows, lambda part, start: self.lines(run, part, start))
+        last = [line["steps"][-1]["revision"] for line in lines]
+        changed = [line["draft"] != text for line, text in zip(lines, last, strict=True)]
+        run.observe(
+            {
+                "revisions/changed": torch.tensor(changed).float(),
+                "revisions/empty": torch.tensor([not text for text in last]).float(),
+            }
+        )
+        return collate(
+            [
+                replace(
+                    row, completions=[run.codec.completion(row.row["prompt"], t) for t in texts]
+                )
+                for row, line in zip(rows, lines, strict=True)
+                if (texts := self.learnt(line))
+            ]
+        )
+
+    def learnt(self, line: dict[str, Any]) -> list[str]:
+        """Of what became of an answer, the texts that are learnt from."""
+        revisions = [step["revision"] for step in line["steps"] if step["revision"]]
+        return revisions if self.learn == "all" else revisions[-1:]
+
+    def lines(self, run: Run, rows: Sequence[Example], start: int) -> list[dict[str, Any]]:
+        """What becomes of each prompt, as it is kept in revisions.jsonl."""
+        assert self.writer is not None  # alignzoo_start chose it
+        writer, shown = self.writer, self.constitution.shown
+        prompts = [as_messages(row.row["prompt"]) for row in rows]
+        drafts = [
+            run.codec.decode(group[0].tokens)
+            for group in complete(run, rows, 1, f"drafts from {start}")
+        ]
+        answers, steps = drafts, []
+        for n in range(self.revisions):
+            drawn = self.constitution.draw(run, "revision", n, start, len(rows))
+            steps.append(
+                revise(
+                    prompts,
+                    answers,
+                    drawn,
+                    lambda dialogues: writer.write(dialogues, run.recipe.max_new_tokens),
+                    critique=self.critique,
+                    shown=shown,
+                )
+            )
+            answers = [step.revision for step in steps[-1]]
+        return [
+            {"prompt": row.row["prompt"], "draft": draft, "steps": [asdict(s[b]) for s in steps]}
+            for b, (row, draft) in enumerate(zip(rows, drafts, strict=True))
+        ]
+
+    @hookimpl
+    def alignzoo_loss(self, run: Run, batch: Batch) -> Loss:
+        """-log pi of each token of the revisions."""
+        return Loss.per_token(-run.policy(batch).logprobs, batch.mask)

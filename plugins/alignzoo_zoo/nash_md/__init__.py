@@ -1,0 +1,1 @@
+"""Nash learning from fresh pairs."""

@@ -1,0 +1,1 @@
+"""DPO on one's own ratings."""

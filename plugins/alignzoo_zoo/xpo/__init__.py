@@ -1,0 +1,1 @@
+"""Online DPO that explores."""
