@@ -1,13 +1,15 @@
 """Options from a dataclass: one description serves the command line, recipes and Python.
 
-A field is an option. Its annotation says everything: `Annotated[float, "help", Gt(0)]`, where the
-bounds are those of `annotated_types` and a `Literal` gives the choices. Values are checked by
-pydantic, so that the string `1e-4` of a YAML file is the number that was meant.
+A field is an option, and its annotation describes it: `Annotated[float, "help", Gt(0)]`. Bounds
+come from `annotated_types`, choices from a `Literal`, and `Alias("old_name")` keeps a former name
+working. Pydantic checks the values, so the string `1e-4` of a YAML file becomes a number.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import warnings
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
@@ -17,42 +19,50 @@ MISSING = dataclasses.MISSING
 
 
 @dataclass(frozen=True)
+class Alias:
+    """A former name of an option, still accepted with a `DeprecationWarning`.
+
+    Put it into the annotation of the renamed field: `Annotated[str, "help", Alias("old_name")]`.
+    """
+
+    name: str
+
+
+@dataclass(frozen=True)
 class Option:
-    """One option: its name as a field (`max_length`) and as a flag (`--max-length`)."""
+    """One option: its name as a field (`max_length`) and as a flag (`--max-length`).
+
+    `aliases` are its former names as fields.
+    """
 
     name: str
     annotation: Any
     default: Any
     help: str = ""
+    aliases: tuple[str, ...] = ()
 
     @property
     def flag(self) -> str:
-        return "--" + self.name.replace("_", "-")
+        return flag_of(self.name)
 
     @property
     def bare_type(self) -> Any:
-        """The annotation without its help and bounds."""
-        return (
-            get_args(self.annotation)[0]
-            if get_origin(self.annotation) is Annotated
-            else self.annotation
-        )
+        """The annotation without its help, bounds and aliases."""
+        return get_args(self.annotation)[0] if _extras(self.annotation) else self.annotation
 
     @property
     def bounds(self) -> str:
         """The bounds in words, `> 0, <= 1`, or an empty string."""
         signs = {"Gt": ("gt", ">"), "Ge": ("ge", ">="), "Lt": ("lt", "<"), "Le": ("le", "<=")}
         found = []
-        for extra in (
-            get_args(self.annotation)[1:] if get_origin(self.annotation) is Annotated else ()
-        ):
+        for extra in _extras(self.annotation):
             attribute, sign = signs.get(type(extra).__name__, ("", ""))
             if sign:
                 found.append(f"{sign} {getattr(extra, attribute):g}")
         return ", ".join(found)
 
     def check(self, value: Any, where: str = "") -> Any:
-        """The value in its right type, or `BadInput` that names the option and its bounds."""
+        """Convert a value to the option's type; raise `BadInput` if it is not allowed."""
         from pydantic import ConfigDict, TypeAdapter, ValidationError
 
         try:
@@ -67,8 +77,13 @@ class Option:
             ) from None
 
 
+def flag_of(name: str) -> str:
+    """Return the flag of a field name: `max_length` is `--max-length`."""
+    return "--" + name.replace("_", "-")
+
+
 def options_of(cls: type) -> list[Option]:
-    """The options of a dataclass, in the order in which its fields are written."""
+    """Return the options of a dataclass in the order of its fields."""
     if not dataclasses.is_dataclass(cls):
         return []
     hints = get_type_hints(cls, include_extras=True)
@@ -77,18 +92,46 @@ def options_of(cls: type) -> list[Option]:
         if not field.init:
             continue
         annotation = hints[field.name]
-        extras = get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()
+        extras = _extras(annotation)
         help_text = next((e for e in extras if isinstance(e, str)), "")
+        aliases = tuple(e.name for e in extras if isinstance(e, Alias))
         default = field.default
         if default is MISSING and field.default_factory is not MISSING:
             default = field.default_factory()
-        found.append(Option(field.name, annotation, default, help_text))
+        found.append(Option(field.name, annotation, default, help_text, aliases))
     return found
 
 
-def build(cls: type, values: dict[str, Any], where: str = "") -> Any:
-    """`cls(**values)` after checking names, types and bounds; `BadInput` says which is wrong."""
+def rename_options(
+    options: Iterable[Option], values: Mapping[str, Any], where: str = ""
+) -> dict[str, Any]:
+    """Return `values` with former option names replaced by the current ones.
+
+    Warn with a `DeprecationWarning` for each former name. Raise `BadInput` if an option is given
+    under two names. Keys that are no option's name stay as they are.
+    """
+    current = {alias: option.name for option in options for alias in option.aliases}
+    renamed: dict[str, Any] = {}
+    for name, value in values.items():
+        new = current.get(name, name)
+        if new != name:
+            message = f"option {flag_of(name)} is deprecated: use {flag_of(new)}"
+            warnings.warn(
+                f"{where}: {message}" if where else message, DeprecationWarning, stacklevel=3
+            )
+        if new in renamed:
+            raise BadInput(
+                f"option {flag_of(new)} is given twice, once under an old name",
+                where=where or None,
+            )
+        renamed[new] = value
+    return renamed
+
+
+def build(cls: type, values: Mapping[str, Any], where: str = "") -> Any:
+    """Return `cls(**values)`; raise `BadInput` for a wrong name, type or bound."""
     known = {option.name: option for option in options_of(cls)}
+    values = rename_options(known.values(), values, where)
     for name in values:
         if name not in known:
             raise BadInput(
@@ -101,9 +144,9 @@ def build(cls: type, values: dict[str, Any], where: str = "") -> Any:
 
 
 def split_options(text: str, flag: str) -> tuple[str, dict[str, str]]:
-    """The name and the options in `NAME,OPTION=VALUE,...`; a value may hold commas.
+    """Split `NAME,OPTION=VALUE,...` into the name and the options; a value may hold commas.
 
-    `flag` is what `text` was given to, for the message of what is no option.
+    Raise `BadInput`, which names `flag`, for a part that is not an option.
     """
     name, *parts = text.split(",")
     options: dict[str, str] = {}
@@ -116,7 +159,12 @@ def split_options(text: str, flag: str) -> tuple[str, dict[str, str]]:
             options[last] += f",{part}"
         else:
             raise BadInput(
-                f"option {flag}: {part!r} in {text!r} is no option",
+                f"option {flag}: {part!r} in {text!r} is not an option",
                 hint="write NAME,OPTION=VALUE,OPTION=VALUE",
             )
     return name, options
+
+
+def _extras(annotation: Any) -> tuple[Any, ...]:
+    """Return what `Annotated` adds to the type: help, bounds, aliases."""
+    return get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()

@@ -16,7 +16,7 @@ from annotated_types import Ge, Gt, Le
 
 from alignzoo import discovery
 from alignzoo.errors import BadInput, nearest
-from alignzoo.options import build, options_of
+from alignzoo.options import build, options_of, rename_options
 from alignzoo.policy.kinds import KINDS, OPTIONS
 
 FLOPS = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?(?:e[+-]?[0-9]+)?)\s*(?:flops)?\s*", re.IGNORECASE)
@@ -180,7 +180,9 @@ def read_recipe(path: Path) -> dict[str, Any]:
         raise BadInput(f"not YAML: {getattr(error, 'problem', error)}", where=where) from None
     if not isinstance(loaded, dict):
         raise BadInput("a recipe is a mapping of option names to values", where=str(path))
-    known = [option.name for option in options_of(Recipe)]
+    options = options_of(Recipe)
+    loaded = rename_options(options, loaded, str(path))
+    known = [option.name for option in options]
     for key in loaded:
         if key not in known:
             raise BadInput(f"unknown key {key!r}", where=str(path), hint=nearest(str(key), known))
@@ -191,7 +193,9 @@ def resolve(*layers: Mapping[str, Any]) -> Recipe:
     """One recipe from layers of values, later ones winning; every value checked."""
     values: dict[str, Any] = {}
     options: dict[str, Any] = {}
+    known = options_of(Recipe)
     for layer in layers:
+        layer = rename_options(known, layer)
         values.update({k: v for k, v in layer.items() if k != "options"})
         options.update(layer.get("options") or {})
     recipe: Recipe = build(Recipe, {**values, "options": options})

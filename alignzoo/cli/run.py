@@ -23,7 +23,7 @@ from alignzoo.cli.render import lines, samples, summary_table
 from alignzoo.cli.terminal import Terminal, console_for
 from alignzoo.errors import BadInput, nearest
 from alignzoo.ledger import CALLS, Ledger
-from alignzoo.options import MISSING, Option, options_of
+from alignzoo.options import MISSING, Option, options_of, rename_options
 from alignzoo.recipe import Recipe, read_recipe, resolve
 from alignzoo.remote import Unanswered
 from alignzoo.ui import UI, Silent
@@ -208,6 +208,7 @@ def read_checked(path: Path, own: list[Option]) -> dict[str, Any]:
     options = loaded.pop("options", None) or {}
     if not isinstance(options, dict):
         raise BadInput("options: not a mapping of names to values", where=where)
+    options = rename_options(own, options, where)
     known = {option.name: option for option in own}
     for key in options:
         if key not in known:

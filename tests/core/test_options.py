@@ -10,7 +10,7 @@ import pytest
 from annotated_types import Ge, Gt, Le
 
 from alignzoo.errors import BadInput
-from alignzoo.options import build, options_of
+from alignzoo.options import Alias, build, options_of, rename_options
 from alignzoo.recipe import Recipe, read_recipe, resolve
 
 
@@ -53,6 +53,29 @@ def test_a_wrong_value_is_named(values, words):
     with pytest.raises(BadInput) as error:
         build(Example, values)
     assert all(word in error.value.message for word in words), error.value.message
+
+
+@dataclass
+class Renamed:
+    report_to: Annotated[str, "where metrics go", Alias("track"), Alias("log_to")] = "none"
+
+
+def test_a_former_name_is_accepted_with_a_warning():
+    (option,) = options_of(Renamed)
+    assert option.aliases == ("track", "log_to")
+    assert (option.bare_type, option.help) == (str, "where metrics go")
+    with pytest.warns(DeprecationWarning, match="--track is deprecated: use --report-to"):
+        assert build(Renamed, {"track": "wandb"}).report_to == "wandb"
+    with pytest.warns(DeprecationWarning, match="r.yaml: option --log-to"):
+        assert rename_options([option], {"log_to": 1, "x": 2}, "r.yaml") == {"report_to": 1, "x": 2}
+
+
+def test_an_option_under_two_names_is_refused():
+    with (
+        pytest.warns(DeprecationWarning, match="--track"),
+        pytest.raises(BadInput, match="--report-to is given twice"),
+    ):
+        build(Renamed, {"report_to": "none", "track": "wandb"})
 
 
 def test_later_layers_win_and_options_merge():
