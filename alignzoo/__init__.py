@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from alignzoo.algorithm import Needs, Rounds, algorithm_of
-    from alignzoo.batch import Batch, Example, collate, joined
+    from alignzoo.batch import Batch, Example, collate, concat
     from alignzoo.data import (
         Demonstrations,
         Dialogues,
@@ -51,7 +51,7 @@ _HOMES = {
     "algorithm_of": "algorithm",
     "collate": "batch",
     "hookimpl": "discovery",
-    "joined": "batch",
+    "concat": "batch",
 }
 
 __all__ = [
@@ -75,8 +75,8 @@ __all__ = [
     "WholeDemonstrations",
     "algorithm_of",
     "collate",
+    "concat",
     "hookimpl",
-    "joined",
 ]
 
 

@@ -1,9 +1,9 @@
-"""Groups of completions that share a prompt: what every hook after the data sees.
+"""Groups of completions that share a prompt: the batch that every hook after the data gets.
 
 A demonstration is a group of 1, a preference pair a group of 2 (chosen first), a GRPO group has
-G. Prompts are stored once per group, so that the policy may compute them once. Which positions
-exist is said by lengths and which count by `mask`; nothing is ever read off a token id, so a pad
-token that equals EOS does no harm.
+G completions. A prompt is stored once per group, so that the policy may compute it once. Lengths
+say which positions exist and `mask` which of them count; nothing is ever read off a token id, so a
+pad token that equals EOS does no harm.
 """
 
 from __future__ import annotations
@@ -20,12 +20,11 @@ from torch.nn.functional import pad
 
 @dataclass(frozen=True)
 class Example:
-    """One prompt and its completions as token ids, before they are put into a batch.
+    """One prompt and its completions as token ids, before collation.
 
-    `masks[i][t]` is False for a token of completion i that is there but is not to be learnt (the
-    user's turns inside a dialogue); `None` means that all count. `columns` holds one value per
-    completion (a label, say) or a list with one per token of it; `row` is the row of data it came
-    from.
+    `masks[i][t]` is False for a token of completion i that is context only, not trained on (the
+    user's turns inside a dialogue); `None` means that all tokens count. `columns` hold one value
+    per completion (a label, say) or a list with one value per token; `row` is the row of data.
     """
 
     prompt: list[int]
@@ -36,17 +35,18 @@ class Example:
 
     @property
     def size(self) -> int:
-        """Tokens that the policy must process when the prompt is computed once."""
+        """Tokens to process when the prompt is computed once."""
         return len(self.prompt) + sum(len(c) for c in self.completions)
 
 
 @dataclass
 class Batch:
-    """B prompts and N completions, `group[n]` being the prompt of completion n.
+    """B prompts and N completions; `group[n]` is the index of the prompt of completion n.
 
     Shapes: `prompts [B, P]`, `prompt_lengths [B]`, `tokens [N, T]`, `lengths [N]`, `mask [N, T]`
-    (bool), `group [N]` (ascending). Padding is on the right. `columns` are tensors whose first
-    dimension is N; `rows` are the B rows of data.
+    (bool), `group [N]` (ascending). Padding is on the right. `columns` are tensors `[N]` or
+    `[N, T]`; `rows` are the B rows of data. Columns are checked when a batch is made and by every
+    method that returns one: `ValueError` for any other shape.
     """
 
     prompts: Tensor
@@ -58,15 +58,27 @@ class Batch:
     columns: dict[str, Tensor] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self._check_columns()
+
+    def _check_columns(self) -> None:
+        for name, x in self.columns.items():
+            if x.shape not in (self.tokens.shape, self.tokens.shape[:1]):
+                raise ValueError(
+                    f"column {name!r} is {list(x.shape)}; a column is [N] or [N, T], here "
+                    f"[N, T] = {list(self.tokens.shape)}"
+                )
+
     def __len__(self) -> int:
-        """The number of groups."""
+        """Return the number of groups."""
         return self.prompts.shape[0]
 
     def __getitem__(self, name: str) -> Tensor:
+        """Return a column, `[N]` or `[N, T]`."""
         return self.columns[name]
 
     def groups(self, x: Tensor) -> Tensor:
-        """`[N, ...] -> [B, G, ...]`; an error when the groups are not all of one size."""
+        """Reshape `[N, ...]` to `[B, G, ...]`; raise `ValueError` if groups differ in size."""
         size, rest = divmod(x.shape[0], len(self))
         counts = torch.bincount(self.group, minlength=len(self))
         if rest or not bool((counts == size).all()):
@@ -74,64 +86,85 @@ class Batch:
         return x.unflatten(0, (len(self), size))
 
     def pairs(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """`[N, ...] -> (chosen [B, ...], rejected [B, ...])` of a batch of pairs."""
+        """Split `[N, ...]` into chosen and rejected, `[B, ...]` each.
+
+        Raise `ValueError` if the groups are not pairs.
+        """
         grouped = self.groups(x)
         if grouped.shape[1] != 2:
             raise ValueError(f"pairs() needs groups of 2 completions, not {grouped.shape[1]}")
         return grouped[:, 0], grouped[:, 1]
 
+    def completions(self) -> list[list[int]]:
+        """Return the token ids of each completion, without padding."""
+        rows = zip(self.tokens, self.lengths.tolist(), strict=True)
+        return [tokens[:length].tolist() for tokens, length in rows]
+
     def total(self, x: Tensor) -> Tensor:
-        """`[N, T] -> [N]`: the sum over the positions in `mask`."""
-        return torch.where(self.mask, x, 0.0).sum(-1)
+        """Sum over the positions in `mask`: `[N, T] -> [N]`."""
+        return torch.where(self.mask, self._per_token(x), 0.0).sum(-1)
 
     def mean(self, x: Tensor) -> Tensor:
-        """`[N, T] -> [N]`: the mean over the positions in `mask`; 0 where there is none."""
+        """Average over the positions in `mask`: `[N, T] -> [N]`; 0 if there are none."""
         return self.total(x) / self.mask.sum(-1).clamp(min=1)
 
     def last(self, x: Tensor) -> Tensor:
-        """`[N, T] -> [N]`: the value at the last token of each completion."""
-        return x.gather(1, (self.lengths - 1).clamp(min=0)[:, None]).squeeze(1)
+        """Take the value at the last token of each completion: `[N, T] -> [N]`."""
+        ends = (self.lengths - 1).clamp(min=0)[:, None]  # (N, 1)
+        return self._per_token(x).gather(1, ends).squeeze(1)
+
+    def _per_token(self, x: Tensor) -> Tensor:
+        """Return `x` if it is `[N, T]`; broadcasting `[N]` would pass unseen if N == T."""
+        if x.shape != self.tokens.shape:
+            raise ValueError(
+                f"a value per token is [N, T] = {list(self.tokens.shape)}, not {list(x.shape)}"
+            )
+        return x
 
     def select(self, which: Sequence[int]) -> Batch:
-        """The groups named, in that order, with padding trimmed to what they need; maybe none."""
+        """Return the groups with these indices, in this order, trimmed to the padding they need.
+
+        `which` may be empty.
+        """
+        self._check_columns()
         device = self.group.device
-        chosen = torch.tensor(which, dtype=torch.long, device=device)
+        chosen = torch.tensor(which, dtype=torch.long, device=device)  # (b,)
         members = [torch.nonzero(self.group == b).flatten() for b in which]
-        index = torch.cat([chosen.new_empty(0), *members])
+        index = torch.cat([chosen.new_empty(0), *members])  # (n,)
         sizes = torch.tensor([m.numel() for m in members], dtype=torch.long, device=device)
-        prompt_lengths, lengths = self.prompt_lengths[chosen], self.lengths[index]
+        prompt_lengths, lengths = self.prompt_lengths[chosen], self.lengths[index]  # (b,), (n,)
         width = max(int(lengths.max()), 1) if index.numel() else 1
         prompt_width = int(prompt_lengths.max()) if which else 1
         return replace(
             self,
-            prompts=self.prompts[chosen, :prompt_width],
+            prompts=self.prompts[chosen, :prompt_width],  # (b, p)
             prompt_lengths=prompt_lengths,
-            tokens=self.tokens[index, :width],
+            tokens=self.tokens[index, :width],  # (n, t)
             lengths=lengths,
             mask=self.mask[index, :width],
             group=torch.repeat_interleave(torch.arange(len(which), device=index.device), sizes),
             columns={
-                name: (x[index, :width] if x.shape[:2] == self.tokens.shape else x[index])
+                name: (x[index, :width] if x.dim() == 2 else x[index])
                 for name, x in self.columns.items()
             },
             rows=[self.rows[b] for b in which] if self.rows else [],
         )
 
     def sizes(self) -> list[int]:
-        """Tokens per group when its prompt is computed once, `[B]`."""
+        """Return the tokens per group when its prompt is computed once, B numbers."""
         completions = torch.zeros_like(self.prompt_lengths).index_add_(0, self.group, self.lengths)
         return (self.prompt_lengths + completions).tolist()
 
     def split(self, max_tokens: int) -> list[Batch]:
-        """Micro-batches of at most `max_tokens` padded tokens (or of one group that is larger).
+        """Split into micro-batches of at most `max_tokens` padded tokens, or of one larger group.
 
-        Groups of like length go together, so that little padding is paid for. A loss is a sum and
-        a count, so the split has no effect on the update.
+        Groups of similar length go together, which saves padding. A loss is a sum and a count, so
+        the split has no effect on the update.
         """
         sizes = self.sizes()
         parts: list[list[int]] = []
         for b in sorted(range(len(self)), key=lambda b: -sizes[b]):
-            # Sorted downwards, so the first group of a part is its widest.
+            # In descending order, the first group of a part is its widest.
             if parts and sizes[parts[-1][0]] * (len(parts[-1]) + 1) <= max_tokens:
                 parts[-1].append(b)
             else:
@@ -139,30 +172,31 @@ class Batch:
         return [self.select(part) for part in parts]
 
     def piecewise(self, function: Callable[[Batch], Tensor], max_tokens: int) -> Tensor:
-        """`[N]` or `[N, T]` from a function that is given micro-batches and makes `[n]` or `[n, t]`
-        of each.
+        """Apply `function` to micro-batches and put its results together on the CPU.
 
-        What needs no gradient but a forward pass over more than one of them: a column to be.
+        It maps a micro-batch to `[n]` or `[n, t]`, which become `[N]` or `[N, T]`, padded with 0.
+        This serves columns: forward passes without gradient over more than one micro-batch.
         """
         out: Tensor | None = None
-        places = torch.arange(len(self.tokens))
-        # A split puts groups of like length together; the places say which completions they were.
-        for micro in replace(self, columns={**self.columns, "place": places}).split(max_tokens):
-            found = function(micro).cpu()
+        indices = torch.arange(len(self.tokens))  # (N,)
+        # A split reorders the groups; the column says which completions a micro-batch holds.
+        for micro in replace(self, columns={**self.columns, "index": indices}).split(max_tokens):
+            found = function(micro).cpu()  # (n,) or (n, t)
             if out is None:
                 out = found.new_zeros(self.tokens.shape[: found.dim()])
             if found.dim() == 1:
-                out[micro["place"]] = found
+                out[micro["index"]] = found
             else:
-                out[micro["place"], : found.shape[1]] = found
+                out[micro["index"], : found.shape[1]] = found
         return torch.zeros(self.tokens.shape) if out is None else out
 
     def keep(self, which: Tensor) -> Batch:
-        """The completions for which `which [N]` is true, and the groups that have any of them.
+        """Return the completions with `which [N]` (bool) True, and the groups that have any.
 
-        It may be none at all, from which a step learns nothing.
+        The result may be empty; a step on it changes nothing.
         """
-        groups, group = self.group[which].unique(return_inverse=True)
+        self._check_columns()
+        groups, group = self.group[which].unique(return_inverse=True)  # (b,), (n,)
         return replace(
             self,
             prompts=self.prompts[groups],
@@ -176,6 +210,7 @@ class Batch:
         )
 
     def to(self, device: torch.device | str) -> Batch:
+        """Return the batch with all its tensors on `device`."""
         moved = {
             name: getattr(self, name).to(device)
             for name in ("prompts", "prompt_lengths", "tokens", "lengths", "mask", "group")
@@ -184,7 +219,7 @@ class Batch:
 
 
 def collate(examples: Sequence[Example], pad: int = 0) -> Batch:
-    """Examples to one batch. `pad` fills unused cells; no code ever looks at them."""
+    """Make one batch of examples. `pad` fills unused cells; no code ever looks at them."""
     completions = [c for e in examples for c in e.completions]
     masks = [
         m
@@ -208,24 +243,26 @@ def collate(examples: Sequence[Example], pad: int = 0) -> Batch:
     )
 
 
-def joined(batches: Sequence[Batch]) -> Batch:
-    """Several batches with the same columns as one, their groups one after the other."""
-    width = max(batch.tokens.shape[1] for batch in batches)
-    prompts = max(batch.prompts.shape[1] for batch in batches)
+def concat(batches: Sequence[Batch]) -> Batch:
+    """Concatenate batches with the same columns, group after group."""
+    width = max(batch.tokens.shape[1] for batch in batches)  # T
+    prompts = max(batch.prompts.shape[1] for batch in batches)  # P
     firsts = [0, *accumulate(len(batch) for batch in batches)]
+    for batch in batches:
+        batch._check_columns()
 
-    def per_token(batch: Batch, x: Tensor) -> Tensor:
-        return pad(x, (0, width - x.shape[1])) if x.shape[:2] == batch.tokens.shape else x
+    def widen(x: Tensor) -> Tensor:
+        return pad(x, (0, width - x.shape[1])) if x.dim() == 2 else x
 
     return Batch(
         prompts=torch.cat([pad(b.prompts, (0, prompts - b.prompts.shape[1])) for b in batches]),
         prompt_lengths=torch.cat([b.prompt_lengths for b in batches]),
-        tokens=torch.cat([per_token(b, b.tokens) for b in batches]),
+        tokens=torch.cat([widen(b.tokens) for b in batches]),
         lengths=torch.cat([b.lengths for b in batches]),
-        mask=torch.cat([per_token(b, b.mask) for b in batches]),
+        mask=torch.cat([widen(b.mask) for b in batches]),
         group=torch.cat([b.group + first for b, first in zip(batches, firsts, strict=False)]),
         columns={
-            name: torch.cat([per_token(b, b.columns[name]) for b in batches])
+            name: torch.cat([widen(b.columns[name]) for b in batches])
             for name in batches[0].columns
         },
         rows=[row for b in batches for row in b.rows],
@@ -233,7 +270,7 @@ def joined(batches: Sequence[Batch]) -> Batch:
 
 
 def _column(values: list[Any]) -> Tensor:
-    """`[N]`, or of lists `[N, T]`."""
+    """Make `[N]` of values, or `[N, T]` of lists of values."""
     if values and isinstance(values[0], list):
         return _pad(values, 0, torch.tensor(values[0]).dtype)
     return torch.tensor(values)
@@ -241,7 +278,7 @@ def _column(values: list[Any]) -> Tensor:
 
 def _pad(rows: Sequence[Sequence[Any]], value: Any, dtype: torch.dtype = torch.long) -> Tensor:
     width = max((len(r) for r in rows), default=0)
-    out = torch.full((len(rows), max(width, 1)), value, dtype=dtype)
+    out = torch.full((len(rows), max(width, 1)), value, dtype=dtype)  # (n, width)
     for i, row in enumerate(rows):
         out[i, : len(row)] = torch.tensor(row, dtype=dtype)
     return out

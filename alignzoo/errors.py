@@ -1,13 +1,15 @@
-"""The two ways in which a run can end badly, and the words for them.
+"""The two errors shown to users without a traceback, and helpers for the words of messages.
 
-`BadInput` is the user's to mend: it says what is wrong, where, and what to do, and ends the
-command with exit code 2 and no traceback. `RunFailed` is trouble while running: exit code 1.
+`BadInput` is for the user to fix: it says what is wrong, where, and what to do, and ends the
+command with exit code 2. `RunFailed` is trouble while running: exit code 1.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+
+LONGEST = 200  # characters of a first line that are shown
 
 
 class AlignzooError(Exception):
@@ -27,20 +29,37 @@ class AlignzooError(Exception):
 
 
 class BadInput(AlignzooError):
-    """Something that was typed or handed in is wrong; nothing has been changed on disk."""
+    """A flag, a file or an argument is wrong; nothing has been changed on disk."""
 
     exit_code = 2
 
 
 class RunFailed(AlignzooError):
-    """The run met trouble that its input alone does not explain (a NaN loss, a failing plugin)."""
+    """The run failed for a reason beyond its input (a NaN loss, a plugin that raises)."""
 
     exit_code = 1
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """A hint for an unknown name: the closest known one if there is one, then all of them."""
+    """Return a hint for an unknown name: the closest known one, if any, and all of them."""
     known = sorted(names)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     listing = ", ".join(known) or "none"
     return f"did you mean {close[0]!r}? Known: {listing}." if close else f"Known: {listing}."
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an exception's message, shortened; its type if it has none."""
+    text = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+
+
+def one_line(error: BaseException) -> str:
+    """Return `ValueError: first line`, or the type alone if there is no message."""
+    name, line = type(error).__name__, first_line(error)
+    return name if line == name else f"{name}: {line}"
+
+
+def count(n: int, noun: str, plural: str = "") -> str:
+    """Return `1 row` or `2,312 rows`; `plural` is for nouns that take more than an `s`."""
+    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"

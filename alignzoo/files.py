@@ -1,19 +1,27 @@
-"""Writing files so that a crash leaves the old one or the new one, never half of either."""
+"""Files: writes that survive a crash, JSON lines, YAML, and names of paths.
+
+A write leaves the old file or the new one, never half of either.
+"""
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
 
+from alignzoo.errors import BadInput
+
+# --- whole writes
+
 
 def write_text(path: Path, text: str) -> None:
-    """Written beside under another name, flushed to the disk, then renamed over."""
+    """Replace a file: write beside it, flush to disk, then rename over it."""
     beside = path.with_name(f".{path.name}.tmp")
     with beside.open("w", encoding="utf-8") as file:
         file.write(text)
@@ -23,7 +31,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """The same where several processes may write the same file: the last one wins, whole."""
+    """Replace a file that several processes may write: the last one wins, whole."""
     with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         try:
             file.write(data)
@@ -36,12 +44,13 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
+    """Replace a file by a value as indented JSON; raise `ValueError` for NaN."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """A folder to write into that appears at `path` only when the block ends without error."""
+    """Yield a folder to write into; it appears at `path` only if the block ends without error."""
     beside = path.with_name(f".{path.name}.tmp")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
@@ -51,7 +60,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
             if file.is_file():
                 with file.open("rb") as handle:
                     os.fsync(handle.fileno())
-        # A folder cannot be renamed over another: the old one steps aside first.
+        # A folder cannot be renamed over another: move the old one aside first.
         old = path.with_name(f".{path.name}.old")
         shutil.rmtree(old, ignore_errors=True)
         if path.exists():
@@ -62,8 +71,116 @@ def whole_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(beside, ignore_errors=True)
 
 
+# --- JSON lines and YAML
+
+
+def json_lines(rows: Iterable[Any], **options: Any) -> str:
+    """Return the rows as JSON, one a line; `options` go to `json.dumps`."""
+    options = {"ensure_ascii": False, **options}
+    return "".join(json.dumps(row, **options) + "\n" for row in rows)
+
+
+def append_lines(path: Path, rows: Iterable[Any], *, sync: bool = False, **options: Any) -> None:
+    """Append rows as JSON lines in one unbuffered write, so that processes can share a file.
+
+    With `sync` they are on the disk on return. `options` go to `json.dumps`.
+    """
+    data = memoryview(json_lines(rows, **options).encode())
+    with path.open("ab", buffering=0) as file:
+        while data:  # a write of many megabytes may be partial
+            data = data[file.write(data) :]
+        if sync:
+            os.fsync(file.fileno())
+
+
+def read_lines(path: Path, *, skip_damaged: bool = False) -> list[Any]:
+    """Return the values of the complete JSON lines of a file, or nothing if there is no file.
+
+    A crash may have cut off the last line. Reading ends at the first damaged one, unless
+    `skip_damaged`: then the others are read, as for a file shared by several processes.
+    """
+    if not path.is_file():
+        return []
+    found = []
+    # Only \n ends a line: a JSON text may hold U+2028, at which `splitlines` would cut it.
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]:
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            if not skip_damaged:
+                break
+    return found
+
+
+def read_yaml(path: Path, kind: str) -> Any:
+    """Return the value of a YAML file; raise `BadInput` that names `kind`, the file and the line.
+
+    `kind` is what the file is in messages: "recipe file".
+    """
+    import yaml
+
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadInput(f"no such {kind}", where=str(path)) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"cannot be read: {error}", where=str(path)) from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}, line {mark.line + 1}" if mark else str(path)
+        raise BadInput(f"not YAML: {getattr(error, 'problem', error)}", where=where) from None
+
+
+# --- names and paths
+
+
+def looks_like_path(name: str, suffixes: tuple[str, ...] = ()) -> bool:
+    """Return True if a name means a path and not a repository `owner/name` on the Hub.
+
+    It does if it is spelled like a path, ends in one of the `suffixes`, or is `a/b` and there is
+    a folder `a`. Such a name is never looked up on the Hub, so a mistyped path fails at once.
+    """
+    return (
+        name.startswith((".", "/", "~"))
+        or name.endswith("/")
+        or "\\" in name
+        or name.count("/") > 1
+        or name.lower().endswith(suffixes)
+        or ("/" in name and Path(name).parent.is_dir())
+    )
+
+
+def nearest_path(path: Path, *, folders: bool = False) -> str:
+    """Return a hint for a path that does not exist: a similar name there, or what there is.
+
+    With `folders`, only folders are suggested.
+    """
+    parent = path.parent
+    while not parent.is_dir():
+        parent = parent.parent
+    missing = path.parts[len(parent.parts)]
+    folders = folders or missing != path.name
+    names = sorted(
+        p.name for p in parent.iterdir() if p.name[0] != "." and (p.is_dir() or not folders)
+    )
+    close = difflib.get_close_matches(missing, names, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean {str(parent / close[0])!r}?"
+    noun = "folders" if folders else "files"
+    return f"{parent} holds: {', '.join(names[:10]) or f'no {noun}'}"
+
+
+def unused_name(name: str, is_used: Callable[[str], bool]) -> str:
+    """Return `name`, or the first of `name-2`, `name-3`, ... that is not used."""
+    unused, n = name, 1
+    while is_used(unused):
+        n += 1
+        unused = f"{name}-{n}"
+    return unused
+
+
 def cache_home() -> Path:
-    """`$ALIGNZOO_CACHE`, else `alignzoo` in the user's folder of caches."""
+    """Return `$ALIGNZOO_CACHE`, or else the folder `alignzoo` in the user's cache."""
     own = os.environ.get("ALIGNZOO_CACHE")
     if own:
         return Path(own).expanduser()

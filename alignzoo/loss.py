@@ -1,4 +1,4 @@
-"""What a loss hook returns: a sum and a count, never a mean.
+"""The return value of a loss hook: a sum and a count, never a mean.
 
 Means of micro-batches do not add up to the mean of the batch; sums and counts do. The loop
 divides once, by the count of the whole optimizer step over all micro-batches and processes, so
@@ -7,6 +7,7 @@ that 1x8, 8x1 and 3+5 are the same update.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -18,7 +19,7 @@ Metric = tuple[Tensor, Tensor]  # (sum, count), both scalars
 
 @dataclass
 class Loss:
-    """A differentiable `sum`, the `count` it is to be divided by, and metrics as (sum, count)."""
+    """A differentiable `sum`, the `count` to divide it by, and metrics as (sum, count)."""
 
     sum: Tensor
     count: Tensor
@@ -26,32 +27,64 @@ class Loss:
 
     @classmethod
     def per_sequence(cls, values: Tensor, metrics: Mapping[str, Tensor] | None = None) -> Loss:
-        """One loss value per sequence, pair or group: the count is how many there are.
+        """Sum one loss value per sequence, pair or group, `[n]`; the count is n.
 
-        Each metric is a tensor of any shape; it is logged as the mean over its elements.
+        Each metric is a tensor of any shape; it is logged as the mean over its elements. Raise
+        `ValueError` if the values are not one-dimensional.
         """
+        if values.dim() != 1:
+            raise ValueError(f"one value per sequence is [n], not {list(values.shape)}")
         count = torch.tensor(values.numel(), device=values.device)
-        return cls(values.sum(), count, _means(metrics))
+        return cls(values.sum(), count, _sums_and_counts(metrics))
 
     @classmethod
     def per_token(
         cls, values: Tensor, mask: Tensor, metrics: Mapping[str, Tensor] | None = None
     ) -> Loss:
-        """One loss value per token, `[N, T]`; the count is the number of tokens in `mask`.
+        """Sum one loss value per token, `[N, T]`, over `mask [N, T]`; the count is its size.
 
-        A metric of the mask's shape is averaged over the tokens in it, any other over its elements.
+        A metric of the mask's shape is averaged over the tokens in it, any other over its
+        elements. Raise `ValueError` if the values are not `[N, T]` or the mask differs in shape.
         """
-        if values.shape != mask.shape:
-            raise ValueError(f"values {tuple(values.shape)} and mask {tuple(mask.shape)} differ")
+        if values.dim() != 2 or values.shape != mask.shape:
+            raise ValueError(
+                f"values and mask are both [N, T], not {list(values.shape)} and {list(mask.shape)}"
+            )
         total = torch.where(mask, values, 0.0).sum()
-        return cls(total, mask.sum(), _means(metrics, mask))
+        return cls(total, mask.sum(), _sums_and_counts(metrics, mask))
 
     @property
     def mean(self) -> float:
+        """The sum divided by the count, or by 1 if nothing was counted."""
         return float(self.sum.detach()) / max(float(self.count), 1.0)
 
 
-def _means(metrics: Mapping[str, Tensor] | None, mask: Tensor | None = None) -> dict[str, Metric]:
+@dataclass
+class Totals:
+    """Sums and counts of losses and their metrics, added up over `n` groups.
+
+    The loss itself goes by the name `loss`.
+    """
+
+    sums: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    counts: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    n: int = 0
+
+    def add(self, loss: Loss, n: int = 0) -> None:
+        """Add the loss of a micro-batch of `n` groups."""
+        self.n += n
+        for name, (total, count) in {"loss": (loss.sum, loss.count), **loss.metrics}.items():
+            self.sums[name] += float(total.detach())
+            self.counts[name] += float(count)
+
+    def means(self) -> dict[str, float]:
+        """Return sum / count by name, without those that counted nothing."""
+        return {name: self.sums[name] / n for name, n in self.counts.items() if n}
+
+
+def _sums_and_counts(
+    metrics: Mapping[str, Tensor] | None, mask: Tensor | None = None
+) -> dict[str, Metric]:
     out: dict[str, Metric] = {}
     for name, value in (metrics or {}).items():
         value = value.detach().float()

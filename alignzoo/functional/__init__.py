@@ -1,32 +1,32 @@
-"""Pure functions that algorithms share: numbers and tensors in, numbers and tensors out.
+"""Pure functions shared by algorithms: numbers and tensors in, numbers and tensors out.
 
 learning_rate     the schedule, and the rate for a model of another width
-preference        losses of pairs
+preference        losses on pairs
 policy_gradient   ratios, clipping, KL estimates, whitening
-metrics           what is logged of pairs and of labelled completions
+metrics           metrics of pairs and of labelled completions
 """
 
 from alignzoo.functional.learning_rate import learning_rate_factor, learning_rate_for_width
 from alignzoo.functional.metrics import label_metrics, pair_metrics
 from alignzoo.functional.policy_gradient import (
     MAX_LOG_RATIO,
-    REWARD,
+    REWARD_PREFIX,
     Estimator,
     clip_metrics,
     clipped_surrogate,
     importance_ratio,
     importance_weights,
     kl_estimate,
+    nanstd,
     per_token,
     rewards_apart,
-    spread,
     whiten,
 )
 from alignzoo.functional.preference import best_and_worst, hinge_loss, ipo_loss, sigmoid_loss
 
 __all__ = [
     "MAX_LOG_RATIO",
-    "REWARD",
+    "REWARD_PREFIX",
     "Estimator",
     "best_and_worst",
     "clip_metrics",
@@ -39,10 +39,10 @@ __all__ = [
     "label_metrics",
     "learning_rate_factor",
     "learning_rate_for_width",
+    "nanstd",
     "pair_metrics",
     "per_token",
     "rewards_apart",
     "sigmoid_loss",
-    "spread",
     "whiten",
 ]

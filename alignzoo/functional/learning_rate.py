@@ -1,4 +1,4 @@
-"""The learning rate over a run, and from one model to another."""
+"""The learning rate: its schedule over a run, and its transfer to another model."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ REFERENCE_WIDTH = 2048
 def learning_rate_factor(
     progress: float, warmup: float, schedule: Literal["linear", "cosine", "constant"]
 ) -> float:
-    """The share of the peak learning rate at `progress` in [0, 1] of the run.
+    """Return the fraction of the peak learning rate at `progress` in [0, 1] of the run.
 
-    Rises linearly over the first `warmup` of the run, then falls to 0 as a line or half a cosine,
-    or stays. Written on progress instead of steps, so that a run that stops on a compute budget
-    has the same schedule as one that stops on a number of steps.
+    It rises linearly over the first `warmup` of the run, then falls to 0 as a line or half a
+    cosine, or stays. It is a function of progress instead of steps, so that a run with a compute
+    budget has the same schedule as one with a number of steps.
     """
     if progress < warmup:
         return progress / warmup
@@ -28,11 +28,11 @@ def learning_rate_factor(
 
 
 def learning_rate_for_width(rate: float, width: int, adapter: bool) -> float:
-    """A learning rate given for an adapter on a model 2048 wide, carried to another model.
+    """Convert a learning rate given for an adapter on a model 2048 wide to another model.
 
-    rate x (2048 / width)^0.78, and a tenth of that when all weights are trained. Both are the
-    fits of Schulman et al. 2025, "LoRA Without Regret": the best rate of LoRA hardly depends on
-    the rank, falls with this power of the hidden size (on Llama), and is ten times the best rate
-    of full fine-tuning.
+    rate x (2048 / width)^0.78, and a tenth of that if all weights are trained. Both are fits of
+    Schulman et al. 2025, "LoRA Without Regret": the best rate of LoRA hardly depends on the rank,
+    falls with this power of the hidden size (on Llama), and is ten times the best rate of full
+    fine-tuning.
     """
     return rate * (REFERENCE_WIDTH / width) ** 0.78 * (1.0 if adapter else 0.1)

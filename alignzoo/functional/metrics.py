@@ -1,17 +1,14 @@
-"""Small pure functions that more than one part of the project needs: numbers and tensors only."""
+"""Metrics of pairs and of labelled completions, under the names that TRL gives them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from torch import Tensor
 
 
 def pair_metrics(rewards: tuple[Tensor, Tensor], logps: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-    """What is logged of pairs: `rewards` and `logps` are (chosen, rejected), each `[B]`.
+    """Return the metrics of B pairs; `rewards` and `logps` are (chosen, rejected), each `[B]`.
 
-    A pair counts as accurate where the chosen side's reward is the greater; a tie does not.
+    A pair counts as accurate if the chosen side's reward is the greater; a tie does not.
     """
     chosen, rejected = rewards
     return {
@@ -25,7 +22,7 @@ def pair_metrics(rewards: tuple[Tensor, Tensor], logps: tuple[Tensor, Tensor]) -
 
 
 def label_metrics(rewards: Tensor, logps: Tensor, desirable: Tensor) -> dict[str, Tensor]:
-    """The same of unpaired completions, all `[N]`: chosen are those with a true label."""
+    """Return the metrics of N labelled completions, all `[N]`; `desirable` ones are chosen."""
     return {
         "rewards/chosen": rewards[desirable],
         "rewards/rejected": rewards[~desirable],

@@ -1,59 +1,72 @@
-"""What algorithms that learn from their own completions share: pure functions on tensors.
+"""Functions shared by algorithms that train on their own samples: pure, on tensors.
 
 Shapes: N completions of up to T tokens; with groups, B prompts times G completions. Log-probs and
 their differences are in nats. A reward that does not apply is NaN and has no part in any mean.
+Functions of two tensors raise `ValueError` rather than broadcast `[N]` against `[N, T]`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from alignzoo.batch import Batch
+from alignzoo.batch import Batch
 
 Estimator = Literal["k1", "k2", "k3"]
-REWARD = "reward/"  # prefix of the columns that hold single rewards
+REWARD_PREFIX = "reward/"  # of the columns that hold single rewards
 MAX_LOG_RATIO = 20.0  # e^20 is 5e8: far past any use, and far from the end of float32
 
 
 def importance_ratio(log_ratio: Tensor) -> Tensor:
-    """pi / pi_old from log pi - log pi_old, any shape; finite, and without gradient past e^+-20."""
+    """Compute pi / pi_old from log pi - log pi_old, in any shape.
+
+    The ratio is finite; past e^+-20 it has no gradient.
+    """
     return log_ratio.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
 
 
 def importance_weights(policy: Tensor, sampler: Tensor, cap: float) -> Tensor:
-    """Truncated importance sampling: w = min(pi / pi_sampler, cap) of each token, `[N, T]`.
+    """Compute truncated importance weights w = min(pi / pi_sampler, cap) per token, `[N, T]`.
 
-    What tokens of another distribution than the policy's weigh in its gradient: Yao et al. 2025,
-    https://fengyao.notion.site/off-policy-rl. 1 where the sampler does not know (NaN).
+    They correct the gradient for tokens drawn from another distribution than the policy's: Yao et
+    al. 2025, https://fengyao.notion.site/off-policy-rl. A token whose log-prob the sampler does
+    not give (NaN) has weight 1.
 
     Args:
         policy, sampler: log pi and log pi_sampler of the tokens, in nats, `[N, T]`.
     """
+    _check_shapes(policy, sampler)
     return importance_ratio((policy - sampler).nan_to_num(0.0)).clamp(max=cap)
 
 
 def per_token(advantages: Tensor) -> Tensor:
-    """Credit per completion, `[N]`, as a column `[N, 1]`; credit per token, `[N, T]`, as it is."""
+    """Return advantages per token, `[N, T]`, as they are, and per completion, `[N]`, as `[N, 1]`.
+
+    Either form broadcasts against `[N, T]` as it should.
+    """
     return advantages if advantages.dim() == 2 else advantages[:, None]
 
 
 def clipped_surrogate(ratio: Tensor, advantages: Tensor, lower: float, upper: float) -> Tensor:
-    """PPO's clipped loss: L = -min(r A, clip(r, lower, upper) A).
+    """Compute PPO's clipped loss: L = -min(r A, clip(r, lower, upper) A).
 
-    Equation 7 of Schulman et al. 2017, https://arxiv.org/abs/1707.06347. No gradient where the
-    ratio r is above `upper` and A > 0, or below `lower` and A < 0. The shapes broadcast.
+    Equation 7 of Schulman et al. 2017, https://arxiv.org/abs/1707.06347. There is no gradient if
+    the ratio r is above `upper` and A > 0, or below `lower` and A < 0.
+
+    Args:
+        ratio, advantages: of one shape, or `[N, T]` and `[N, 1]` in either order.
     """
+    _check_shapes(ratio, advantages)
     return -torch.minimum(ratio * advantages, ratio.clamp(lower, upper) * advantages)
 
 
 def clip_metrics(
     ratio: Tensor, advantages: Tensor, lower: float, upper: float
 ) -> dict[str, Tensor]:
-    """Where `clipped_surrogate` has no gradient, by side, in the shape of `ratio`."""
+    """Mark where `clipped_surrogate` has no gradient, by side, in the shape of its loss."""
+    _check_shapes(ratio, advantages)
     low = (ratio < lower) & (advantages < 0)
     high = (ratio > upper) & (advantages > 0)
     return {
@@ -64,7 +77,7 @@ def clip_metrics(
 
 
 def kl_estimate(policy: Tensor, reference: Tensor, estimator: Estimator) -> Tensor:
-    """An estimate of KL(pi || pi_ref) per token from the log-probs of tokens drawn from pi.
+    """Estimate KL(pi || pi_ref) per token from the log-probs of tokens drawn from pi.
 
         k1 = -log r      k2 = (log r)^2 / 2      k3 = r - 1 - log r,      r = pi_ref / pi
 
@@ -76,6 +89,7 @@ def kl_estimate(policy: Tensor, reference: Tensor, estimator: Estimator) -> Tens
     Args:
         policy, reference: log pi and log pi_ref of each token; one shape, returned.
     """
+    _check_shapes(policy, reference)
     log_r = reference - policy
     if estimator == "k1":
         return -log_r
@@ -84,17 +98,17 @@ def kl_estimate(policy: Tensor, reference: Tensor, estimator: Estimator) -> Tens
     return importance_ratio(log_r) - 1 - log_r
 
 
-def spread(x: Tensor) -> Tensor:
-    """The standard deviation over the last dimension, `[..., n] -> [...]`, with Bessel's n - 1.
+def nanstd(x: Tensor) -> Tensor:
+    """Compute the standard deviation over the last dimension, `[..., n] -> [...]`.
 
-    NaN is left out; of fewer than two values it is 0.
+    It has Bessel's n - 1 and leaves NaN out; of fewer than two values it is 0.
     """
     squares = ((x - x.nanmean(-1, keepdim=True)) ** 2).nansum(-1)
     return (squares / ((~x.isnan()).sum(-1) - 1).clamp(min=1)).sqrt()
 
 
-def whiten(x: Tensor, everyone: Tensor, shift_mean: bool = True) -> Tensor:
-    """x with the mean and the standard deviation of `everyone` taken out, in the shape of x.
+def whiten(x: Tensor, population: Tensor, shift_mean: bool = True) -> Tensor:
+    """Standardise x by the mean and the standard deviation of `population`, in the shape of x.
 
         (x - mean) / std, plus the mean again unless `shift_mean`
 
@@ -102,9 +116,11 @@ def whiten(x: Tensor, everyone: Tensor, shift_mean: bool = True) -> Tensor:
     part in either.
 
     Args:
-        everyone: the values that x is one of, one-dimensional.
+        population: all values, of all processes, that x is a part of, `[n]`.
     """
-    known = everyone[~everyone.isnan()].double()
+    if population.dim() != 1:
+        raise ValueError(f"the population is [n], not {list(population.shape)}")
+    known = population[~population.isnan()].double()
     if not known.numel():
         return x
     mean, scale = known.mean(), known.var(correction=0).clamp(min=1e-8).rsqrt()
@@ -112,10 +128,21 @@ def whiten(x: Tensor, everyone: Tensor, shift_mean: bool = True) -> Tensor:
 
 
 def rewards_apart(batch: Batch) -> dict[str, Tensor]:
-    """The rewards of a batch by name, `[N]` each, before they are weighed; NaN where one does not
-    apply."""
+    """Return the rewards of a batch by name, `[N]` each, before weighting.
+
+    NaN means that a reward does not apply.
+    """
     return {
-        name.removeprefix(REWARD): scores
+        name.removeprefix(REWARD_PREFIX): scores
         for name, scores in sorted(batch.columns.items())
-        if name.startswith(REWARD)
+        if name.startswith(REWARD_PREFIX)
     }
+
+
+def _check_shapes(x: Tensor, y: Tensor) -> None:
+    """Raise `ValueError` unless the shapes are equal, or `[N, T]` and `[N, 1]`."""
+    columns = x.dim() == y.dim() == 2 and len(x) == len(y) and 1 in (x.shape[1], y.shape[1])
+    if x.shape != y.shape and not columns:
+        raise ValueError(
+            f"shapes {list(x.shape)} and {list(y.shape)}: they are equal, or [N, T] and [N, 1]"
+        )

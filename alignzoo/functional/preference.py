@@ -1,8 +1,9 @@
-"""What algorithms that learn from pairs share: pure functions on tensors.
+"""Losses on pairs: pure functions on tensors.
 
 r = log pi(y|x) - log pi_ref(y|x) is a completion's log-ratio to a reference, summed over its
-tokens, in nats; `margin` is that of the preferred completion less that of the other, `[B]`. `beta`
-is the strength of the pull to the reference, > 0, in 1/nats. A loss is one value per pair, `[B]`.
+tokens, in nats; `margin` is that of the preferred completion minus that of the other, `[B]`.
+`beta` is the strength of the pull to the reference, > 0, in 1/nats. A loss is one value per pair,
+`[B]`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from torch import Tensor
 
 
 def sigmoid_loss(margin: Tensor, beta: float, smoothing: float | Tensor = 0.0) -> Tensor:
-    """DPO: the negative log-likelihood of the preference under Bradley-Terry.
+    """Compute DPO's loss, the negative log-likelihood of the preference under Bradley-Terry.
 
         L = -(1 - smoothing) log sigmoid(beta margin) - smoothing log sigmoid(-beta margin)
 
@@ -22,15 +23,18 @@ def sigmoid_loss(margin: Tensor, beta: float, smoothing: float | Tensor = 0.0) -
     https://ericmitchell.ai/cdpo.pdf. ln 2 at margin 0.
 
     A soft label, P(the first is better) = p, is smoothing 1 - p, in [0, 1], of each pair, `[B]`.
-    The slope is then dL/dmargin = beta (sigmoid(beta margin) - p): 0 where the policy is as sure
-    as the label, beta margin = log(p / (1 - p)).
+    The slope is then dL/dmargin = beta (sigmoid(beta margin) - p): 0 if the policy is as sure as
+    the label, beta margin = log(p / (1 - p)). Raise `ValueError` if its shape is not the margin's.
     """
+    if isinstance(smoothing, Tensor) and smoothing.dim() and smoothing.shape != margin.shape:
+        raise ValueError(
+            f"smoothing is a number or [B], {list(margin.shape)}, not {list(smoothing.shape)}"
+        )
     return -(1 - smoothing) * F.logsigmoid(beta * margin) - smoothing * F.logsigmoid(-beta * margin)
 
 
 def hinge_loss(margin: Tensor, beta: float) -> Tensor:
-    """SLiC's hinge on the log-ratios, which asks for a margin and no more: L = max(0, 1 - beta
-    margin).
+    """Compute SLiC's hinge loss on the log-ratios: L = max(0, 1 - beta margin).
 
     Zhao et al. 2023, https://arxiv.org/abs/2305.10425, normalised by the reference as in equation
     "hinge-norm" of Liu et al. 2023 (RSO), https://arxiv.org/abs/2309.06657.
@@ -39,7 +43,7 @@ def hinge_loss(margin: Tensor, beta: float) -> Tensor:
 
 
 def ipo_loss(margin: Tensor, beta: float) -> Tensor:
-    """IPO: L = (margin - 1 / (2 beta))^2, which pulls the margin to a finite target.
+    """Compute IPO's loss, L = (margin - 1 / (2 beta))^2, which pulls the margin to a target.
 
     Equation 17 of Azar et al. 2023, https://arxiv.org/abs/2310.12036, whose tau is `beta`.
     """
@@ -47,14 +51,16 @@ def ipo_loss(margin: Tensor, beta: float) -> Tensor:
 
 
 def best_and_worst(rewards: Tensor) -> Tensor:
-    """+1 for the best completion of each prompt, -1 for its worst, 0 for all the others.
+    """Return +1 for the best completion of each prompt, -1 for its worst, and 0 for the others.
 
-    Of two, the pair of Guo et al. 2024, https://arxiv.org/abs/2402.04792; of more, the widest one.
-    The first of equals is taken; a prompt whose rewards are all equal has no pair.
+    With G = 2 it is the pair of Guo et al. 2024, https://arxiv.org/abs/2402.04792; with more, the
+    widest one. The first of equals is taken; a prompt whose rewards are all equal has no pair.
 
     Args:
-        rewards: `[B, G]`, in any unit; NaN where none applies, which is neither.
+        rewards: `[B, G]`, in any unit; a NaN is neither best nor worst.
     """
+    if rewards.dim() != 2:
+        raise ValueError(f"rewards are [B, G], not {list(rewards.shape)}")
     high, best = rewards.nan_to_num(nan=-torch.inf).max(-1, keepdim=True)
     low, worst = rewards.nan_to_num(nan=torch.inf).min(-1, keepdim=True)
     signs = torch.zeros_like(rewards).scatter(-1, best, 1.0).scatter(-1, worst, -1.0)

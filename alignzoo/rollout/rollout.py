@@ -13,7 +13,7 @@ from torch import Tensor
 
 from alignzoo.algorithm import credits_of
 from alignzoo.batch import Batch, Example, collate
-from alignzoo.functional import REWARD, importance_weights, per_token, spread
+from alignzoo.functional import REWARD_PREFIX, importance_weights, nanstd, per_token
 from alignzoo.rewards import weighted_sum
 from alignzoo.rewards.score import judge
 from alignzoo.rollout.generate import Completion
@@ -60,7 +60,7 @@ def judged(run: Run, rows: Sequence[Example], groups: Sequence[Sequence[Completi
     """The same with the rewards, before anybody has observed it or given credit."""
     batch = gathered(rows, groups)
     scores = judge(run, batch)
-    batch.columns |= {f"{REWARD}{name}": score for name, score in scores.items()}
+    batch.columns |= {f"{REWARD_PREFIX}{name}": score for name, score in scores.items()}
     batch.columns["rewards"] = weighted_sum(scores, run.reward_weights)
     return batch
 
@@ -106,7 +106,7 @@ TIE = 1e-8  # rewards that differ by less are the same
 
 def observe(run: Run, batch: Batch) -> dict[str, float]:
     """The numbers of the whole round, all processes together. All of them call it."""
-    columns = {name: x for name, x in batch.columns.items() if name.startswith(REWARD)}
+    columns = {name: x for name, x in batch.columns.items() if name.startswith(REWARD_PREFIX)}
     columns |= {"rewards": batch["rewards"], "ended": batch["ended"], "lengths": batch.lengths}
     return summary({name: everyone(run, batch, x) for name, x in columns.items()})
 
@@ -135,7 +135,7 @@ def summary(columns: Mapping[str, Tensor]) -> dict[str, float]:
     rewards, lengths = columns["rewards"], columns["lengths"]
     found = {
         "reward": float(rewards.nanmean()),
-        "reward_std": float(spread(rewards.flatten())),
+        "reward_std": float(nanstd(rewards.flatten())),
         "frac_reward_zero_std": float(tied(rewards).double().mean()),
         "completions/mean_length": float(lengths.mean()),
         "completions/max_length": float(lengths.max()),
@@ -143,10 +143,10 @@ def summary(columns: Mapping[str, Tensor]) -> dict[str, float]:
         "completions/clipped_ratio": float(1 - columns["ended"].mean()),
     }
     for name, scores in columns.items():
-        if name.startswith(REWARD):
-            label = name.removeprefix(REWARD)
+        if name.startswith(REWARD_PREFIX):
+            label = name.removeprefix(REWARD_PREFIX)
             found[f"rewards/{label}/mean"] = float(scores.nanmean())
-            found[f"rewards/{label}/std"] = float(spread(scores.flatten()))
+            found[f"rewards/{label}/std"] = float(nanstd(scores.flatten()))
             if scores.isnan().any():
                 found[f"rewards/{label}/missing"] = float(scores.isnan().double().mean())
     return {name: value for name, value in found.items() if not math.isnan(value)}

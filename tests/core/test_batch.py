@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alignzoo.batch import Batch, Example, collate, joined
+from alignzoo.batch import Batch, Example, collate, concat
 
 
 def pair_batch() -> Batch:
@@ -38,6 +40,41 @@ def test_positions_that_are_there_but_not_learnt():
     assert batch.lengths.tolist() == [3]
     assert batch.mask.tolist() == [[True, False, True]]
     assert batch.total(torch.tensor([[1.0, 10.0, 100.0]])).tolist() == [101.0]
+
+
+def square_batch() -> Batch:
+    """N == T == 2, so that `[N]` broadcasts against `[N, T]` without an error of torch's."""
+    return collate([Example([1], [[4, 5], [6]])])
+
+
+@pytest.mark.parametrize("reduce", ["total", "mean", "last"])
+@pytest.mark.parametrize("shape", [(2,), (2, 1), (1, 2), (2, 2, 2)])
+def test_what_is_reduced_over_tokens_has_a_value_for_each(reduce, shape):
+    batch = square_batch()
+    assert getattr(batch, reduce)(torch.ones(2, 2)).shape == (2,)
+    with pytest.raises(ValueError, match=r"per token is \[N, T\] = \[2, 2\]"):
+        getattr(batch, reduce)(torch.ones(shape))
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (3,), (2, 1), (2, 2, 1)])
+def test_a_column_is_per_completion_or_per_token(shape):
+    batch = square_batch()
+    batch.columns |= {"good": torch.zeros(2), "good too": torch.zeros(2, 2)}
+    batch.select([0])
+    batch.columns["bad"] = torch.zeros(shape)
+    for use in (
+        lambda: batch.split(9),
+        lambda: batch.keep(torch.tensor([True, False])),
+        lambda: batch.to("cpu"),
+        lambda: concat([batch]),
+        lambda: replace(batch),
+    ):
+        with pytest.raises(ValueError, match="column 'bad'"):
+            use()
+
+
+def test_completions_are_without_padding():
+    assert pair_batch().completions() == [[4, 5], [6], [8, 9, 10], [11, 12]]
 
 
 def test_pairs_are_chosen_then_rejected():
@@ -144,11 +181,11 @@ def test_of_a_batch_nothing_may_be_kept():
     assert nothing.split(10) == [] and len(nothing.select([])) == 0
 
 
-def test_joined_batches_are_those_of_all_their_groups():
+def test_concatenated_batches_are_those_of_all_their_groups():
     batch = pair_batch()
     batch.columns["per_token"] = torch.arange(batch.tokens.numel()).reshape(batch.tokens.shape)
     parts = [batch.select([0]), batch.select([]), batch.select(range(1, len(batch)))]
-    whole = joined(parts)
+    whole = concat(parts)
     for name, x in vars(batch).items():
         if isinstance(x, torch.Tensor) and name not in ("tokens", "prompts"):
             assert torch.equal(getattr(whole, name), x), name

@@ -1,4 +1,4 @@
-"""What the on-policy algorithms share, against sums over a whole vocabulary and by hand."""
+"""Functions of on-policy algorithms, against sums over a whole vocabulary and by hand."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from alignzoo.functional import (
     clip_metrics,
     clipped_surrogate,
     importance_ratio,
+    importance_weights,
     kl_estimate,
+    nanstd,
     rewards_apart,
-    spread,
     whiten,
 )
 
@@ -89,10 +90,28 @@ def test_an_extreme_ratio_stays_finite():
     assert log_ratio.grad.tolist() == pytest.approx([0.0, 0.0, math.exp(0.5)])
 
 
-def test_the_spread_has_bessels_correction_and_leaves_nan_out():
+def test_the_standard_deviation_has_bessels_correction_and_leaves_nan_out():
     # 1, 2, 6: mean 3, squares 4 + 1 + 9 = 14, over 2: sqrt(7).
     x = torch.tensor([[1.0, 2.0, 6.0], [5.0, NAN, NAN], [4.0, NAN, 8.0], [NAN, NAN, NAN]])
-    assert spread(x).tolist() == pytest.approx([math.sqrt(7), 0.0, math.sqrt(8), 0.0])
+    assert nanstd(x).tolist() == pytest.approx([math.sqrt(7), 0.0, math.sqrt(8), 0.0])
+
+
+@pytest.mark.parametrize("shape", [(2,), (1, 2), (3, 2)])
+def test_a_value_per_completion_does_not_broadcast_over_tokens(shape):
+    # N == T == 2: torch itself would take `[N]` for a row of tokens.
+    per_token, other = torch.zeros(2, 2), torch.zeros(shape)
+    for function in (
+        lambda x, y: clipped_surrogate(x, y, 0.8, 1.2),
+        lambda x, y: clip_metrics(x, y, 0.8, 1.2),
+        lambda x, y: kl_estimate(x, y, "k3"),
+        lambda x, y: importance_weights(x, y, 2.0),
+    ):
+        function(per_token, torch.zeros(2, 1))
+        for x, y in ((per_token, other), (other, per_token)):
+            with pytest.raises(ValueError, match="they are equal"):
+                function(x, y)
+    with pytest.raises(ValueError, match="population"):
+        whiten(per_token, per_token)
 
 
 def test_rewards_by_name():

@@ -1,4 +1,4 @@
-"""What algorithms that learn from pairs share, by hand."""
+"""Losses on pairs, by hand."""
 
 from __future__ import annotations
 
@@ -36,8 +36,14 @@ def test_smoothing_believes_the_other_label_a_little():
     # 3/4 log(4/3) + 1/4 log 4
     expected = 0.75 * math.log(4 / 3) + 0.25 * math.log(4)
     assert sigmoid_loss(margin, 1.0, 0.25).item() == pytest.approx(expected)
-    # sigmoid(m) = 3/4 is just what the labels say: nothing is to be learnt.
+    # sigmoid(m) = 3/4 is just what the labels say: there is no gradient.
     assert gradient(lambda m: sigmoid_loss(m, 1.0, 0.25), margin).item() == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize("shape", [(1,), (3,), (2, 1)])
+def test_a_soft_label_is_one_per_pair(shape):
+    with pytest.raises(ValueError, match=r"a number or \[B\]"):
+        sigmoid_loss(torch.zeros(2), 0.1, torch.zeros(shape))
 
 
 def test_the_hinge():

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from alignzoo.functional import spread
+from alignzoo.functional import nanstd
 
 Scale = Literal["group", "batch", "none"]
 SMALLEST_SPREAD = 1e-4  # added to what is divided by, so that a group of ties stays at 0
@@ -34,9 +34,9 @@ def group_advantages(rewards: Tensor, scale: Scale) -> Tensor:
     summed = rewards.squeeze(-1)
     centred = summed - summed.nanmean(-1, keepdim=True)
     if scale == "group":
-        centred = centred / (spread(summed)[:, None] + SMALLEST_SPREAD)
+        centred = centred / (nanstd(summed)[:, None] + SMALLEST_SPREAD)
     elif scale == "batch":
-        centred = centred / (spread(summed.flatten()) + SMALLEST_SPREAD)
+        centred = centred / (nanstd(summed.flatten()) + SMALLEST_SPREAD)
     return centred.nan_to_num(0.0)
 
 
@@ -51,8 +51,8 @@ def decoupled_advantages(rewards: Tensor, weights: Sequence[float]) -> Tensor:
     https://arxiv.org/abs/2601.05242.
     """
     each = rewards.transpose(1, 2)
-    scaled = (each - each.nanmean(-1, keepdim=True)) / (spread(each)[..., None] + SMALLEST_SPREAD)
+    scaled = (each - each.nanmean(-1, keepdim=True)) / (nanstd(each)[..., None] + SMALLEST_SPREAD)
     scaled = scaled * torch.tensor(weights)[:, None]
     total = scaled.nansum(1).masked_fill(rewards.isnan().all(-1), float("nan"))
     centred = total - total.nanmean()
-    return (centred / (spread(total.flatten()) + SMALLEST_SPREAD)).nan_to_num(0.0)
+    return (centred / (nanstd(total.flatten()) + SMALLEST_SPREAD)).nan_to_num(0.0)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 
-from alignzoo import Batch, Example, Run, joined
+from alignzoo import Batch, Example, Run, concat
 from alignzoo.rollout import complete, credit, judged, observe, tied
 
 
@@ -32,7 +32,7 @@ def differing_round(run: Run, rows: list[Example], size: int, draws: int) -> Bat
     run.observed = observe(run, first) | shares(run, found, total, len(rows))
     # Credit is given to full shares, as the processes exchange them; ties get none, and go.
     ties = torch.nonzero(~differs(first)).flatten().tolist()
-    batch = credit(run, joined([*kept, first.select(ties[: len(rows) - found])]))
+    batch = credit(run, concat([*kept, first.select(ties[: len(rows) - found])]))
     return batch.select(range(found))
 
 
