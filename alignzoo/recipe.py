@@ -16,6 +16,7 @@ from annotated_types import Ge, Gt, Le
 
 from alignzoo import discovery
 from alignzoo.errors import BadInput, nearest
+from alignzoo.files import read_yaml
 from alignzoo.options import build, options_of, rename_options
 from alignzoo.policy.kinds import KINDS, OPTIONS
 
@@ -166,18 +167,7 @@ class Recipe:
 
 def read_recipe(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file. Names and values are checked later, with everything else."""
-    import yaml
-
-    try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BadInput("no such recipe file", where=str(path)) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"cannot be read: {error}", where=str(path)) from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}, line {mark.line + 1}" if mark else str(path)
-        raise BadInput(f"not YAML: {getattr(error, 'problem', error)}", where=where) from None
+    loaded = read_yaml(path, "recipe file")
     if not isinstance(loaded, dict):
         raise BadInput("a recipe is a mapping of option names to values", where=str(path))
     options = options_of(Recipe)

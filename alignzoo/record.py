@@ -15,7 +15,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from alignzoo.errors import BadInput, nearest
-from alignzoo.files import write_json, write_text
+from alignzoo.files import (
+    append_lines,
+    json_lines,
+    read_lines,
+    unused_name,
+    write_json,
+    write_text,
+)
 from alignzoo.ledger import Ledger
 
 Status = Literal["running", "finished", "failed", "interrupted"]
@@ -48,21 +55,22 @@ class Record:
     def metrics(self, row: Mapping[str, Any]) -> None:
         """Append a row to metrics.jsonl, one per optimizer step."""
         if self.writes:
-            _append(self.folder / "metrics.jsonl", [row])
+            append_lines(self.folder / "metrics.jsonl", [row], allow_nan=False)
 
     def evals(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append rows to evals.jsonl, one per evaluated item."""
         if self.writes:
-            _append(self.folder / "evals.jsonl", rows)
+            append_lines(self.folder / "evals.jsonl", rows, allow_nan=False)
 
     def feedback(self, step: int, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append what judges said of what that step is the first to learn from."""
         if self.writes:
-            _append(self.folder / "feedback.jsonl", ({"step": step, **row} for row in rows))
+            lines = ({"step": step, **row} for row in rows)
+            append_lines(self.folder / "feedback.jsonl", lines, allow_nan=False)
 
     def write(self, name: str, rows: Iterable[Mapping[str, Any]]) -> Path:
         """A file of rows, whole."""
-        write_text(self.folder / name, "".join(map(_line, rows)))
+        write_text(self.folder / name, json_lines(rows, allow_nan=False))
         return self.folder / name
 
     def withdraw(self) -> None:
@@ -77,18 +85,15 @@ class Record:
             path = self.folder / name
             if path.exists() and self.writes:
                 # A line that a crash cut short is later than any checkpoint.
-                kept = [row for row in _complete_lines(path) if row["step"] <= step]
-                write_text(path, "".join(_line(row) for row in kept))
+                kept = [row for row in read_lines(path) if row["step"] <= step]
+                write_text(path, json_lines(kept, allow_nan=False))
 
     def read_metrics(self, before: int) -> list[dict[str, Any]]:
         """The rows of the steps before that one."""
-        path = self.folder / "metrics.jsonl"
-        rows = _complete_lines(path) if path.exists() else []
-        return [row for row in rows if row["step"] < before]
+        return [row for row in read_lines(self.folder / "metrics.jsonl") if row["step"] < before]
 
     def read_evals(self, phase: str) -> list[dict[str, Any]]:
-        path = self.folder / "evals.jsonl"
-        return [r for r in _complete_lines(path) if r["phase"] == phase] if path.exists() else []
+        return [row for row in read_lines(self.folder / "evals.jsonl") if row["phase"] == phase]
 
 
 def folder_for(out: str, name: str) -> Path:
@@ -104,11 +109,7 @@ def folder_for(out: str, name: str) -> Path:
 def free_name(out: str, stem: str) -> str:
     """`stem`, or the first of `stem-2`, `stem-3`, ... that is not taken."""
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:90] or "run"
-    name, n = stem, 1
-    while (Path(out) / name).exists():
-        n += 1
-        name = f"{stem}-{n}"
-    return name
+    return unused_name(stem, lambda name: (Path(out) / name).exists())
 
 
 def newest_name(out: str, stem: str) -> str:
@@ -203,25 +204,6 @@ def hash_sources(path: Path | None) -> str | None:
     for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
         digest.update(f"{file.relative_to(path)}\0".encode() + file.read_bytes())
     return digest.hexdigest()
-
-
-def _line(row: Mapping[str, Any]) -> str:
-    return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _append(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    with path.open("a", encoding="utf-8") as file:
-        file.writelines(_line(row) for row in rows)
-
-
-def _complete_lines(path: Path) -> list[dict[str, Any]]:
-    rows = []
-    for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
-    return rows
 
 
 TRACKERS = ("tensorboard", "wandb", "trackio", "mlflow")

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import NoReturn
 
-from alignzoo.errors import AlignzooError
+from alignzoo.errors import AlignzooError, one_line
 
 # Set before any library reads them. A user's own value wins.
 ENVIRONMENT = {
@@ -82,12 +82,6 @@ def usage(error: Exception) -> str:
         return f"unknown option {name}{meant}{hint}"
     message = error.format_message() if hasattr(error, "format_message") else str(error)
     return message[:1].lower() + message[1:] + hint
-
-
-def one_line(error: BaseException) -> str:
-    """`ValueError: what it says`, of which only the first line; the rest is in the log."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def write_traceback() -> str:

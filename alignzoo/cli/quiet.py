@@ -18,8 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-from alignzoo.cli import one_line
-from alignzoo.errors import AlignzooError, RunFailed
+from alignzoo.errors import AlignzooError, RunFailed, one_line
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 

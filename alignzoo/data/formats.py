@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from alignzoo.errors import BadInput
+from alignzoo.errors import BadInput, first_line
 
 Row = dict[str, Any]
 
@@ -156,12 +156,6 @@ def describe(value: Any) -> str:
     name = names.get(type(value), f"a {type(value).__name__}")
     text = json.dumps(value, default=str)
     return f"{name} ({text})" if len(text) <= 40 else name
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an exception's message, shortened."""
-    text = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
-    return text if len(text) <= 200 else text[:199] + "…"
 
 
 def _header(cells: list[str], where: str) -> list[str]:

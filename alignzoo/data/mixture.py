@@ -15,6 +15,7 @@ from alignzoo.data.read import Table
 from alignzoo.data.report import Report, count
 from alignzoo.data.views import View
 from alignzoo.errors import BadInput
+from alignzoo.files import unused_name
 
 
 def refuse_twice(sources: Sequence[Source], tables: Sequence[Table]) -> None:
@@ -73,7 +74,9 @@ def shares_of(sources: Sequence[Source], loaded: Sequence[Data]) -> list[Share]:
                 where=source.name,
                 hint="give it a larger weight, or leave it away",
             )
-    names = _distinct([source.stem for source in sources])
+    names: list[str] = []
+    for source in sources:
+        names.append(unused_name(source.stem, lambda name: name in names))
     return [
         Share(name, len(one.train), len(one.test), drawn)
         for name, one, drawn in zip(names, loaded, draws, strict=True)
@@ -98,15 +101,3 @@ def report_of(sources: Sequence[Source], loaded: Sequence[Data], shares: Sequenc
         test=sum(report.test for report in reports),
         parts=reports,
     )
-
-
-def _distinct(names: Sequence[str]) -> list[str]:
-    """The names, those that came before with a number: `train`, `train-2`."""
-    found: list[str] = []
-    for name in names:
-        n, new = 1, name
-        while new in found:
-            n += 1
-            new = f"{name}-{n}"
-        found.append(new)
-    return found

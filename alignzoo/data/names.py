@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alignzoo.data.formats import format_of
+from alignzoo.data.formats import READERS
 from alignzoo.errors import BadInput
+from alignzoo.files import looks_like_path
 
 HOW = "write a.jsonl:0.7,b.jsonl:0.3 (shares of the examples), or a.jsonl,b.jsonl for all of both"
+SUFFIXES = (*READERS, ".gz")
 
 
 @dataclass(frozen=True)
@@ -64,15 +66,9 @@ def sources_of(data: str | Mapping[str, Any]) -> list[Source]:
     return sources
 
 
-def looks_like_path(name: str) -> bool:
-    """Whether a name that is not there was meant as a path; such a name never goes to the hub."""
-    return (
-        format_of(name) is not None
-        or name.lower().endswith(".gz")
-        or name.startswith((".", "/", "~"))
-        or name.count("/") > 1
-        or "\\" in name
-    )
+def is_path(name: str) -> bool:
+    """Return True if a name means a file or a folder, there or not, and nothing on the Hub."""
+    return looks_like_path(name, SUFFIXES)
 
 
 def is_there(name: str) -> bool:
@@ -104,7 +100,7 @@ def _split(piece: str) -> tuple[str, str | None]:
 
 
 def _is_local(name: str) -> bool:
-    return is_there(name) or looks_like_path(name)
+    return is_there(name) or is_path(name)
 
 
 def _is_number(text: str) -> bool:

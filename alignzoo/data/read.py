@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from alignzoo.data.formats import Row, first_line, format_of, read_file
-from alignzoo.data.names import is_there, looks_like_path
-from alignzoo.errors import BadInput
+from alignzoo.data.formats import Row, format_of, read_file
+from alignzoo.data.names import is_path, is_there
+from alignzoo.errors import BadInput, first_line
+from alignzoo.files import nearest_path
 
 TRAIN = re.compile(r"^train(?![a-z])", re.IGNORECASE)
 HELD_OUT = re.compile(r"^(test|valid|validation|eval|dev)(?![a-z])", re.IGNORECASE)
@@ -48,8 +48,8 @@ def read_table(path_or_hub: str) -> Table:
     if is_there(path_or_hub):
         folder = path.is_dir()
         table = _read_folder(path) if folder else Table([Part(path_or_hub, read_file(path))])
-    elif looks_like_path(path_or_hub):
-        raise BadInput("no such file or folder", where=path_or_hub, hint=_near(path))
+    elif is_path(path_or_hub):
+        raise BadInput("no such file or folder", where=path_or_hub, hint=nearest_path(path))
     else:
         table = Table([Part(path_or_hub, read_hub(path_or_hub))])
     if not any(part.rows for part in table.train):
@@ -101,15 +101,6 @@ def _read_folder(folder: Path) -> Table:
         [Part(str(f), read_file(f)) for f in held_out],
         [f.name for f in others if f not in train],
     )
-
-
-def _near(path: Path) -> str | None:
-    """The file of the same folder that may have been meant."""
-    if not os.path.isdir(path.parent):
-        return f"there is no folder {path.parent}"
-    names = [f.name for f in path.parent.iterdir()]
-    close = difflib.get_close_matches(path.name, names, n=1, cutoff=0.5)
-    return f"did you mean {path.parent / close[0]}?" if close else None
 
 
 def read_hub(name: str) -> list[Row]:

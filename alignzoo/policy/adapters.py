@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
-from alignzoo.errors import BadInput
+from alignzoo.errors import BadInput, first_line
 from alignzoo.policy.locate import quiet
 
 with quiet():  # bitsandbytes complains of an optional kernel while it is imported
@@ -69,7 +69,7 @@ def add_adapter(
         except (TypeError, ValueError) as error:
             raise BadInput(
                 f"--adapter {kind} does not fit a {model.config.model_type} model: "
-                + str(error).strip().splitlines()[0],
+                + first_line(error),
                 hint=INSTEAD,
             ) from None
     if kind == "dora":
@@ -166,7 +166,7 @@ def put_on(model: PreTrainedModel, folder: Path) -> PeftModel:
     try:
         return PeftModel.from_pretrained(model, str(folder))
     except (RuntimeError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         raise BadInput(
             f"the adapter does not fit its base model: {reason}", where=str(folder)
         ) from None

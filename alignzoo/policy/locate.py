@@ -6,7 +6,6 @@ once and not a network error.
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import json
 import logging
@@ -23,7 +22,8 @@ import transformers
 from huggingface_hub import HfApi
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
-from alignzoo.errors import BadInput
+from alignzoo.errors import BadInput, first_line
+from alignzoo.files import looks_like_path, nearest_path
 from alignzoo.policy import heads
 
 EMBEDDED = {"zoo-tiny": "zoo_tiny", "zoo-critic": "zoo_critic"}  # by name, the folder
@@ -90,34 +90,14 @@ def _find(model: str, seen: tuple[Path, ...]) -> Source:
         return _folder(path)
     if path.exists():
         raise BadInput("a file, where the folder of a model is expected", where=model)
-    if _path_like(model):
-        raise BadInput(f"there is no folder {model!r}", hint=_near(path))
+    if looks_like_path(model):
+        raise BadInput(f"there is no folder {model!r}", hint=nearest_path(path, folders=True))
     if not HUB_NAME.match(model):
         raise BadInput(
             f"{model!r} is neither a folder nor a name on the hub",
             hint="use zoo-tiny, a name such as Qwen/Qwen2.5-0.5B, a folder, or an earlier run",
         )
     return Source(model, model)
-
-
-def _path_like(model: str) -> bool:
-    """`a/b` is a path if there is a folder `a` here, and a name on the hub otherwise."""
-    if model.startswith((".", "/", "~")) or model.endswith("/") or "\\" in model:
-        return True
-    return model.count("/") > 1 or ("/" in model and Path(model).parent.is_dir())
-
-
-def _near(path: Path) -> str:
-    """The folders beside a path that does not exist, the closest name first."""
-    parent = path.parent
-    while not parent.is_dir():
-        parent = parent.parent
-    names = sorted(p.name for p in parent.iterdir() if p.is_dir() and p.name[0] != ".")
-    missing = path.parts[len(parent.parts)]
-    close = difflib.get_close_matches(missing, names, n=1, cutoff=0.5)
-    if close:
-        return f"did you mean {str(parent / close[0])!r}?"
-    return f"{parent} holds: {', '.join(names[:10]) or 'no folders'}"
 
 
 def _embedded(model: str) -> Path:
@@ -138,7 +118,7 @@ def _run(path: Path, seen: tuple[Path, ...]) -> Source:
     if (path / "adapter" / "adapter_config.json").is_file():
         base = recipe["model"]
         # A run made elsewhere names its base relative to where it was started.
-        if _path_like(base) and not Path(base).expanduser().is_dir():
+        if looks_like_path(base) and not Path(base).expanduser().is_dir():
             base = _base_of(path / "adapter")
         return _adapter(Adapter(path / "adapter", recipe.get("adapter") == "qlora"), base, seen)
     if (path / "model").is_dir():
@@ -240,7 +220,7 @@ def reachable(name: str) -> bool:
         ) from None
     except HfHubHTTPError as error:
         if error.response is not None and error.response.status_code < 500:
-            raise BadInput(f"the hub refuses: {_first_line(error)}", where=name) from None
+            raise BadInput(f"the hub refuses: {first_line(error)}", where=name) from None
         return False
     except Exception:  # no network, no name server, a proxy that refuses, HF_HUB_OFFLINE
         return False
@@ -292,12 +272,7 @@ def _short(name: str, error: BaseException) -> BadInput:
             where=name,
             hint="offline, use zoo-tiny, a folder, or a model that is already downloaded",
         )
-    return BadInput(f"the model cannot be loaded: {_first_line(error)}", where=name)
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    return BadInput(f"the model cannot be loaded: {first_line(error)}", where=name)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from alignzoo.data.dialogue import Message
-from alignzoo.files import cache_home
+from alignzoo.files import append_lines, cache_home, read_lines
 from alignzoo_judges.judge import Judge, Question, is_usable
 
 PART = 64  # questions that are asked before what was answered is looked up again
@@ -76,21 +76,18 @@ class Cached(Judge):
     def keep(self, key: str, answer: Answer) -> None:
         self.known[key] = answer
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        # One short write at the end of the file: several processes may add to it.
-        with self.file.open("ab", buffering=0) as file:
-            file.write((json.dumps({"question": key, "answer": answer}) + "\n").encode())
+        # ASCII, for a judge may answer with half of a surrogate pair.
+        append_lines(self.file, [{"question": key, "answer": answer}], ensure_ascii=True)
 
 
 def read(path: Path) -> dict[str, Any]:
     """Questions and their answers; a line that a crash has cut off is left out."""
     found: dict[str, Any] = {}
-    if path.is_file():
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                entry: Any = json.loads(line)
-                answer = entry["answer"]
-                known = answer if isinstance(answer, str) else [float(p) for p in answer]
-                found[entry["question"]] = known
-            except (ValueError, TypeError, KeyError):
-                continue
+    for entry in read_lines(path, skip_damaged=True):
+        try:
+            answer = entry["answer"]
+            known = answer if isinstance(answer, str) else [float(p) for p in answer]
+            found[entry["question"]] = known
+        except (ValueError, TypeError, KeyError):
+            continue
     return found

@@ -7,15 +7,13 @@ is there is read instead of made again.
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from alignzoo.files import write_text
+from alignzoo.files import append_lines, json_lines, read_lines, write_text
 from alignzoo.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -52,7 +50,9 @@ def journal(
                 before = deepcopy(run.ledger)
                 done = make(part, start)
                 close = {"part": start, "spent": run.ledger.since(before).as_dict()}
-                append(path, [{"round": run.round, **line} for line in [*done, close]])
+                append_lines(
+                    path, [{"round": run.round, **line} for line in [*done, close]], sync=True
+                )
             lines += done
             if advance is not None:
                 advance(len(part))
@@ -65,14 +65,6 @@ def path_of(run: Run, name: str) -> Path:
     return run.record.folder / (f"{name}.jsonl" if index == 0 else f"{name}.{index}.jsonl")
 
 
-def append(path: Path, lines: Sequence[Line]) -> None:
-    """All of them, on the disk before this returns."""
-    with path.open("a", encoding="utf-8") as file:
-        file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def parts_in(path: Path) -> dict[tuple[int, int], tuple[list[Line], dict[str, Any]]]:
     """The parts that are whole, and what each has spent, by round and start. What a crash has cut
     off is taken out of the file."""
@@ -80,18 +72,14 @@ def parts_in(path: Path) -> dict[tuple[int, int], tuple[list[Line], dict[str, An
         return {}
     found: dict[tuple[int, int], tuple[list[Line], dict[str, Any]]] = {}
     part: list[Line] = []
-    texts = path.read_text(encoding="utf-8").split("\n")
-    whole = 0
-    for n, text in enumerate(texts[:-1], start=1):
-        try:
-            line = json.loads(text)
-        except ValueError:
-            break
+    lines, whole = read_lines(path), 0
+    for n, line in enumerate(lines, start=1):
         if "spent" not in line:
             part.append({k: v for k, v in line.items() if k != "round"})
             continue
         found[line["round"], line["part"]] = part, line["spent"]
         part, whole = [], n
-    if any(texts[whole:]):
-        write_text(path, "".join(f"{text}\n" for text in texts[:whole]))
+    text = json_lines(lines[:whole])
+    if path.read_text(encoding="utf-8", errors="replace") != text:
+        write_text(path, text)
     return found

@@ -8,9 +8,8 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from alignzoo.errors import BadInput, nearest
+from alignzoo.files import read_yaml
 from alignzoo_judges.rate import QUESTION as RATING
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ def read_principles(path: str | Path | None = None) -> Constitution:
     """A constitution from a YAML file, the shipped one unless another is named, or `BadInput` that
     names the principle and what it lacks."""
     file = Path(path or DEFAULT).expanduser()
-    loaded = _yaml(file)
+    loaded = read_yaml(file, "file of principles")
     if not isinstance(loaded, dict) or "principles" not in loaded:
         raise _bad(file, "a file of principles has a list named `principles`")
     for key in loaded:
@@ -94,19 +93,6 @@ def read_principles(path: str | Path | None = None) -> Constitution:
     return Constitution(
         principles, tuple(_example(file, n, each) for n, each in enumerate(examples, start=1))
     )
-
-
-def _yaml(file: Path) -> Any:
-    try:
-        return yaml.safe_load(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise _bad(file, "no such file of principles") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise _bad(file, f"cannot be read: {error}") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{file}, line {mark.line + 1}" if mark else str(file)
-        raise BadInput(f"not YAML: {getattr(error, 'problem', error)}", where=where) from None
 
 
 def _principle(file: Path, number: int, entry: Any) -> Principle:

@@ -110,11 +110,11 @@ def test_missing_files_never_go_to_the_hub(tmp_path, monkeypatch):
     (tmp_path / "train.jsonl").write_text(LINES)
     with pytest.raises(BadInput, match="no such file") as error:
         read_rows(str(tmp_path / "trian.jsonl"))
-    assert error.value.hint == f"did you mean {tmp_path / 'train.jsonl'}?"
+    assert error.value.hint == f"did you mean {str(tmp_path / 'train.jsonl')!r}?"
     for name in ("prefs.csv", "./prefs", "a/b/c", "~/x", "data/x.parquet", "x.json.gz", "a\\b"):
         with pytest.raises(BadInput, match="no such file or folder"):
             read_rows(name)
-    with pytest.raises(BadInput, match="there is no folder /nowhere"):
+    with pytest.raises(BadInput, match="no such file or folder\n  (did you mean|/ holds)"):
         read_rows("/nowhere/x.jsonl")
 
 

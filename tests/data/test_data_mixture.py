@@ -217,7 +217,7 @@ def test_errors_name_the_source_and_its_row(plain, two, jsonl):
     assert error.value.where == "c.jsonl, row 1"
     with pytest.raises(BadInput, match="no such file") as error:
         load(Demonstrations, plain, "a.jsonl:1,bb.jsonl:2")
-    assert error.value.hint == "did you mean b.jsonl?"
+    assert error.value.hint == "did you mean 'b.jsonl'?"
 
 
 def test_labels_of_one_class_in_one_source_are_fine_beside_others(plain, tmp_path, monkeypatch):

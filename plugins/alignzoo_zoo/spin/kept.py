@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 
 from alignzoo import Example, Run, RunFailed
-from alignzoo.files import write_text
+from alignzoo.files import json_lines, write_text
 
 
 def path_of(run: Run, index: int) -> Path:
@@ -23,7 +23,7 @@ def keep(run: Run, pairs: list[Example]) -> None:
     path.parent.mkdir(exist_ok=True)
     rows = [{"prompt": p.prompt, "completions": p.completions, "row": p.row} for p in pairs]
     # As in a checkpoint: a date, say, of a Parquet file becomes text.
-    write_text(path, "".join(json.dumps(row, default=str) + "\n" for row in rows))
+    write_text(path, json_lines(rows, default=str, ensure_ascii=True))
 
 
 def kept(run: Run, index: int) -> list[Example]:
