@@ -10,7 +10,7 @@ import resource
 import sys
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -18,6 +18,17 @@ PURPOSES = ("update", "generation", "reference", "reward", "judge", "reward_trai
 # Cached are those of the calls whose answer was known; retries come beside the calls.
 CALLS = ("judge_calls", "judge_cached", "judge_retries")
 FEEDBACK = ("demonstrations", "pairs", "labels", "verifier_calls", *CALLS)
+
+
+class Cost(NamedTuple):
+    """The cost of forward or backward passes: floating-point operations and tokens computed."""
+
+    flops: float = 0.0
+    tokens: int = 0
+
+    def plus(self, other: Cost) -> Cost:
+        """Return the sum of two costs."""
+        return Cost(self.flops + other.flops, self.tokens + other.tokens)
 
 
 @dataclass

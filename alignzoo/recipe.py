@@ -18,7 +18,7 @@ from alignzoo import discovery
 from alignzoo.errors import BadInput, nearest
 from alignzoo.files import read_yaml
 from alignzoo.options import build, options_of, rename_options
-from alignzoo.policy.kinds import KINDS, OPTIONS
+from alignzoo.policy.kinds import ADAPTER_OPTIONS, ADAPTERS
 
 FLOPS = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?(?:e[+-]?[0-9]+)?)\s*(?:flops)?\s*", re.IGNORECASE)
 
@@ -201,9 +201,9 @@ def resolve(*layers: Mapping[str, Any]) -> Recipe:
 def check_adapter(recipe: Recipe) -> None:
     """`BadInput` for a setting of another kind of adapter than the recipe's."""
     for option in options_of(Recipe):
-        foreign = option.name in OPTIONS - KINDS[recipe.adapter].options
+        foreign = option.name in ADAPTER_OPTIONS - ADAPTERS[recipe.adapter].options
         if foreign and getattr(recipe, option.name) != option.default:
-            users = [name for name, kind in KINDS.items() if option.name in kind.options]
+            users = [name for name, kind in ADAPTERS.items() if option.name in kind.options]
             raise BadInput(
                 f"option {option.flag} does not apply to --adapter {recipe.adapter}",
                 hint=f"it is for {', '.join(users)}",

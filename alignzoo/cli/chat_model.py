@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 
 from alignzoo.data import Codec
-from alignzoo.policy import load_policy
+from alignzoo.policy import ModelSpec, load_policy
 from alignzoo.rollout import Sampling, generate
 
 
@@ -13,8 +13,8 @@ class Speaker:
     """A model, folder or run that answers; with an adapter, its base can be asked as well."""
 
     def __init__(self, model: str, *, trust_remote_code: bool = False):
-        self.policy = load_policy(model, trust_remote_code=trust_remote_code)
-        self.policy.must_answer()
+        self.policy = load_policy(ModelSpec(model, trust_remote_code=trust_remote_code))
+        self.policy.require_generative()
         self.policy.eval()
         self.codec = Codec(self.policy.tokenizer)
 

@@ -17,7 +17,7 @@ from alignzoo.data import Codec, Share
 from alignzoo.errors import BadInput
 from alignzoo.evaluation.statistics import Estimate, Mean
 from alignzoo.loss import Loss
-from alignzoo.policy import Policy, load_policy
+from alignzoo.policy import ModelSpec, Policy, load_policy
 from alignzoo.rollout import Completion, Sampling, generate
 from alignzoo.ui import UI
 
@@ -85,8 +85,8 @@ def evaluate_model(
         if "prompts" not in task.views:
             raise BadInput(f"task {name!r} has no prompts to be judged on")
     with ui.phase(f"loading {model}"):
-        policy = load_policy(model, trust_remote_code=trust_remote_code, seed=seed)
-    policy.must_answer()
+        policy = load_policy(ModelSpec(model, trust_remote_code=trust_remote_code, seed=seed))
+    policy.require_generative()
     policy.eval()
     codec = Codec(policy.tokenizer)
     sampling = Sampling(max_new_tokens, codec.stop_ids, temperature)

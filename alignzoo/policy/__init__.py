@@ -1,22 +1,9 @@
-"""Models: loading them, and log-probabilities of batches under them and under their reference."""
+"""Models: loading them, and log-probs of batches under them and under their reference.
 
-from alignzoo.policy.flops import FlopsProfile
-from alignzoo.policy.layout import States, Work
-from alignzoo.policy.load import default_device, load_policy
-from alignzoo.policy.locate import find
-from alignzoo.policy.logprobs import chunked_logprobs
-from alignzoo.policy.policy import Policy
-from alignzoo.policy.scoring import Outputs, Perturb
+Names are resolved when they are first used, so importing a light module of this package, such as
+the table of adapters, imports no torch.
+"""
 
-__all__ = [
-    "FlopsProfile",
-    "Outputs",
-    "Perturb",
-    "Policy",
-    "States",
-    "Work",
-    "chunked_logprobs",
-    "default_device",
-    "find",
-    "load_policy",
-]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -9,61 +9,42 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
 from alignzoo.errors import BadInput, first_line
-from alignzoo.policy.locate import quiet
+from alignzoo.policy.kinds import ADAPTERS, INSTEAD, AdapterSettings
+from alignzoo.policy.locate import quiet_libraries
 
-with quiet():  # bitsandbytes complains of an optional kernel while it is imported
-    from peft import (
-        IA3Config,
-        LoHaConfig,
-        LoKrConfig,
-        LoraConfig,
-        OFTConfig,
-        PeftConfig,
-        PeftModel,
-        PrefixTuningConfig,
-        PromptTuningConfig,
-        VeraConfig,
-        get_peft_model,
-    )
+with quiet_libraries():  # bitsandbytes warns of an optional kernel while it is imported
+    from peft import PeftConfig, PeftModel, get_peft_model
+    from peft.tuners.tuners_utils import BaseTunerLayer
     from peft.utils.integrations import dequantize_module_weight
 
 FOUR_BIT_DEVICES = ("cpu", "cuda", "xpu")
-# Their kernels read the weight of `out_proj` past the adapter, so peft refuses to put one there.
-RECURRENT = ("mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h")
-INSTEAD = "use --adapter lora"
-VALUE = "value"  # the adapter that a critic of its own has
-VERA_RANK = 256  # of its frozen projections; peft's and the paper's
+VALUE = "value"  # the adapter of a critic of its own
 
 
 def add_adapter(
     model: PreTrainedModel | PeftModel,
     kind: str,
-    *,
-    rank: int = 16,
-    alpha: float = 32.0,
-    dropout: float = 0.0,
-    virtual_tokens: int = 20,
-    seed: int = 0,
+    settings: AdapterSettings = AdapterSettings(),  # noqa: B008  # frozen
 ) -> PeftModel:
-    """A new adapter of that kind (`alignzoo.kinds`). In linear layers, it changes nothing yet.
+    """Add a new adapter of a kind of `ADAPTERS`; in linear layers, it changes nothing yet.
 
-    On a model that has one, it is a second one beside it, called `VALUE` and at rest.
+    A model that has an adapter gets a second one beside it, called `VALUE` and switched off.
+    BadInput if the kind does not fit the model.
     """
-    recurrent = model.config.model_type in RECURRENT
-    config: Any = _config(kind, recurrent, rank, alpha, dropout, virtual_tokens, seed)
-    if kind == "prompt":
-        config.token_dim = model.get_input_embeddings().embedding_dim
-        config.num_attention_heads = 1  # asked for, though it has nothing to do with them
+    build = ADAPTERS[kind].build
+    assert build is not None, f"{kind} is no adapter"
+    config = build(model, settings)
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="fan_in_fan_out is set to False")
-        torch.manual_seed(seed)
+        torch.manual_seed(settings.seed)
         try:
             if isinstance(model, PeftModel):
                 adapted = model
-                _add_beside(adapted, config)
+                _add_value_adapter(adapted, config)
             else:
                 adapted = get_peft_model(model, config)
         except (TypeError, ValueError) as error:
@@ -72,54 +53,17 @@ def add_adapter(
                 + first_line(error),
                 hint=INSTEAD,
             ) from None
-    if kind == "dora":
-        _measure_magnitudes(adapted)
+    _measure_magnitudes(adapted)
     return adapted
-
-
-def _config(
-    kind: str,
-    recurrent: bool,
-    rank: int,
-    alpha: float,
-    dropout: float,
-    virtual_tokens: int,
-    seed: int,
-) -> PeftConfig:
-    """PEFT's description of it. In every linear layer but the head, where the kind does not say
-    otherwise: IA3 goes where its authors put it, peft knows which layers these are."""
-    if kind == "prompt":
-        return PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=virtual_tokens)
-    if kind == "prefix":
-        return PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=virtual_tokens)
-    if kind == "ia3":
-        return IA3Config(task_type="CAUSAL_LM")
-    common: dict[str, Any] = {"target_modules": "all-linear", "task_type": "CAUSAL_LM"}
-    if kind == "vera":
-        if recurrent:
-            raise BadInput("--adapter vera does not fit a recurrent model", hint=INSTEAD)
-        return VeraConfig(**common, r=VERA_RANK, projection_prng_key=seed)
-    common["exclude_modules"] = ["out_proj"] if recurrent else None
-    if kind == "oft":
-        return OFTConfig(**common)
-    if kind == "loha":
-        return LoHaConfig(**common, r=rank, alpha=alpha)  # type: ignore[arg-type]  # a float does
-    if kind == "lokr":
-        return LoKrConfig(**common, r=rank, alpha=alpha)  # type: ignore[arg-type]
-    return LoraConfig(
-        **common,
-        r=rank,
-        lora_alpha=alpha,  # type: ignore[arg-type]
-        lora_dropout=dropout,
-        use_dora=kind == "dora",
-        use_rslora=kind == "rslora",
-    )
 
 
 @torch.no_grad()
 def _measure_magnitudes(model: PeftModel) -> None:
-    """DoRA's magnitudes in float32, as its forward pass computes them; peft rounds them to the
-    precision of the weights, so that the adapter would begin by changing them a little."""
+    """Set DoRA's magnitudes, if any, in float32, as its forward pass computes them.
+
+    PEFT rounds them to the precision of the weights, so the adapter would begin by changing these
+    slightly.
+    """
     module: Any
     for module in model.modules():
         for layer in getattr(module, "lora_magnitude_vector", {}).values():
@@ -128,8 +72,8 @@ def _measure_magnitudes(model: PeftModel) -> None:
             layer.weight.data = norms.to(layer.weight.device)
 
 
-def _add_beside(model: PeftModel, config: PeftConfig) -> None:
-    """A second adapter, at rest, to be trained as well; peft would freeze the one or the other."""
+def _add_value_adapter(model: PeftModel, config: PeftConfig) -> None:
+    """Add a second adapter, switched off, with both trainable; PEFT would freeze one of them."""
     model.add_adapter(VALUE, config)
     model.set_adapter(VALUE)
     second = [p for p in model.parameters() if p.requires_grad]
@@ -139,9 +83,9 @@ def _add_beside(model: PeftModel, config: PeftConfig) -> None:
 
 
 @contextmanager
-def value_adapter_on(model: PeftModel) -> Iterator[None]:
-    """Inside it `VALUE` is the adapter that computes."""
-    with still_trained(model):
+def use_value_adapter(model: PeftModel) -> Iterator[None]:
+    """Compute with the adapter `VALUE` in place of the policy's."""
+    with keep_trainable(model):
         model.set_adapter(VALUE)
         try:
             yield
@@ -150,9 +94,8 @@ def value_adapter_on(model: PeftModel) -> Iterator[None]:
 
 
 @contextmanager
-def still_trained(model: PeftModel) -> Iterator[None]:
-    """What is trained before it is trained after it: of two adapters, peft freezes the one that is
-    at rest whenever it switches one on."""
+def keep_trainable(model: PeftModel) -> Iterator[None]:
+    """Restore `requires_grad` afterwards: PEFT freezes an adapter when it switches to another."""
     trained = [p for p in model.parameters() if p.requires_grad]
     try:
         yield
@@ -161,8 +104,8 @@ def still_trained(model: PeftModel) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def put_on(model: PreTrainedModel, folder: Path) -> PeftModel:
-    """A saved adapter, frozen, on the model it was trained on."""
+def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
+    """Load a saved adapter, frozen, onto the model that it was trained on."""
     try:
         return PeftModel.from_pretrained(model, str(folder))
     except (RuntimeError, ValueError, KeyError) as error:
@@ -172,8 +115,35 @@ def put_on(model: PreTrainedModel, folder: Path) -> PeftModel:
         ) from None
 
 
-def four_bit(device: torch.device) -> BitsAndBytesConfig:
-    """NF4 with double quantisation, computed in bfloat16, or on a CPU in float32."""
+def base_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters of a model without those of its adapters, of whatever kind.
+
+    Names are those that they have in the model without adapters.
+    """
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    added: set[int] = set()
+    for module in base.modules():
+        if isinstance(module, BaseTunerLayer):
+            own = {id(p) for p in module.get_base_layer().parameters()}
+            added |= {id(p) for p in module.parameters()} - own
+    return {
+        name.replace(".base_layer.", "."): p
+        for name, p in base.named_parameters()
+        if id(p) not in added
+    }
+
+
+def adapter_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters of all adapters on a model, by their names in it."""
+    base = {id(p) for p in base_parameters(model).values()}
+    return {name: p for name, p in model.named_parameters() if id(p) not in base}
+
+
+def four_bit_config(device: torch.device) -> BitsAndBytesConfig:
+    """Return the settings of NF4 with double quantisation, computed in bfloat16 (CPU: float32).
+
+    BadInput if 4-bit weights do not run on the device.
+    """
     if device.type not in FOUR_BIT_DEVICES:
         raise BadInput(
             f"4-bit weights do not run on {device.type}",
@@ -187,11 +157,11 @@ def four_bit(device: torch.device) -> BitsAndBytesConfig:
     )
 
 
-def keep_layout(model: PreTrainedModel) -> PreTrainedModel:
+def keep_storage_layout(model: PreTrainedModel) -> PreTrainedModel:
     """Keep bitsandbytes from repacking 4-bit weights on CPUs with AVX512-BF16.
 
-    It does so in place, on the first forward in evaluation mode: the scales are rounded, so the
-    model would change in the middle of a run, and layers whose input is no multiple of 64 fail.
+    It does so in place, on the first forward pass in evaluation mode: the scales are rounded, so
+    the model would change in the middle of a run, and layers whose input is no multiple of 64 fail.
     """
     module: Any
     for module in model.modules():
@@ -201,4 +171,5 @@ def keep_layout(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def compute_dtype(device: torch.device) -> torch.dtype:
+    """Return the dtype that 4-bit weights are multiplied in."""
     return torch.float32 if device.type == "cpu" else torch.bfloat16

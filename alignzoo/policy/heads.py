@@ -1,4 +1,4 @@
-"""A linear layer from the trunk's hidden states to a number: what makes a reward model."""
+"""Heads that map hidden states to a number: scores of reward models, values of critics."""
 
 from __future__ import annotations
 
@@ -11,37 +11,39 @@ from torch import Tensor, nn
 
 from alignzoo.errors import BadInput
 
-FILE = "score_head.safetensors"
+SCORE_HEAD_FILE = "score_head.safetensors"
 
 
 class ScoreHead(nn.Module):
-    """s = w . h, in float32 whatever the trunk's precision; `weight [1, h]`, without a bias.
+    """s = w . h, in float32 whatever the backbone's precision; `weight [1, h]`, without a bias.
 
-    A bias would be lost on preferences, which only ever see differences of scores. Where it was
-    trained on the steps of solutions, `step_separator` is what stands between these; else None.
+    A bias has no effect on preferences, which depend on differences of scores alone. If the head
+    was trained on the steps of solutions, `step_separator` is the text between them; else None.
     """
 
     step_separator: str | None = None
 
     def __init__(self, width: int, seed: int, device: torch.device):
         super().__init__()
-        # Normal with variance 1/(h + 1), so that scores begin of the order of 1: Stiennon et al.
+        # Normal with variance 1/(h + 1), so that scores start at the order of 1: Stiennon et al.
         # 2020, https://arxiv.org/abs/2009.01325, appendix B.1.
         noise = torch.randn(1, width, generator=torch.Generator().manual_seed(seed))
         self.weight = nn.Parameter((noise * (width + 1) ** -0.5).to(device))
 
     def forward(self, states: Tensor) -> Tensor:
-        """`[n, h] -> [n]`."""
+        """Compute the scores `[n]` of `states [n, h]`."""
         with torch.autocast(states.device.type, enabled=False):
             return (states.float() @ self.weight.T).squeeze(-1)
 
     def save(self, folder: Path) -> None:
+        """Write the head as `SCORE_HEAD_FILE` into a folder."""
         steps = {} if self.step_separator is None else {"step_separator": self.step_separator}
         weight = self.weight.detach().cpu().contiguous()
-        save_file({"weight": weight}, folder / FILE, metadata=steps or None)
+        save_file({"weight": weight}, folder / SCORE_HEAD_FILE, metadata=steps or None)
 
     @torch.no_grad()
     def load(self, path: Path) -> None:
+        """Read a head that `save` wrote; BadInput if it has another width."""
         with safe_open(path, framework="pt") as file:
             saved = file.get_tensor("weight") if "weight" in file.keys() else None  # noqa: SIM118
             steps = (file.metadata() or {}).get("step_separator")
@@ -52,9 +54,9 @@ class ScoreHead(nn.Module):
 
 
 class ValueHead(nn.Module):
-    """v = w . h + b, in float32 whatever the trunk's precision; `weight [1, h]`, `bias [1]`.
+    """v = w . h + b, in float32 whatever the backbone's precision; `weight [1, h]`, `bias [1]`.
 
-    It begins at zero, so that the first advantages are the rewards' own: Huang et al. 2023, "The N
+    It starts at zero, so the first advantages are the rewards themselves: Huang et al. 2023, "The N
     Implementation Details of RLHF with PPO", policy training, 2.
     """
 
@@ -64,6 +66,6 @@ class ValueHead(nn.Module):
         self.bias = nn.Parameter(torch.zeros(1, device=device))
 
     def forward(self, states: Tensor) -> Tensor:
-        """`[n, h] -> [n]`."""
+        """Compute the values `[n]` of `states [n, h]`."""
         with torch.autocast(states.device.type, enabled=False):
             return nn.functional.linear(states.float(), self.weight, self.bias).squeeze(-1)

@@ -1,10 +1,9 @@
-"""What a completion, a part and a model are known by."""
+"""Log-probs of the reference that are known already, by a key of each completion."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,43 +11,41 @@ from torch import Tensor
 
 from alignzoo.batch import Batch
 
-if TYPE_CHECKING:
-    pass
-
-KEY = 16  # bytes
+KEY_BYTES = 16
+Values = dict[bytes, Tensor]  # the log-probs `[t]`, float32, of each completion by its key
 
 
-def key_of(prompt: np.ndarray, completion: np.ndarray) -> bytes:
-    digest = hashlib.blake2b(len(prompt).to_bytes(8, "little"), digest_size=KEY)
+def completion_key(prompt: np.ndarray, completion: np.ndarray) -> bytes:
+    """Return a digest of the token ids `prompt [p]` and `completion [t]`."""
+    digest = hashlib.blake2b(len(prompt).to_bytes(8, "little"), digest_size=KEY_BYTES)
     digest.update(prompt.tobytes())
     digest.update(completion.tobytes())
     return digest.digest()
 
 
-def keys_of(batch: Batch) -> list[bytes]:
-    """The key of each completion."""
+def completion_keys(batch: Batch) -> list[bytes]:
+    """Return the key of each of the N completions."""
     prompts, tokens = batch.prompts.cpu().numpy(), batch.tokens.cpu().numpy()
     where = zip(batch.group.tolist(), batch.lengths.tolist(), strict=True)
     prompt_lengths = batch.prompt_lengths.tolist()
     return [
-        key_of(prompts[b, : prompt_lengths[b]], tokens[n, :length])
+        completion_key(prompts[b, : prompt_lengths[b]], tokens[n, :length])
         for n, (b, length) in enumerate(where)
     ]
 
 
 @dataclass(frozen=True)
 class ReferenceCache:
+    """The known log-probs of one reference model."""
+
     values: Values
 
     def find(self, batch: Batch) -> Tensor | None:
-        """The log-probs of a batch, `[N, T]`; None where one of its completions is not known."""
+        """Return the log-probs of a batch, `[N, T]`; None if any completion is not known."""
         logprobs = torch.zeros(batch.tokens.shape)
-        for row, key in zip(logprobs, keys_of(batch), strict=True):
+        for row, key in zip(logprobs, completion_keys(batch), strict=True):
             found = self.values.get(key)
             if found is None:
                 return None
             row[: len(found)] = found
         return logprobs.to(batch.tokens.device)
-
-
-Values = dict[bytes, Tensor]  # the log-probs `[t]`, float32, of each completion by its key

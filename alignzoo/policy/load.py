@@ -1,10 +1,11 @@
-"""From the options of a run to a policy in memory."""
+"""Load a policy: from a specification to a model in memory, ready to train or to be queried."""
 
 from __future__ import annotations
 
 import copy
 import hashlib
-from functools import partial
+import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -15,224 +16,297 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 
 from alignzoo.errors import BadInput
 from alignzoo.policy import adapters
-from alignzoo.policy.flops import numel, profile, with_adapter
+from alignzoo.policy.flops import FlopsProfile, numel, profile, with_adapter
 from alignzoo.policy.heads import ScoreHead, ValueHead
-from alignzoo.policy.locate import Adapter, Source, find, loading, quiet, reachable
+from alignzoo.policy.kinds import ADAPTERS, AdapterSettings
+from alignzoo.policy.locate import (
+    Adapter,
+    ModelSource,
+    locate_model,
+    quiet_libraries,
+    reach_hub,
+    translate_errors,
+)
+from alignzoo.policy.model import ModelParts
 from alignzoo.policy.policy import Policy
-from alignzoo.policy.probe import check_virtual, choose
-from alignzoo.policy.virtual import begin, check_prefix, virtual_of, weight_of
+from alignzoo.policy.probe import check_virtual, pick_scorer
+from alignzoo.policy.scoring import Scorer
+from alignzoo.policy.virtual import check_prefix, initialize_virtual, virtual_of, weight_of
 from alignzoo.policy.weights import Weights
 
-SELF_EVIDENT = ("lora", "qlora", "rslora")  # adapters that do nothing wherever lora_B is zero
-SAMPLES = 256  # values of each weight that go into the fingerprint
+FINGERPRINT_SAMPLES = 256  # values of each weight
 
 
-def load_policy(
-    model: str,
-    *,
-    adapter: str | None = None,
-    lora_rank: int = 16,
-    lora_alpha: float = 32.0,
-    lora_dropout: float = 0.0,
-    virtual_tokens: int = 20,
-    precision: Literal["auto", "fp32", "bf16"] = "auto",
-    gradient_checkpointing: bool = False,
-    scratch: bool = False,
-    four_bit: bool = False,
-    reference: bool = False,
-    score_head: bool = False,
-    values: Literal["shared", "own"] | None = None,
-    seed: int = 0,
-    trust_remote_code: bool = False,
-    device: torch.device | None = None,
-) -> Policy:
-    """The model that `model` names: zoo-tiny, a hub name, a folder, or an earlier run.
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model to load, and how.
 
-    With an `adapter` it is ready to be trained, and an earlier run's result is its reference.
-    Without one it is as it was left, nothing to be trained: the adapter of a run stays apart, so
-    that its base can be asked too. Virtual tokens of an earlier run are trained on, and only by an
-    adapter of their kind. `reference` matters for "none" alone, which needs a second
-    copy of the weights for it. `four_bit` is for a model that is only asked; what "qlora" trains is
-    in 4 bits anyway. `score_head` puts one on the trunk: the one of an earlier run that
-    has one, or a new one. What is left as it was keeps its own. `values` puts a value head on the
-    trunk, or on that with a second adapter of the same kind. The other options are those of the
-    recipe.
+    `model` is zoo-tiny, a hub name, a folder, or an earlier run. With an `adapter` it is ready to
+    train ("none": all weights are), and its reference is the model as an earlier run left it. With
+    None it is left as it is, nothing trainable; the adapter of an earlier run then stays separate,
+    so that its base is available too. Virtual tokens of an earlier run can only be trained further
+    by an adapter of their own kind.
+
+    `random_init` draws new weights. `four_bit` is for a model that is not trained ("qlora" loads
+    its base in 4 bits anyway). `reference` matters for the adapter "none", which needs a second
+    copy of the weights for it. `score_head` adds one, that of an earlier run if it has one; a model
+    that is left as it is keeps its own. `values` adds a value head, on the backbone that is
+    trained ("shared") or on that with a second adapter of the same kind ("own"). `device` defaults
+    to the accelerator. The other fields are options of the recipe.
     """
-    device = device or default_device()
-    half = torch.bfloat16 if _bf16(precision, device) else None
-    source = find(model)
-    stack = _stack(source, adapter)
-    with quiet():
-        tokenizer, weights = _opened(source, seed, device, trust_remote_code)
-        four_bit |= stack.apart.four_bit if stack.apart else adapter == "qlora"
-        dtype = half if half is not None and adapter != "none" else torch.float32
-        if weights.quantised and (adapter == "none" or stack.merged or scratch):
-            raise BadInput(
-                "the weights are quantised, and can only be trained through an adapter",
-                where=source.base,
-                hint="use --adapter lora, or the model that was not quantised",
-            )
-        base = weights.get(None if four_bit else dtype, stack.merged, scratch)
-        # A policy and its reference must differ by the training alone: the base has no dropout.
-        _remove_dropout(base)
+
+    model: str
+    adapter: str | None = None
+    lora_rank: int = 16
+    lora_alpha: float = 32.0
+    lora_dropout: float = 0.0
+    virtual_tokens: int = 20
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    gradient_checkpointing: bool = False
+    random_init: bool = False
+    four_bit: bool = False
+    reference: bool = False
+    score_head: bool = False
+    values: Literal["shared", "own"] | None = None
+    seed: int = 0
+    trust_remote_code: bool = False
+    device: torch.device | None = None
+
+    @property
+    def trains_base(self) -> bool:
+        return self.adapter == "none"
+
+    @property
+    def adds_adapter(self) -> bool:
+        return self.adapter not in (None, "none")
+
+    @property
+    def adapter_settings(self) -> AdapterSettings:
+        return AdapterSettings(
+            self.lora_rank, self.lora_alpha, self.lora_dropout, self.virtual_tokens, self.seed
+        )
+
+
+def load_policy(spec: ModelSpec | str, **options: Any) -> Policy:
+    """Load the model of a specification; a string is the model of one with all defaults.
+
+    BadInput if there is no such model, or it cannot be used as specified. Passing fields of
+    `ModelSpec` as keyword arguments is deprecated.
+    """
+    spec = _spec_of(spec, options)
+    device = spec.device or default_device()
+    half = torch.bfloat16 if _uses_bf16(spec.precision, device) else None
+    source = locate_model(spec.model)
+    stack = split_adapters(source, spec.adapter)
+    with quiet_libraries():
+        tokenizer, weights = open_source(source, spec, device)
+        base = load_base(weights, stack, spec, half)
         with torch.autocast(device.type, torch.bfloat16, enabled=half is not None):
-            scorer = choose(base)
+            scorer = pick_scorer(base)
     for parameter in base.parameters():
         if parameter.is_floating_point():
-            parameter.requires_grad_(adapter == "none")
-    flops = profile(base, trains_base=adapter == "none")
-    count = sum(numel(p) for p in base.parameters())
-    fingerprint = _fingerprint(base)
+            parameter.requires_grad_(spec.trains_base)
+    parameter_count = sum(numel(p) for p in base.parameters())
+    fingerprint = fingerprint_of(base)
     frozen = None
-    if adapter == "none" and reference:
+    if spec.trains_base and spec.reference:
         frozen = copy.deepcopy(base).requires_grad_(False).eval()
-    trained: Any = base
-    with quiet():
-        if adapter == "prefix":
-            check_prefix(base, scorer.shared)
-        if stack.apart:
-            trained = adapters.put_on(base, stack.apart.path)
-            flops = with_adapter(flops, trained)
-        elif adapter not in (None, "none"):
-            add = partial(
-                adapters.add_adapter,
-                kind=adapter,
-                rank=lora_rank,
-                alpha=lora_alpha,
-                dropout=lora_dropout,
-                virtual_tokens=virtual_tokens,
-                seed=seed,
-            )
-            trained = add(base)
-            flops = with_adapter(flops, trained)
-            if values == "own":
-                add(trained)
-            # Where plain `peft` looks for the base; ours is found through run.json.
-            where = Path(model).expanduser()
-            name = str(where.resolve()) if where.is_dir() else source.base
-            trained.peft_config["default"].base_model_name_or_path = name
-        virtual = virtual_of(trained)
-        if virtual.count:
-            weight_of(trained).requires_grad_(adapter is not None)
-            if not stack.apart:
-                begin(trained, seed)
-            with torch.autocast(device.type, torch.bfloat16, enabled=half is not None):
-                check_virtual(trained, scorer, virtual)
-        if gradient_checkpointing:
+    with quiet_libraries():
+        model, flops = adapt(base, scorer, source, stack, spec)
+        with torch.autocast(device.type, torch.bfloat16, enabled=half is not None):
+            prepare_virtual(model, scorer, stack, spec)
+        if spec.gradient_checkpointing:
             base.gradient_checkpointing_enable({"use_reentrant": False})
-    return Policy(
-        model=trained,
+    parts = ModelParts(
+        model=model,
         tokenizer=tokenizer,
-        name=model,
+        name=spec.model,
         device=device,
         scorer=scorer,
-        frozen=frozen,
-        start=_start(trained, adapter, stack.before),
-        score_head=_score_head(source, base, score_head, adapter, seed),
-        value_head=ValueHead(width_of_states(base), device) if values is not None else None,
+        score_head=make_score_head(source, base, spec),
+        value_head=ValueHead(state_size(base), device) if spec.values is not None else None,
         half=half,
         flops=flops,
-        parameter_count=count,
+        parameter_count=parameter_count,
         fingerprint=fingerprint,
     )
+    return Policy(parts, frozen=frozen, start=adapter_start(model, spec.adapter, stack.before))
 
 
-def _opened(
-    source: Source, seed: int, device: torch.device, trust_remote_code: bool
-) -> tuple[Any, Weights]:
-    """The tokenizer, and where the weights are to be had."""
-    options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
-    if source.on_hub and not reachable(source.base):
-        options["local_files_only"] = True
-    config = _config(source, options)
-    with loading(source.tokenizer):
-        tokenizer = AutoTokenizer.from_pretrained(source.tokenizer, **options)
-    return tokenizer, Weights(source, config, device, seed, options)
+def _spec_of(spec: ModelSpec | str, options: dict[str, Any]) -> ModelSpec:
+    if isinstance(spec, ModelSpec):
+        if options:
+            raise TypeError(f"set {', '.join(options)} in the ModelSpec")
+        return spec
+    if options:
+        warnings.warn(
+            "pass load_policy a ModelSpec instead of keyword arguments",
+            DeprecationWarning,
+            stacklevel=3,
+        )
+    if "scratch" in options:
+        options["random_init"] = options.pop("scratch")
+    return ModelSpec(spec, **options)
 
 
-def _score_head(
-    source: Source, base: PreTrainedModel, wanted: bool, adapter: str | None, seed: int
-) -> ScoreHead | None:
-    """The one of an earlier run, or a new one; None where none is wanted or was left."""
-    if not wanted and (adapter is not None or source.score_head is None):
-        return None
-    head = ScoreHead(width_of_states(base), seed, base.device)
-    head.requires_grad_(adapter is not None)
-    if source.score_head is not None:
-        head.load(source.score_head)
-    return head
+class AdapterStack(NamedTuple):
+    """The adapters of a source by what becomes of them.
 
-
-class Stack(NamedTuple):
-    """Of the adapters that a source names, those that are added into the weights, the one that
-    stays apart, and the virtual tokens of the model before training."""
+    Some are `merged` into the weights, one may stay `separate`, and `before` are the virtual tokens
+    of the model before training.
+    """
 
     merged: list[Adapter]
-    apart: Adapter | None
+    separate: Adapter | None
     before: Adapter | None
 
 
-def _stack(source: Source, adapter: str | None) -> Stack:
+def split_adapters(source: ModelSource, adapter: str | None) -> AdapterStack:
+    """Decide what becomes of a source's adapters, for a model that gets `adapter`.
+
+    BadInput if virtual tokens would have to be merged.
+    """
     merged: list[Adapter] = list(source.adapters)
     virtual: list[Adapter] = []
     while merged and merged[-1].virtual:
         virtual.insert(0, merged.pop())
-    foreign = adapter is not None and virtual and virtual[-1].virtual != adapter
-    for wrong in [a for a in merged if a.virtual] + virtual[-1:] * bool(foreign):
+    other_kind = adapter is not None and virtual and virtual[-1].virtual != adapter
+    for wrong in [a for a in merged if a.virtual] + virtual[-1:] * bool(other_kind):
         raise BadInput(
-            "virtual tokens cannot be added into weights, only trained on",
+            "virtual tokens cannot be merged into weights, only trained further",
             where=str(wrong.path),
             hint=f"use --adapter {wrong.virtual}, or the model that they were trained on",
         )
     if virtual:
         earlier = virtual if adapter is not None else virtual[:-1]
-        return Stack(merged, virtual[-1], earlier[-1] if earlier else None)
-    apart = merged.pop() if merged and adapter is None else None
-    return Stack(merged, apart, None)
+        return AdapterStack(merged, virtual[-1], earlier[-1] if earlier else None)
+    separate = merged.pop() if merged and adapter is None else None
+    return AdapterStack(merged, separate, None)
 
 
-def _start(
-    model: nn.Module, adapter: str | None, before: Adapter | None
-) -> dict[str, Tensor] | None:
-    """What the adapter's weights are in the model before training; see `Policy`."""
-    if adapter is None and before is not None:
-        (weights,) = load_file(before.path / "adapter_model.safetensors").values()
-        (name,) = (n for n, _ in model.named_parameters() if n.startswith("prompt_encoder."))
-        return {name: weights.to(next(model.parameters()).device)}
-    # New virtual tokens are at no time as if they were not there.
-    new = before is None and virtual_of(model).count > 0
-    if new or adapter in (None, "none", *SELF_EVIDENT):
-        return None
-    return {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
-
-
-def default_device() -> torch.device:
-    """The accelerator, if there is one."""
-    found = torch.accelerator.current_accelerator(check_available=True)
-    return found if found is not None else torch.device("cpu")
-
-
-def width_of_states(model: PreTrainedModel) -> int:
-    """The size of the last hidden states, which is not everywhere that of the layers (OPT)."""
-    head = model.get_output_embeddings()
-    return getattr(head, "in_features", model.config.get_text_config().hidden_size)
-
-
-def _bf16(precision: str, device: torch.device) -> bool:
-    if precision == "auto":
-        return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return precision == "bf16"
-
-
-def _config(source: Source, options: dict[str, Any]) -> Any:
-    with loading(source.base):
+def open_source(source: ModelSource, spec: ModelSpec, device: torch.device) -> tuple[Any, Weights]:
+    """Load the tokenizer and the configuration, and return the first with the source of weights."""
+    options: dict[str, Any] = {"trust_remote_code": spec.trust_remote_code}
+    if source.on_hub and not reach_hub(source.base):
+        options["local_files_only"] = True
+    with translate_errors(source.base):
         config = AutoConfig.from_pretrained(source.base, **options)
     if config.is_encoder_decoder:
         raise BadInput(
             f"an encoder-decoder model ({config.model_type}); alignzoo trains decoder-only ones",
             where=source.base,
         )
-    return config
+    with translate_errors(source.tokenizer):
+        tokenizer = AutoTokenizer.from_pretrained(source.tokenizer, **options)
+    return tokenizer, Weights(source, config, device, spec.seed, options)
+
+
+def load_base(
+    weights: Weights, stack: AdapterStack, spec: ModelSpec, half: torch.dtype | None
+) -> PreTrainedModel:
+    """Load the base model without dropout, with the merged adapters in its weights."""
+    if weights.quantised and (spec.trains_base or stack.merged or spec.random_init):
+        raise BadInput(
+            "the weights are quantised, and can only be trained through an adapter",
+            where=weights.source.base,
+            hint="use --adapter lora, or the model that was not quantised",
+        )
+    four_bit = spec.four_bit
+    if stack.separate is not None:
+        four_bit |= stack.separate.four_bit
+    elif spec.adapter is not None:
+        four_bit |= ADAPTERS[spec.adapter].four_bit
+    # What is trained stays in float32; autocast rounds it for the products.
+    dtype = half if half is not None and not spec.trains_base else torch.float32
+    base = weights.load(None if four_bit else dtype, stack.merged, spec.random_init)
+    # A policy and its reference must differ by the training alone: the base has no dropout.
+    _remove_dropout(base)
+    return base
+
+
+def adapt(
+    base: PreTrainedModel,
+    scorer: Scorer,
+    source: ModelSource,
+    stack: AdapterStack,
+    spec: ModelSpec,
+) -> tuple[Any, FlopsProfile]:
+    """Put the saved adapter or new ones on the base, and measure what a pass costs with them."""
+    flops = profile(base, trains_base=spec.trains_base)
+    if spec.adapter == "prefix":
+        check_prefix(base, scorer.shared)
+    if stack.separate:
+        model = adapters.load_adapter(base, stack.separate.path)
+        return model, with_adapter(flops, model)
+    if spec.adapter is None or not spec.adds_adapter:
+        return base, flops
+    model = adapters.add_adapter(base, spec.adapter, spec.adapter_settings)
+    flops = with_adapter(flops, model)
+    if spec.values == "own":
+        adapters.add_adapter(model, spec.adapter, spec.adapter_settings)
+    # Plain PEFT looks for the base here; alignzoo finds it through run.json.
+    where = Path(spec.model).expanduser()
+    name = str(where.resolve()) if where.is_dir() else source.base
+    model.peft_config["default"].base_model_name_or_path = name
+    return model, flops
+
+
+def prepare_virtual(model: Any, scorer: Scorer, stack: AdapterStack, spec: ModelSpec) -> None:
+    """Initialise the model's virtual tokens, if any are new, and check that they work."""
+    virtual = virtual_of(model)
+    if not virtual.count:
+        return
+    weight_of(model).requires_grad_(spec.adapter is not None)
+    if not stack.separate:
+        initialize_virtual(model, spec.seed)
+    check_virtual(model, scorer, virtual)
+
+
+def make_score_head(
+    source: ModelSource, base: PreTrainedModel, spec: ModelSpec
+) -> ScoreHead | None:
+    """Return the score head of an earlier run, or a new one; None if the model needs none."""
+    if not spec.score_head and (spec.adapter is not None or source.score_head is None):
+        return None
+    head = ScoreHead(state_size(base), spec.seed, base.device)
+    head.requires_grad_(spec.adapter is not None)
+    if source.score_head is not None:
+        head.load(source.score_head)
+    return head
+
+
+def adapter_start(
+    model: nn.Module, adapter: str | None, before: Adapter | None
+) -> dict[str, Tensor] | None:
+    """Return the adapter's weights in the model before training; see `Policy`."""
+    if adapter is None and before is not None:
+        (weights,) = load_file(before.path / "adapter_model.safetensors").values()
+        (name,) = (n for n, _ in model.named_parameters() if n.startswith("prompt_encoder."))
+        return {name: weights.to(next(model.parameters()).device)}
+    if adapter in (None, "none") or ADAPTERS[adapter].off_when_b_is_zero:
+        return None
+    # No setting of new virtual tokens makes a model that is the one without them.
+    if before is None and virtual_of(model).count > 0:
+        return None
+    return {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
+
+
+def default_device() -> torch.device:
+    """Return the accelerator, or the CPU if there is none."""
+    found = torch.accelerator.current_accelerator(check_available=True)
+    return found if found is not None else torch.device("cpu")
+
+
+def state_size(model: PreTrainedModel) -> int:
+    """Return the size of the last hidden states, which can differ from that of the layers (OPT)."""
+    head = model.get_output_embeddings()
+    return getattr(head, "in_features", model.config.get_text_config().hidden_size)
+
+
+def _uses_bf16(precision: str, device: torch.device) -> bool:
+    if precision == "auto":
+        return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return precision == "bf16"
 
 
 def _remove_dropout(model: nn.Module) -> None:
@@ -245,16 +319,16 @@ def _remove_dropout(model: nn.Module) -> None:
 
 
 @torch.no_grad()
-def _fingerprint(model: PreTrainedModel) -> str:
-    """sha256 over names, shapes and evenly spaced values of all weights, as they are in memory.
+def fingerprint_of(model: PreTrainedModel) -> str:
+    """Return sha256 over names, shapes and evenly spaced values of all weights, as in memory.
 
     A sample of each weight tells trained models apart at no cost, since training moves nearly all
-    values; it is no proof that two files are equal bit for bit.
+    values; it does not prove that two files are equal bit for bit.
     """
     digest = hashlib.sha256()
     for name, weight in sorted(model.named_parameters()):
         flat = weight.detach().flatten()
-        step = max(flat.numel() // SAMPLES, 1)
+        step = max(flat.numel() // FINGERPRINT_SAMPLES, 1)
         digest.update(f"{name} {tuple(weight.shape)}".encode())
-        digest.update(flat[::step][:SAMPLES].double().cpu().numpy().tobytes())
+        digest.update(flat[::step][:FINGERPRINT_SAMPLES].double().cpu().numpy().tobytes())
     return digest.hexdigest()

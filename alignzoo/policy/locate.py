@@ -1,7 +1,7 @@
-"""What `--model` means: an embedded one, a folder, an earlier run, an adapter, a name on the hub.
+"""Resolve `--model`: an embedded model, a folder, an earlier run, an adapter, or a name on the hub.
 
-Anything that looks like a path is never tried on the hub, so a mistyped folder is a message at
-once and not a network error.
+Whatever looks like a path is never tried on the hub, so a mistyped folder gives a message at once
+and not a network error.
 """
 
 from __future__ import annotations
@@ -24,32 +24,33 @@ from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNot
 
 from alignzoo.errors import BadInput, first_line
 from alignzoo.files import looks_like_path, nearest_path
-from alignzoo.policy import heads
+from alignzoo.policy.heads import SCORE_HEAD_FILE
+from alignzoo.policy.kinds import ADAPTERS
 
-EMBEDDED = {"zoo-tiny": "zoo_tiny", "zoo-critic": "zoo_critic"}  # by name, the folder
+EMBEDDED = {"zoo-tiny": "zoo_tiny", "zoo-critic": "zoo_critic"}  # name -> folder
 HUB_NAME = re.compile(r"^[\w.-]+(/[\w.-]+)?$")
-VIRTUAL = {"PROMPT_TUNING": "prompt", "PREFIX_TUNING": "prefix"}
-SAFE = ("model.safetensors", "model.safetensors.index.json")
+VIRTUAL_TYPES = {kind.virtual_type: kind.name for kind in ADAPTERS.values() if kind.virtual}
+WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """A folder in PEFT's layout. `four_bit`: it was trained on a base in 4 bits, and fits those."""
+    """A folder in PEFT's layout; `four_bit` if it was trained on, and fits, a base in 4 bits."""
 
     path: Path
     four_bit: bool = False
 
     @property
     def virtual(self) -> str | None:
-        """ "prompt" or "prefix" for virtual tokens, which cannot be added into weights."""
-        return VIRTUAL.get(_json(self.path / "adapter_config.json").get("peft_type", ""))
+        """The kind of its virtual tokens ("prompt" or "prefix"); None if it can be merged."""
+        return VIRTUAL_TYPES.get(_json(self.path / "adapter_config.json").get("peft_type", ""))
 
 
 @dataclass(frozen=True)
-class Source:
+class ModelSource:
     """A base model (a folder, or a name on the hub) and the adapters on it, the earliest first.
 
-    `tokenizer` is where the tokenizer lies.
+    `tokenizer` is the folder or hub name of the tokenizer.
     """
 
     base: str
@@ -62,26 +63,26 @@ class Source:
 
     @property
     def score_head(self) -> Path | None:
-        """The score head that lies beside the last adapter, or beside the weights."""
+        """The score head's file beside the last adapter, or beside the weights; None if absent."""
         folder = self.adapters[-1].path if self.adapters else Path(self.base)
-        path = folder / heads.FILE
+        path = folder / SCORE_HEAD_FILE
         return path if path.is_file() else None
 
 
-def find(model: str) -> Source:
-    """The source that `model` names; `BadInput` when there is nothing there to load."""
-    return _find(model, seen=())
+def locate_model(model: str) -> ModelSource:
+    """Return the source that `model` names; BadInput if there is nothing to load."""
+    return _locate(model, seen=())
 
 
-def _find(model: str, seen: tuple[Path, ...]) -> Source:
+def _locate(model: str, seen: tuple[Path, ...]) -> ModelSource:
     if model in EMBEDDED:
         folder = str(_embedded(model))
-        return Source(folder, folder)
+        return ModelSource(folder, folder)
     path = Path(model).expanduser()
     if path.is_dir():
         path = path.resolve()
         if path in seen:
-            raise BadInput("this run is, in the end, its own base model", where=str(path))
+            raise BadInput("circular base: this run is its own ancestor", where=str(path))
         seen = (*seen, path)
         if (path / "run.json").is_file():
             return _run(path, seen)
@@ -89,7 +90,7 @@ def _find(model: str, seen: tuple[Path, ...]) -> Source:
             return _adapter(Adapter(path), _base_of(path), seen)
         return _folder(path)
     if path.exists():
-        raise BadInput("a file, where the folder of a model is expected", where=model)
+        raise BadInput("expected the folder of a model, got a file", where=model)
     if looks_like_path(model):
         raise BadInput(f"there is no folder {model!r}", hint=nearest_path(path, folders=True))
     if not HUB_NAME.match(model):
@@ -97,7 +98,7 @@ def _find(model: str, seen: tuple[Path, ...]) -> Source:
             f"{model!r} is neither a folder nor a name on the hub",
             hint="use zoo-tiny, a name such as Qwen/Qwen2.5-0.5B, a folder, or an earlier run",
         )
-    return Source(model, model)
+    return ModelSource(model, model)
 
 
 def _embedded(model: str) -> Path:
@@ -110,24 +111,26 @@ def _embedded(model: str) -> Path:
     return Path(next(iter(spec.submodule_search_locations))) / EMBEDDED[model]
 
 
-def _run(path: Path, seen: tuple[Path, ...]) -> Source:
+def _run(path: Path, seen: tuple[Path, ...]) -> ModelSource:
     record = _json(path / "run.json")
     recipe = record.get("recipe")
     if not isinstance(recipe, dict) or not isinstance(recipe.get("model"), str):
-        raise BadInput("run.json does not say which model the run started from", where=str(path))
+        raise BadInput(
+            "run.json does not name the model that the run started from", where=str(path)
+        )
     if (path / "adapter" / "adapter_config.json").is_file():
         base = recipe["model"]
-        # A run made elsewhere names its base relative to where it was started.
+        # A run made elsewhere names its base relative to the folder it was started in.
         if looks_like_path(base) and not Path(base).expanduser().is_dir():
             base = _base_of(path / "adapter")
-        return _adapter(Adapter(path / "adapter", recipe.get("adapter") == "qlora"), base, seen)
+        return _adapter(Adapter(path / "adapter", _is_four_bit(recipe)), base, seen)
     if (path / "model").is_dir():
         return _folder(path / "model")
     if record.get("status") == "finished":
         raise BadInput(
-            "this run trained nothing, and has no model of its own",
+            "this run trained nothing, so it has no model",
             where=str(path),
-            hint=f"use the one it answered with: {recipe['model']}",
+            hint=f"use the model that it answered with: {recipe['model']}",
         )
     raise BadInput(
         f"this run has no result (its status is {record.get('status', 'unknown')!r})",
@@ -136,13 +139,18 @@ def _run(path: Path, seen: tuple[Path, ...]) -> Source:
     )
 
 
-def _adapter(adapter: Adapter, base: str, seen: tuple[Path, ...]) -> Source:
+def _adapter(adapter: Adapter, base: str, seen: tuple[Path, ...]) -> ModelSource:
     path = adapter.path
     if not (path / "adapter_model.safetensors").is_file():
-        raise BadInput("there is no adapter_model.safetensors beside its config", where=str(path))
-    under = _find(base, seen)
+        raise BadInput("the adapter has no adapter_model.safetensors", where=str(path))
+    under = _locate(base, seen)
     tokenizer = str(path) if _has_tokenizer(path) else under.tokenizer
-    return Source(under.base, tokenizer, [*under.adapters, adapter])
+    return ModelSource(under.base, tokenizer, [*under.adapters, adapter])
+
+
+def _is_four_bit(recipe: dict[str, Any]) -> bool:
+    kind = ADAPTERS.get(str(recipe.get("adapter")))
+    return kind is not None and kind.four_bit
 
 
 def _base_of(adapter: Path) -> str:
@@ -152,7 +160,7 @@ def _base_of(adapter: Path) -> str:
     return base
 
 
-def _folder(path: Path) -> Source:
+def _folder(path: Path) -> ModelSource:
     if not (path / "config.json").is_file():
         held = sorted(p.name + "/" * p.is_dir() for p in path.iterdir())
         raise BadInput(
@@ -166,13 +174,13 @@ def _folder(path: Path) -> Source:
             where=str(path),
             hint="save it beside the model: tokenizer.save_pretrained(folder)",
         )
-    return Source(str(path), str(path))
+    return ModelSource(str(path), str(path))
 
 
-def check_weights(source: Source) -> None:
-    """`BadInput` unless a local base has safetensors (a hub name is checked by its download)."""
+def check_weights(source: ModelSource) -> None:
+    """Raise BadInput unless a local base has safetensors (the download checks a hub name)."""
     path = Path(source.base)
-    if source.on_hub or any((path / name).is_file() for name in SAFE):
+    if source.on_hub or any((path / name).is_file() for name in WEIGHT_FILES):
         return
     pickles = sorted(p.name for p in path.iterdir() if p.suffix in (".bin", ".pt", ".pth"))
     if pickles:
@@ -182,9 +190,9 @@ def check_weights(source: Source) -> None:
             hint="convert them once where you trust them: model.save_pretrained(folder)",
         )
     raise BadInput(
-        f"the model has no weights ({SAFE[0]})",
+        f"the model has no weights ({WEIGHT_FILES[0]})",
         where=str(path),
-        hint="start from random ones with --scratch, if that is what you want",
+        hint="start from random weights with --scratch, if that is intended",
     )
 
 
@@ -205,10 +213,10 @@ def _json(path: Path) -> dict[str, Any]:
 TIMEOUT = 10.0  # seconds; the libraries' own retries take half a minute
 
 
-def reachable(name: str) -> bool:
-    """Whether the hub can be asked about this model; False leaves what is already downloaded.
+def reach_hub(name: str) -> bool:
+    """Look a model up on the hub; False if the hub cannot be reached, so only downloads count.
 
-    `BadInput` when it answers that there is no such model, or none that can be loaded.
+    BadInput if the hub has no such model, or none that can be loaded.
     """
     try:
         info = HfApi().model_info(name, timeout=TIMEOUT)
@@ -220,17 +228,17 @@ def reachable(name: str) -> bool:
         ) from None
     except HfHubHTTPError as error:
         if error.response is not None and error.response.status_code < 500:
-            raise BadInput(f"the hub refuses: {first_line(error)}", where=name) from None
+            raise BadInput(f"the hub refused: {first_line(error)}", where=name) from None
         return False
     except Exception:  # no network, no name server, a proxy that refuses, HF_HUB_OFFLINE
         return False
     files = {sibling.rfilename for sibling in info.siblings or []}
     if "config.json" not in files:
-        kind = "an adapter" if "adapter_config.json" in files else "no model of transformers"
+        kind = "an adapter" if "adapter_config.json" in files else "not a transformers model"
         raise BadInput(
             f"this is {kind}: the repository has no config.json",
             where=name,
-            hint="download it with `hf download` and give the folder, if it is an adapter",
+            hint="if it is an adapter, download it with `hf download` and name the folder",
         )
     if not any(file.endswith(".safetensors") for file in files):
         raise BadInput(
@@ -242,18 +250,18 @@ def reachable(name: str) -> bool:
 
 
 @contextmanager
-def loading(name: str) -> Iterator[None]:
-    """Errors of loading from a folder or the hub, as `BadInput`."""
+def translate_errors(name: str) -> Iterator[None]:
+    """Turn errors of loading from a folder or the hub into BadInput."""
     try:
         yield
     except (OSError, ValueError, KeyError) as error:
-        raise _short(name, error) from error
+        raise _translate(name, error) from error
 
 
-def _short(name: str, error: BaseException) -> BadInput:
+def _translate(name: str, error: BaseException) -> BadInput:
     if "trust_remote_code" in str(error):
         return BadInput(
-            "the model comes with code of its own, which is not run unless you allow it", where=name
+            "this model ships custom code; add --trust-remote-code to run it", where=name
         )
     causes: list[BaseException] = []
     cause: BaseException | None = error
@@ -262,7 +270,7 @@ def _short(name: str, error: BaseException) -> BadInput:
         cause = cause.__cause__ or cause.__context__
     if any(isinstance(c, GatedRepoError) for c in causes):
         return BadInput(
-            "the model asks for a licence to be accepted on the hub",
+            "the model's licence must be accepted on the hub",
             where=name,
             hint="accept it on the model's page, then log in: hf auth login",
         )
@@ -276,8 +284,8 @@ def _short(name: str, error: BaseException) -> BadInput:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Without progress bars for local files, and without advice to programmers."""
+def quiet_libraries() -> Iterator[None]:
+    """Silence progress bars for local files and the libraries' advice to programmers."""
     verbosity = transformers.logging.get_verbosity()
     bars = transformers.logging.is_progress_bar_enabled()
     transformers.logging.set_verbosity_error()

@@ -27,8 +27,8 @@ GPU_CHUNK = 2**26  # 256 MB: enough rows to fill the device, little beside the a
 MIN_ROWS = 64  # fewer rows make the products with the weight slow
 
 
-class Head(NamedTuple):
-    """What turns raw logits `h W' + b` into the distribution: softcap, then temperature."""
+class LogitTransform(NamedTuple):
+    """How raw logits `h W' + b` become those of the distribution: softcap, then temperature."""
 
     temperature: float = 1.0
     softcap: float | None = None
@@ -42,25 +42,32 @@ def chunked_logprobs(
     temperature: float = 1.0,
     softcap: float | None = None,
     entropy: bool = False,
-    collision: bool = False,
+    log_sum_p2: bool = False,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """log p(target) and, if asked, the entropy of p and log sum(p^2), all `[n]` float32.
+    """Compute log p(target) and, on request, the entropy of p and log sum(p^2), all `[n]` float32.
 
     `hidden [n, h]`, `weight [V, h]`, `targets [n]`, `bias [V]`. With z = hidden W' + bias,
     p = softmax(softcap * tanh(z / softcap) / temperature). Products take the dtype of `hidden` and
     are accumulated in float32, never rounded to bfloat16 (float64 stays float64). The first two
     are differentiable, once, with respect to hidden, weight and bias.
     """
+    assert hidden.ndim == 2 and weight.ndim == 2 and hidden.shape[1] == weight.shape[1], (
+        hidden.shape,
+        weight.shape,
+    )
+    assert targets.shape == hidden.shape[:1], (targets.shape, hidden.shape)
     if hidden.dtype in (torch.bfloat16, torch.float16) and not _keeps_float32(hidden):
         hidden = hidden.float()
-    # Autocast would round the logits behind our back.
+    # Autocast would silently round the logits.
     with torch.autocast(hidden.device.type, enabled=False):
         return _Logprobs.apply(
-            hidden, weight, bias, targets, Head(temperature, softcap), entropy, collision
+            hidden, weight, bias, targets, LogitTransform(temperature, softcap), entropy, log_sum_p2
         )
 
 
 class _Logprobs(torch.autograd.Function):
+    """See `chunked_logprobs`."""
+
     @staticmethod
     def forward(
         ctx: Any,
@@ -68,50 +75,52 @@ class _Logprobs(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor | None,
         targets: Tensor,
-        head: Head,
+        transform: LogitTransform,
         entropy: bool,
-        collision: bool,
+        log_sum_p2: bool,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         ctx.set_materialize_grads(False)
         frozen = not any(ctx.needs_input_grad[1:3])
         prepare = ctx.needs_input_grad[0] and frozen
-        matrix = weight.to(hidden.dtype)
+        matrix = weight.to(hidden.dtype)  # (V, h)
         logprobs = hidden.new_empty(hidden.shape[0], dtype=_wide(hidden.dtype))
         entropies = torch.empty_like(logprobs) if entropy else None
-        collisions = torch.empty_like(logprobs) if collision else None
-        slopes = torch.empty_like(hidden) if prepare else None
+        log_sums = torch.empty_like(logprobs) if log_sum_p2 else None
+        slopes = torch.empty_like(hidden) if prepare else None  # (n, h): d log p(t) / d hidden
 
-        for rows in _chunks(hidden, matrix):
-            z, damping = _logits(hidden[rows], matrix, bias, head)
-            target = targets[rows, None]
-            picked = z.gather(1, target)
-            top = z.amax(1, keepdim=True)
-            e = z.sub_(top).exp_() if not entropy else torch.exp(z.sub_(top))
-            total = e.sum(1, keepdim=True)
+        for rows in _chunks(hidden, matrix):  # c rows at a time
+            z, damping = _logits(hidden[rows], matrix, bias, transform)  # (c, V) both
+            target = targets[rows, None]  # (c, 1)
+            picked = z.gather(1, target)  # (c, 1)
+            top = z.amax(1, keepdim=True)  # (c, 1)
+            e = z.sub_(top).exp_() if not entropy else torch.exp(z.sub_(top))  # (c, V)
+            total = e.sum(1, keepdim=True)  # (c, 1)
             logprobs[rows] = (picked - top - total.log()).squeeze(1)
             if entropies is not None:
-                mean = (e * z).sum(1) / total.squeeze(1)
+                mean = (e * z).sum(1) / total.squeeze(1)  # (c,)
                 entropies[rows] = total.squeeze(1).log() - mean
-            if collisions is not None:
-                norm = torch.linalg.vector_norm(e, dim=1)
-                collisions[rows] = 2 * (norm.log() - total.squeeze(1).log())
+            if log_sums is not None:
+                norm = torch.linalg.vector_norm(e, dim=1)  # (c,)
+                log_sums[rows] = 2 * (norm.log() - total.squeeze(1).log())
             if slopes is not None:
-                p = e.div_(-total)
+                p = e.div_(-total)  # (c, V), minus p
                 if damping is None:
-                    # e_t W is a row of W, so that the one-hot is never added to p.
+                    # e_t W is a row of W, so the one-hot is never added to p.
                     slope = _mm(p.to(hidden.dtype), matrix) + matrix[targets[rows]]
                 else:
                     p.scatter_add_(1, target, torch.ones_like(picked))
                     slope = _mm(p.mul_(damping).to(hidden.dtype), matrix)
-                slopes[rows] = slope.div_(head.temperature).to(slopes.dtype)
+                slopes[rows] = slope.div_(transform.temperature).to(slopes.dtype)
 
-        ctx.head, ctx.entropy = head, entropy
-        # Entropy with a gradient is rare (a bonus, not a metric): it is recomputed when asked for.
-        again = not frozen or entropy
-        ctx.save_for_backward(slopes, *((hidden, weight, bias, targets) if again else [None] * 4))
-        if collisions is not None:
-            ctx.mark_non_differentiable(collisions)
-        return logprobs, entropies, collisions
+        ctx.transform, ctx.entropy = transform, entropy
+        # Entropy with a gradient is rare (a bonus, not a metric): recomputed when it is needed.
+        recompute = not frozen or entropy
+        ctx.save_for_backward(
+            slopes, *((hidden, weight, bias, targets) if recompute else [None] * 4)
+        )
+        if log_sums is not None:
+            ctx.mark_non_differentiable(log_sums)
+        return logprobs, entropies, log_sums
 
     @staticmethod
     @once_differentiable
@@ -132,13 +141,13 @@ class _Logprobs(torch.autograd.Function):
         d_weight = torch.zeros_like(weight, dtype=wide) if need_weight else None
         d_bias = torch.zeros_like(bias, dtype=wide) if need_bias else None
         for rows in _chunks(hidden, matrix):
-            z, damping = _logits(hidden[rows], matrix, bias, ctx.head)
-            logp = z.sub_(z.logsumexp(1, keepdim=True))
+            z, damping = _logits(hidden[rows], matrix, bias, ctx.transform)  # (c, V) both
+            logp = z.sub_(z.logsumexp(1, keepdim=True))  # (c, V)
             p = logp.exp()
-            dz = torch.zeros_like(p)
+            dz = torch.zeros_like(p)  # (c, V)
             if grad_entropy is not None:
                 # d H / d z = -p (log p + H)
-                negative = (p * logp).sum(1, keepdim=True)
+                negative = (p * logp).sum(1, keepdim=True)  # (c, 1), minus H
                 dz += p * (negative - logp) * grad_entropy[rows, None]
             if grad is not None:
                 # d log p(t) / d z = e_t - p
@@ -146,14 +155,14 @@ class _Logprobs(torch.autograd.Function):
                 dz.scatter_add_(1, targets[rows, None], grad[rows, None].to(dz.dtype))
             if damping is not None:
                 dz *= damping
-            dz = dz.div_(ctx.head.temperature)
+            dz = dz.div_(ctx.transform.temperature)
             if d_bias is not None:
                 d_bias += dz.sum(0)
             dz = dz.to(hidden.dtype)
             if d_hidden is not None:
-                d_hidden[rows] = _mm(dz, matrix).to(d_hidden.dtype)
+                d_hidden[rows] = _mm(dz, matrix).to(d_hidden.dtype)  # (c, h)
             if d_weight is not None:
-                d_weight += _mm(dz.t(), hidden[rows])
+                d_weight += _mm(dz.t(), hidden[rows])  # (V, h)
         return (
             d_hidden,
             d_weight.to(weight.dtype) if d_weight is not None else None,
@@ -163,38 +172,40 @@ class _Logprobs(torch.autograd.Function):
 
 
 def _chunks(hidden: Tensor, matrix: Tensor) -> list[slice]:
+    """Cut the rows so that the logits of a chunk stay within the bound for the device."""
     bound = CPU_CHUNK if hidden.device.type == "cpu" else GPU_CHUNK
     rows = max(bound // matrix.shape[0], MIN_ROWS)
     return [slice(i, i + rows) for i in range(0, hidden.shape[0], rows)]
 
 
 def _logits(
-    hidden: Tensor, matrix: Tensor, bias: Tensor | None, head: Head
+    hidden: Tensor, matrix: Tensor, bias: Tensor | None, transform: LogitTransform
 ) -> tuple[Tensor, Tensor | None]:
-    """The final logits `[c, V]` of a chunk, and d softcapped / d raw where there is a softcap."""
+    """Return a chunk's final logits `[c, V]`, and d softcapped / d raw if there is a softcap."""
     z, damping = _mm(hidden, matrix.t()), None
     if bias is not None:
         z += bias
-    if head.softcap is not None:
-        z = z.div_(head.softcap).tanh_()
+    if transform.softcap is not None:
+        z = z.div_(transform.softcap).tanh_()
         damping = 1 - z.square()
-        z *= head.softcap
-    if head.temperature != 1.0:
-        z /= head.temperature
+        z *= transform.softcap
+    if transform.temperature != 1.0:
+        z /= transform.temperature
     return z, damping
 
 
 def _mm(a: Tensor, b: Tensor) -> Tensor:
-    """a @ b accumulated and returned in float32 (float64 stays)."""
+    """Return a @ b, accumulated in float32 (float64 stays float64)."""
     if a.dtype in (torch.float32, torch.float64):
         return torch.mm(a, b)
     return torch.mm(a, b, out_dtype=torch.float32)
 
 
 def _keeps_float32(x: Tensor) -> bool:
-    """Whether products of half-precision operands can be had in float32, as on NVIDIA's GPUs."""
+    """Return True if half-precision operands can give a float32 product, as on NVIDIA GPUs."""
     return x.is_cuda and torch.version.hip is None
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype that logits are kept in."""
     return torch.float64 if dtype == torch.float64 else torch.float32

@@ -1,7 +1,7 @@
-"""Which way of scoring is right for this model: found out by trying, never assumed.
+"""Pick the way of scoring that is right for a model by trying each, never by assumption.
 
-A group of two completions of unlike length, of random tokens, is scored by each candidate and by
-the textbook: one completion at a time through the untouched model, log-softmax of its logits.
+A group of two completions of different length, of random tokens, is scored by each candidate and by
+the definition: one completion at a time through the untouched model, log-softmax of its logits.
 """
 
 from __future__ import annotations
@@ -14,33 +14,36 @@ from transformers import PreTrainedModel
 
 from alignzoo.batch import Batch, Example, collate
 from alignzoo.errors import BadInput
-from alignzoo.policy.attention import NAME
-from alignzoo.policy.scoring import Ask, LogitsScorer, RowScorer, Scorer, SharedScorer
+from alignzoo.policy.attention import ATTENTION_NAME
+from alignzoo.policy.scoring import ForwardOptions, LogitsScorer, RowScorer, Scorer, SharedScorer
 from alignzoo.policy.virtual import Virtual
 
 PROMPT, COMPLETIONS = 7, (5, 3)
 
 
 @torch.no_grad()
-def choose(model: PreTrainedModel) -> Scorer:
-    """The first of the scorers whose log-probabilities are the model's own."""
+def pick_scorer(model: PreTrainedModel) -> Scorer:
+    """Return the first scorer that gives the model's own log-probs; BadInput if none does.
+
+    The model is left in evaluation mode, with the attention that the scorer needs.
+    """
     model.eval()
     batch = _batch(model)
     plain = model.config._attn_implementation
-    expected = textbook(model, batch)
-    # Each path rounds differently. What matters is that it sees the right tokens in the right
-    # places, so its error is held against what other tokens in the prompt would change.
-    allowed = _allowed(model, textbook(model, _batch(model, shift=1)), expected)
+    expected = textbook_logprobs(model, batch)
+    # Each scorer rounds differently. It must see the right tokens at the right positions, so its
+    # error is compared with the effect of changing the tokens of the prompt.
+    allowed = _allowed(model, textbook_logprobs(model, _batch(model, shift=1)), expected)
 
     kinds: tuple[type[Scorer], ...] = (SharedScorer, RowScorer, LogitsScorer)
     for kind in kinds:
-        model.set_attn_implementation(NAME if kind.shared else plain)
+        model.set_attn_implementation(ATTENTION_NAME if kind.shared else plain)
         try:
             scorer = kind(model)
             got = scorer(batch).logprobs
         except (BadInput, torch.cuda.OutOfMemoryError):
             raise
-        except Exception:  # whatever a foreign model does with what it did not expect
+        except Exception:  # an unknown model may fail in any way
             continue
         if bool((got - expected).abs().mean() <= allowed):
             return scorer
@@ -52,14 +55,14 @@ def choose(model: PreTrainedModel) -> Scorer:
 
 @torch.no_grad()
 def check_virtual(model: Any, scorer: Scorer, virtual: Virtual) -> None:
-    """`BadInput` unless these virtual tokens do what they do in plain peft."""
+    """Raise BadInput unless virtual tokens do what they do in plain PEFT."""
     model.eval()
     base = model.get_base_model()
     batch = _batch(base)
     try:
-        expected = textbook(model, batch)
-        got = scorer(virtual.before(batch), Ask(virtual=virtual))
-        allowed = _allowed(base, textbook(base, batch), expected)
+        expected = textbook_logprobs(model, batch)
+        got = scorer(virtual.prepend_to(batch), ForwardOptions(virtual=virtual))
+        allowed = _allowed(base, textbook_logprobs(base, batch), expected)
         right = bool((got.logprobs - expected).abs().mean() <= allowed)
     except (BadInput, torch.cuda.OutOfMemoryError):
         raise
@@ -73,25 +76,25 @@ def check_virtual(model: Any, scorer: Scorer, virtual: Virtual) -> None:
 
 
 def _allowed(model: PreTrainedModel, other: Tensor, expected: Tensor) -> Tensor:
-    """The error that may be, where `other` is what a change that must be seen makes."""
+    """Return the tolerated mean error; `other` are log-probs after a change that must show."""
     effect = (other - expected).abs().mean()
     return 0.2 * effect if _coarse(model) else 0.01 * effect + 1e-6 * expected.abs().mean()
 
 
-def textbook(model: PreTrainedModel, batch: Batch) -> Tensor:
-    """`[N, T]`: each completion alone through the whole model."""
+def textbook_logprobs(model: PreTrainedModel, batch: Batch) -> Tensor:
+    """Compute log-probs `[N, T]` by the definition: each completion alone, from full logits."""
     out = torch.zeros(batch.tokens.shape, device=batch.tokens.device)
     for n, length in enumerate(batch.lengths.tolist()):
         prompt = batch.prompts[batch.group[n], : batch.prompt_lengths[batch.group[n]]]
         completion = batch.tokens[n, :length]
-        ids = torch.cat([prompt, completion])[None]
-        logits = model(input_ids=ids, use_cache=False).logits[0, -length - 1 : -1]
+        ids = torch.cat([prompt, completion])[None]  # (1, p + t)
+        logits = model(input_ids=ids, use_cache=False).logits[0, -length - 1 : -1]  # (t, V)
         out[n, :length] = logits.float().log_softmax(-1).gather(1, completion[:, None]).squeeze(1)
     return out
 
 
 def _batch(model: PreTrainedModel, shift: int = 0) -> Batch:
-    """Random tokens; `shift` changes the prompt only."""
+    """Make a batch of random tokens; `shift` changes the prompt only."""
     vocabulary = model.config.get_text_config().vocab_size
     draw = torch.Generator().manual_seed(0)
     ids = torch.randint(vocabulary, (PROMPT + sum(COMPLETIONS),), generator=draw)
@@ -101,5 +104,6 @@ def _batch(model: PreTrainedModel, shift: int = 0) -> Batch:
 
 
 def _coarse(model: PreTrainedModel) -> bool:
+    """Return True for weights below single precision."""
     quantised = getattr(model, "is_quantized", False)
     return quantised or any(p.dtype in (torch.bfloat16, torch.float16) for p in model.parameters())

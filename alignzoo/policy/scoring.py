@@ -1,18 +1,23 @@
-"""From a batch to hidden states and log-probabilities, in three ways of which the first that the
-probe finds right is used (`alignzoo.policy.probe`):
+"""From a batch to hidden states and log-probabilities, in one of three ways.
+
+The first one that gives the model's own log-probabilities is used (`alignzoo.policy.probe`):
 
 `SharedScorer`   prompts once per group, one packed row; head in chunks
-`RowScorer`      one row per completion; head in chunks (recurrent models, attention of their own)
+`RowScorer`      one row per completion; head in chunks (recurrent models, custom attention)
 `LogitsScorer`   one row per completion, the model's own logits (a head that we cannot reproduce)
+
+Shapes: N completions of at most T tokens, n tokens in all of them together, rows of W cells, hidden
+states of size h.
 """
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -20,123 +25,154 @@ from transformers import PreTrainedModel
 
 from alignzoo.batch import Batch
 from alignzoo.errors import BadInput
-from alignzoo.policy.attention import NAME, packed
+from alignzoo.policy.attention import ATTENTION_NAME, use_layout
 from alignzoo.policy.heads import ValueHead
-from alignzoo.policy.layout import Layout, States, join, layout, present, steps, ungroup
+from alignzoo.policy.layout import (
+    HiddenState,
+    Layout,
+    append_completions,
+    check_shapes,
+    column_index,
+    pack_batch,
+    token_mask,
+    ungroup,
+)
 from alignzoo.policy.logprobs import chunked_logprobs
 from alignzoo.policy.virtual import NO_VIRTUAL, Virtual
 
-# From input embeddings `[..., h]`, and how many tokens the sequence of each has `[...]`, to other
-# embeddings: noise on them, say.
+# Maps input embeddings `[..., h]` and the length of the sequence that each belongs to, `[...]`, to
+# other embeddings: with noise added, say.
 Perturb = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Ask:
-    """What is wanted of a pass besides the log-probs, and what is to be otherwise in it.
+class ForwardOptions:
+    """Options of a forward pass: what to compute besides log-probs, and what to change in it.
 
-    `entropy`, `collision`, `value_head`: see `Outputs`. `temperature` divides the logits. `perturb`
-    changes the input embeddings, and `virtual` are the learnt tokens that a batch has places for.
+    `entropy`, `log_sum_p2` and `value_head` fill the fields of `Outputs`. `temperature` divides the
+    logits. `perturb` maps the input embeddings before the pass, and `virtual` are the virtual
+    tokens that the batch has placeholders for.
     """
 
     entropy: bool = False
-    collision: bool = False
+    log_sum_p2: bool = False
     temperature: float = 1.0
     perturb: Perturb | None = None
     virtual: Virtual = NO_VIRTUAL
     value_head: ValueHead | None = None
 
     @contextmanager
-    def put(self, embeddings: nn.Module, lengths: Tensor, positions: Tensor) -> Iterator[None]:
-        """Inside it the model sees what was asked for, in tokens at those positions, in sequences
-        of those lengths."""
-        with perturbed(embeddings, self.perturb, lengths), self.virtual.seen(positions):
+    def apply(self, embeddings: nn.Module, lengths: Tensor, positions: Tensor) -> Iterator[None]:
+        """Apply `perturb` and `virtual` to a pass over tokens `[..., L]`.
+
+        `positions` and `lengths`, both `[..., L]`, are the position of each token and the length of
+        its sequence.
+        """
+        assert lengths.shape == positions.shape, (lengths.shape, positions.shape)
+        with (
+            perturb_embeddings(embeddings, self.perturb, lengths),
+            self.virtual.inject(positions),
+        ):
             yield
 
 
-PLAIN = Ask()
+DEFAULT_OPTIONS = ForwardOptions()
 
 
 @dataclass
 class Outputs:
-    """`logprobs [N, T]` float32, filled wherever a completion has a token, exactly 0 elsewhere.
+    """Per-token results of a forward pass, `[N, T]` float32, exactly 0 where there is no token.
 
-    When asked for, of the distribution p that each token was drawn from: its `entropy [N, T]`, and
-    without gradient `collision [N, T]`, log sum(p^2), how likely two draws are to agree. With a
-    value head, `values [N, T]`: what it says of the state before each token, the one it was drawn
-    in.
+    `logprobs` are the log-probs of the tokens. On request, for the distribution p of each token:
+    its `entropy`, and without gradient `log_sum_p2`, log sum(p^2), the log-probability that two
+    draws agree. With a value head, `values` are its outputs for the state before each token.
     """
 
     logprobs: Tensor
     entropy: Tensor | None = None
-    collision: Tensor | None = None
+    log_sum_p2: Tensor | None = None
     values: Tensor | None = None
 
     @classmethod
     def of(cls, batch: Batch, *found: Tensor | None) -> Outputs:
-        """From values of the present tokens, `[n]` each, in the order of the fields."""
-        return cls(*(spread(batch, x) if x is not None else None for x in found))  # type: ignore[arg-type]
+        """Make outputs from one value per token, `[n]` each, in the order of the fields."""
+        return cls(*(scatter_tokens(batch, x) if x is not None else None for x in found))  # type: ignore[arg-type]
+
+    @property
+    def collision(self) -> Tensor | None:
+        """Deprecated: use `log_sum_p2`."""
+        warnings.warn("Outputs.collision is now log_sum_p2", DeprecationWarning, stacklevel=2)
+        return self.log_sum_p2
 
 
 class Scorer(Protocol):
-    """`shared`: a prompt is computed once per group. `note`: what the user should know of it."""
+    """A way to compute log-probabilities; `note` is what the user should know about it, if any.
+
+    `shared`: a prompt is computed once per group.
+    """
 
     shared: bool
     note: str | None
 
     def __init__(self, model: PreTrainedModel): ...
 
-    def __call__(self, batch: Batch, ask: Ask = PLAIN) -> Outputs:
-        """Log-probabilities of the completions' tokens; the batch has places for `virtual`."""
+    def __call__(self, batch: Batch, options: ForwardOptions = DEFAULT_OPTIONS) -> Outputs:
+        """Compute log-probs of the completions; the batch has placeholders for virtual tokens."""
         ...
 
-    def states(self, batch: Batch, which: States, ask: Ask = PLAIN) -> Tensor:
-        """The trunk's last hidden state for each present token, `[n, h]`, in row-major order."""
+    def states(
+        self, batch: Batch, which: HiddenState, options: ForwardOptions = DEFAULT_OPTIONS
+    ) -> Tensor:
+        """Return the backbone's last hidden state for each token, `[n, h]`, in row-major order."""
         ...
 
 
-class TrunkScorer(ABC):
-    """The trunk's states of the scored tokens alone, through our own head in chunks."""
+class BackboneScorer(ABC):
+    """Runs the backbone, then our own chunked head on the states of the scored tokens alone."""
 
     shared: bool = False
     note: str | None = None
 
     def __init__(self, model: PreTrainedModel):
-        self.trunk, self.head = trunk_of(model), Head(model)
+        self.backbone, self.head = backbone_of(model), LMHead(model)
         self.embeddings = model.get_input_embeddings()
         self.limit = position_limit(model)
 
-    def __call__(self, batch: Batch, ask: Ask = PLAIN) -> Outputs:
-        states = self.states(batch, States.BEFORE, ask)
-        values = ask.value_head(states) if ask.value_head is not None else None
-        return Outputs.of(batch, *self.head(states, batch, ask), values)
+    def __call__(self, batch: Batch, options: ForwardOptions = DEFAULT_OPTIONS) -> Outputs:
+        states = self.states(batch, HiddenState.PREDICTING, options)  # (n, h)
+        values = options.value_head(states) if options.value_head is not None else None  # (n,)
+        return Outputs.of(batch, *self.head(states, batch, options), values)
 
     @abstractmethod
-    def states(self, batch: Batch, which: States, ask: Ask = PLAIN) -> Tensor:
+    def states(
+        self, batch: Batch, which: HiddenState, options: ForwardOptions = DEFAULT_OPTIONS
+    ) -> Tensor:
         """See `Scorer`."""
 
 
-class SharedScorer(TrunkScorer):
-    """Every prompt once; needs `attention.NAME` as the model's attention."""
+class SharedScorer(BackboneScorer):
+    """Computes every prompt once; needs the attention `ATTENTION_NAME` in the model."""
 
     shared: bool = True
 
     def __init__(self, model: PreTrainedModel):
-        if model.config._attn_implementation != NAME:
+        if model.config._attn_implementation != ATTENTION_NAME:
             raise NotImplementedError("the model's attention cannot be set")
         super().__init__(model)
 
-    def states(self, batch: Batch, which: States, ask: Ask = PLAIN) -> Tensor:
+    def states(
+        self, batch: Batch, which: HiddenState, options: ForwardOptions = DEFAULT_OPTIONS
+    ) -> Tensor:
         check_positions(batch, self.limit)
-        row = layout(batch, which)
-        with ask.put(self.embeddings, row.lengths, row.positions):
-            return self.hidden(row).index_select(0, row.source)
+        row = pack_batch(batch, which)
+        with options.apply(self.embeddings, row.lengths, row.positions):
+            return self.hidden(row).index_select(0, row.source)  # (n, h)
 
     def hidden(self, row: Layout) -> Tensor:
-        """The trunk's last hidden states of the whole row, `[L, h]`."""
-        with packed(row):
+        """Return the backbone's last hidden states of the whole row, `[L, h]`."""
+        with use_layout(row):
             # With a mask of ones no model takes the jumps in `positions` for packed documents.
-            out = self.trunk(
+            out = self.backbone(
                 input_ids=row.ids,
                 position_ids=row.positions,
                 attention_mask=torch.ones_like(row.ids),
@@ -145,61 +181,68 @@ class SharedScorer(TrunkScorer):
         return out[0].squeeze(0)
 
 
-class RowScorer(TrunkScorer):
-    """A right-padded row per completion. Causal models need no mask: the pads come after."""
+class RowScorer(BackboneScorer):
+    """A right-padded row per completion. Causal models need no mask: padding comes after."""
 
     note: str | None = (
-        "prompts are computed once per completion: this model's layers do not let them be shared"
+        "prompts are computed once per completion: this model's layers cannot share them"
     )
 
-    def states(self, batch: Batch, which: States, ask: Ask = PLAIN) -> Tensor:
+    def states(
+        self, batch: Batch, which: HiddenState, options: ForwardOptions = DEFAULT_OPTIONS
+    ) -> Tensor:
         check_positions(batch, self.limit)
-        rows, lengths, source = completion_rows(batch, which)
-        with ask.put(self.embeddings, lengths, places(rows)):
-            hidden = self.trunk(input_ids=rows, use_cache=False)[0]
-        return hidden.flatten(0, 1).index_select(0, source)
+        rows = completion_rows(batch, which)
+        with options.apply(self.embeddings, rows.lengths, rows.positions):
+            hidden = self.backbone(input_ids=rows.ids, use_cache=False)[0]  # (N, W, h)
+        return hidden.flatten(0, 1).index_select(0, rows.source)  # (n, h)
 
 
 class LogitsScorer:
-    """The model's own logits `[N, W, V]`, for a head that does what we do not know."""
+    """The model's own logits `[N, W, V]`, for a head that we cannot reproduce."""
 
     shared: bool = False
     note: str | None = (
-        "the model's own logits are used, which takes memory: its head does what we do not know"
+        "the model's own logits are used, which takes more memory: its head is not a plain "
+        "linear layer that can be computed in chunks"
     )
 
     def __init__(self, model: PreTrainedModel):
         self.model, self.limit = model, position_limit(model)
         self.embeddings = model.get_input_embeddings()
 
-    def __call__(self, batch: Batch, ask: Ask = PLAIN) -> Outputs:
+    def __call__(self, batch: Batch, options: ForwardOptions = DEFAULT_OPTIONS) -> Outputs:
         check_positions(batch, self.limit)
-        rows, lengths, source = completion_rows(batch, States.BEFORE)
-        with ask.put(self.embeddings, lengths, places(rows)):
+        rows = completion_rows(batch, HiddenState.PREDICTING)
+        with options.apply(self.embeddings, rows.lengths, rows.positions):
             out = self.model(
-                input_ids=rows, use_cache=False, output_hidden_states=ask.value_head is not None
+                input_ids=rows.ids,
+                use_cache=False,
+                output_hidden_states=options.value_head is not None,
             )
-        logits = out.logits.flatten(0, 1).index_select(0, source).float() / ask.temperature
-        logp = logits.log_softmax(-1)
-        picked = logp.gather(1, batch.tokens[present(batch)][:, None]).squeeze(1)
-        entropies = -(logp.exp() * logp).sum(-1) if ask.entropy else None
-        collisions = (2 * logp.detach()).logsumexp(-1) if ask.collision else None
+        logits = out.logits.flatten(0, 1).index_select(0, rows.source)  # (n, V)
+        logp = (logits.float() / options.temperature).log_softmax(-1)  # (n, V)
+        picked = logp.gather(1, batch.tokens[token_mask(batch)][:, None]).squeeze(1)  # (n,)
+        entropies = -(logp.exp() * logp).sum(-1) if options.entropy else None  # (n,)
+        log_sums = (2 * logp.detach()).logsumexp(-1) if options.log_sum_p2 else None  # (n,)
         values = None
-        if ask.value_head is not None:
-            values = ask.value_head(out.hidden_states[-1].flatten(0, 1).index_select(0, source))
-        return Outputs.of(batch, picked, entropies, collisions, values)
+        if options.value_head is not None:
+            states = out.hidden_states[-1].flatten(0, 1)  # (N * W, h)
+            values = options.value_head(states.index_select(0, rows.source))  # (n,)
+        return Outputs.of(batch, picked, entropies, log_sums, values)
 
-    def states(self, batch: Batch, which: States, ask: Ask = PLAIN) -> Tensor:
+    def states(
+        self, batch: Batch, which: HiddenState, options: ForwardOptions = DEFAULT_OPTIONS
+    ) -> Tensor:
         check_positions(batch, self.limit)
-        rows, lengths, source = completion_rows(batch, which)
-        with ask.put(self.embeddings, lengths, places(rows)):
-            out = self.model(input_ids=rows, use_cache=False, output_hidden_states=True)
-        return out.hidden_states[-1].flatten(0, 1).index_select(0, source)
+        rows = completion_rows(batch, which)
+        with options.apply(self.embeddings, rows.lengths, rows.positions):
+            out = self.model(input_ids=rows.ids, use_cache=False, output_hidden_states=True)
+        return out.hidden_states[-1].flatten(0, 1).index_select(0, rows.source)  # (n, h)
 
 
-class Head:
-    """The LM head applied to scored states only: from `[n, h]` to what `chunked_logprobs` gives of
-    each."""
+class LMHead:
+    """The LM head, applied in chunks to the states of the scored tokens alone."""
 
     def __init__(self, model: PreTrainedModel):
         layer = model.get_output_embeddings()
@@ -211,53 +254,76 @@ class Head:
         self.scale = _logit_scale(config)
 
     def __call__(
-        self, states: Tensor, batch: Batch, ask: Ask
+        self, states: Tensor, batch: Batch, options: ForwardOptions
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Compute log-probs, entropy and log sum(p^2), `[n]` each, from `states [n, h]`."""
         weight, device = self.layer.weight, states.device.type
         half = torch.is_autocast_enabled(device)
         states = states.to(torch.get_autocast_dtype(device) if half else weight.dtype)
         if self.scale != 1.0:
             states = states * self.scale
-        targets = batch.tokens[present(batch)]
-        bias = self.layer.bias
         return chunked_logprobs(
-            states, weight, targets, bias, ask.temperature, self.softcap, ask.entropy, ask.collision
+            states,
+            weight,
+            batch.tokens[token_mask(batch)],
+            self.layer.bias,
+            options.temperature,
+            self.softcap,
+            options.entropy,
+            options.log_sum_p2,
         )
 
 
 def _logit_scale(config: Any) -> float:
-    """The factor that some families put on their logits (Cohere, Falcon-H1; Granite divides)."""
+    """Return the factor that some families put on logits (Cohere, Falcon-H1; Granite divides)."""
     scale = 1.0
     for name in ("logit_scale", "lm_head_multiplier"):
         scale *= getattr(config, name, None) or 1.0
     return scale / (getattr(config, "logits_scaling", None) or 1.0)
 
 
-def spread(batch: Batch, values: Tensor) -> Tensor:
-    """Values of present tokens, `[n]`, to `[N, T]` with zeros elsewhere."""
-    where = present(batch)
-    return values.new_zeros(where.shape).masked_scatter(where, values)
+def scatter_tokens(batch: Batch, values: Tensor) -> Tensor:
+    """Scatter one value per token, `[n]`, to `[N, T]` with zeros elsewhere."""
+    mask = token_mask(batch)  # (N, T)
+    return values.new_zeros(mask.shape).masked_scatter(mask, values)
 
 
-def completion_rows(batch: Batch, states: States) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows of prompt and completion `[N, W]`, the length of each for all its cells `[N, W]`, and
-    the cell of the state of each present token."""
+class Rows(NamedTuple):
+    """Completions with their prompts in front, as right-padded rows.
+
+    `ids`, `lengths` (of the row that a cell is in) and `positions`, all `[N, W]`; `source [n]` is
+    the cell, in row-major order, whose state stands for each token of `batch.tokens`.
+    """
+
+    ids: Tensor
+    lengths: Tensor
+    positions: Tensor
+    source: Tensor
+
+
+def completion_rows(batch: Batch, states: HiddenState) -> Rows:
+    """Lay a batch out as a row of prompt and completion for each completion."""
+    check_shapes(batch)
     single = ungroup(batch)
-    rows, lengths = join(single, torch.ones_like(single.group, dtype=torch.bool), states)
-    starts = torch.arange(len(rows), device=rows.device) * rows.shape[1] + single.prompt_lengths
-    first = starts if states is States.OWN else starts - 1
-    source = (first[:, None] + steps(batch.tokens))[present(batch)]
-    return rows, lengths[:, None].expand_as(rows), source
-
-
-def places(rows: Tensor) -> Tensor:
-    """The position of every cell of right-padded rows `[N, W]`."""
-    return steps(rows).expand_as(rows)
+    all_of_them = torch.ones_like(single.group, dtype=torch.bool)  # (N,)
+    ids, lengths = append_completions(single, all_of_them, states)  # (N, W), (N,)
+    row_starts = torch.arange(len(ids), device=ids.device) * ids.shape[1]  # (N,)
+    own = row_starts + single.prompt_lengths  # (N,) cell of each completion's first token
+    first = own - 1 if states is HiddenState.PREDICTING else own
+    source = first[:, None] + column_index(batch.tokens)  # (N, T)
+    return Rows(
+        ids,
+        lengths[:, None].expand_as(ids),
+        column_index(ids).expand_as(ids),
+        source[token_mask(batch)],
+    )
 
 
 @contextmanager
-def perturbed(embeddings: nn.Module, perturb: Perturb | None, lengths: Tensor) -> Iterator[None]:
-    """Inside it the input embeddings are what `perturb` makes of them."""
+def perturb_embeddings(
+    embeddings: nn.Module, perturb: Perturb | None, lengths: Tensor
+) -> Iterator[None]:
+    """Map the output of the input embeddings by `perturb`, if there is one."""
     if perturb is None:
         yield
         return
@@ -268,17 +334,17 @@ def perturbed(embeddings: nn.Module, perturb: Perturb | None, lengths: Tensor) -
         hook.remove()
 
 
-def trunk_of(model: PreTrainedModel) -> nn.Module:
-    """The transformer without its head."""
+def backbone_of(model: PreTrainedModel) -> nn.Module:
+    """Return the transformer without its head."""
     for name in (model.base_model_prefix, "model"):
-        trunk = getattr(model, name, None) if name else None
-        if isinstance(trunk, nn.Module):
-            return trunk
-    raise NotImplementedError("the model does not set its trunk apart from its head")
+        backbone = getattr(model, name, None) if name else None
+        if isinstance(backbone, nn.Module):
+            return backbone
+    raise NotImplementedError("the model does not separate its backbone from its head")
 
 
 def position_limit(model: PreTrainedModel) -> int | None:
-    """How many positions the model has learnt; None when they are not learnt one by one."""
+    """Return how many learned positions the model has; None if they are not learned one by one."""
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     tokens = model.get_input_embeddings()
     learned = any(
@@ -292,13 +358,13 @@ def position_limit(model: PreTrainedModel) -> int | None:
 
 
 def check_positions(batch: Batch, limit: int | None) -> None:
-    """A clear error in place of an index out of range."""
+    """Raise BadInput, in place of an index out of range, if a row exceeds the position limit."""
     if limit is None or not len(batch.tokens):
         return
     longest = int((batch.prompt_lengths[batch.group] + batch.lengths).max())
     if longest > limit:
         raise BadInput(
             f"{longest} tokens in a prompt and its completion, more than the {limit} positions "
-            "that the model has learnt",
+            "that the model has learned",
             hint=f"use --max-length {limit} or less",
         )

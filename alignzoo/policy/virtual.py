@@ -1,9 +1,9 @@
-"""Learnt tokens before every prompt: a soft prompt, or a prefix.
+"""Learned tokens before every prompt: a soft prompt, or a prefix.
 
-For a batch they are ordinary tokens at the front of its prompts, so that layout, positions, masks
-and the ledger know nothing of them. `SoftPrompt` puts its vectors where their embeddings would be;
-`Prefix` puts its keys and values where attention would see theirs. What a prefix's own places
-compute is seen by no one. Both are saved by peft, and mean there what they mean here.
+For a batch they are ordinary tokens at the front of its prompts, so layout, positions, masks and
+the ledger need no special case. `SoftPrompt` puts its vectors in the place of their embeddings;
+`Prefix` puts its keys and values in the place of theirs in attention, and nothing reads what its
+placeholders compute. Both are saved by PEFT and mean there what they mean here.
 """
 
 from __future__ import annotations
@@ -19,57 +19,63 @@ from transformers import DynamicCache, PreTrainedModel
 
 from alignzoo.batch import Batch
 from alignzoo.errors import BadInput
-from alignzoo.policy import attention
 from alignzoo.policy.adapters import PeftModel
+from alignzoo.policy.attention import use_prefix
 
 
 class Virtual:
-    """No virtual tokens, which is how most models are computed, and what the others have too."""
+    """No virtual tokens, the case of most models, and the interface of the others.
+
+    `count` is the number of virtual tokens, `placeholders` how many token ids generation puts
+    before a prompt for them.
+    """
 
     count: int = 0
-    opening: int = 0  # how many places generation leaves for them before a prompt
+    placeholders: int = 0
 
-    def before(self, batch: Batch) -> Batch:
-        """The batch with places for them at the front of its prompts."""
+    def prepend_to(self, batch: Batch) -> Batch:
+        """Return the batch with `count` placeholders at the front of its prompts."""
         if not self.count:
             return batch
-        places = batch.prompts.new_zeros(len(batch), self.count)
+        ids = batch.prompts.new_zeros(len(batch), self.count)  # (B, k)
         return replace(
             batch,
-            prompts=torch.cat([places, batch.prompts], 1),
+            prompts=torch.cat([ids, batch.prompts], 1),
             prompt_lengths=batch.prompt_lengths + self.count,
         )
 
-    def seen(self, positions: Tensor) -> AbstractContextManager[None]:
-        """Inside it a forward pass over tokens at those positions, `[..., L]` like their ids, has
-        the virtual tokens at the first `count` of them."""
+    def inject(self, positions: Tensor) -> AbstractContextManager[None]:
+        """Replace the first `count` positions in forward passes over tokens `[..., L]`.
+
+        `positions [..., L]` are those of the tokens.
+        """
         return nullcontext()
 
     def fill(self, cache: DynamicCache, rows: int) -> None:
-        """Put into an empty cache what is not to be computed from `opening` places."""
+        """Put into an empty cache what is not computed from placeholders, for so many rows."""
 
 
 NO_VIRTUAL = Virtual()
 
 
 class SoftPrompt(Virtual):
-    """`weight [k, h]`: embeddings of tokens that are in no vocabulary."""
+    """Embeddings of tokens that are in no vocabulary: `weight [k, h]`."""
 
     def __init__(self, adapted: Any):
         self.weight = weight_of(adapted)
         self.embeddings = adapted.get_base_model().get_input_embeddings()
-        self.count = self.opening = len(self.weight)
+        self.count = self.placeholders = len(self.weight)
 
     @contextmanager
-    def seen(self, positions: Tensor) -> Iterator[None]:
-        where = positions < self.count
+    def inject(self, positions: Tensor) -> Iterator[None]:
+        where = positions < self.count  # (..., L)
         which = positions[where]
 
-        def put(_: Any, __: Any, embedded: Tensor) -> Tensor:
+        def replace_embeddings(_: Any, __: Any, embedded: Tensor) -> Tensor:
             own = self.weight.index_select(0, which).to(embedded.dtype)
-            return embedded.masked_scatter(where[..., None], own)
+            return embedded.masked_scatter(where[..., None], own)  # (..., L, h)
 
-        hook = self.embeddings.register_forward_hook(put)
+        hook = self.embeddings.register_forward_hook(replace_embeddings)
         try:
             yield
         finally:
@@ -77,7 +83,7 @@ class SoftPrompt(Virtual):
 
 
 class Prefix(Virtual):
-    """`weight [k, 2 * layers * width]`: keys and values of every layer, as peft lays them out."""
+    """Keys and values of every layer, in PEFT's layout: `weight [k, 2 * layers * width]`."""
 
     def __init__(self, adapted: Any):
         self.weight = weight_of(adapted)
@@ -86,41 +92,43 @@ class Prefix(Virtual):
         self.layers, self.heads = config.num_layers, config.num_attention_heads
 
     def keys_and_values(self) -> Tensor:
-        """`[layers, 2, k, heads, d]`."""
+        """Return them as `[layers, 2, k, heads, d]`."""
         shaped = self.weight.view(self.count, self.layers, 2, self.heads, -1)
         return shaped.permute(1, 2, 0, 3, 4)
 
-    def seen(self, positions: Tensor) -> AbstractContextManager[None]:
-        return attention.prefixed(self.keys_and_values())
+    def inject(self, positions: Tensor) -> AbstractContextManager[None]:
+        return use_prefix(self.keys_and_values())
 
     def fill(self, cache: DynamicCache, rows: int) -> None:
-        for layer, pair in enumerate(self.keys_and_values()):
+        for layer, pair in enumerate(self.keys_and_values()):  # (2, k, heads, d)
+            # (rows, heads, k, d) each
             key, value = pair.transpose(1, 2)[:, None].expand(-1, rows, -1, -1, -1)
             cache.update(key, value, layer)
 
 
 def weight_of(adapted: Any) -> Tensor:
+    """Return the trained weight of PEFT's virtual tokens, `[k, ...]`."""
     return adapted.prompt_encoder["default"].embedding.weight
 
 
 def virtual_of(model: Any) -> Virtual:
-    """The virtual tokens of a model with an adapter of any kind, or without one."""
+    """Return the virtual tokens of a model, or `NO_VIRTUAL` if it has none."""
     if not isinstance(model, PeftModel) or not model.active_peft_config.is_prompt_learning:
         return NO_VIRTUAL
-    kinds = {"PROMPT_TUNING": SoftPrompt, "PREFIX_TUNING": Prefix}
+    classes = {"PROMPT_TUNING": SoftPrompt, "PREFIX_TUNING": Prefix}
     name = model.active_peft_config.peft_type.value
-    if name not in kinds:
-        raise BadInput(f"virtual tokens of a kind that alignzoo does not know: {name}")
-    return kinds[name](model)
+    if name not in classes:
+        raise BadInput(f"unsupported kind of virtual tokens: {name}")
+    return classes[name](model)
 
 
 def check_prefix(model: PreTrainedModel, shared: bool) -> None:
-    """`BadInput` for a model whose attention is not ours, or does not see all that lies behind."""
+    """Raise BadInput unless the model uses our attention and sees all previous tokens."""
     config = model.config.get_text_config()
     windows = any("full" not in kind for kind in getattr(config, "layer_types", None) or [])
     windows = windows or getattr(config, "sliding_window", None) is not None
     if not shared or windows:
-        reason = "has sliding windows" if shared else "has attention of its own"
+        reason = "has sliding windows" if shared else "has custom attention"
         raise BadInput(
             f"--adapter prefix does not fit a {config.model_type} model, which {reason}",
             hint="use --adapter prompt",
@@ -128,19 +136,19 @@ def check_prefix(model: PreTrainedModel, shared: bool) -> None:
 
 
 @torch.no_grad()
-def begin(adapted: Any, seed: int) -> None:
-    """Let new virtual tokens begin as noise with the spread of the embeddings: a soft prompt as
-    that itself, a prefix as its keys and values.
+def initialize_virtual(adapted: Any, seed: int) -> None:
+    """Set new virtual tokens to noise with the standard deviation of the embeddings.
 
-    Words would say something. Measured on zoo-tiny, 20 tokens of noise changed the log-prob of a
-    token by 0.04 to 0.09 nats, 20 words drawn from the vocabulary by 0.07 to 0.7.
+    A soft prompt is that noise, a prefix its keys and values. Words would carry a meaning: measured
+    on zoo-tiny, 20 tokens of noise changed the log-prob of a token by 0.04 to 0.09 nats, 20 words
+    drawn from the vocabulary by 0.07 to 0.7.
     """
     model, weight = adapted.get_base_model(), weight_of(adapted)
     table = model.get_input_embeddings()
     width = table.embedding_dim
     noise = torch.randn(len(weight), width, generator=torch.Generator().manual_seed(seed))
-    vectors = noise.to(weight.device) * table.weight.float().std(0)
-    if virtual_of(adapted).opening:
+    vectors = noise.to(weight.device) * table.weight.float().std(0)  # (k, h)
+    if virtual_of(adapted).placeholders:
         weight.copy_(vectors)
         return
     cache = DynamicCache(config=model.config)

@@ -1,4 +1,4 @@
-"""The weights of a base model: from disk, the hub or chance, in 4 bits, with adapters merged."""
+"""Load the weights of a base model: stored or random, in 4 bits, with adapters merged."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from alignzoo.policy import adapters
-from alignzoo.policy.locate import Adapter, Source, check_weights, loading
+from alignzoo.policy.locate import Adapter, ModelSource, check_weights, translate_errors
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Where a model's weights come from; `options` go to every call of transformers."""
+    """The source of a model's weights; `options` go to every call of transformers."""
 
-    source: Source
+    source: ModelSource
     config: Any
     device: torch.device
     seed: int
@@ -26,25 +26,28 @@ class Weights:
 
     @property
     def quantised(self) -> bool:
-        """Whether the stored weights are quantised; they can only be loaded as they are."""
+        """True if the stored weights are quantised; they can only be loaded as they are."""
         return getattr(self.config, "quantization_config", None) is not None
 
-    def get(
-        self, dtype: torch.dtype | None, merged: Sequence[Adapter], scratch: bool
+    def load(
+        self, dtype: torch.dtype | None, merged: Sequence[Adapter], random_init: bool
     ) -> PreTrainedModel:
-        """The model in `dtype` (None: in 4 bits), with those adapters added into its weights."""
+        """Load the model in `dtype` (None: in 4 bits), with adapters merged into its weights.
+
+        With `random_init` its weights are random instead of the stored ones.
+        """
         if self.quantised:
             model = self._stored(device_map={"": self.device})
         elif dtype is None:
-            model = self._four_bit(merged, scratch)
+            model = self._four_bit(merged, random_init)
         else:
-            model = self._plain(dtype, merged, scratch)
-        return adapters.keep_layout(model)
+            model = self._plain(dtype, merged, random_init)
+        return adapters.keep_storage_layout(model)
 
     def _plain(
-        self, dtype: torch.dtype, merged: Sequence[Adapter], scratch: bool
+        self, dtype: torch.dtype, merged: Sequence[Adapter], random_init: bool
     ) -> PreTrainedModel:
-        if scratch:
+        if random_init:
             model = self._random(dtype)
         elif merged:
             model = self._merged(merged)
@@ -54,14 +57,14 @@ class Weights:
             model = self._stored(dtype=dtype)
         return model.to(self.device)  # type: ignore[arg-type]
 
-    def _four_bit(self, merged: Sequence[Adapter], scratch: bool) -> PreTrainedModel:
-        adapters.four_bit(self.device)  # fails before anything large is read
-        if scratch:
+    def _four_bit(self, merged: Sequence[Adapter], random_init: bool) -> PreTrainedModel:
+        adapters.four_bit_config(self.device)  # fails before anything large is read
+        if random_init:
             return self._quantise(self._random(torch.float32))
         if merged:
             return self._quantise(self._merged(merged))
         return self._stored(
-            quantization_config=adapters.four_bit(self.device),
+            quantization_config=adapters.four_bit_config(self.device),
             dtype=adapters.compute_dtype(self.device),
             device_map={"": self.device},
         )
@@ -74,7 +77,7 @@ class Weights:
             )
 
     def _merged(self, merged: Sequence[Adapter]) -> PreTrainedModel:
-        """In float32. An adapter trained on 4 bits is added to what those 4 bits say."""
+        """Merge in float32; an adapter trained on 4 bits is merged into the dequantised weights."""
         if merged[0].four_bit:
             model = self._four_bit([], False).dequantize(torch.float32)
         else:
@@ -82,16 +85,16 @@ class Weights:
         for k, adapter in enumerate(merged):
             if k > 0 and adapter.four_bit:
                 model = self._quantise(model).dequantize(torch.float32)
-            model = adapters.put_on(model, adapter.path).merge_and_unload()
+            model = adapters.load_adapter(model, adapter.path).merge_and_unload()
         return model
 
     def _quantise(self, model: PreTrainedModel) -> PreTrainedModel:
-        """By way of a folder: bitsandbytes quantises only while loading."""
+        """Quantise by way of a folder: bitsandbytes does so only while loading."""
         with tempfile.TemporaryDirectory(prefix="alignzoo-") as folder:
             model.save_pretrained(folder)
             return AutoModelForCausalLM.from_pretrained(
                 folder,
-                quantization_config=adapters.four_bit(self.device),
+                quantization_config=adapters.four_bit_config(self.device),
                 dtype=adapters.compute_dtype(self.device),
                 device_map={"": self.device},
                 use_safetensors=True,
@@ -100,7 +103,7 @@ class Weights:
 
     def _stored(self, **options: Any) -> PreTrainedModel:
         check_weights(self.source)
-        with loading(self.source.base):
+        with translate_errors(self.source.base):
             return AutoModelForCausalLM.from_pretrained(
                 self.source.base, use_safetensors=True, **self.options, **options
             )

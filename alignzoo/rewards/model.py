@@ -15,7 +15,7 @@ from alignzoo.batch import Batch, Example, collate
 from alignzoo.data import Codec, step_ends, steps_in
 from alignzoo.discovery import hookimpl
 from alignzoo.errors import BadInput
-from alignzoo.policy import States, find, load_policy
+from alignzoo.policy import HiddenState, ModelSpec, load_policy, locate_model
 
 if TYPE_CHECKING:
     from alignzoo.run.run import Run
@@ -25,7 +25,7 @@ class ModelReward:
     """Judges each completion by the score head of an earlier run, named by its folder."""
 
     def __init__(self, folder: str, trust_remote_code: bool = False):
-        if find(folder).score_head is None:
+        if locate_model(folder).score_head is None:
             raise BadInput(
                 "not a reward model: it has no score head",
                 where=folder,
@@ -37,10 +37,12 @@ class ModelReward:
     def alignzoo_start(self, run: Run) -> None:
         with run.ui.phase(f"loading {self.folder}"):
             self.model = load_policy(
-                self.folder,
-                precision=run.recipe.precision,
-                trust_remote_code=self.trust_remote_code,
-                device=run.device,
+                ModelSpec(
+                    self.folder,
+                    precision=run.recipe.precision,
+                    trust_remote_code=self.trust_remote_code,
+                    device=run.device,
+                )
             )
         self.model.eval()
         self.codec = Codec(self.model.tokenizer)
@@ -50,7 +52,7 @@ class ModelReward:
     @torch.no_grad()
     def alignzoo_reward(self, run: Run, batch: Batch) -> Tensor:
         def scores(micro: Batch) -> Tensor:
-            work = self.model.work(micro, states=States.OWN)
+            work = self.model.work(micro, states=HiddenState.OF_TOKEN)
             run.ledger.spend("reward", flops=self.model.flops.forward(*work), tokens=work.tokens)
             return self.rewards(micro, self.model.scores(micro.to(run.device)).cpu())
 

@@ -30,10 +30,10 @@ class Reader:
         self.policy, self.as_another = policy, as_another
         with as_another():
             self.model, virtual = policy.network, policy.virtual
-            tokens, attention = _padded([[0] * virtual.opening + list(p) for p in prompts])
+            tokens, attention = _padded([[0] * virtual.placeholders + list(p) for p in prompts])
             self.cache: Any = roomy_cache(self.model.config)
             virtual.fill(self.cache, len(prompts))
-            ahead = virtual.count - virtual.opening
+            ahead = virtual.count - virtual.placeholders
         self.tokens, attention = tokens.to(policy.device), attention.to(policy.device)
         self.attention = torch.cat([attention.new_ones(len(prompts), ahead), attention], 1)
         self.recurrent = _recurrent(self.model)
@@ -50,7 +50,7 @@ class Reader:
         if self.recurrent:
             memory = {"cache_params": self.cache, "attention_mask": self.attention[:, -new:]}
         # As in training, so that the log-probs are the same.
-        with self.as_another(), self.policy.autocast(), self.policy.virtual.seen(positions):
+        with self.as_another(), self.policy.autocast(), self.policy.virtual.inject(positions):
             output = self.model(input_ids=self.tokens, use_cache=True, logits_to_keep=1, **memory)
         return output.logits[:, -1].float()
 

@@ -21,7 +21,7 @@ from alignzoo.batch import Batch, collate
 from alignzoo.data import Codec, Data, Order, Share
 from alignzoo.hooks import RunPlugins
 from alignzoo.ledger import Ledger
-from alignzoo.policy import Outputs, Perturb, Policy, States
+from alignzoo.policy import HiddenState, Outputs, Perturb, Policy
 from alignzoo.policy.known import ReferenceCache
 from alignzoo.recipe import Recipe
 from alignzoo.record import Record
@@ -92,11 +92,12 @@ class Run:
         """
         self._charge("update" if torch.is_grad_enabled() else "generation", batch)
         if values and self.model.values_apart:
-            self._charge("update" if torch.is_grad_enabled() else "generation", batch, States.OWN)
+            purpose = "update" if torch.is_grad_enabled() else "generation"
+            self._charge(purpose, batch, HiddenState.OF_TOKEN)
         outputs = self.model(
             batch,
             entropy=entropy,
-            collision=collision,
+            log_sum_p2=collision,
             perturb=perturb,
             values=values,
             temperature=temperature,
@@ -107,7 +108,8 @@ class Run:
 
     def values(self, batch: Batch) -> Tensor:
         """The value head's number for the state before each token, `[N, T]`."""
-        self._charge("update" if torch.is_grad_enabled() else "generation", batch, States.OWN)
+        purpose = "update" if torch.is_grad_enabled() else "generation"
+        self._charge(purpose, batch, HiddenState.OF_TOKEN)
         return self.model.values(batch)
 
     def reference(self, batch: Batch, *, temperature: float = 1.0) -> Outputs:
@@ -141,11 +143,13 @@ class Run:
 
         With `per_token` those of all its tokens, `[N, T]`, for a reward of every step.
         """
-        self._charge("update" if torch.is_grad_enabled() else "reward", batch, States.OWN)
+        self._charge("update" if torch.is_grad_enabled() else "reward", batch, HiddenState.OF_TOKEN)
         scores = self.model.scores(batch)
         return scores if per_token else batch.last(scores)
 
-    def _charge(self, purpose: str, batch: Batch, states: States = States.BEFORE) -> None:
+    def _charge(
+        self, purpose: str, batch: Batch, states: HiddenState = HiddenState.PREDICTING
+    ) -> None:
         if self._charging:
             flops = self.model.flops
             work = self.model.work(batch, states=states, reference=purpose == "reference")

@@ -18,7 +18,7 @@ from alignzoo.data import sources_of
 from alignzoo.errors import BadInput
 from alignzoo.files import cache_home
 from alignzoo.ledger import Ledger
-from alignzoo.policy import find
+from alignzoo.policy import locate_model
 from alignzoo.recipe import Recipe, resolve
 from alignzoo.record import hash_sources, read_run
 from alignzoo.rewards import Named
@@ -110,7 +110,7 @@ def key_of(recipe: Recipe) -> str:
     own = {k: v for k, v in recipe.as_dict().items() if k not in ("out", "name")}
     sources = sources_of(recipe.data) if recipe.data is not None else []
     files = [Path(source.name).expanduser() for source in sources]
-    model = find(recipe.model)
+    model = locate_model(recipe.model)
     folders = [Path(model.base), *(adapter.path for adapter in model.adapters)]
     weights = [file for folder in folders for file in sorted(folder.glob("*.safetensors"))]
     facts = {

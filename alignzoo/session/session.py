@@ -27,8 +27,8 @@ from alignzoo.errors import BadInput
 from alignzoo.evaluation import Estimate, Evaluation, evaluate
 from alignzoo.functional import learning_rate_for_width
 from alignzoo.ledger import Ledger
-from alignzoo.policy import Policy, load_policy
-from alignzoo.policy.kinds import KINDS
+from alignzoo.policy import ModelSpec, Policy, load_policy
+from alignzoo.policy.kinds import ADAPTERS
 from alignzoo.recipe import Recipe, resolve
 from alignzoo.record import check_trackers, settings_for_trackers
 from alignzoo.rewards import LEARNED, Named
@@ -156,7 +156,7 @@ def prepare(
             holdout=recipe.eval_size,
         )
     cast.plugins.hook.alignzoo_check(recipe=recipe, data=data)
-    rate = recipe.learning_rate or KINDS[recipe.adapter].rate * learning_rate_for_width(
+    rate = recipe.learning_rate or ADAPTERS[recipe.adapter].rate * learning_rate_for_width(
         learning_rate_of(algorithm), width_of(model), adapter=recipe.adapter != "none"
     )
     facts = facts_of(recipe, model, data)
@@ -202,7 +202,7 @@ def policy_for(
     recipe: Recipe, needs: Needs, device: torch.device, trust_remote_code: bool
 ) -> Policy:
     """The recipe's model, with what the algorithm needs of it."""
-    model = load_policy(
+    spec = ModelSpec(
         recipe.model,
         adapter=recipe.adapter,
         lora_rank=recipe.lora_rank,
@@ -211,7 +211,7 @@ def policy_for(
         virtual_tokens=recipe.virtual_tokens,
         precision=recipe.precision,
         gradient_checkpointing=recipe.gradient_checkpointing,
-        scratch=recipe.scratch,
+        random_init=recipe.scratch,
         reference=needs.reference,
         score_head=needs.score_head,
         values=needs.values,
@@ -219,6 +219,7 @@ def policy_for(
         trust_remote_code=trust_remote_code,
         device=device,
     )
+    model = load_policy(spec)
     if needs.mixed_reference and not model.mixes_reference:
         raise BadInput(
             f"the reference is the model without --adapter {recipe.adapter}, and cannot move a "
@@ -262,7 +263,7 @@ def facts_of(recipe: Recipe, model: Policy, data: Data) -> dict[str, Any]:
 def describe(run: Run) -> list[str]:
     """What the user should know before the first step."""
     model = run.model
-    trained = KINDS[run.recipe.adapter].trains.format(model.trainable_count)
+    trained = ADAPTERS[run.recipe.adapter].description.format(model.trainable_count)
     trains = trains_of(run.algorithm)
     head = " with a score head" * (model.score_head is not None)
     head += " with a value head" * (model.value_head is not None)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,22 +17,13 @@ from torch import Tensor
 
 from alignzoo.batch import Example, collate
 from alignzoo.files import cache_home, write_bytes
+from alignzoo.ledger import Cost
 from alignzoo.policy import Policy
-from alignzoo.policy.known import KEY, ReferenceCache, Values, key_of, keys_of
+from alignzoo.policy.known import KEY_BYTES, ReferenceCache, Values, completion_key, completion_keys
 from alignzoo.record import hash_sources
 
 if TYPE_CHECKING:
     from alignzoo.run.run import Run
-
-
-class Cost(NamedTuple):
-    """What the ledger counts."""
-
-    flops: float = 0.0
-    tokens: int = 0
-
-    def plus(self, other: Cost) -> Cost:
-        return Cost(self.flops + other.flops, self.tokens + other.tokens)
 
 
 def cache_reference(run: Run) -> None:
@@ -95,10 +86,11 @@ def compute_part(run: Run, examples: Sequence[Example]) -> tuple[Values, Cost]:
     values: Values = {}
     total = Cost()
     for micro in collate(examples).split(run.micro_tokens):
-        work = run.model.work(micro)
-        total = total.plus(Cost(run.model.flops.forward(*work), work.tokens))
+        total = total.plus(run.model.cost(micro))
         logprobs = run.model.reference(micro.to(run.device)).logprobs.float().cpu()
-        for key, row, n in zip(keys_of(micro), logprobs, micro.lengths.tolist(), strict=True):
+        for key, row, n in zip(
+            completion_keys(micro), logprobs, micro.lengths.tolist(), strict=True
+        ):
             values[key] = row[:n].clone()
     return values, total
 
@@ -106,7 +98,9 @@ def compute_part(run: Run, examples: Sequence[Example]) -> tuple[Values, Cost]:
 def keep_part(run: Run, path: Path, values: Values) -> None:
     """Write a part; a disk that takes nothing is no reason to stop."""
     tensors = {
-        "keys": torch.frombuffer(bytearray(b"".join(values)), dtype=torch.uint8).view(-1, KEY),
+        "keys": torch.frombuffer(bytearray(b"".join(values)), dtype=torch.uint8).view(
+            -1, KEY_BYTES
+        ),
         "lengths": torch.tensor([len(row) for row in values.values()]),
         "logprobs": torch.cat(list(values.values())),
     }
@@ -149,8 +143,8 @@ PACKAGES = ("torch", "transformers", "bitsandbytes")  # whose versions may chang
 
 def group_key(example: Example) -> bytes:
     prompt, *rest = (np.array(ids, np.int64) for ids in [example.prompt, *example.completions])
-    keys = [key_of(prompt, completion) for completion in rest]
-    return hashlib.blake2b(b"".join(keys), digest_size=KEY).digest()
+    keys = [completion_key(prompt, completion) for completion in rest]
+    return hashlib.blake2b(b"".join(keys), digest_size=KEY_BYTES).digest()
 
 
 def parts_of(examples: Iterable[Example]) -> dict[str, list[Example]]:

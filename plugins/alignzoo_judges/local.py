@@ -17,6 +17,7 @@ from alignzoo.batch import Batch, Example, collate
 from alignzoo.data import Codec
 from alignzoo.data.dialogue import Message
 from alignzoo.policy import Policy
+from alignzoo.policy.adapters import adapter_parameters
 from alignzoo.rollout import Sampling, generate
 from alignzoo_judges.judge import Judge, Question, unusable
 from alignzoo_judges.numbers import normalised
@@ -112,10 +113,9 @@ def identity(policy: Policy, codec: Codec, *, base: bool) -> str:
     facts = dict(policy.reference_facts())
     if not base:
         digest = sha256()
-        for name, weight in sorted(policy.model.named_parameters()):
-            if "lora_" in name:
-                values = weight.detach().float().cpu().contiguous().numpy().tobytes()
-                digest.update(name.encode() + values)
+        for name, weight in sorted(adapter_parameters(policy.model).items()):
+            values = weight.detach().float().cpu().contiguous().numpy().tobytes()
+            digest.update(name.encode() + values)
         facts["adapter"] = digest.hexdigest()
     tokens = codec.tokenizer
     written = f"{tokens.chat_template}\n{sorted(tokens.get_vocab().items())}"

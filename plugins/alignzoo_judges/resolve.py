@@ -9,7 +9,7 @@ from alignzoo import discovery
 from alignzoo.data import Codec
 from alignzoo.errors import BadInput
 from alignzoo.options import build, split_options
-from alignzoo.policy import load_policy
+from alignzoo.policy import ModelSpec, load_policy
 from alignzoo.remote import address
 from alignzoo_judges.cached import Cached
 from alignzoo_judges.gold import Gold
@@ -103,13 +103,15 @@ def named(
     if name == POLICY:
         return own_policy(run)
     policy = load_policy(
-        name,
-        four_bit=said.four_bit,
-        precision=run.recipe.precision if run is not None else "auto",
-        trust_remote_code=trust_remote_code,
-        device=run.device if run is not None else None,
+        ModelSpec(
+            name,
+            four_bit=said.four_bit,
+            precision=run.recipe.precision if run is not None else "auto",
+            trust_remote_code=trust_remote_code,
+            device=run.device if run is not None else None,
+        )
     )
-    policy.must_answer()
+    policy.require_generative()
     policy.eval()
     return Local(policy, Codec(policy.tokenizer), policy.evaluating)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from alignzoo.batch import Example, collate
 from alignzoo.files import cache_home
-from alignzoo.policy.known import ReferenceCache, key_of, keys_of
+from alignzoo.policy.known import ReferenceCache, completion_key, completion_keys
 from alignzoo.training.reference_cache import PART, keep_part, parts_of, read_part
 
 PAIRS = [Example([1, 2], [[3, 4, 5], [6]]), Example([7], [[8], [9, 10]])]
@@ -20,7 +20,7 @@ PAIRS = [Example([1, 2], [[3, 4, 5], [6]]), Example([7], [[8], [9, 10]])]
 
 def test_a_completion_is_its_tokens_and_those_of_its_prompt():
     def key(prompt, completion):
-        return key_of(np.array(prompt), np.array(completion))
+        return completion_key(np.array(prompt), np.array(completion))
 
     keys = [key([1, 2], [3]), key([1], [2, 3]), key([1, 2], [3, 0]), key([1, 2], [4]), key([], [3])]
     assert len(set(keys)) == len(keys)
@@ -32,7 +32,9 @@ def test_found_in_whatever_batch_it_comes():
     logprobs = torch.tensor([[-1.0, -2, -3], [-4, 0, 0], [-5, 0, 0], [-6, -7, 0]])
     values = {
         key: row[:n]
-        for key, row, n in zip(keys_of(batch), logprobs, batch.lengths.tolist(), strict=True)
+        for key, row, n in zip(
+            completion_keys(batch), logprobs, batch.lengths.tolist(), strict=True
+        )
     }
     cache = ReferenceCache(values)
     assert torch.equal(cache.find(batch), logprobs)

@@ -8,7 +8,7 @@ import math
 import pytest
 
 from alignzoo import BadInput
-from alignzoo.policy import find
+from alignzoo.policy import locate_model
 from alignzoo.session.session import execute, prepare, recipe_for
 from alignzoo.ui import Silent
 
@@ -42,7 +42,7 @@ def test_the_answers_are_the_best_of_n(tmp_path):
     assert sorted(p.name for p in result.folder.iterdir()) == ["evals.jsonl", "run.json"]
     assert not result.trains
     with pytest.raises(BadInput, match="trained nothing") as error:
-        find(str(result.folder))
+        locate_model(str(result.folder))
     assert "zoo-tiny" in error.value.hint
 
 

@@ -10,7 +10,7 @@ import torch
 from resuming import assert_same_run, result_of, rows_of, straight_and_broken
 
 from alignzoo.batch import collate
-from alignzoo.policy import Policy, load_policy
+from alignzoo.policy import ModelSpec, Policy, load_policy
 from alignzoo.session.session import execute, recipe_for
 from alignzoo.training.loop import train
 from alignzoo.training.reference_cache import cache_reference, model_key
@@ -162,10 +162,10 @@ def test_a_moved_reference_and_rows_that_are_not_there_are_computed(make_run, da
 
 
 def test_a_model_is_known_by_every_value():
-    policy, full = load_policy("zoo-tiny", adapter="lora"), load_policy("zoo-tiny")
+    policy, full = load_policy(ModelSpec("zoo-tiny", adapter="lora")), load_policy("zoo-tiny")
     key = model_key(policy)
-    assert key == model_key(load_policy("zoo-tiny", adapter="none", reference=True))
-    assert key != model_key(load_policy("zoo-tiny", adapter="lora", precision="bf16"))
+    assert key == model_key(load_policy(ModelSpec("zoo-tiny", adapter="none", reference=True)))
+    assert key != model_key(load_policy(ModelSpec("zoo-tiny", adapter="lora", precision="bf16")))
     weight = full.model.get_input_embeddings().weight
     assert model_key(full) == key
     with torch.no_grad():
@@ -177,7 +177,7 @@ def test_a_model_is_known_by_every_value():
 def test_four_bits(make_run, data, forwards):
     pytest.importorskip("bitsandbytes")
     keys = [
-        model_key(load_policy("zoo-tiny", adapter=adapter))
+        model_key(load_policy(ModelSpec("zoo-tiny", adapter=adapter)))
         for adapter in ("qlora", "qlora", "lora")
     ]
     assert keys[0] == keys[1] != keys[2]

@@ -13,8 +13,8 @@ from test_on_policy import CODE
 from alignzoo.batch import Example, collate
 from alignzoo.cli import status
 from alignzoo.data import step_ends
-from alignzoo.policy import find, load_policy
-from alignzoo.policy.heads import FILE
+from alignzoo.policy import load_policy, locate_model
+from alignzoo.policy.heads import SCORE_HEAD_FILE
 from alignzoo.session.session import execute, recipe_for
 
 SETTINGS = {"batch_size": 32, "seed": 1, "options": {"loss_type": "steps"}}
@@ -94,7 +94,7 @@ def test_the_head_says_what_it_was_trained_for(judge: Path, make_run, tmp_path: 
     settings = {"steps": 1, "batch_size": 4, "eval_size": 0, "model": str(judge)}
     pairs = execute(recipe_for("reward", {**settings, "out": str(tmp_path)})).folder
     assert kind(pairs) is None  # it goes on from the steps' head, and is none any more
-    assert (find(str(pairs)).score_head or Path()).name == FILE
+    assert (locate_model(str(pairs)).score_head or Path()).name == SCORE_HEAD_FILE
 
 
 def test_labels_of_one_class_are_refused(tmp_path: Path, capfd):

@@ -187,8 +187,8 @@ def test_a_run_s_trust_in_code_is_the_judge_s_as_well(make_run, monkeypatch):
     class Loaded(Exception):
         pass
 
-    def load(name, *, trust_remote_code, **_):
-        raise Loaded(name, trust_remote_code)
+    def load(spec):
+        raise Loaded(spec.model, spec.trust_remote_code)
 
     monkeypatch.setattr("alignzoo_judges.resolve.load_policy", load)
     with pytest.raises(Loaded) as loaded:

@@ -12,7 +12,7 @@ from judge_stub import Stub, serving, text, tops
 from alignzoo.data import Codec
 from alignzoo.errors import BadInput, RunFailed
 from alignzoo.ledger import Ledger
-from alignzoo.policy import load_policy
+from alignzoo.policy import ModelSpec, load_policy
 from alignzoo_judges import Comparison, Question, ServerOptions, compare, judge_of, rate
 from alignzoo_judges.cached import Cached
 from alignzoo_judges.local import Local
@@ -98,7 +98,7 @@ def test_an_earlier_run_judges_with_its_adapter(policy):
     codec = Codec(policy.tokenizer)
     names = set()
     for scale in (0.0, 0.5):
-        trained = load_policy("zoo-tiny", adapter="lora", seed=1)
+        trained = load_policy(ModelSpec("zoo-tiny", adapter="lora", seed=1))
         for name, p in trained.parameters():
             if "lora_B" in name:
                 p.data.fill_(scale)

@@ -189,7 +189,7 @@ def run_loss(**options):
     pi = torch.tensor(PI, dtype=torch.float64, requires_grad=True)
     run = SimpleNamespace(
         policy=lambda batch, collision: SimpleNamespace(
-            logprobs=pi, collision=torch.tensor(COLLISION) if collision else None
+            logprobs=pi, log_sum_p2=torch.tensor(COLLISION) if collision else None
         ),
         reference=lambda batch: SimpleNamespace(logprobs=torch.tensor(REF, dtype=torch.float64)),
     )

@@ -53,7 +53,7 @@ class Case:
     def ours(self, **options):
         algorithm = DPO(**options)
         outputs = SimpleNamespace(
-            logprobs=self.policy, collision=self.collision if algorithm.wpo else None
+            logprobs=self.policy, log_sum_p2=self.collision if algorithm.wpo else None
         )
         run = SimpleNamespace(
             policy=lambda batch, collision: outputs,

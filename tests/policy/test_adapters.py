@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from typing import get_args, get_type_hints
 
 import pytest
@@ -11,13 +13,14 @@ from policy_models import build
 from test_policy import folder, llama, load, message, run_folder, scores, tokenizer, train  # noqa: F401
 
 from alignzoo.errors import BadInput
-from alignzoo.policy.adapters import VERA_RANK, add_adapter
+from alignzoo.policy.adapters import adapter_parameters, add_adapter, base_parameters
 from alignzoo.policy.flops import profile, with_adapter
-from alignzoo.policy.kinds import KINDS, OPTIONS
-from alignzoo.policy.probe import textbook
+from alignzoo.policy.kinds import ADAPTER_OPTIONS, ADAPTERS, VERA_RANK, AdapterSettings
+from alignzoo.policy.policy import checksum
+from alignzoo.policy.probe import textbook_logprobs
 from alignzoo.recipe import Recipe, resolve
 
-INSIDE = [name for name, kind in KINDS.items() if not kind.virtual and name != "none"]
+INSIDE = [name for name, kind in ADAPTERS.items() if not kind.virtual and name != "none"]
 NEW = [name for name in INSIDE if name not in ("lora", "qlora")]
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 
@@ -32,11 +35,20 @@ def moved(policy, batch):
     return scores(policy, batch)
 
 
+def test_the_table_needs_neither_torch_nor_peft():
+    code = (
+        "import sys; from alignzoo.policy.kinds import ADAPTERS\n"
+        "heavy = {'torch', 'peft', 'transformers'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_the_recipe_names_them_all():
     hint = get_type_hints(Recipe)["adapter"]
-    assert set(get_args(hint)) == set(KINDS)
-    for kind in KINDS.values():
-        assert kind.options <= OPTIONS
+    assert set(get_args(hint)) == set(ADAPTERS)
+    for kind in ADAPTERS.values():
+        assert kind.options <= ADAPTER_OPTIONS
         assert kind.rate > 0
 
 
@@ -72,7 +84,7 @@ def test_trained_saved_and_gone_on_from(kind, llama, batch, tmp_path):  # noqa: 
     one = run_folder(tmp_path / "one", policy, str(llama), kind)
     plain = AutoPeftModelForCausalLM.from_pretrained(one / "adapter", dtype=torch.float32)
     with torch.no_grad():
-        expected = textbook(plain.eval(), batch)
+        expected = textbook_logprobs(plain.eval(), batch)
     torch.testing.assert_close(now, expected, **CLOSE)
     left = load(one, adapter=None)
     assert left.parameters() == []
@@ -112,11 +124,16 @@ def test_the_seed_decides(kind, llama):  # noqa: F811
 
 def test_work_of_an_adapter():
     plain = profile(build("llama"), trains_base=False)
-    for kind, adapter in (("lora", 0), ("ia3", 0), ("loha", plain.trunk), ("lokr", plain.trunk)):
-        flops = with_adapter(plain, add_adapter(build("llama"), kind, rank=2))
+    for kind, adapter in (
+        ("lora", 0),
+        ("ia3", 0),
+        ("loha", plain.backbone),
+        ("lokr", plain.backbone),
+    ):
+        flops = with_adapter(plain, add_adapter(build("llama"), kind, AdapterSettings(rank=2)))
         assert flops.adapter == adapter
         tokens = flops.forward(10, 0, 0)
-        assert tokens == 2 * 10 * (plain.trunk + adapter)
+        assert tokens == 2 * 10 * (plain.backbone + adapter)
         assert flops.update(10, 0, 0) == 2 * tokens + 2 * 10 * adapter
     flops = with_adapter(plain, add_adapter(build("llama"), "vera"))
     # Two layers with q and o 32 x 32, k and v 16 x 32, and three of 32 x 64.
@@ -147,3 +164,34 @@ def test_settings_of_another_kind(adapter, option, value, users):
     assert error.value.hint == f"it is for {users}"
     for kind in users.split(", "):
         resolve({"algorithm": "sft", "adapter": kind, option: value})
+
+
+SMALL = {"lora_rank": 2, "virtual_tokens": 3}
+
+
+@pytest.mark.parametrize("kind", [name for name in ADAPTERS if not ADAPTERS[name].four_bit])
+def test_an_adapter_is_no_part_of_the_base(kind, llama):  # noqa: F811
+    """A reference is looked up by the base's weights: adapters of any kind and seed leave them."""
+    facts = load(llama, adapter="none").reference_facts()
+    for seed in (0, 1):
+        policy = load(llama, adapter=kind, seed=seed, **SMALL)
+        assert policy.reference_facts() == facts
+        assert kind == "none" or adapter_parameters(policy.model)
+        if not ADAPTERS[kind].virtual and kind != "none":
+            critic = load(llama, adapter=kind, seed=seed, values="own", **SMALL)
+            assert critic.reference_facts() == facts
+    assert checksum(build("llama", seed=7)) == facts["weights"]
+
+
+def test_four_bits_are_a_base_of_their_own(llama):  # noqa: F811
+    found = [load(llama, adapter="qlora", seed=seed).reference_facts() for seed in (0, 1)]
+    assert found[0] == found[1] != load(llama).reference_facts()
+
+
+@pytest.mark.parametrize("kind", [name for name in ADAPTERS if name != "none"])
+def test_the_parameters_of_an_adapter_are_those_trained(kind, llama):  # noqa: F811
+    policy = load(llama, adapter=kind, **SMALL)
+    trained = dict(policy.parameters())
+    assert adapter_parameters(policy.model).keys() >= trained.keys() != set()
+    base = base_parameters(policy.model)
+    assert base.keys() == dict(build("llama").named_parameters()).keys()

@@ -71,15 +71,15 @@ def test_gradcheck(frozen):
 def test_nothing_more_than_is_asked():
     hidden, weight, _, targets = inputs(False, True)
     assert chunked_logprobs(hidden, weight, targets)[1:] == (None, None)
-    entropy, collision = chunked_logprobs(hidden, weight, targets, collision=True)[1:]
+    entropy, log_sum_p2 = chunked_logprobs(hidden, weight, targets, log_sum_p2=True)[1:]
     assert entropy is None
-    assert collision.shape == targets.shape
+    assert log_sum_p2.shape == targets.shape
 
 
 def test_float32_and_huge_logits():
     hidden, weight, _, targets = inputs(False, True)
     found = chunked_logprobs(
-        (hidden * 1e4).float(), weight.float(), targets, entropy=True, collision=True
+        (hidden * 1e4).float(), weight.float(), targets, entropy=True, log_sum_p2=True
     )
     for values in found:
         assert values.dtype == torch.float32

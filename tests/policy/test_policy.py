@@ -14,8 +14,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from alignzoo.batch import Batch
 from alignzoo.errors import BadInput, RunFailed
-from alignzoo.policy import Policy, load_policy
-from alignzoo.policy.probe import textbook
+from alignzoo.policy import ModelSpec, Policy, load_policy
+from alignzoo.policy.probe import textbook_logprobs
 
 SETTINGS = {
     "adapter": "lora",
@@ -24,7 +24,7 @@ SETTINGS = {
     "lora_dropout": 0.0,
     "precision": "fp32",
     "gradient_checkpointing": False,
-    "scratch": False,
+    "random_init": False,
     "reference": True,
     "seed": 0,
     "device": torch.device("cpu"),
@@ -32,7 +32,7 @@ SETTINGS = {
 
 
 def load(model, **changes) -> Policy:
-    return load_policy(str(model), **(SETTINGS | changes))
+    return load_policy(ModelSpec(str(model), **(SETTINGS | changes)))
 
 
 @pytest.fixture(scope="session")
@@ -121,7 +121,7 @@ def test_four_bits_are_near_the_weights(llama, batch):
 
 
 def test_zoo_tiny_is_found(batch):
-    policy = load("zoo-tiny", scratch=True)
+    policy = load("zoo-tiny", random_init=True)
     assert policy.name == "zoo-tiny"
     assert scores(policy, batch).isfinite().all()
 
@@ -139,9 +139,11 @@ def test_seeds(llama, batch):
 
 
 def test_scratch(llama):
-    stored, one, two = (load(llama, **c) for c in ({}, {"scratch": True}, {"scratch": True}))
+    stored, one, two = (
+        load(llama, **c) for c in ({}, {"random_init": True}, {"random_init": True})
+    )
     assert one.fingerprint == two.fingerprint != stored.fingerprint
-    assert load(llama, scratch=True, seed=1).fingerprint != one.fingerprint
+    assert load(llama, random_init=True, seed=1).fingerprint != one.fingerprint
 
 
 @pytest.mark.parametrize("adapter", ["lora", "none"])
@@ -154,7 +156,7 @@ def test_state_goes_round(llama, batch, adapter):
     other.load_state({name: t.clone() for name, t in policy.state().items()})
     torch.testing.assert_close(scores(other, batch), scores(policy, batch))
     torch.testing.assert_close(other.reference(batch).logprobs, policy.reference(batch).logprobs)
-    with pytest.raises(RunFailed, match="another model"):
+    with pytest.raises(RunFailed, match="does not match"):
         other.load_state({"x": torch.zeros(1)})
 
 
@@ -241,7 +243,7 @@ def test_saved_adapter_is_what_peft_loads(folder, batch, tmp_path, precision):
     plain = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "adapter", dtype=torch.float32)
     tolerance = 1e-5 if precision == "fp32" else 0.2
     with torch.no_grad():
-        expected = textbook(plain.base_model.model.eval(), batch)
+        expected = textbook_logprobs(plain.base_model.model.eval(), batch)
     torch.testing.assert_close(scores(policy, batch), expected, atol=tolerance, rtol=1e-4)
 
 
@@ -255,7 +257,7 @@ def test_saved_model_is_what_transformers_loads(folder, batch, tmp_path):
     assert "alignzoo" not in json.dumps(config)
     plain = tf.AutoModelForCausalLM.from_pretrained(tmp_path / "model").eval()
     with torch.no_grad():
-        expected = textbook(plain, batch)
+        expected = textbook_logprobs(plain, batch)
     torch.testing.assert_close(scores(policy, batch), expected, atol=1e-5, rtol=1e-5)
     tf.AutoTokenizer.from_pretrained(tmp_path / "model")
 
@@ -312,7 +314,7 @@ def test_a_run_as_it_was_left(llama, batch, tmp_path):
 
 
 def test_a_model_as_it_is(llama, batch):
-    policy = load_policy(str(llama), device=torch.device("cpu"))
+    policy = load_policy(ModelSpec(str(llama), device=torch.device("cpu")))
     torch.testing.assert_close(scores(policy, batch), load(llama).reference(batch).logprobs)
     assert not policy.has_reference
     assert policy.trainable_count == 0
@@ -368,7 +370,7 @@ def test_wrong_models(tmp_path, llama, monkeypatch):
     assert "there is no folder" in message("a/b/c")
     assert "neither a folder nor a name" in message("what is this")
     (tmp_path / "file").write_text("")
-    assert "a file" in message(tmp_path / "file")
+    assert "got a file" in message(tmp_path / "file")
 
     run = tmp_path / "run"
     run.mkdir()
@@ -378,12 +380,12 @@ def test_wrong_models(tmp_path, llama, monkeypatch):
     (run / "run.json").write_text("{")
     assert "cannot be read" in message(run)
     (run / "run.json").write_text("{}")
-    assert "does not say which model" in message(run)
+    assert "does not name the model" in message(run)
 
     broken = copy_of(llama, tmp_path / "broken")
     (broken / "model.safetensors").unlink()
     assert "no weights" in message(broken)
-    load(broken, scratch=True)
+    load(broken, random_init=True)
     (broken / "pytorch_model.bin").write_bytes(b"")
     assert "pickles" in message(broken)
     for file in broken.glob("tokenizer*"):
@@ -396,13 +398,35 @@ def test_wrong_models(tmp_path, llama, monkeypatch):
 
 def test_a_run_that_is_its_own_base(tmp_path, llama, batch):
     run = run_folder(tmp_path / "run", load(llama), str(tmp_path / "run"), "lora")
-    assert "its own base" in message(run)
+    assert "its own ancestor" in message(run)
 
 
 def test_encoder_decoder(tmp_path, llama):
     path = copy_of(llama, tmp_path / "t5")
     tf.T5Config(vocab_size=97, d_model=16, num_layers=1).save_pretrained(path)
     assert "encoder-decoder" in message(path)
+
+
+def test_custom_code_needs_the_flag(tmp_path, llama):
+    path = copy_of(llama, tmp_path / "custom")
+    config = json.loads((path / "config.json").read_text())
+    config["model_type"] = "not_of_transformers"
+    config["auto_map"] = {"AutoConfig": "code.Config", "AutoModelForCausalLM": "code.Model"}
+    (path / "config.json").write_text(json.dumps(config))
+    (path / "code.py").write_text("raise SystemExit('this ran')")
+    assert "ships custom code; add --trust-remote-code to run it" in message(path)
+
+
+def test_keywords_of_before(llama, batch):
+    with pytest.warns(DeprecationWarning, match="ModelSpec"):
+        policy = load_policy(str(llama), adapter="lora", scratch=True, seed=1)
+    assert policy.fingerprint == load(llama, random_init=True, seed=1).fingerprint
+    with pytest.warns(DeprecationWarning, match="log_sum_p2"):
+        outputs = policy(batch, collision=True)
+    with pytest.warns(DeprecationWarning, match="log_sum_p2"):
+        assert outputs.collision is outputs.log_sum_p2 is not None
+    with pytest.raises(TypeError, match="seed"):
+        load_policy(ModelSpec(str(llama)), seed=1)
 
 
 def test_adapter_of_another_model(tmp_path, llama, folder):

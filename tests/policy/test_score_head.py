@@ -10,20 +10,20 @@ from policy_models import build, configs
 from test_policy import folder, load  # noqa: F401  (a fixture)
 
 from alignzoo.errors import BadInput, RunFailed
-from alignzoo.policy import States
-from alignzoo.policy.heads import FILE
-from alignzoo.policy.layout import layout, present, work
-from alignzoo.policy.probe import choose
-from alignzoo.policy.scoring import LogitsScorer, RowScorer, spread, trunk_of
+from alignzoo.policy import HiddenState
+from alignzoo.policy.heads import SCORE_HEAD_FILE
+from alignzoo.policy.layout import count_work, pack_batch, token_mask
+from alignzoo.policy.probe import pick_scorer
+from alignzoo.policy.scoring import LogitsScorer, RowScorer, backbone_of, scatter_tokens
 
 
-def textbook(model, batch) -> torch.Tensor:
+def textbook_logprobs(model, batch) -> torch.Tensor:
     """`[N, T, h]`: the hidden state of each token, a completion at a time through the model."""
     rows = []
     for n, length in enumerate(batch.lengths.tolist()):
         prompt = batch.prompts[batch.group[n], : batch.prompt_lengths[batch.group[n]]]
         ids = torch.cat([prompt, batch.tokens[n, :length]])[None]
-        rows.append(trunk_of(model)(input_ids=ids, use_cache=False)[0][0, len(prompt) :])
+        rows.append(backbone_of(model)(input_ids=ids, use_cache=False)[0][0, len(prompt) :])
     return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
 
 
@@ -32,11 +32,13 @@ def textbook(model, batch) -> torch.Tensor:
 def test_each_token_has_its_own_state(name, batch):
     model = build(name)
     plain = copy.deepcopy(model)
-    scorer = choose(model)
-    states = scorer.states(batch, States.OWN)
+    scorer = pick_scorer(model)
+    states = scorer.states(batch, HiddenState.OF_TOKEN)
     weight = torch.linspace(-1, 1, states.shape[1])
-    expected = textbook(plain, batch) @ weight
-    torch.testing.assert_close(spread(batch, states @ weight), expected, atol=2e-5, rtol=1e-5)
+    expected = textbook_logprobs(plain, batch) @ weight
+    torch.testing.assert_close(
+        scatter_tokens(batch, states @ weight), expected, atol=2e-5, rtol=1e-5
+    )
     assert len(states) == int(batch.lengths.sum())
 
 
@@ -45,19 +47,19 @@ def test_each_token_has_its_own_state(name, batch):
 def test_all_scorers_agree_on_states(batch, kind):
     model = build("gemma2")
     plain = model.config._attn_implementation
-    shared = {which: choose(model).states(batch, which) for which in States}
+    shared = {which: pick_scorer(model).states(batch, which) for which in HiddenState}
     model.set_attn_implementation(plain)
-    for which in States:
+    for which in HiddenState:
         torch.testing.assert_close(
             kind(model).states(batch, which), shared[which], atol=1e-5, rtol=1e-5
         )
 
 
 def test_layout_keeps_the_last_tokens_too(batch):
-    row = layout(batch, States.OWN)
+    row = pack_batch(batch, HiddenState.OF_TOKEN)
     assert row.ids.shape == (1, (9 + 4 + 1) + (2 + 2 + 7 + 1) + (4 + 3) + (1 + 1 + 1))
-    assert torch.equal(row.ids[0, row.source], batch.tokens[present(batch)])
-    counted = work(batch, True, States.OWN)
+    assert torch.equal(row.ids[0, row.source], batch.tokens[token_mask(batch)])
+    counted = count_work(batch, True, HiddenState.OF_TOKEN)
     assert (counted.tokens, counted.scored) == (row.ids.numel(), 0)
 
 
@@ -73,7 +75,7 @@ def test_the_head_is_trained_and_comes_back(folder, batch, tmp_path, adapter):  
     with torch.no_grad():
         expected = policy.scores(batch)
     result = tmp_path / policy.save(tmp_path)
-    assert (result / FILE).is_file()
+    assert (result / SCORE_HEAD_FILE).is_file()
     with torch.no_grad():
         again = load(result, adapter=None)
         torch.testing.assert_close(again.scores(batch), expected, atol=1e-5, rtol=1e-5)

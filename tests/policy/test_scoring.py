@@ -1,8 +1,9 @@
-"""Log-probabilities of every family against the textbook: one completion at a time, all logits."""
+"""Log-probs of every family against the definition: one completion at a time, all logits."""
 
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,16 +13,17 @@ from alignzoo.batch import Example, collate
 from alignzoo.errors import BadInput
 from alignzoo.policy import probe, scoring
 from alignzoo.policy.adapters import add_adapter
-from alignzoo.policy.layout import layout, ungroup, work
-from alignzoo.policy.probe import choose, textbook
-from alignzoo.policy.scoring import Ask
+from alignzoo.policy.kinds import AdapterSettings
+from alignzoo.policy.layout import count_work, pack_batch, ungroup
+from alignzoo.policy.probe import pick_scorer, textbook_logprobs
+from alignzoo.policy.scoring import ForwardOptions
 
 UNSHARED = ("falcon", "mamba")  # alibi by code of their own; recurrent
 
 
 def perturbed(model, seed=1):
     """LoRA whose B is not zero, so that its gradients are all at work."""
-    wrapped = add_adapter(model, "lora", rank=4, alpha=8.0, seed=seed)
+    wrapped = add_adapter(model, "lora", AdapterSettings(rank=4, alpha=8.0, seed=seed))
     draw = torch.Generator().manual_seed(seed)
     for name, p in wrapped.named_parameters():
         if "lora_B" in name:
@@ -33,10 +35,12 @@ def perturbed(model, seed=1):
 def test_matches_the_model(name, batch):
     model = build(name)
     plain = copy.deepcopy(model)
-    scorer = choose(model)
+    scorer = pick_scorer(model)
     assert scorer.shared == (name not in UNSHARED)
     got, ours = gradients(perturbed(model), lambda _: score(scorer, batch))
-    expected, theirs = gradients(perturbed(plain), lambda wrapped: textbook(wrapped, batch))
+    expected, theirs = gradients(
+        perturbed(plain), lambda wrapped: textbook_logprobs(wrapped, batch)
+    )
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
     assert ours.keys() == theirs.keys()
     for parameter, grad in ours.items():
@@ -64,7 +68,7 @@ def score(scorer, batch):
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["llama", "mistral", "gemma2"])
 def test_neighbours_order_and_padding_change_nothing(name, batch):
-    scorer = choose(build(name))
+    scorer = pick_scorer(build(name))
     whole = score(scorer, batch)
     close = {"atol": 1e-5, "rtol": 1e-5}
     torch.testing.assert_close(score(scorer, ungroup(batch)), whole, **close)
@@ -85,31 +89,31 @@ def test_neighbours_order_and_padding_change_nothing(name, batch):
 
 
 @torch.no_grad()
-def test_all_scorers_agree_on_entropy_collision_and_temperature(batch):
+def test_all_scorers_agree_on_entropy_log_sum_p2_and_temperature(batch):
     model = build("gemma2")
     plain = model.config._attn_implementation
-    asked = Ask(entropy=True, temperature=0.7, collision=True)
-    shared = choose(model)(batch, asked)
+    asked = ForwardOptions(entropy=True, temperature=0.7, log_sum_p2=True)
+    shared = pick_scorer(model)(batch, asked)
     model.set_attn_implementation(plain)
     for kind in (scoring.RowScorer, scoring.LogitsScorer):
         other = kind(model)(batch, asked)
         torch.testing.assert_close(shared.logprobs, other.logprobs, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(shared.entropy, other.entropy, atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(shared.collision, other.collision, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(shared.log_sum_p2, other.log_sum_p2, atol=1e-5, rtol=1e-5)
     absent = shared.logprobs == 0
     assert (shared.entropy[absent] == 0).all()
     assert (shared.entropy[~absent] > 0).all()
     # Renyi's entropies fall with their order: -log sum(p^2) <= H.
-    assert (shared.collision[absent] == 0).all()
-    assert (-shared.collision[~absent] < shared.entropy[~absent]).all()
+    assert (shared.log_sum_p2[absent] == 0).all()
+    assert (-shared.log_sum_p2[~absent] < shared.entropy[~absent]).all()
 
 
 def test_full_training_has_the_models_gradients(batch):
     model = build("qwen3")  # tied: the head's gradient goes to the embeddings
     plain = copy.deepcopy(model)
-    scorer = choose(model)
+    scorer = pick_scorer(model)
     _, ours = gradients(model, lambda _: score(scorer, batch))
-    _, theirs = gradients(plain, lambda m: textbook(m, batch))
+    _, theirs = gradients(plain, lambda m: textbook_logprobs(m, batch))
     assert ours.keys() == theirs.keys()
     for name in ours:
         torch.testing.assert_close(ours[name], theirs[name], atol=1e-4, rtol=1e-4)
@@ -119,7 +123,7 @@ def test_gradient_checkpointing_changes_nothing(batch):
     results = []
     for on in (False, True):
         model = build("mistral")
-        scorer = choose(model)
+        scorer = pick_scorer(model)
         wrapped = perturbed(model)
         if on:
             model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -130,24 +134,26 @@ def test_gradient_checkpointing_changes_nothing(batch):
 def test_a_head_of_unknown_kind_is_left_to_the_model(batch, monkeypatch):
     monkeypatch.setattr(scoring, "_logit_scale", lambda config: 1.0)
     model = build("cohere")
-    scorer = choose(model)
+    scorer = pick_scorer(model)
     assert isinstance(scorer, scoring.LogitsScorer)
     assert "logits" in scorer.note
     with torch.no_grad():
         torch.testing.assert_close(
-            score(scorer, batch), textbook(model, batch), atol=1e-5, rtol=1e-5
+            score(scorer, batch), textbook_logprobs(model, batch), atol=1e-5, rtol=1e-5
         )
 
 
 def test_a_model_without_logits_is_refused(monkeypatch):
-    monkeypatch.setattr(probe, "textbook", lambda model, batch: torch.zeros(batch.tokens.shape))
+    monkeypatch.setattr(
+        probe, "textbook_logprobs", lambda model, batch: torch.zeros(batch.tokens.shape)
+    )
     with pytest.raises(BadInput, match="per-token"):
-        choose(build("llama"))
+        pick_scorer(build("llama"))
 
 
 @pytest.mark.parametrize("name", ["gpt2", "opt"])
 def test_learnt_positions_are_counted(name):
-    scorer = choose(build(name))
+    scorer = pick_scorer(build(name))
     fits = collate([Example([5] * 60, [[6] * 4, [7]])])
     scorer(fits)
     with pytest.raises(BadInput, match="64 positions"):
@@ -159,19 +165,19 @@ def test_generation_is_as_before():
     ids = torch.tensor([[0, 0, 5, 6, 7], [5, 6, 7, 8, 9]])
     asked = {"attention_mask": (ids > 0).long(), "do_sample": False, "max_new_tokens": 8}
     before = model.generate(ids, **asked)
-    choose(model)
+    pick_scorer(model)
     assert torch.equal(model.generate(ids, **asked), before)
 
 
 def test_layout_has_every_token_once(batch):
-    row = layout(batch)
+    row = pack_batch(batch)
     # Three prompts, one prompt with its completion; a completion's last token predicts nothing.
     assert row.ids.shape == (1, (9 + 3 + 0) + (2 + 1 + 6 + 0) + (4 + 2) + (1 + 0 + 0))
     assert row.source.numel() == int(batch.lengths.sum())
-    counted = work(batch, shared=True)
+    counted = count_work(batch, shared=True)
     assert counted.tokens == row.ids.numel()
     assert counted.scored == row.source.numel()
-    assert work(batch, shared=False).tokens > counted.tokens
+    assert count_work(batch, shared=False).tokens > counted.tokens
 
 
 @torch.no_grad()
@@ -180,7 +186,7 @@ def test_perturbed_embeddings(kind, batch):
     """Each token is told the length of its own sequence, and the model sees the change, once."""
     model = build("llama")
     plain = model.config._attn_implementation
-    scorer = choose(model)
+    scorer = pick_scorer(model)
     if kind != "shared":
         model.set_attn_implementation(plain)
         scorer = {"rows": scoring.RowScorer, "logits": scoring.LogitsScorer}[kind](model)
@@ -191,7 +197,7 @@ def test_perturbed_embeddings(kind, batch):
         seen["lengths"] = lengths
         return embeddings * lengths[..., None]
 
-    asked = Ask(perturb=perturb)
+    asked = ForwardOptions(perturb=perturb)
     before = scorer(single).logprobs
     changed = scorer(single, asked).logprobs
     sizes = single.prompt_lengths + single.lengths - 1
@@ -207,4 +213,11 @@ def test_perturbed_embeddings(kind, batch):
 
 def test_an_empty_prompt_is_an_error():
     with pytest.raises(ValueError, match="prompt has no token"):
-        layout(collate([Example([], [[1, 2]])]))
+        pack_batch(collate([Example([], [[1, 2]])]))
+
+
+def test_shapes_that_do_not_fit_are_an_error(batch):
+    with pytest.raises(AssertionError):
+        pack_batch(replace(batch, mask=batch.mask[:, 1:]))
+    with pytest.raises(AssertionError):
+        pack_batch(replace(batch, lengths=batch.lengths[:, None]))

@@ -6,12 +6,12 @@ import pytest
 import torch
 from policy_models import build, configs
 from test_policy import folder, load  # noqa: F401  (a fixture)
-from test_score_head import textbook
+from test_score_head import textbook_logprobs
 
 from alignzoo.errors import RunFailed
 from alignzoo.policy.heads import ValueHead
-from alignzoo.policy.probe import choose
-from alignzoo.policy.scoring import Ask, LogitsScorer, trunk_of
+from alignzoo.policy.probe import pick_scorer
+from alignzoo.policy.scoring import ForwardOptions, LogitsScorer, backbone_of
 
 
 def filled(width: int) -> ValueHead:
@@ -24,11 +24,11 @@ def filled(width: int) -> ValueHead:
 
 def states_before(model, batch) -> torch.Tensor:
     """`[N, T, h]`: the state that each token was drawn in, a completion at a time."""
-    own = textbook(model, batch)
+    own = textbook_logprobs(model, batch)
     first = []
     for b in batch.group.tolist():
         prompt = batch.prompts[b, : batch.prompt_lengths[b]][None]
-        first.append(trunk_of(model)(input_ids=prompt, use_cache=False)[0][0, -1])
+        first.append(backbone_of(model)(input_ids=prompt, use_cache=False)[0][0, -1])
     return torch.cat([torch.stack(first)[:, None], own[:, :-1]], 1)
 
 
@@ -38,8 +38,8 @@ def test_a_value_is_of_the_state_that_the_token_was_drawn_in(name, batch):
     model = build(name)
     states = states_before(model, batch)
     head = filled(states.shape[-1])
-    scorer = choose(model)
-    found = scorer(batch, Ask(value_head=head))
+    scorer = pick_scorer(model)
+    found = scorer(batch, ForwardOptions(value_head=head))
     there = torch.arange(batch.tokens.shape[1]) < batch.lengths[:, None]
     expected = torch.where(there, states @ head.weight[0] + 0.25, 0.0)
     torch.testing.assert_close(found.values, expected, atol=5e-5, rtol=1e-5)
@@ -51,9 +51,9 @@ def test_the_models_own_logits_come_with_values_too(batch):
     model = build("gemma2")
     plain = model.config._attn_implementation
     head = filled(model.config.hidden_size)
-    expected = choose(model)(batch, Ask(value_head=head)).values
+    expected = pick_scorer(model)(batch, ForwardOptions(value_head=head)).values
     model.set_attn_implementation(plain)
-    found = LogitsScorer(model)(batch, Ask(value_head=head)).values
+    found = LogitsScorer(model)(batch, ForwardOptions(value_head=head)).values
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 

@@ -20,12 +20,13 @@ from test_policy import (  # noqa: F401  (fixtures)
 
 from alignzoo.batch import Example, collate
 from alignzoo.errors import BadInput, RunFailed
-from alignzoo.policy import States, probe, scoring
+from alignzoo.policy import HiddenState, probe, scoring
 from alignzoo.policy.adapters import add_adapter
+from alignzoo.policy.kinds import AdapterSettings
 from alignzoo.policy.layout import ungroup
-from alignzoo.policy.probe import check_virtual, choose, textbook
-from alignzoo.policy.scoring import Ask
-from alignzoo.policy.virtual import begin, check_prefix, virtual_of
+from alignzoo.policy.probe import check_virtual, pick_scorer, textbook_logprobs
+from alignzoo.policy.scoring import ForwardOptions
+from alignzoo.policy.virtual import check_prefix, initialize_virtual, virtual_of
 from alignzoo.rollout import Sampling, generate
 
 KINDS = ("prompt", "prefix")
@@ -41,24 +42,24 @@ def peft_textbook(policy, batch, path):
     policy.save(path)
     plain = AutoPeftModelForCausalLM.from_pretrained(path / "adapter", dtype=torch.float32)
     with torch.no_grad():
-        return textbook(plain.eval(), batch)
+        return textbook_logprobs(plain.eval(), batch)
 
 
 def adapted(name, kind, seed=0):
     """A model of that family with virtual tokens, and its scorer."""
     model = build(name)
-    scorer = choose(model)
+    scorer = pick_scorer(model)
     if kind == "prefix":
         check_prefix(model, scorer.shared)
-    wrapped = add_adapter(model, kind, virtual_tokens=COUNT)
-    begin(wrapped, seed)
+    wrapped = add_adapter(model, kind, AdapterSettings(virtual_tokens=COUNT))
+    initialize_virtual(wrapped, seed)
     for name, p in wrapped.named_parameters():
         p.requires_grad_("prompt_encoder" in name)
     return wrapped, scorer, virtual_of(wrapped)
 
 
 def score(scorer, virtual, batch):
-    return scorer(virtual.before(batch), Ask(virtual=virtual)).logprobs
+    return scorer(virtual.prepend_to(batch), ForwardOptions(virtual=virtual)).logprobs
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -74,7 +75,10 @@ def test_every_family_as_plain_peft_has_it(name, kind, batch):
             module.p = 0.0
     weights = torch.linspace(0.5, 1.5, batch.tokens.numel()).view_as(batch.tokens)
     found = []
-    for values in (lambda: score(scorer, virtual, batch), lambda: textbook(wrapped, batch)):
+    for values in (
+        lambda: score(scorer, virtual, batch),
+        lambda: textbook_logprobs(wrapped, batch),
+    ):
         out = values()
         (grad,) = torch.autograd.grad((out * weights).sum(), [virtual.weight])
         found.append((out.detach(), grad))
@@ -93,16 +97,18 @@ def test_every_family_as_plain_peft_has_it(name, kind, batch):
 def test_all_scorers_see_a_soft_prompt(batch, kind):
     model = build("gemma2")
     plain = model.config._attn_implementation
-    shared = choose(model)
-    virtual = virtual_of(add_adapter(model, "prompt", virtual_tokens=COUNT))
-    asked = Ask(virtual=virtual)
+    shared = pick_scorer(model)
+    virtual = virtual_of(add_adapter(model, "prompt", AdapterSettings(virtual_tokens=COUNT)))
+    asked = ForwardOptions(virtual=virtual)
     expected = score(shared, virtual, batch)
-    states = {which: shared.states(virtual.before(batch), which, asked) for which in States}
+    states = {
+        which: shared.states(virtual.prepend_to(batch), which, asked) for which in HiddenState
+    }
     model.set_attn_implementation(plain)
     torch.testing.assert_close(score(kind(model), virtual, batch), expected, **CLOSE)
-    for which in States:
+    for which in HiddenState:
         torch.testing.assert_close(
-            kind(model).states(virtual.before(batch), which, asked), states[which], **CLOSE
+            kind(model).states(virtual.prepend_to(batch), which, asked), states[which], **CLOSE
         )
 
 
@@ -187,7 +193,10 @@ def test_a_run_goes_on_from_another(kind, llama, batch, tmp_path):  # noqa: F811
     out = second(batch).logprobs
     assert torch.equal(out, second.reference(batch).logprobs)  # DPO starts at ln 2
     torch.testing.assert_close(out, expected, **CLOSE)
+    facts = second.reference_facts()
+    assert facts != load(llama).reference_facts()  # the first run's tokens are part of it
     train(second, batch, rate=0.5)
+    assert second.reference_facts() == facts
     torch.testing.assert_close(second.reference(batch).logprobs, expected, **CLOSE)
     two = run_folder(tmp_path / "two", second, str(one), kind)
     left = load(two, adapter=None)
@@ -293,11 +302,11 @@ def test_neighbours_change_nothing(kind, batch):
 def test_tokens_that_plain_peft_puts_elsewhere_are_refused(monkeypatch):
     wrapped, scorer, virtual = adapted("llama", "prompt")
     check_virtual(wrapped, scorer, virtual)
-    wrong = type(virtual).seen
-    monkeypatch.setattr(type(virtual), "seen", lambda self, positions: wrong(self, positions + 1))
+    wrong = type(virtual).inject
+    monkeypatch.setattr(type(virtual), "inject", lambda self, positions: wrong(self, positions + 1))
     with pytest.raises(BadInput, match="do not fit"):
         check_virtual(wrapped, scorer, virtual)
-    monkeypatch.setattr(probe, "textbook", lambda model, batch: 1 / 0)
+    monkeypatch.setattr(probe, "textbook_logprobs", lambda model, batch: 1 / 0)
     with pytest.raises(BadInput, match="do not fit"):
         check_virtual(wrapped, scorer, virtual)
 
@@ -310,4 +319,4 @@ def test_tokens_in_the_middle_of_a_chain(llama, batch, tmp_path):  # noqa: F811
     config.write_text(
         json.dumps(facts | {"base_model_name_or_path": str(tmp_path / "one/adapter")})
     )
-    assert "cannot be added" in message(tmp_path / "two" / "adapter", adapter=None)
+    assert "cannot be merged" in message(tmp_path / "two" / "adapter", adapter=None)

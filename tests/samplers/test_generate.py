@@ -21,7 +21,7 @@ from transformers import (
 
 from alignzoo.batch import Example, collate
 from alignzoo.errors import RunFailed
-from alignzoo.policy import load_policy
+from alignzoo.policy import ModelSpec, load_policy
 from alignzoo.rollout import Sampling, generate
 from alignzoo.rollout.decoder import ROOM, roomy_cache
 from alignzoo.rollout.sampling import inverse_cumulative, truncated
@@ -261,7 +261,7 @@ def adapted(request, tmp_path_factory):
     model.save_pretrained(folder)
     suite = pytest.importorskip("alignzoo_suite")
     AutoTokenizer.from_pretrained(f"{suite.__path__[0]}/zoo_tiny").save_pretrained(folder)
-    loaded = load_policy(str(folder), adapter=request.param, reference=True)
+    loaded = load_policy(ModelSpec(str(folder), adapter=request.param, reference=True))
     moved(loaded)
     loaded.eval()
     return loaded

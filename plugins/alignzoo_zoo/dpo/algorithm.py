@@ -63,9 +63,9 @@ class DPO:
         pairs = Pairs.of(batch, policy.logprobs, run.reference(batch).logprobs, self)
         terms = [weight * LOSSES[name](pairs, self) for name, weight in self.weights.items()]
         loss = torch.stack(terms).sum(0)
-        if policy.collision is not None:
+        if policy.log_sum_p2 is not None:
             chosen, rejected = batch.pairs(
-                wpo_weights(policy.logprobs, policy.collision, batch.mask)
+                wpo_weights(policy.logprobs, policy.log_sum_p2, batch.mask)
             )
             loss = loss * chosen * rejected
         rewards = self.beta * pairs.chosen, self.beta * pairs.rejected

@@ -1,0 +1,20 @@
+from .flops import FlopsProfile
+from .layout import HiddenState
+from .load import ModelSpec, default_device, load_policy
+from .locate import locate_model
+from .logprobs import chunked_logprobs
+from .policy import Policy
+from .scoring import Outputs, Perturb
+
+__all__ = [
+    "FlopsProfile",
+    "HiddenState",
+    "ModelSpec",
+    "Outputs",
+    "Perturb",
+    "Policy",
+    "chunked_logprobs",
+    "default_device",
+    "load_policy",
+    "locate_model",
+]

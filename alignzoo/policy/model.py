@@ -1,0 +1,237 @@
+"""A language model with its heads: log-probs, scores and values of batches, and what they cost."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from alignzoo.batch import Batch
+from alignzoo.errors import BadInput, RunFailed
+from alignzoo.ledger import Cost
+from alignzoo.policy.adapters import VALUE, PeftModel, use_value_adapter
+from alignzoo.policy.flops import FlopsProfile
+from alignzoo.policy.heads import ScoreHead, ValueHead
+from alignzoo.policy.layout import HiddenState, Work, count_work
+from alignzoo.policy.scoring import ForwardOptions, Outputs, Perturb, Scorer, scatter_tokens
+from alignzoo.policy.virtual import NO_VIRTUAL, Virtual, virtual_of
+
+
+@dataclass(frozen=True)
+class ModelParts:
+    """The parts of a `LanguageModel`, loaded.
+
+    `half` is the dtype of products under autocast; None: float32. `fingerprint` is that of the base
+    weights, and `parameter_count` their number.
+    """
+
+    model: PreTrainedModel | PeftModel
+    tokenizer: Any
+    name: str
+    device: torch.device
+    scorer: Scorer
+    score_head: ScoreHead | None
+    value_head: ValueHead | None
+    half: torch.dtype | None
+    flops: FlopsProfile
+    parameter_count: int
+    fingerprint: str
+
+
+class LanguageModel:
+    """A causal language model that computes log-probs of batches.
+
+    With a `score_head` on its backbone it computes scores as well; with a `value_head` values, from
+    the same backbone or, if the model has a second adapter for them, from that one's.
+    """
+
+    def __init__(self, parts: ModelParts):
+        self.model: Any = parts.model
+        self.tokenizer, self.name, self.device = parts.tokenizer, parts.name, parts.device
+        self.flops, self.parameter_count = parts.flops, parts.parameter_count
+        self.fingerprint = parts.fingerprint
+        self.score_head, self.value_head = parts.score_head, parts.value_head
+        self._scorer, self._half = parts.scorer, parts.half
+        self._virtual, self._adapter_is_off = virtual_of(parts.model), False
+
+    def __call__(
+        self,
+        batch: Batch,
+        *,
+        entropy: bool = False,
+        temperature: float = 1.0,
+        log_sum_p2: bool = False,
+        perturb: Perturb | None = None,
+        values: bool = False,
+        collision: bool | None = None,
+    ) -> Outputs:
+        """Compute log-probs `[N, T]` of the completions, with gradient unless torch.no_grad is on.
+
+        `entropy`, `log_sum_p2` and `values` fill the other fields of `Outputs`. `perturb` maps the
+        input embeddings `[..., h]` and the length of each one's sequence `[...]` to the embeddings
+        that the pass uses. `collision` is the deprecated name of `log_sum_p2`.
+        """
+        if collision is not None:
+            warnings.warn("collision is now log_sum_p2", DeprecationWarning, stacklevel=2)
+            log_sum_p2 = collision
+        head = self._checked_value_head() if values and not self.values_apart else None
+        options = ForwardOptions(entropy, log_sum_p2, temperature, perturb, self.virtual, head)
+        with self.autocast():
+            found = self._scorer(self.virtual.prepend_to(batch), options)
+        if values and self.values_apart:
+            found.values = self.values(batch)
+        return found
+
+    def values(self, batch: Batch) -> Tensor:
+        """Compute the value of the state before every token, `[N, T]` float32, 0 for no token.
+
+        It is the value head's estimate for the prompt and the completion up to, not including, that
+        token. RunFailed without a value head.
+        """
+        head = self._checked_value_head()
+        adapter = use_value_adapter(self.model) if self.values_apart else nullcontext()
+        with adapter:
+            return self._apply_head(head, batch, HiddenState.PREDICTING)
+
+    def scores(self, batch: Batch) -> Tensor:
+        """Compute the score of every token, `[N, T]` float32, exactly 0 for no token.
+
+        Each is of the prompt and the completion up to and including that token. RunFailed without a
+        score head.
+        """
+        if self.score_head is None:
+            raise RunFailed(
+                "the model has no score head",
+                hint="an algorithm that trains one declares it: needs = Needs(score_head=True)",
+            )
+        return self._apply_head(self.score_head, batch, HiddenState.OF_TOKEN)
+
+    def _apply_head(self, head: nn.Module, batch: Batch, which: HiddenState) -> Tensor:
+        with self.autocast():
+            states = self._scorer.states(  # (n, h)
+                self.virtual.prepend_to(batch), which, ForwardOptions(virtual=self.virtual)
+            )
+        return scatter_tokens(batch, head(states))
+
+    @property
+    def values_apart(self) -> bool:
+        """True if values take a forward pass of their own, through an adapter of their own."""
+        return isinstance(self.model, PeftModel) and VALUE in self.model.peft_config
+
+    def _checked_value_head(self) -> ValueHead:
+        if self.value_head is None:
+            raise RunFailed(
+                "the model has no value head",
+                hint='an algorithm that trains one declares it: needs = Needs(values="shared")',
+            )
+        return self.value_head
+
+    @property
+    def virtual(self) -> Virtual:
+        """The virtual tokens that precede every prompt now; none while the adapter is off."""
+        return NO_VIRTUAL if self._adapter_is_off else self._virtual
+
+    @property
+    def network(self) -> Any:
+        """The model to generate with; the caller has to add the virtual tokens."""
+        return self.model.get_base_model() if self._virtual.count else self.model
+
+    def require_generative(self) -> None:
+        """Raise BadInput for a reward model, whose text is of no use."""
+        if self.score_head is not None:
+            raise BadInput(
+                "a reward model gives scores, not answers",
+                where=self.name,
+                hint=f"let it score another model's: alignzoo run ALGO --reward {self.name}",
+            )
+
+    @property
+    def note(self) -> str | None:
+        """A note for the user on how this model has to be computed, if any."""
+        return self._scorer.note
+
+    def autocast(self) -> AbstractContextManager:
+        """Compute products in the run's precision; for code that calls `model` directly."""
+        return torch.autocast(self.device.type, self._half, enabled=self._half is not None)
+
+    def parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """Return the trained parameters by name."""
+        return [(name, p) for name, p in self._named_parameters() if p.requires_grad]
+
+    def _named_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        named = list(self.model.named_parameters())
+        if self.score_head is not None:
+            named += self.score_head.named_parameters(prefix="score_head")
+        if self.value_head is not None:
+            named += self.value_head.named_parameters(prefix="value_head")
+        return named
+
+    @property
+    def trainable_count(self) -> int:
+        """The number of trained parameters."""
+        return sum(p.numel() for _, p in self.parameters())
+
+    def work(
+        self,
+        batch: Batch,
+        *,
+        shared: bool = True,
+        states: HiddenState = HiddenState.PREDICTING,
+        reference: bool = False,
+    ) -> Work:
+        """Count what one forward pass over the batch computes.
+
+        With `shared`, prompts are computed once per group if the model allows it. `OF_TOKEN` states
+        go through the score head, others through the LM head. A `reference` has virtual tokens
+        unless it is the base.
+        """
+        virtual = self._reference_virtual() if reference else self.virtual
+        return count_work(virtual.prepend_to(batch), shared and self._scorer.shared, states)
+
+    def _reference_virtual(self) -> Virtual:
+        """Return the virtual tokens of the reference."""
+        return NO_VIRTUAL
+
+    def cost(
+        self,
+        batch: Batch,
+        *,
+        states: HiddenState = HiddenState.PREDICTING,
+        reference: bool = False,
+        shared: bool = True,
+        backward: bool = False,
+    ) -> Cost:
+        """Return the cost of a forward pass over the batch, and of the `backward` pass if asked.
+
+        The other arguments are those of `work`.
+        """
+        work = self.work(batch, shared=shared, states=states, reference=reference)
+        count = self.flops.update if backward else self.flops.forward
+        return Cost(count(*work), work.tokens)
+
+    @contextmanager
+    def evaluating(self, other: AbstractContextManager[None] | None = None) -> Iterator[None]:
+        """Switch the model to evaluation mode (no dropout), and enter `other` inside it."""
+        trained, training = self.model, self.model.training
+        trained.eval()
+        try:
+            with other or nullcontext():
+                yield
+        finally:
+            trained.train(training)
+
+    @property
+    def training(self) -> bool:
+        return self.model.training
+
+    def train(self, mode: bool = True) -> None:
+        self.model.train(mode)
+
+    def eval(self) -> None:
+        self.train(False)
