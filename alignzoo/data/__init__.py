@@ -1,23 +1,24 @@
-"""From files, hub and tasks to token ids: reading, the six views, one codec, one report.
+"""Load data: from files and the Hub to token ids.
 
-files, formats, hub   where rows come from, each error with its line or row
-names                 what `--data` names, and the weights of several data sets
-columns, views        what a row means: text, demonstrations, preferences, feedback, steps, prompts
-derive                a view that is missing but can be had from another
-dialogue, codec       the one path from text to tokens, for training and for evaluation
-steps                 where the steps of a solution end, in its text and its tokens
-source, holdout       `load_data`, which puts these together, and what it holds out
-mixture, dataset      several sources as one, and what comes of it all
-order                 which rows make up the batch of a step
+formats, read            rows of files, folders and Hub data sets; errors name the line or row
+names                    the value of `--data`: names and weights
+values, dialogue         checks of a cell, and of messages
+views                    the columns of a row: text, demonstrations, preferences, feedback, steps,
+                         prompts
+derive                   a missing view from another one
+codec, reasoning_steps   from text to tokens, for training and for evaluation
+load                     `load_data`, which puts these together
+dataset, mixture, order  the result: held-out rows, several sources as one, the batches of a run
+report                   counts and notes on the rows
 """
 
 from alignzoo.data.codec import Codec
-from alignzoo.data.dataset import Data, Share, labels_in
-from alignzoo.data.load import load_data, rows_of
-from alignzoo.data.names import Source, sources_of
-from alignzoo.data.order import Order
+from alignzoo.data.dataset import Data, SourceSize, labels_in
+from alignzoo.data.load import load_data, load_rows
+from alignzoo.data.names import DataSpec, parse_data
+from alignzoo.data.order import EpochOrder
+from alignzoo.data.reasoning_steps import split_steps, step_ends
 from alignzoo.data.report import Report
-from alignzoo.data.steps import step_ends, steps_in
 from alignzoo.data.views import (
     VIEWS,
     Demonstrations,
@@ -36,24 +37,24 @@ __all__ = [
     "VIEWS",
     "Codec",
     "Data",
+    "DataSpec",
     "Demonstrations",
     "Dialogues",
     "Encoded",
+    "EpochOrder",
     "Feedback",
-    "Order",
     "Preferences",
     "Prompts",
     "Report",
-    "Share",
-    "Source",
+    "SourceSize",
     "Steps",
     "Text",
     "View",
     "WholeDemonstrations",
     "labels_in",
     "load_data",
-    "rows_of",
-    "sources_of",
+    "load_rows",
+    "parse_data",
+    "split_steps",
     "step_ends",
-    "steps_in",
 ]

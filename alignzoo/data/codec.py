@@ -1,7 +1,7 @@
 """The one path from text to tokens, for training and for evaluation.
 
-A prompt and a completion are tokenized apart wherever the tokenizer would merge across their
-border, so that the ids of the prompt are those that generation will see. A prompt begins with
+A prompt and a completion are tokenized separately if the tokenizer would merge across their
+boundary, so that the ids of the prompt are those that generation will see. A prompt begins with
 one BOS if the model is used to one; a completion ends in a token that stops generation.
 """
 
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from alignzoo.data.dialogue import Content, Message
+from alignzoo.data.values import UnusableRow
 from alignzoo.errors import BadInput
 
 PROBE = "alignzoo"
@@ -19,21 +20,21 @@ PLAIN = (
 )
 UNUSUAL = (
     "the chat template does not write an answer as a continuation of its generation prompt: "
-    "answers are learnt as their plain content and the end of the turn"
+    "answers are trained on as their plain content and the end of the turn"
 )
 
 
 class Codec:
-    """Text and dialogues to token ids and back, by a tokenizer and its chat template.
+    """Convert text and dialogues to token ids and back, by a tokenizer and its chat template.
 
     `bos` is the id that every prompt begins with, or None. `stop_ids` end a completion: EOS, and
-    the end of a turn in the chat template. `notes` say what was done that is not self-evident.
+    the end of a turn in the chat template. `notes` are remarks for the user about the tokenizer.
     """
 
     def __init__(self, tokenizer: Any):
         if tokenizer.eos_token_id is None:
             raise BadInput(
-                "the tokenizer has no end-of-sequence token, so no completion could learn to end",
+                "the tokenizer has no end-of-sequence token: no completion could end",
                 where=str(getattr(tokenizer, "name_or_path", "")) or None,
                 hint="set eos_token in the model's tokenizer_config.json",
             )
@@ -52,13 +53,13 @@ class Codec:
     # --- text to tokens
 
     def prompt(self, prompt: Content) -> list[int]:
-        """The ids that generation starts from: text as it is, messages with a generation prompt."""
+        """Encode a prompt: text as it is, messages with a generation prompt."""
         if isinstance(prompt, str):
             return self._one_bos(self._ids(prompt))
         return self._one_bos(self._ids(self._render(prompt, answer_next=True)))
 
     def completion(self, prompt: Content, completion: Content) -> list[int]:
-        """The ids that follow those of the prompt, up to and including the one that stops."""
+        """Encode a completion: the ids after those of the prompt, up to one that stops."""
         answer = completion if isinstance(completion, str) else completion[-1]["content"]
         if isinstance(prompt, str):
             return [*self._continuation(answer), self.eos]
@@ -73,11 +74,12 @@ class Codec:
         return [*self._after(head, body), *self._end]
 
     def turns(self, messages: list[Message]) -> tuple[list[int], list[int], list[bool]] | None:
-        """A dialogue that ends in an answer, with all its answers marked.
+        """Encode a dialogue that ends in an answer, with all its answers marked.
 
-        The ids of the prompt of the first answer, those of all that follows, and for each of these
-        whether the assistant says it. None where the template writes an answer otherwise once the
-        dialogue has gone on (reasoning that it drops, say): its ids are not those that were said.
+        Return the ids of the prompt of the first answer, the ids of all that follows, and a mask
+        of these that is True for what the assistant says. Return None if the template rewrites an
+        answer once the dialogue goes on (drops its reasoning, say): its ids are then not those
+        that were generated.
         """
         prompt: list[int] = []
         ids: list[int] = []
@@ -95,7 +97,7 @@ class Codec:
         return prompt, ids[len(prompt) :], mask[len(prompt) :]
 
     def text(self, text: Content) -> list[int]:
-        """A whole document or dialogue, from its BOS (if any) to an id that stops."""
+        """Encode a whole document or dialogue, from its BOS (if any) to an id that stops."""
         if isinstance(text, str):
             return [*self._one_bos(self._ids(text)), self.eos]
         rendered = self._render(text)
@@ -105,10 +107,32 @@ class Codec:
         ids = self._one_bos(self._ids(rendered))
         return ids if ids and ids[-1] in self.stop_ids else [*ids, self.eos]
 
+    # --- cutting to a length
+
+    def fit(self, prompt: list[int], longest: int, max_length: int) -> tuple[list[int], int]:
+        """Cut a prompt and make room for completions of which the longest has `longest` ids.
+
+        Return what is kept of the prompt, and the room for each completion. A prompt loses its
+        start. The completions are sure of half of `max_length`, or of what the longest one needs;
+        all of them share the same truncated prompt. Raise `UnusableRow` if there is no room.
+        """
+        kept = self.cut_prompt(prompt, max_length - min(longest, max_length // 2))
+        room = max_length - len(kept)
+        if room < 1:
+            raise UnusableRow("nothing of the completion fits")
+        return kept, room
+
+    def cut_prompt(self, ids: list[int], room: int) -> list[int]:
+        """Return the last `room` ids of a prompt, with its BOS kept in front."""
+        if len(ids) <= room:
+            return ids
+        keep = 1 if self.bos is not None and room > 0 else 0
+        return ids[:keep] + ids[len(ids) - (room - keep) :]
+
     # --- tokens to text
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of a completion: up to the first id that stops, without special tokens."""
+        """Decode a completion up to the first id that stops, without special tokens."""
         ids = list(ids)
         end = next((i for i, token in enumerate(ids) if token in self.stop_ids), len(ids))
         return self.tokenizer.decode(
@@ -121,18 +145,18 @@ class Codec:
         return self.tokenizer.encode(text, add_special_tokens=False, verbose=False)
 
     def _one_bos(self, ids: list[int]) -> list[int]:
-        """Exactly one BOS in front, whether the text, the template or nobody wrote one."""
+        """Put exactly one BOS in front, however many the text or the template has."""
         if self.bos is None:
             return ids
         start = next((i for i, token in enumerate(ids) if token != self.bos), len(ids))
         return [self.bos, *ids[start:]]
 
     def _continuation(self, text: str) -> list[int]:
-        """Ids of a text that follows others. SentencePiece puts a space in front by itself."""
+        """Encode a text that follows another; SentencePiece adds a space in front by itself."""
         return self._ids(text[1:] if self._adds_space and text.startswith(" ") else text)
 
     def _after(self, head: str, body: str) -> list[int]:
-        """Ids of `body` where it follows `head`: as in the whole text, if the border is clean."""
+        """Encode `body` after `head`: as in the whole text, if no token spans the boundary."""
         whole, before = self._ids(head + body), self._ids(head)
         return whole[len(before) :] if whole[: len(before)] == before else self._continuation(body)
 
@@ -152,7 +176,7 @@ class Codec:
             raise BadInput(f"the model's chat template refuses this dialogue: {error}") from None
 
     def _probe_template(self) -> tuple[str, str]:
-        """What the template writes before a question and after an answer, `<s>` and `</s>\\n`."""
+        """Return what the template writes before a question and after an answer."""
         if not self.tokenizer.chat_template:
             return "", ""
         question = {"role": "user", "content": PROBE}
@@ -161,17 +185,17 @@ class Codec:
         return before, rest.rpartition(PROBE)[2]
 
     def _find_bos(self, opening: str) -> int | None:
-        """The BOS id, if the tokenizer adds it by itself or the template writes it."""
+        """Return the BOS id if the tokenizer adds it by itself or the template writes it."""
         bos = self.tokenizer.bos_token_id
         added = self.tokenizer.encode(PROBE)[:1] == [bos]
         written = bos is not None and opening.startswith(self.tokenizer.bos_token)
         return bos if added or written else None
 
     def _end_of_turn(self) -> list[int]:
-        """Ids that close an answer: what the template writes, up to the first that can stop.
+        """Return the ids that close an answer: the template's, up to the first that can stop.
 
-        That is EOS or a token of its own such as `<|im_end|>`. A template that writes neither
-        gets an EOS, for otherwise generation would never end.
+        That is EOS or a special token such as `<|im_end|>`. A template that writes neither gets an
+        EOS, because otherwise generation would never end.
         """
         added = self.tokenizer.get_added_vocab().values()
         own = {self.eos, *self.tokenizer.all_special_ids, *added}
@@ -187,6 +211,6 @@ class Codec:
 
 
 def _plain(messages: list[Message], answer_next: bool) -> str:
-    """A dialogue for tokenizers without a chat template: `User: ...\\n\\nAssistant: ...`."""
+    """Write a dialogue without a chat template: `User: ...\\n\\nAssistant: ...`."""
     turns = [f"{m['role'].capitalize()}: {m['content']}" for m in messages]
     return "\n\n".join([*turns, "Assistant:"] if answer_next else turns)

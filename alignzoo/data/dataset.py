@@ -1,21 +1,28 @@
-"""What is learnt from and what is held out, of one source or of several."""
+"""The training and held-out examples of one source or of several."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import compress
+from random import Random
 
 from alignzoo.batch import Example
+from alignzoo.data.dialogue import Content
 from alignzoo.data.formats import Row
-from alignzoo.data.order import MixedOrder, Order
-from alignzoo.data.report import Report, count
-from alignzoo.errors import BadInput
+from alignzoo.data.order import EpochOrder, MixtureOrder
+from alignzoo.data.report import Report
+from alignzoo.data.views import View
+from alignzoo.errors import BadInput, count
 
 
 @dataclass(frozen=True)
-class Share:
-    """One source of several: its rows in `train` and `test`, which hold source after source, and
-    how many of the former are drawn in an epoch."""
+class SourceSize:
+    """The rows of one source of several in `train` and `test`, which hold source after source.
+
+    `draws` of its training rows make up its part of an epoch.
+    """
 
     name: str
     train: int
@@ -25,11 +32,11 @@ class Share:
 
 @dataclass
 class Data:
-    """Examples to learn from and held-out ones, with an account of the rows.
+    """Training and held-out examples, with a report on the rows.
 
     `prompts` are the held-out rows in prompt form, each prompt once: `prompt` and the row's other
     columns. `fingerprint` is the SHA-256 of all rows as they were read; of several sources, of
-    theirs and their weights. `shares` are the sources where there are several.
+    their fingerprints and weights. `sources` is empty unless there are several.
     """
 
     train: list[Example]
@@ -37,39 +44,111 @@ class Data:
     report: Report
     fingerprint: str
     prompts: list[Row]
-    shares: list[Share] = field(default_factory=list)
+    sources: list[SourceSize] = field(default_factory=list)
 
-    def order(self, batch_size: int, seed: int) -> Order:
-        """Which rows of `train` make up the batch of a step."""
-        if all(share.draws == share.train for share in self.shares):
-            return Order(len(self.train), batch_size, seed)
-        sizes, draws = ([s.train for s in self.shares], [s.draws for s in self.shares])
-        return MixedOrder(sizes, draws, batch_size, seed)
+    def order(self, batch_size: int, seed: int) -> EpochOrder:
+        """Return the order in which batches take the rows of `train`."""
+        if all(source.draws == source.train for source in self.sources):
+            return EpochOrder(len(self.train), batch_size, seed)
+        sizes, draws = ([s.train for s in self.sources], [s.draws for s in self.sources])
+        return MixtureOrder(sizes, draws, batch_size, seed)
 
-    def held_out_of(self, share: Share) -> slice:
-        """Where the held-out rows of that source stand in `test`."""
-        start = sum(s.test for s in self.shares[: self.shares.index(share)])
-        return slice(start, start + share.test)
+    def held_out_of(self, source: SourceSize) -> slice:
+        """Return where the held-out rows of that source are in `test`."""
+        start = sum(s.test for s in self.sources[: self.sources.index(source)])
+        return slice(start, start + source.test)
 
     def need_both_labels(self) -> None:
-        """`BadInput` where every label of the feedback, or of the steps, says the same."""
+        """Raise `BadInput` if all labels of the completions, or of the steps, are equal."""
         labels = {label for example in self.train for label in labels_in(example)}
         if len(labels) == 1:
             only = labels.pop()
             steps = "labels" in self.train[0].columns
-            column, what = ("labels", "steps") if steps else ("label", "completions")
-            instead = "; to imitate good ones alone: alignzoo run sft" if only else ""
+            column, noun = ("labels", "steps") if steps else ("label", "completions")
+            instead = "; to imitate good ones only: alignzoo run sft" if only else ""
             raise BadInput(
                 f"column {column!r} is {str(only).lower()} in all "
-                f"{count(len(self.train), 'row')}, so there is nothing to tell apart",
+                f"{count(len(self.train), 'row')}: nothing to contrast",
                 where=self.report.source,
-                hint=f"add {what} that were found {'bad' if only else 'good'}{instead}",
+                hint=f"add {noun} labelled {str(not only).lower()}{instead}",
             )
 
 
 def labels_in(example: Example) -> list[bool]:
-    """Its labels, if any: of its completion, or of steps those of the tokens at which they end."""
+    """Return the labels of an example, if any: of its completion, or of each of its steps."""
     if "labels" not in example.columns:
         return list(example.columns.get("label", []))
     assert example.masks is not None
     return list(compress(example.columns["labels"][0], example.masks[0]))
+
+
+def hold_out(
+    view: type[View], examples: list[Example], holdout: int, seed: int
+) -> tuple[list[Example], list[Example]]:
+    """Split into training and held-out examples, which share no prompt.
+
+    `holdout` are held out, but at most a tenth, and none of fewer than ten. Whole groups of one
+    prompt are drawn as long as they fit; if none does, the smallest one is taken.
+    """
+    wanted = min(holdout, len(examples) // 10)
+    groups: dict[str, list[int]] = {}
+    for index, example in enumerate(examples):
+        groups.setdefault(_prompt_key(view, example.row), []).append(index)
+    if wanted < 1 or len(groups) < 2:
+        return examples, []
+    order = list(groups.values())
+    Random(f"{seed}/holdout").shuffle(order)
+    held: set[int] = set()
+    for group in order:
+        if len(held) + len(group) <= wanted:
+            held.update(group)
+    if not held:
+        smallest = min(order, key=len)
+        held.update(smallest)
+    train = [example for index, example in enumerate(examples) if index not in held]
+    return train, [examples[index] for index in sorted(held)]
+
+
+def drop_held_out_prompts(
+    view: type[View], train: list[Example], test: list[Example], report: Report
+) -> list[Example]:
+    """Return the training examples whose prompt is not held out, as text or as messages.
+
+    Note the number of dropped ones in the report; raise `BadInput` if none is left.
+    """
+    held = {_prompt_text(view, example.row) for example in test}
+    kept = [example for example in train if _prompt_text(view, example.row) not in held]
+    if train and not kept:
+        raise BadInput("no training rows left: every prompt is held out", where=report.source)
+    if len(kept) < len(train):
+        dropped = count(len(train) - len(kept), "example")
+        report.notes.append(f"{dropped} dropped from training: the prompt is held out")
+    return kept
+
+
+def unique_prompts(view: type[View], rows: Iterable[Row]) -> list[Row]:
+    """Return canonical rows in prompt form, each prompt once; plain texts have none."""
+    found: dict[str, Row] = {}
+    for row in rows:
+        prompt = view.prompt(row)
+        if prompt:
+            found.setdefault(_prompt_key(view, row), {**row, "prompt": prompt})
+    return list(found.values())
+
+
+def _prompt_key(view: type[View], row: Row) -> str:
+    """Return a key that rows with the same prompt share."""
+    return json.dumps(_prompt_or_text(view, row), sort_keys=True, default=str)
+
+
+def _prompt_text(view: type[View], row: Row) -> str:
+    """Return the words of the prompt, be it text or messages."""
+    content = _prompt_or_text(view, row)
+    parts = [content] if isinstance(content, str) else [m["content"] for m in content]
+    return "\n".join(parts).strip()
+
+
+def _prompt_or_text(view: type[View], row: Row) -> Content:
+    """Return the prompt; a plain text, which has none, stands for itself."""
+    prompt = view.prompt(row)
+    return row["text"] if prompt is None else prompt

@@ -1,6 +1,6 @@
-"""A view that is missing but can be had from another one.
+"""Derive a view that is missing from another one.
 
-Each step takes canonical rows of one view and gives rows of the next. Rows carry the number they
+A derivation takes canonical rows of one view and makes rows of another. Rows keep the number they
 had when they were read, so that a message about a derived row names the row in the file.
 """
 
@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from random import Random
 
-from alignzoo.data.dialogue import Content, check_text, missing
+from alignzoo.data.dialogue import Content
 from alignzoo.data.formats import Row
-from alignzoo.data.report import count
+from alignzoo.data.values import check_text, is_missing
 from alignzoo.data.views import (
     Demonstrations,
     Feedback,
@@ -22,50 +22,51 @@ from alignzoo.data.views import (
     Text,
     View,
 )
+from alignzoo.errors import count
 
 Item = tuple[int, Row]  # row number from 1, canonical row
 
 
 @dataclass(frozen=True)
-class Step:
-    """From the rows of one view to those of another; `says` is the sentence for the report."""
+class Derivation:
+    """A function from rows of one view to rows of another, with a sentence for the report."""
 
     source: type[View]
     target: type[View]
     make: Callable[[list[Item], int], list[Item]]
-    says: str
+    sentence: str
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How to get a view: read `start` in these columns, then take the steps."""
+    """A way to obtain a view: read `start` in these columns, then apply the derivations."""
 
     start: type[View]
     form: tuple[str, ...] = ()
     renamed: dict[str, str] = field(default_factory=dict)
-    steps: tuple[Step, ...] = ()
+    derivations: tuple[Derivation, ...] = ()
 
     def run(self, items: list[Item], seed: int) -> tuple[list[Item], list[str]]:
-        """The derived rows, and a sentence for each step."""
-        said = []
-        for step in self.steps:
+        """Return the derived rows, and a sentence for each derivation."""
+        sentences = []
+        for step in self.derivations:
             before, items = len(items), step.make(items, seed)
             made = f"{count(len(items), 'row')} from {before:,}"
             names = f"{step.target.name} derived from {step.source.name}"
-            said.append(f"{names}: {step.says} ({made})")
-        return items, said
+            sentences.append(f"{names}: {step.sentence} ({made})")
+        return items, sentences
 
 
 def plan_for_columns(
     view: type[View], columns: Iterable[str], labelled: bool = False
 ) -> Plan | None:
-    """A plan for a table with these columns, or None if the view cannot be had from it.
+    """Plan how to obtain a view from a table with these columns; None if that is impossible.
 
-    `labelled` says that its labels are truth values. They tell which demonstrations are good
-    ones, and to imitate the others would be wrong.
+    `labelled` says that its labels are true or false. Demonstrations are then those with a true
+    label, because the others should not be imitated.
     """
     there = list(columns)
-    names = aliases(there)
+    names = find_aliases(there)
     known = {*there, *names}
     labelled = labelled and known.issuperset(Feedback.columns)
 
@@ -82,48 +83,48 @@ def plan_for_columns(
 
 
 def plan_for_views(view: type[View], views: Iterable[str]) -> Plan | None:
-    """A plan for a task that has these views."""
+    """Plan how to obtain a view from a task that has these views; None if that is impossible."""
     names = set(views)
     return _search(view, lambda candidate: Plan(candidate) if candidate.name in names else None)
 
 
 def _search(view: type[View], start: Callable[[type[View]], Plan | None]) -> Plan | None:
     found = start(view)
-    for step in STEPS:
+    for step in DERIVATIONS:
         if found is None and step.target.name == view.name:
             before = _search(step.source, start)
             if before is not None:
-                found = Plan(before.start, before.form, before.renamed, (*before.steps, step))
+                found = Plan(before.start, before.form, before.renamed, (*before.derivations, step))
     return found
 
 
-def _labelled(items: list[Item], seed: int) -> list[Item]:
+def _label_completions(items: list[Item], seed: int) -> list[Item]:
     found = []
     for number, row in items:
         rest = _rest(row, "chosen", "rejected")
         found.append((number, {**rest, "completion": row["chosen"], "label": True}))
         found.append((number, {**rest, "completion": row["rejected"], "label": False}))
-    # No two neighbours should give the pair away.
+    # Shuffled, so that the two of a pair are not neighbours.
     Random(f"{seed}/feedback").shuffle(found)
     return found
 
 
-def _chosen(items: list[Item], seed: int) -> list[Item]:
+def _take_chosen(items: list[Item], seed: int) -> list[Item]:
     return [
         (number, {**_rest(row, "chosen", "rejected"), "completion": row["chosen"]})
         for number, row in items
     ]
 
 
-def _good(items: list[Item], seed: int) -> list[Item]:
+def _take_good(items: list[Item], seed: int) -> list[Item]:
     return [(number, _rest(row, "label")) for number, row in items if row["label"]]
 
 
-def _prompts(items: list[Item], seed: int) -> list[Item]:
+def _take_prompts(items: list[Item], seed: int) -> list[Item]:
     return items  # a canonical row of these views has its prompt already
 
 
-def _texts(items: list[Item], seed: int) -> list[Item]:
+def _make_texts(items: list[Item], seed: int) -> list[Item]:
     return [
         (number, {**_rest(row, "prompt", "completion"), "text": _join(row)})
         for number, row in items
@@ -131,7 +132,7 @@ def _texts(items: list[Item], seed: int) -> list[Item]:
 
 
 def _join(row: Row) -> Content:
-    """Prompt and completion as one; canonical rows have both as text or both as messages."""
+    """Concatenate prompt and completion, which canonical rows have in the same form."""
     return row["prompt"] + row["completion"]
 
 
@@ -140,37 +141,42 @@ def _rest(row: Row, *without: str) -> Row:
 
 
 # For one target, the source that loses least comes first.
-STEPS = (
-    Step(Preferences, Feedback, _labelled, "each pair as two labelled completions, shuffled"),
-    Step(Preferences, Demonstrations, _chosen, "the chosen completion of each pair"),
-    Step(Feedback, Demonstrations, _good, "the completions with a true label"),
-    Step(Preferences, Prompts, _prompts, "the prompt of each pair"),
-    Step(Feedback, Prompts, _prompts, "the prompt of each labelled completion"),
-    Step(Demonstrations, Prompts, _prompts, "the prompt of each demonstration"),
-    Step(Steps, Prompts, _prompts, "the prompt of each solution"),
-    Step(Demonstrations, Text, _texts, "the prompt and the completion of each demonstration"),
+DERIVATIONS = (
+    Derivation(
+        Preferences, Feedback, _label_completions, "each pair as two labelled completions, shuffled"
+    ),
+    Derivation(Preferences, Demonstrations, _take_chosen, "the chosen completion of each pair"),
+    Derivation(Feedback, Demonstrations, _take_good, "the completions with a true label"),
+    Derivation(Preferences, Prompts, _take_prompts, "the prompt of each pair"),
+    Derivation(Feedback, Prompts, _take_prompts, "the prompt of each labelled completion"),
+    Derivation(Demonstrations, Prompts, _take_prompts, "the prompt of each demonstration"),
+    Derivation(Steps, Prompts, _take_prompts, "the prompt of each solution"),
+    Derivation(
+        Demonstrations, Text, _make_texts, "the prompt and the completion of each demonstration"
+    ),
 )
 
 
-# Data sets of questions and instructions use these names; the first that is there is taken.
+# Column names in data sets of questions and instructions; the first that exists is taken.
 PROMPT = ("question", "instruction")
 COMPLETION = ("answer", "response", "output")
 
 
 def columns_of(rows: Iterable[Row]) -> list[str]:
-    """The columns that have a value in some row, in the order in which they come up."""
+    """Return the columns that have a value in some row, in the order of first use."""
     found: dict[str, None] = {}
     for row in rows:
         for name, value in row.items():
-            if name not in found and not missing(value):
+            if name not in found and not is_missing(value):
                 found[name] = None
     return list(found)
 
 
-def aliases(columns: Iterable[str]) -> dict[str, str]:
-    """Canonical name to the column that takes its place, where the canonical one is missing.
+def find_aliases(columns: Iterable[str]) -> dict[str, str]:
+    """Map each canonical name that is missing to the column that takes its place.
 
-    Never beside `messages`, and no completion beside pairs: there the columns have a meaning.
+    There are none beside `messages`, and no completion beside pairs, where such columns have
+    meanings of their own.
     """
     there = set(columns)
     found: dict[str, str] = {}
@@ -181,14 +187,14 @@ def aliases(columns: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def rename(row: Row, names: dict[str, str]) -> Row:
-    """The row with the canonical names added; its own columns stay, for rewards to read.
+def add_canonical_names(row: Row, names: dict[str, str]) -> Row:
+    """Return the row with the canonical names added; its own columns stay, for rewards to read.
 
-    An `instruction` is followed by its `input`, where that says something.
+    An `instruction` is followed by its `input`, if that is not empty.
     """
     new = {name: row[alias] for name, alias in names.items() if alias in row}
     more = row.get("input")
-    if names.get("prompt") == "instruction" and "prompt" in new and not missing(more):
+    if names.get("prompt") == "instruction" and "prompt" in new and not is_missing(more):
         question, context = check_text(new["prompt"], "prompt"), check_text(more, "input")
         new["prompt"] = f"{question}\n\n{context}" if context.strip() else question
     return {**row, **new}

@@ -1,4 +1,4 @@
-"""Dialogues: checking messages, and finding where the prompt of a pair ends.
+"""Dialogues: check messages, split off the answer, and find the prompt that a pair shares.
 
 A dialogue is a list of messages, `{"role": ..., "content": ...}`; anything else is plain text.
 """
@@ -8,16 +8,15 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from alignzoo.data.formats import describe
-from alignzoo.errors import BadInput
+from alignzoo.data.values import BadValue, UnusableRow, check_text, describe_value, is_missing
 
 Message = dict[str, Any]
 Content = str | list[Message]  # plain text, or a dialogue
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
-# What opens an answer in dialogues written as plain text, the surest first: hh-rlhf, ChatML,
-# Llama 2, Alpaca, and the plain ones. The first kind that the pair has in common is used.
+# The start of an answer in dialogues written as plain text, the least ambiguous first: hh-rlhf,
+# ChatML, Llama 2, Alpaca, and plain ones. The first kind that both texts of a pair have is used.
 MARKERS = (
     re.compile(r"\n\nAssistant:"),
     re.compile(r"<\|im_start\|>assistant\n|<\|assistant\|>\n?|<start_of_turn>model\n"),
@@ -27,56 +26,28 @@ MARKERS = (
 )
 
 
-class BadValue(BadInput):
-    """A value that its column cannot have. Whoever knows the file adds it as `where`."""
-
-    def __init__(self, column: str, problem: str, *, hint: str | None = None):
-        self.column = column
-        super().__init__(problem, where=f"column {column!r}", hint=hint)
-
-
-def missing(value: Any) -> bool:
-    """None, or the NaN that tables put where nothing is."""
-    return value is None or (isinstance(value, float) and value != value)
-
-
 def check_content(value: Any, column: str) -> Content:
-    """Plain text or messages as they are; `BadValue` for anything else."""
-    if missing(value):
+    """Return plain text or messages as they are; raise `BadValue` for anything else."""
+    if is_missing(value):
         raise BadValue(column, "the value is missing in this row")
     if isinstance(value, str):
         return check_text(value, column)
     if not isinstance(value, list):
-        raise BadValue(column, f"{describe(value)} where text or a list of messages is expected")
+        raise BadValue(column, f"expected text or a list of messages, got {describe_value(value)}")
     return [_message(m, i, column) for i, m in enumerate(value, start=1)]
-
-
-def check_text(value: Any, column: str, what: str = "the value") -> str:
-    if missing(value):
-        raise BadValue(column, f"{what} is missing in this row")
-    if not isinstance(value, str):
-        which = "" if what == "the value" else f"{what}: "
-        raise BadValue(column, f"{which}{describe(value)} where text is expected")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        at = error.start + 1
-        raise BadValue(column, f"character {at} is half of a surrogate pair") from None
-    return value
 
 
 def _message(value: Any, number: int, column: str) -> Message:
     if not isinstance(value, dict):
         raise BadValue(
             column,
-            f"message {number} is {describe(value)}",
+            f"message {number} is {describe_value(value)}",
             hint='a message is an object: {"role": "user", "content": "..."}',
         )
     for key in ("role", "content"):
         if not isinstance(value.get(key), str):
-            raise BadValue(
-                column, f"the {key} of message {number} is {describe(value.get(key))}, not text"
-            )
+            found = describe_value(value.get(key))
+            raise BadValue(column, f"the {key} of message {number} is {found}, not text")
     if value["role"] not in ROLES:
         raise BadValue(
             column,
@@ -89,16 +60,16 @@ def _message(value: Any, number: int, column: str) -> Message:
 
 
 def text_of(content: Content) -> str:
-    """The words of a completion, whichever way it is written."""
+    """Return the words of a text or a dialogue, without the roles."""
     return content if isinstance(content, str) else "".join(m["content"] for m in content)
 
 
 def common_prompt(chosen: str, rejected: str) -> int:
-    """The length of the prompt that two plain texts share: where their answers begin.
+    """Return the length of the prompt that two plain texts share; their answers begin there.
 
-    If a turn marker is in common, the answers begin after the last one, so that words which both
-    answers begin with stay in the answers. Otherwise they begin at a white space before the
-    first difference, so that no word is split, and neither is empty.
+    If both have a turn marker, the answers begin after the last common one, so that words which
+    both answers begin with stay in the answers. Otherwise they begin at a white space before the
+    first difference, so that no word is split and neither answer is empty.
     """
     differ = (i for i, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b)
     shared = chosen[: next(differ, min(len(chosen), len(rejected)))]
@@ -113,9 +84,89 @@ def common_prompt(chosen: str, rejected: str) -> int:
 
 
 def common_messages(chosen: list[Message], rejected: list[Message]) -> int:
-    """How many messages two dialogues share before their answers; the last is always an answer."""
+    """Count the messages that two dialogues share before their answers.
+
+    The last message of each is always an answer.
+    """
     limit = max(min(len(chosen), len(rejected)) - 1, 0)
     for i in range(limit):
         if chosen[i] != rejected[i]:
             return i
     return limit
+
+
+def check_messages(value: Any, column: str) -> list[Message]:
+    """Return messages as they are; raise `BadValue` for text and for anything else."""
+    content = check_content(value, column)
+    if isinstance(content, str):
+        raise BadValue(column, f"expected a list of messages, got {describe_value(content)}")
+    return content
+
+
+def check_ends_in_answer(messages: list[Message], column: str) -> None:
+    """Raise `UnusableRow` if there are no messages, `BadValue` if the last is not an answer."""
+    if not messages:
+        raise UnusableRow(f"{column} holds no messages")
+    if messages[-1]["role"] != "assistant":
+        role = messages[-1]["role"]
+        raise BadValue(column, f"the last message is the {role}'s, not the assistant's")
+
+
+def has_answer(content: Content) -> bool:
+    """Return True for a dialogue in which the assistant says something."""
+    return isinstance(content, list) and any(m["role"] == "assistant" for m in content)
+
+
+def last_answer(messages: list[Message]) -> int:
+    """Return the index of the assistant's last message; raise `UnusableRow` if there is none."""
+    if not has_answer(messages):
+        raise UnusableRow("no message is the assistant's")
+    return max(i for i, message in enumerate(messages) if message["role"] == "assistant")
+
+
+def as_answer(text: str) -> list[Message]:
+    """Return a completion given as text as a message of the assistant's."""
+    return [{"role": "assistant", "content": text}]
+
+
+def unify(prompt: Content, completion: Content) -> tuple[Content, Content]:
+    """Return prompt and completion both as text or both as messages."""
+    if isinstance(prompt, list) and isinstance(completion, str):
+        return prompt, as_answer(completion)
+    if isinstance(prompt, str) and isinstance(completion, list):
+        return prepend_prompt(prompt, completion)
+    return prompt, completion
+
+
+def prepend_prompt(prompt: str, messages: list[Message]) -> tuple[list[Message], list[Message]]:
+    """Return prompt and completion for a prompt given as text beside messages.
+
+    It is the user's first message, unless the messages hold it already. (UltraFeedback has whole
+    dialogues as `chosen`, and their question again as `prompt`.)
+    """
+    before = messages[:-1]
+    if any(message["role"] == "user" and message["content"] == prompt for message in before):
+        return before, messages[-1:]
+    return [{"role": "user", "content": prompt}], messages
+
+
+def split_pair(
+    given: Content | None, chosen: list[Message], rejected: list[Message]
+) -> tuple[list[Message], list[Message], list[Message]]:
+    """Split a pair of dialogues into the prompt they share and one answer each.
+
+    `given` is the prompt column, if there is one. Raise `UnusableRow` if the dialogues differ
+    before their last answers.
+    """
+    check_ends_in_answer(chosen, "chosen")
+    check_ends_in_answer(rejected, "rejected")
+    if isinstance(given, str):
+        first, chosen_rest = prepend_prompt(given, chosen)
+        second, rejected_rest = prepend_prompt(given, rejected)
+        chosen, rejected, given = first + chosen_rest, second + rejected_rest, []
+    end = common_messages(chosen, rejected)
+    prompt = [*(given or []), *chosen[:end]]
+    chosen, rejected = chosen[end:], rejected[end:]
+    if len(chosen) > 1 or len(rejected) > 1:
+        raise UnusableRow("the two dialogues differ before their last answers")
+    return prompt, chosen, rejected

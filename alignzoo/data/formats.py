@@ -1,4 +1,4 @@
-"""Rows out of the bytes of one file: JSON Lines, JSON, CSV, Parquet, each perhaps gzipped.
+"""Read the rows of one file: JSON Lines, JSON, CSV or Parquet, gzipped or not.
 
 The text formats are read with the standard library, because an error must name its line.
 """
@@ -15,7 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from alignzoo.errors import BadInput, first_line
+from alignzoo.data.values import describe_value
+from alignzoo.errors import BadInput, count, first_line
 
 Row = dict[str, Any]
 
@@ -32,19 +33,19 @@ MAGIC = {
 
 
 def format_of(name: str) -> str | None:
-    """The extension that names the format, `.jsonl` for `a.jsonl.gz`; None if it is not known."""
+    """Return the extension that names the format, `.jsonl` for `a.jsonl.gz`, or None."""
     suffix = Path(name.lower().removesuffix(".gz")).suffix
     return suffix if suffix in READERS else None
 
 
 def read_file(path: Path) -> list[Row]:
-    """The rows of one file, or `BadInput` that names the file and the line."""
+    """Read the rows of one file; raise `BadInput` that names the file and the line."""
     suffix = format_of(path.name)
     if suffix is None:
         raise BadInput(
-            f"unknown kind of file {path.suffix!r}",
+            f"unknown file format {path.suffix!r}",
             where=str(path),
-            hint=f"data are {', '.join(READERS)}, or these with .gz",
+            hint=f"supported: {', '.join(READERS)}, also with .gz",
         )
     try:
         data = path.read_bytes()
@@ -61,7 +62,7 @@ def read_file(path: Path) -> list[Row]:
 
 
 def read_jsonl(data: bytes, where: str) -> list[Row]:
-    """One JSON object per line; blank lines are skipped."""
+    """Read one JSON object per line; blank lines are skipped."""
     rows = []
     # Only \n ends a line: a JSON text may hold U+2028, at which `splitlines` would cut it.
     for number, line in enumerate(_text(data, where).split("\n"), start=1):
@@ -70,36 +71,36 @@ def read_jsonl(data: bytes, where: str) -> list[Row]:
         value = _json(line, where, number)
         if not isinstance(value, dict):
             raise BadInput(
-                f"{describe(value)} where one object is expected",
+                f"expected one object, got {describe_value(value)}",
                 where=f"{where}, line {number}",
-                hint="JSON Lines hold one object per line; a file that is one list is named .json",
+                hint="JSON Lines have one object per line; name a file with one list .json",
             )
         rows.append(value)
     return rows
 
 
 def read_json(data: bytes, where: str) -> list[Row]:
-    """A list of objects. JSON Lines that go by the name of .json are read too."""
+    """Read a list of objects, or JSON Lines that are named .json."""
     text = _text(data, where)
     if _is_lines(text):
         return read_jsonl(data, where)
     value = _json(text, where)
     if not isinstance(value, list):
         raise BadInput(
-            f"{describe(value)} where a list of objects is expected",
+            f"expected a list of objects, got {describe_value(value)}",
             where=where,
             hint='write [{"column": ...}, ...], or one object per line in a .jsonl file',
         )
     for number, row in enumerate(value, start=1):
         if not isinstance(row, dict):
             raise BadInput(
-                f"{describe(row)} where an object is expected", where=f"{where}, row {number}"
+                f"expected an object, got {describe_value(row)}", where=f"{where}, row {number}"
             )
     return value
 
 
 def read_csv(data: bytes, where: str) -> list[Row]:
-    """A header and rows of as many cells; every value is text."""
+    """Read a header and rows of as many cells; every value is text."""
     text = _text(data, where)
     limit = csv.field_size_limit(sys.maxsize if sys.maxsize < 2**31 else 2**31 - 1)
     rows: list[Row] = []
@@ -116,9 +117,9 @@ def read_csv(data: bytes, where: str) -> list[Row]:
                 continue
             if len(cells) != len(header):
                 raise BadInput(
-                    f"{len(cells)} cells in a table of {len(header)} columns",
+                    f"{count(len(cells), 'cell')} in a table of {count(len(header), 'column')}",
                     where=f"{where}, line {here}",
-                    hint='a cell that holds a comma or a line break is written in "quotes"',
+                    hint='put a cell that holds a comma or a line break in "quotes"',
                 )
             rows.append(dict(zip(header, cells, strict=True)))
     except csv.Error as error:
@@ -129,6 +130,7 @@ def read_csv(data: bytes, where: str) -> list[Row]:
 
 
 def read_parquet(data: bytes, where: str) -> list[Row]:
+    """Read a Parquet table."""
     import pyarrow
     import pyarrow.parquet
 
@@ -147,17 +149,6 @@ READERS: dict[str, Callable[[bytes, str], list[Row]]] = {
 }
 
 
-def describe(value: Any) -> str:
-    """What a value is, in the words of JSON, with the value itself when it is short."""
-    if value is None:
-        return "nothing (null)"
-    names = {bool: "a truth value", int: "a number", float: "a number", str: "text"}
-    names |= {list: "a list", dict: "an object"}
-    name = names.get(type(value), f"a {type(value).__name__}")
-    text = json.dumps(value, default=str)
-    return f"{name} ({text})" if len(text) <= 40 else name
-
-
 def _header(cells: list[str], where: str) -> list[str]:
     for i, name in enumerate(cells):
         if not name.strip():
@@ -168,7 +159,7 @@ def _header(cells: list[str], where: str) -> list[str]:
 
 
 def _text(data: bytes, where: str) -> str:
-    """The bytes as UTF-8 without a byte-order mark, or an error that names the line."""
+    """Decode UTF-8 without its byte-order mark; an error names the line."""
     for magic, kind in MAGIC.items():
         if data.startswith(magic):
             raise BadInput(f"the file is {kind}, whatever its name says", where=where)
@@ -186,7 +177,7 @@ def _text(data: bytes, where: str) -> str:
 
 
 def _json(text: str, where: str, first: int = 1) -> Any:
-    """The value of a JSON text whose first line has that number in its file."""
+    """Parse a JSON text whose first line has the number `first` in its file."""
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
@@ -201,7 +192,7 @@ def _json(text: str, where: str, first: int = 1) -> Any:
 
 
 def _is_lines(text: str) -> bool:
-    """Whether a .json file is JSON Lines: its first line is an object, and others follow."""
+    """Return True for a .json file of JSON Lines: an object on the first line, and more lines."""
     first, _, rest = text.strip().partition("\n")
     try:
         return bool(rest) and isinstance(json.loads(first), dict)

@@ -1,4 +1,4 @@
-"""`load_data`: the rows of a task, a file or the hub as examples to learn from, with an account."""
+"""Load the rows of a task, a file or the Hub as training and held-out examples, with a report."""
 
 from __future__ import annotations
 
@@ -11,19 +11,25 @@ from typing import Any
 
 from alignzoo.batch import Example
 from alignzoo.data.codec import Codec
-from alignzoo.data.dataset import Data
-from alignzoo.data.derive import Item, Plan, columns_of, plan_for_columns, plan_for_views, rename
-from alignzoo.data.dialogue import BadValue, missing
+from alignzoo.data.dataset import Data, drop_held_out_prompts, hold_out, unique_prompts
+from alignzoo.data.derive import (
+    Item,
+    Plan,
+    add_canonical_names,
+    columns_of,
+    plan_for_columns,
+    plan_for_views,
+)
 from alignzoo.data.formats import Row
-from alignzoo.data.holdout import prompts_in, split, unasked
-from alignzoo.data.mixture import holdouts, mixed, refuse_twice
-from alignzoo.data.names import Source, sources_of
-from alignzoo.data.read import Part, Table, place, read_table
-from alignzoo.data.report import Report, count
-from alignzoo.data.views import VIEWS, Prompts, TeachesNothing, View, label_of
-from alignzoo.errors import BadInput
+from alignzoo.data.mixture import divide_holdout, mix, refuse_duplicates
+from alignzoo.data.names import DataSpec, parse_data
+from alignzoo.data.read import Part, Table, location, read_table
+from alignzoo.data.report import Report
+from alignzoo.data.values import BadValue, UnusableRow, is_missing, parse_label
+from alignzoo.data.views import VIEWS, Prompts, View
+from alignzoo.errors import BadInput, count
 
-Where = Callable[[int], str]  # the place of a row, by its number
+Where = Callable[[int], str]  # the location of a row, by its number
 
 
 def load_data(
@@ -37,16 +43,16 @@ def load_data(
     seed: int,
     holdout: int,
 ) -> Data:
-    """The examples of a view.
+    """Load the examples of a view from `data`, or else from the splits of a task.
 
-    With `data`, nothing of the task is used. Up to `holdout` rows of it, and at most a tenth, are
-    held out (at least one of ten), no prompt of theirs being learnt; a folder with test files
-    gives those instead. Several data sets are mixed: `sources_of` says how they are named, `mixed`
-    what becomes of them. Without, the rows are the task's, from its own splits.
+    Up to `holdout` rows of `data`, and at most a tenth (at least one of ten), are held out, and
+    none with the same prompt is trained on; the test files of a folder take their place.
+    `parse_data` says how several data sets are named, `mix` how they are mixed. With `strict`,
+    raise `BadInput` for an unusable row instead of leaving it out.
     """
     loader = _Loader(view, codec, max_length, strict, seed)
     if data is not None:
-        loaded = loader.from_names(sources_of(data), holdout)
+        loaded = loader.from_names(parse_data(data), holdout)
     elif task is not None:
         loaded = loader.from_task(task, holdout)
     else:
@@ -55,23 +61,25 @@ def load_data(
     return loaded
 
 
-def rows_of(view: type[View], data: str) -> tuple[list[Row], Report]:
-    """All rows of a file, a folder or a name on the hub in a view's own columns, untokenized, with
-    an account of those that are left out."""
+def load_rows(view: type[View], data: str) -> tuple[list[Row], Report]:
+    """Load all rows of a file, a folder or a name on the Hub in a view's columns, as text.
+
+    The report has those that were left out.
+    """
     table = read_table(data)
     rows = _rows(table.train)
     columns = columns_of(rows)
     plan = plan_for_columns(view, columns, labelled=False)
-    if plan is None or plan.steps:
+    if plan is None or plan.derivations:
         raise _no_columns(view, columns, data)
     report = Report(source=data, read=len(rows))
     report.notes += [_alias_note(*pair, columns) for pair in plan.renamed.items()]
-    items = _canonical(plan, rows, partial(place, table.train), report)
+    items = _canonical(plan, rows, partial(location, table.train), report)
     return [row for _, row in items], report
 
 
 def fingerprint(rows: Iterable[Row]) -> str:
-    """SHA-256 over the rows as JSON with sorted keys, a line each."""
+    """Compute the SHA-256 over the rows as JSON with sorted keys, a line each."""
     digest = hashlib.sha256()
     for row in rows:
         digest.update(json.dumps(row, sort_keys=True, separators=(",", ":"), default=str).encode())
@@ -81,7 +89,7 @@ def fingerprint(rows: Iterable[Row]) -> str:
 
 @dataclass(frozen=True)
 class _Loader:
-    """What is asked for, and the two places it is had from."""
+    """The settings of `load_data`, with a method for each kind of source."""
 
     view: type[View]
     codec: Codec
@@ -89,37 +97,37 @@ class _Loader:
     strict: bool
     seed: int
 
-    def from_names(self, sources: list[Source], holdout: int) -> Data:
+    def from_names(self, sources: list[DataSpec], holdout: int) -> Data:
         tables = [read_table(source.name) for source in sources]
-        refuse_twice(sources, tables)
-        wanted = holdouts(sources, tables, holdout)
+        refuse_duplicates(sources, tables)
+        wanted = divide_holdout(sources, tables, holdout)
         loaded = [
             self.from_table(source.name, table, n)
             for source, table, n in zip(sources, tables, wanted, strict=True)
         ]
-        return loaded[0] if len(loaded) == 1 else mixed(self.view, sources, loaded)
+        return loaded[0] if len(loaded) == 1 else mix(self.view, sources, loaded)
 
     def from_table(self, data: str, table: Table, holdout: int) -> Data:
         rows, test_rows = _rows(table.train), _rows(table.test)
         columns = columns_of(rows)
-        plan = plan_for_columns(self.view, columns, _truth_labels(rows))
+        plan = plan_for_columns(self.view, columns, _has_boolean_labels(rows))
         if plan is None:
             raise _no_columns(self.view, columns, data)
         report = Report(source=data, max_length=self.max_length)
         report.notes += [_alias_note(*pair, columns) for pair in plan.renamed.items()]
         if table.unread:
             unread = ", ".join(table.unread)
-            report.notes.append(f"not read, because other files are named train: {unread}")
-        where = partial(place, table.train)
+            report.notes.append(f"not read, since other files are named train: {unread}")
+        where = partial(location, table.train)
         train = self.examples(plan, rows, where, report)
         if table.test:
-            where_test = partial(place, table.test)
+            where_test = partial(location, table.test)
             test = self.held_out(plan, test_rows, where_test, report, holdout)
             report.notes.append(f"held out: {', '.join(part.name for part in table.test)}")
-            train = unasked(self.view, train, test, report)
+            train = drop_held_out_prompts(self.view, train, test, report)
         else:
-            train, test = split(self.view, train, holdout, self.seed)
-        prompts = prompts_in(self.view, (example.row for example in test))
+            train, test = hold_out(self.view, train, holdout, self.seed)
+        prompts = unique_prompts(self.view, (example.row for example in test))
         self.finish(report, train, test, where)
         return Data(train, test, report, fingerprint([*rows, *test_rows]), prompts)
 
@@ -128,7 +136,7 @@ class _Loader:
         plan = plan_for_views(self.view, task.views)
         if plan is None:
             raise BadInput(
-                f"task {name!r} has no {self.view.name}, nor what they could be derived from",
+                f"task {name!r} has no {self.view.name}, nor data to derive them from",
                 hint=f"it has: {', '.join(task.views)}",
             )
         report = Report(source=f"task {name}", max_length=self.max_length)
@@ -142,20 +150,20 @@ class _Loader:
         return Data(train, test, report, fingerprint([*rows, *test_rows]), prompts)
 
     def prompts_of(self, task: Any, where: str) -> list[Row]:
-        """The task's held-out prompts, from whichever of its views has them."""
+        """Return the task's held-out prompts, from the view of it that has them."""
         plan = plan_for_views(Prompts, task.views)
         if plan is None:
             return []
         rows = task.rows(plan.start.name, "test")
         items = _canonical(plan, rows, _numbered(f"{where}, {plan.start.name}, test"), Report())
         derived, _ = plan.run(items, self.seed)
-        return prompts_in(Prompts, (row for _, row in derived))
+        return unique_prompts(Prompts, (row for _, row in derived))
 
     def examples(self, plan: Plan, rows: list[Row], where: Where, report: Report) -> list[Example]:
-        """The rows that can teach something, as token ids; the others go into the report."""
+        """Return the usable rows as token ids; the others go into the report."""
         report.read += len(rows)
-        items, said = plan.run(_canonical(plan, rows, where, report), self.seed)
-        report.derivations += said
+        items, sentences = plan.run(_canonical(plan, rows, where, report), self.seed)
+        report.derivations += sentences
         found = []
         for number, row in items:
             encode = _located(self.view.encode, where, number, plan.renamed)
@@ -170,7 +178,7 @@ class _Loader:
     def held_out(
         self, plan: Plan, rows: list[Row], where: Where, report: Report, holdout: int
     ) -> list[Example]:
-        """The first rows of a test set. What is left out of them is a note: none is learnt."""
+        """Return the first rows of a test set, noting those left out; none is trained on."""
         aside = Report(max_length=self.max_length)
         found = self.examples(plan, rows[:holdout], where, aside)
         report.notes += [f"of the held-out rows, {reason}" for reason in aside.reasons()]
@@ -179,31 +187,31 @@ class _Loader:
     def finish(
         self, report: Report, train: list[Example], test: list[Example], where: Where
     ) -> None:
-        """Complete the report, and refuse what is not to be trained on."""
+        """Complete the report; raise `BadInput` if `strict` forbids to go on or no row is left."""
         report.train, report.test = len(train), len(test)
         if self.strict and report.left_out:
             reason, numbers = next(iter(report.left_out.items()))
             raise BadInput(
-                f"this row can teach nothing: {reason}",
+                f"unusable row: {reason}",
                 where=where(numbers[0]),
-                hint=f"without --strict it is left out; in all: {'; '.join(report.reasons())}",
+                hint=f"without --strict it is left out; in total: {'; '.join(report.reasons())}",
             )
         if not train:
             raise BadInput(
-                f"none of the {count(report.read, 'row')} can be learnt from",
+                f"no usable rows ({count(report.read, 'row')} read)",
                 where=report.source,
                 hint="; ".join([*report.derivations, *report.reasons()]) or None,
             )
 
 
 def _canonical(plan: Plan, rows: list[Row], where: Where, report: Report) -> list[Item]:
-    """The rows in the spelling of the view that the plan starts from."""
+    """Normalise the rows to the view that the plan starts from."""
 
     def read(row: Row) -> Row:
-        row = rename(row, plan.renamed)
+        row = add_canonical_names(row, plan.renamed)
         for column in plan.form:
-            if missing(row.get(column)):
-                there = ", ".join(name for name in row if not missing(row[name]))
+            if is_missing(row.get(column)):
+                there = ", ".join(name for name in row if not is_missing(row[name]))
                 raise BadValue(column, "missing in this row", hint=f"columns of this row: {there}")
         return plan.start.canonical(row)
 
@@ -211,7 +219,7 @@ def _canonical(plan: Plan, rows: list[Row], where: Where, report: Report) -> lis
     for number, row in enumerate(rows, start=1):
         try:
             items.append((number, _located(read, where, number, plan.renamed)(row)))
-        except TeachesNothing as reason:
+        except UnusableRow as reason:
             report.leave_out(str(reason), number)
     return items
 
@@ -219,15 +227,15 @@ def _canonical(plan: Plan, rows: list[Row], where: Where, report: Report) -> lis
 def _located(
     function: Callable[..., Any], where: Where, number: int, renamed: dict[str, str]
 ) -> Callable[..., Any]:
-    """The function, with the place of the row put into its `BadInput`."""
+    """Wrap a function so that its `BadInput` has the location of the row."""
 
     def call(*args: Any) -> Any:
         try:
             return function(*args)
         except BadValue as error:
             column = renamed.get(error.column, error.column)
-            place = f"{where(number)}, column {column!r}"
-            raise BadInput(error.problem, where=place, hint=error.hint) from None
+            cell = f"{where(number)}, column {column!r}"
+            raise BadInput(error.problem, where=cell, hint=error.hint) from None
         except BadInput as error:
             raise BadInput(error.problem, where=where(number), hint=error.hint) from None
 
@@ -242,13 +250,13 @@ def _numbered(where: str) -> Where:
     return lambda number: f"{where}, row {number}"
 
 
-def _truth_labels(rows: Iterable[Row]) -> bool:
-    """Whether the `label` column, where it has a value, says true or false everywhere."""
+def _has_boolean_labels(rows: Iterable[Row]) -> bool:
+    """Return True if all values of the `label` column are true or false."""
     try:
         return all(
-            isinstance(label_of(row["label"]), bool)
+            isinstance(parse_label(row["label"]), bool)
             for row in rows
-            if not missing(row.get("label"))
+            if not is_missing(row.get("label"))
         )
     except BadValue:
         return False
@@ -260,7 +268,7 @@ def _alias_note(name: str, alias: str, columns: list[str]) -> str:
 
 
 def _no_columns(view: type[View], columns: list[str], data: str) -> BadInput:
-    """The error for a table without the columns of a view, by the form that is closest."""
+    """Return the error for a table without the columns of a view, by the closest form."""
     form = min(view.forms, key=lambda form: len(set(form) - set(columns)))
     lacking = [column for column in form if column not in columns]
     forms = " or ".join(" + ".join(form) for form in view.forms)
@@ -270,5 +278,5 @@ def _no_columns(view: type[View], columns: list[str], data: str) -> BadInput:
     return BadInput(
         f"{noun} {', '.join(map(repr, lacking))} missing; {view.name} need {forms}",
         where=data,
-        hint=f"columns there: {', '.join(columns) or 'none'}. Rename or add columns.{use}",
+        hint=f"columns: {', '.join(columns) or 'none'}. Rename or add columns.{use}",
     )

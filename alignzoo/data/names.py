@@ -1,4 +1,4 @@
-"""What `--data` names: one data set, or several, each perhaps with a weight.
+"""The value of `--data`: one data set, or several, each with or without a weight.
 
 `a.jsonl:0.7,owner/name:0.3` on the command line, `{a.jsonl: 0.7, owner/name: 0.3}` in a recipe
 file, where names are taken as they are.
@@ -17,31 +17,31 @@ from alignzoo.data.formats import READERS
 from alignzoo.errors import BadInput
 from alignzoo.files import looks_like_path
 
-HOW = "write a.jsonl:0.7,b.jsonl:0.3 (shares of the examples), or a.jsonl,b.jsonl for all of both"
+HINT = "write a.jsonl:0.7,b.jsonl:0.3 (fractions of an epoch), or a.jsonl,b.jsonl for all of both"
 SUFFIXES = (*READERS, ".gz")
 
 
 @dataclass(frozen=True)
-class Source:
-    """One data set and its weight among others, if they have weights."""
+class DataSpec:
+    """The name of one data set, and its weight if it is one of several with weights."""
 
     name: str
     weight: float | None = None
 
     @property
     def stem(self) -> str:
-        """The name without folders and format, for runs and metrics."""
-        # A dot in a model's name is part of it (Qwen2.5-0.5B); in a file's it begins the format.
+        """The name without folders and extensions, for runs and metrics."""
+        # Unlike in the name of a model (Qwen2.5-0.5B), a dot begins the extensions.
         return Path(self.name).name.partition(".")[0] or self.name
 
 
-def sources_of(data: str | Mapping[str, Any]) -> list[Source]:
-    """The data sets that are named, or `BadInput`.
+def parse_data(data: str | Mapping[str, Any]) -> list[DataSpec]:
+    """Parse the names and weights of data sets; raise `BadInput` for a malformed value.
 
-    What is there by its literal name is that, whatever commas and colons the name has. Else a
-    comma parts two data sets, and what follows the last colon of one is its weight, unless it is
-    the rest of a path (`C:\\data`, `https://`) or, being no number, the configuration of a data
-    set on the hub (`openai/gsm8k:main`). One that stands alone has no weight to have.
+    A name that exists as a path is taken literally, commas and colons included. Otherwise a comma
+    separates data sets, and the last colon of each precedes its weight, unless the rest is part of
+    a path (`C:\\data`, `https://`) or, not being a number, the configuration of a data set on the
+    Hub (`openai/gsm8k:main`). A single data set has no weight.
     """
     if isinstance(data, str):
         pairs = [_split(piece) for piece in _pieces(data)]
@@ -49,19 +49,19 @@ def sources_of(data: str | Mapping[str, Any]) -> list[Source]:
             pairs = [(data, None)]  # a configuration may be a number
     else:
         pairs = list(data.items())
-    sources = [Source(name, _weight(name, weight)) for name, weight in pairs]
+    sources = [DataSpec(name, _weight(name, weight)) for name, weight in pairs]
     unweighted = [source.name for source in sources if source.weight is None]
     if not all(source.name for source in sources) or not sources:
-        raise BadInput(f"option --data: {data!r} has an empty name", hint=HOW)
+        raise BadInput(f"option --data: {data!r} has an empty name", hint=HINT)
     if len(sources) == 1 and not unweighted:
         raise BadInput(
-            f"option --data: a weight for {sources[0].name}, but no other data set beside it",
-            hint=HOW,
+            f"option --data: a weight for {sources[0].name}, but no other data set",
+            hint=HINT,
         )
     if unweighted and len(unweighted) < len(sources):
         raise BadInput(
             f"option --data: no weight for {', '.join(unweighted)}, but for others",
-            hint="give all of them a weight or none; with none, every row is learnt once an epoch",
+            hint="give all of them a weight or none; with none, an epoch has every row once",
         )
     return sources
 
@@ -72,12 +72,12 @@ def is_path(name: str) -> bool:
 
 
 def is_there(name: str) -> bool:
-    """Whether there is a file or folder of that name; of one that no file can have, False."""
+    """Return True if there is a file or folder of that name."""
     return os.path.exists(os.path.expanduser(name))
 
 
 def _pieces(text: str) -> list[str]:
-    """The text cut at its commas, but for those in the names of files that are there."""
+    """Split the text at its commas, except those in the names of files that exist."""
     if is_there(text):
         return [text]
     rest, found = text.split(","), []
@@ -90,7 +90,7 @@ def _pieces(text: str) -> list[str]:
 
 
 def _split(piece: str) -> tuple[str, str | None]:
-    """A name and what is said to be its weight."""
+    """Split a name from its weight, if it has one."""
     name, colon, weight = piece.rpartition(":")
     if not colon or is_there(piece) or "/" in weight or "\\" in weight:
         return piece, None
@@ -120,6 +120,6 @@ def _weight(name: str, given: Any) -> float | None:
         weight = math.nan
     if not math.isfinite(weight) or weight <= 0:
         raise BadInput(
-            f"option --data: the weight of {name} is {given!r}, not a number above 0", hint=HOW
+            f"option --data: the weight of {name} is {given!r}, not a number above 0", hint=HINT
         )
     return weight

@@ -1,4 +1,4 @@
-"""Which rows make up the batch of a step, as a function of the step alone.
+"""Orders of training rows: the batch of a step as a function of the step alone.
 
 A run that resumes at step 1,000 needs no state but that number.
 """
@@ -12,8 +12,8 @@ from itertools import accumulate
 from random import Random
 
 
-class Order:
-    """Epoch after epoch, each a permutation of the n rows seeded by (seed, epoch).
+class EpochOrder:
+    """Epochs of n rows, each a permutation seeded by (seed, epoch).
 
     The epochs are laid end to end and cut into batches of exactly `batch_size`. So every row
     comes once per epoch and none is dropped: the last batch of an epoch is completed from the
@@ -28,12 +28,12 @@ class Order:
         self._permutation = lru_cache(maxsize=2)(self._epoch)
 
     def batch(self, step: int) -> list[int]:
-        """The row indices of a step, counted from 0."""
+        """Return the row indices of a step; steps count from 0."""
         first = step * self.batch_size
         return [self._row(position) for position in range(first, first + self.batch_size)]
 
-    def fresh(self, step: int) -> list[int]:
-        """The rows of a step that no earlier one had."""
+    def unseen(self, step: int) -> list[int]:
+        """Return the rows of a step that no earlier one had."""
         return self.batch(step)[: max(self.n - step * self.batch_size, 0)]
 
     def _row(self, position: int) -> int:
@@ -44,31 +44,31 @@ class Order:
         return self._shuffled(list(range(self.n)), epoch)
 
     def _shuffled(self, rows: list[int], epoch: int) -> list[int]:
-        # Text is hashed with SHA-512 by Random, so the same order comes out in every process.
+        # Random hashes text with SHA-512, so every process gets the same order.
         Random(f"{self.seed}/order/{epoch}").shuffle(rows)
         return rows
 
 
-class MixedOrder(Order):
-    """The rows of several sources, of which an epoch has given numbers, `draws`.
+class MixtureOrder(EpochOrder):
+    """Epochs that take `draws[i]` rows of source i, which has `sizes[i]`.
 
-    Each source has an order of its own, from which every epoch takes the next so many rows: it
-    comes round as often as it must, in a new order each time, and a source that is larger than
-    its draws goes on in the next epoch where it stopped. What an epoch has of all is shuffled.
+    Each source has an order of its own, from which every epoch takes the next rows: a small source
+    repeats, in a new order each time, and a large one continues in the next epoch where it
+    stopped. The rows of an epoch are shuffled.
     """
 
     def __init__(self, sizes: Sequence[int], draws: Sequence[int], batch_size: int, seed: int):
         super().__init__(sum(draws), batch_size, seed)
         self.firsts = list(accumulate(sizes, initial=0))[:-1]
         self.sources = [
-            Order(size, drawn, f"{seed}/source/{index}")
+            EpochOrder(size, drawn, f"{seed}/source/{index}")
             for index, (size, drawn) in enumerate(zip(sizes, draws, strict=True))
         ]
         self._seen: set[int] = set()
         self._next = 0
 
-    def fresh(self, step: int) -> list[int]:
-        """The rows of a step that no earlier one had; to be asked about ever later steps."""
+    def unseen(self, step: int) -> list[int]:
+        """Return the rows of a step that no earlier one had; call with increasing steps."""
         for earlier in range(self._next, step):
             self._seen.update(self.batch(earlier))
         rows = [row for row in dict.fromkeys(self.batch(step)) if row not in self._seen]
@@ -86,7 +86,7 @@ class MixedOrder(Order):
 
 
 def apportion(n: int, weights: Sequence[float]) -> list[int]:
-    """n in whole numbers that are to each other as the weights, by the largest remainders.
+    """Divide n into whole numbers in proportion to the weights, by the largest remainders.
 
     Each is within 1 of n w_i / sum(w), and they add up to n.
     """

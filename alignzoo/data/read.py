@@ -1,4 +1,4 @@
-"""The rows of one data set: a file, a folder of files, or a data set on the hub."""
+"""Read the rows of one data set: a file, a folder of files, or a data set on the Hub."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows to learn from and, where a folder has them, held-out rows; by file.
+    """Training rows and, if a folder has them, held-out rows, by file.
 
     `unread` names the data files of the folder that are neither.
     """
@@ -38,12 +38,12 @@ class Table:
 
 
 def read_rows(path_or_hub: str) -> list[Row]:
-    """All rows to learn from, in the order of the files."""
+    """Return all training rows, in the order of the files."""
     return [row for part in read_table(path_or_hub).train for row in part.rows]
 
 
 def read_table(path_or_hub: str) -> Table:
-    """The rows that a path or a name on the hub stands for, or `BadInput`."""
+    """Read the rows of a path or a name on the Hub; raise `BadInput` if that fails."""
     path = Path(os.path.expanduser(path_or_hub))
     if is_there(path_or_hub):
         folder = path.is_dir()
@@ -53,12 +53,12 @@ def read_table(path_or_hub: str) -> Table:
     else:
         table = Table([Part(path_or_hub, read_hub(path_or_hub))])
     if not any(part.rows for part in table.train):
-        raise BadInput("there are no rows", where=path_or_hub)
+        raise BadInput("no rows", where=path_or_hub)
     return table
 
 
-def place(parts: list[Part], number: int) -> str:
-    """Where the row of that number over all parts (from 1) stands: `b.jsonl, row 3`."""
+def location(parts: list[Part], number: int) -> str:
+    """Return `b.jsonl, row 3` for a row number that counts, from 1, over all parts."""
     for part in parts:
         if number <= len(part.rows):
             return f"{part.name}, row {number}"
@@ -67,9 +67,9 @@ def place(parts: list[Part], number: int) -> str:
 
 
 def _read_folder(folder: Path) -> Table:
-    """The data files of a folder, which are of one format.
+    """Read the data files of a folder, which are of one format.
 
-    Those named test or valid are held out. If some are named train, no others are learnt from.
+    Files named test or valid are held out. If some are named train, only they are trained on.
     """
     if is_saved(folder):
         rows, test_rows = read_saved(folder)
@@ -89,12 +89,12 @@ def _read_folder(folder: Path) -> Table:
         raise BadInput(
             f"files of several formats in one folder: {', '.join(formats)}",
             where=str(folder),
-            hint="name the one file that is meant",
+            hint="name one file",
         )
     held_out = [f for f in files if HELD_OUT.match(f.name)]
     others = [f for f in files if f not in held_out]
     train = [f for f in others if TRAIN.match(f.name)] or others
-    if not train:  # a folder with only a test set: somebody wants to learn from that
+    if not train:  # a folder with a test set only: it is meant for training
         train, held_out = held_out, []
     return Table(
         [Part(str(f), read_file(f)) for f in train],
@@ -104,11 +104,11 @@ def _read_folder(folder: Path) -> Table:
 
 
 def read_hub(name: str) -> list[Row]:
-    """The train split of `owner/name`, or of one configuration: `owner/name:configuration`."""
+    """Download the train split of `owner/name` or `owner/name:configuration` from the Hub."""
     import datasets
 
     repository, _, configuration = name.partition(":")
-    # Without a network, each of its retries would print two lines before our one message.
+    # Without a network, each of its retries would print two lines before our message.
     logger = logging.getLogger("huggingface_hub")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -116,22 +116,22 @@ def read_hub(name: str) -> list[Row]:
         return datasets.load_dataset(repository, configuration or None, split="train").to_list()
     except Exception as error:  # every failure of a download has its own type
         raise BadInput(
-            f"neither a file here nor a data set that the hub gave: {first_line(error)}",
+            f"no such file, and the Hub could not provide it: {first_line(error)}",
             where=name,
-            hint="check the name and the network (offline, only what is in the cache can be "
-            "had); a configuration is chosen as owner/name:configuration",
+            hint="check the name and the network (offline, only cached data sets are available); "
+            "a configuration is chosen as owner/name:configuration",
         ) from None
     finally:
         logger.setLevel(level)
 
 
 def is_saved(folder: Path) -> bool:
-    """Whether `datasets.save_to_disk` wrote this folder."""
+    """Return True for a folder that `datasets.save_to_disk` wrote."""
     return any((folder / name).is_file() for name in ("state.json", "dataset_dict.json"))
 
 
 def read_saved(folder: Path) -> tuple[list[Row], list[Row]]:
-    """The rows to learn from and the held-out ones of a saved data set."""
+    """Read the training rows and the held-out rows of a saved data set."""
     import datasets
 
     try:

@@ -13,7 +13,7 @@ import torch
 from alignzoo import discovery
 from alignzoo.algorithm import generates_of
 from alignzoo.batch import Example, collate
-from alignzoo.data import Codec, Share
+from alignzoo.data import Codec, SourceSize
 from alignzoo.errors import BadInput
 from alignzoo.evaluation.statistics import Estimate, Mean
 from alignzoo.loss import Loss
@@ -127,7 +127,7 @@ def held_out(run: Run) -> dict[str, Estimate]:
     rows of one source.
     """
     whole, parts = Totals(), {}
-    shares: Sequence[Share | None] = run.data.shares or [None]
+    shares: Sequence[SourceSize | None] = run.data.sources or [None]
     for share in shares:
         part = Totals()
         for micro in run.held_out(share):

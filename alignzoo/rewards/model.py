@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from alignzoo.batch import Batch, Example, collate
-from alignzoo.data import Codec, step_ends, steps_in
+from alignzoo.data import Codec, split_steps, step_ends
 from alignzoo.discovery import hookimpl
 from alignzoo.errors import BadInput
 from alignzoo.policy import HiddenState, ModelSpec, load_policy, locate_model
@@ -67,7 +67,7 @@ class ModelReward:
         found = []
         for tokens, length, row in zip(batch.tokens, batch.lengths.tolist(), scores, strict=True):
             ids = tokens[:length].tolist()
-            steps = steps_in(self.codec.decode(ids), head.step_separator)
+            steps = split_steps(self.codec.decode(ids), head.step_separator)
             ends = step_ends(self.codec, ids, steps, head.step_separator)
             found.append(row[ends or [length - 1]].min())
         return torch.stack(found).sigmoid()

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from alignzoo.algorithm import rounds_of, splits_of
 from alignzoo.batch import Batch, collate
-from alignzoo.data import Codec, Data, Order, Share
+from alignzoo.data import Codec, Data, EpochOrder, SourceSize
 from alignzoo.hooks import RunPlugins
 from alignzoo.ledger import Ledger
 from alignzoo.policy import HiddenState, Outputs, Perturb, Policy
@@ -207,11 +207,11 @@ class Run:
         return self.recipe.micro_tokens or (1024 if self.device.type == "cpu" else 8192)
 
     @cached_property
-    def order(self) -> Order:
+    def order(self) -> EpochOrder:
         """Which rows each round has."""
         return self.data.order(self.rows_per_round, self.recipe.seed)
 
-    def held_out(self, share: Share | None = None) -> Iterator[Batch]:
+    def held_out(self, share: SourceSize | None = None) -> Iterator[Batch]:
         """The held-out examples, or those of one source, in micro-batches, as an evaluation sees
         them."""
         examples = self.data.test[: self.recipe.eval_size]

@@ -14,7 +14,7 @@ from filelock import FileLock
 
 from alignzoo import discovery
 from alignzoo.algorithm import defaults_of
-from alignzoo.data import sources_of
+from alignzoo.data import parse_data
 from alignzoo.errors import BadInput
 from alignzoo.files import cache_home
 from alignzoo.ledger import Ledger
@@ -108,7 +108,7 @@ def recipe_of(named: Named, recipe: Recipe) -> Recipe:
 def key_of(recipe: Recipe) -> str:
     """A name for what the recipe would train: the settings, the files' contents, the code."""
     own = {k: v for k, v in recipe.as_dict().items() if k not in ("out", "name")}
-    sources = sources_of(recipe.data) if recipe.data is not None else []
+    sources = parse_data(recipe.data) if recipe.data is not None else []
     files = [Path(source.name).expanduser() for source in sources]
     model = locate_model(recipe.model)
     folders = [Path(model.base), *(adapter.path for adapter in model.adapters)]

@@ -22,7 +22,7 @@ from alignzoo.algorithm import (
     splits_of,
     trains_of,
 )
-from alignzoo.data import Codec, Data, Prompts, load_data, sources_of
+from alignzoo.data import Codec, Data, Prompts, load_data, parse_data
 from alignzoo.errors import BadInput
 from alignzoo.evaluation import Estimate, Evaluation, evaluate
 from alignzoo.functional import learning_rate_for_width
@@ -231,7 +231,7 @@ def policy_for(
 
 def choose_folder(recipe: Recipe, resume: bool) -> Path:
     """The folder of the run: the one named, or one made from what the run is."""
-    sources = sources_of(recipe.data) if recipe.data is not None else []
+    sources = parse_data(recipe.data) if recipe.data is not None else []
     data = [source.stem for source in sources] or [recipe.task or ""]
     stem = "-".join(
         [Path(recipe.algorithm).name.removesuffix(".py"), Path(recipe.model).name, *data]

@@ -158,7 +158,7 @@ def count_feedback(run: Run) -> None:
     kind = FEEDBACK.get(run.algorithm.data.name)
     if kind is not None:
         # A row is paid for once, however often it is learnt from; each label of its steps is.
-        new = (run.data.train[i] for i in run.order.fresh(run.round - 1))
+        new = (run.data.train[i] for i in run.order.unseen(run.round - 1))
         run.ledger.use_feedback(kind, sum(len(labels_in(row)) or 1 for row in new))
 
 

@@ -16,7 +16,7 @@ from random import Random
 
 from model import FIRST_WORD
 
-from alignzoo.data import Order
+from alignzoo.data import EpochOrder
 
 PROMPT = (64, 512)  # tokens, with the BOS
 COMPLETION = (8, 64)  # tokens, with the EOS
@@ -53,7 +53,7 @@ def make_rows(
         if algorithm == "kto":
             row["label"] = number % 2 == 0
         rows.append(row)
-    order = Order(count, batch_size, SEED)
+    order = EpochOrder(count, batch_size, SEED)
     batches = [order.batch(step) for step in range(count // batch_size)]
     if algorithm == "kto":
         batches = [batch[::-1] for batch in batches]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from alignzoo import discovery
-from alignzoo.data import Preferences, rows_of
+from alignzoo.data import Preferences, load_rows
 from alignzoo.errors import BadInput, RunFailed
 from alignzoo.evaluation.evaluate import Evaluation
 from alignzoo.evaluation.statistics import Estimate
@@ -83,7 +83,7 @@ def on_labels(
 def pairs_of(data: str | None, found: Any, task: str | None, ui: UI) -> list[dict[str, Any]]:
     """The pairs of a file, or the held-out ones of a task."""
     if data is not None:
-        rows, report = rows_of(Preferences, data)
+        rows, report = load_rows(Preferences, data)
         for line in [*report.notes, *report.reasons()]:
             ui.note(line)
         return rows

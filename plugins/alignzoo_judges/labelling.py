@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from alignzoo.data import Prompts, rows_of
+from alignzoo.data import Prompts, load_rows
 from alignzoo.data.derive import columns_of
-from alignzoo.data.dialogue import missing
 from alignzoo.data.read import read_rows
+from alignzoo.data.values import is_missing
 from alignzoo.errors import BadInput
 from alignzoo.evaluation.evaluate import Evaluation
 from alignzoo.evaluation.statistics import Estimate, estimate
@@ -25,9 +25,9 @@ def labelled_rows(data: str, ui: UI) -> list[dict[str, Any]] | None:
     columns = columns_of(read_rows(data))
     if "label" not in columns or not {"chosen", "rejected"}.isdisjoint(columns):
         return None
-    rows, report = rows_of(Prompts, data)
+    rows, report = load_rows(Prompts, data)
     for number, row in enumerate(rows, start=1):
-        if missing(row.get("label")) or not str(row["label"]).strip():
+        if is_missing(row.get("label")) or not str(row["label"]).strip():
             report.leave_out("it has no label", number)
     for line in [*report.notes, *report.reasons()]:
         ui.note(line)

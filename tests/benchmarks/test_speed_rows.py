@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from alignzoo import Example
-from alignzoo.data import Order
+from alignzoo.data import EpochOrder
 from alignzoo_zoo.kto.losses import mismatched
 
 SPEED = Path(__file__).parents[2] / "benchmarks" / "speed"
@@ -27,7 +27,7 @@ def read(tmp_path, monkeypatch):
             [json.loads(line) for line in files[side].read_text().splitlines()]
             for side in ("ours", "theirs")
         )
-        order = Order(COUNT, SIZE, SEED)
+        order = EpochOrder(COUNT, SIZE, SEED)
         steps = range(COUNT // SIZE)
         return (
             [[ours[i] for i in order.batch(step)] for step in steps],

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from alignzoo.data.read import place, read_rows, read_table
+from alignzoo.data.read import location, read_rows, read_table
 from alignzoo.errors import BadInput
 
 ROWS = [{"prompt": "a", "completion": "b"}, {"prompt": "ü\u2028", "completion": "d"}]
@@ -73,12 +73,12 @@ OBJECT = b'{"text": "a"}\n'
         ("a.csv", b"text\n", "", "holds no rows"),
         ("a.jsonl", OBJECT * 16 + b'{"text": \n', ", line 17", "not JSON: Expecting value"),
         ("a.jsonl", b"\n" + OBJECT + b"{'text': 'a'}", ", line 3", "not JSON"),
-        ("a.jsonl", b'[{"text": "a"}]', ", line 1", "a list .* where one object is expected"),
-        ("a.jsonl", OBJECT + b"3\n", ", line 2", r"a number \(3\) where one object is expected"),
+        ("a.jsonl", b'[{"text": "a"}]', ", line 1", "expected one object, got a list"),
+        ("a.jsonl", OBJECT + b"3\n", ", line 2", r"expected one object, got a number \(3\)"),
         ("a.jsonl", OBJECT + b"[" * 100_000, ", line 2", "JSON that cannot be read"),
         ("a.json", b'[\n{"a": 1},\n{"a": }\n]', ", line 3", "not JSON: Expecting value"),
-        ("a.json", b'{"data": []}', "", "an object .* where a list of objects is expected"),
-        ("a.json", b'[{"a": 1}, 2]', ", row 2", r"a number \(2\) where an object is expected"),
+        ("a.json", b'{"data": []}', "", "expected a list of objects, got an object"),
+        ("a.json", b'[{"a": 1}, 2]', ", row 2", r"expected an object, got a number \(2\)"),
         ("a.jsonl", OBJECT + b'{"text": "\xff"}', ", line 2", "not UTF-8: byte 0xff"),
         ("a.csv", b"text\na\n\xe9t\xe9\n", ", line 3", "not UTF-8: byte 0xe9"),
         ("a.jsonl", OBJECT.decode().encode("utf-16"), "", "UTF-16 text"),
@@ -87,14 +87,15 @@ OBJECT = b'{"text": "a"}\n'
         ("a.csv", b"text\nab\0c\n", "", "binary, not text"),
         ("a.parquet", OBJECT, "", "not Parquet"),
         ("a.jsonl.gz", gzip.compress(OBJECT * 50)[:30], "", "cannot be read"),
-        ("a.csv", b'a,b\n1,"2\n2"\n3\n', ", line 4", "1 cells in a table of 2 columns"),
-        ("a.csv", b'a,b\n1,2\n"3\n3"\n', ", line 3", "1 cells in a table of 2 columns"),
+        ("a.csv", b'a,b\n1,"2\n2"\n3\n', ", line 4", "1 cell in a table of 2 columns"),
+        ("a.csv", b'a,b\n1,2\n"3\n3"\n', ", line 3", "1 cell in a table of 2 columns"),
+        ("a.csv", b"a\n1,2\n", ", line 2", r"2 cells in a table of 1 column\n"),
         ("a.csv", b"a,b\n1,2,3\n", ", line 2", "3 cells in a table of 2 columns"),
         ("a.csv", b'a,b\n1,"2', ", line 2", "not CSV: unexpected end of data"),
         ("a.csv", b"a,a\n1,2\n", ", line 1", "two columns are named 'a'"),
         ("a.csv", b"a,\n1,2\n", ", line 1", "column 2 has no name"),
-        ("a.txt", b"words", "", "unknown kind of file '.txt'"),
-        ("a", b"words", "", "unknown kind of file ''"),
+        ("a.txt", b"words", "", "unknown file format '.txt'"),
+        ("a", b"words", "", "unknown file format ''"),
     ],
 )
 def test_what_is_wrong_with_a_file(tmp_path, name, content, place, problem):
@@ -146,7 +147,7 @@ def test_what_the_hub_does_not_give_is_one_short_message(monkeypatch):
     with pytest.raises(BadInput) as error:
         read_rows("owner/name")
     assert error.value.where == "owner/name"
-    assert error.value.problem.endswith("gave: Couldn't reach 'owner/name' on the Hub")
+    assert error.value.problem.endswith("provide it: Couldn't reach 'owner/name' on the Hub")
     assert "offline" in error.value.hint
     assert error.value.__suppress_context__
 
@@ -170,7 +171,7 @@ def test_folders(tmp_path):
     names = [row["file"] for part in table.train for row in part.rows]
     assert names == ["a.jsonl", "b.jsonl", "testimony.jsonl"]
     assert [part.rows[0]["file"] for part in table.test] == ["test.jsonl", "validation-0.jsonl"]
-    assert place(table.train, 2) == f"{tmp_path}/b.jsonl, row 1"
+    assert location(table.train, 2) == f"{tmp_path}/b.jsonl, row 1"
 
     write("train-00.jsonl")
     table = read_table(str(tmp_path))

@@ -5,7 +5,15 @@ from collections import Counter
 
 import pytest
 
-from alignzoo.data import Demonstrations, Feedback, Preferences, Source, Text, load_data, sources_of
+from alignzoo.data import (
+    DataSpec,
+    Demonstrations,
+    Feedback,
+    Preferences,
+    Text,
+    load_data,
+    parse_data,
+)
 from alignzoo.errors import BadInput
 
 
@@ -57,7 +65,7 @@ def two(jsonl, tmp_path, monkeypatch):
 )
 def test_what_is_named(data, expected, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert sources_of(data) == [Source(*pair) for pair in expected]
+    assert parse_data(data) == [DataSpec(*pair) for pair in expected]
 
 
 @pytest.mark.parametrize(
@@ -74,7 +82,7 @@ def test_what_is_named(data, expected, tmp_path, monkeypatch):
 def test_the_literal_name_of_what_is_there_wins(name, data, expected, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / name).write_text("x")
-    assert sources_of(data) == [Source(*pair) for pair in expected]
+    assert parse_data(data) == [DataSpec(*pair) for pair in expected]
 
 
 @pytest.mark.parametrize(
@@ -100,7 +108,7 @@ def test_the_literal_name_of_what_is_there_wins(name, data, expected, tmp_path, 
 )
 def test_what_is_not_named_rightly_is_refused(data, message):
     with pytest.raises(BadInput) as error:
-        sources_of(data)
+        parse_data(data)
     assert f"option --data: {message}" in told(error) or message in told(error)
     assert error.value.hint
 
@@ -150,7 +158,7 @@ def test_without_weights_every_row_comes_once_an_epoch(plain, two, jsonl):
     assert said(data).splitlines() == [
         "a.jsonl: 40 rows read",
         "b.jsonl: 20 rows read",
-        "60 examples to learn from, 0 held out",
+        "60 training examples, 0 held out",
     ]
 
 
@@ -160,12 +168,12 @@ def test_the_report_tells_the_shares(plain, two):
         "a.jsonl: 0.25 of an epoch, 15 draws from 40 examples",
         "b.jsonl: 20 rows read",
         "b.jsonl: 0.75 of an epoch, 45 draws from 20 examples",
-        "60 examples to learn from, 0 held out",
+        "60 training examples, 0 held out",
     ]
 
 
 def test_a_share_of_less_than_one_example_is_refused(plain, two):
-    with pytest.raises(BadInput, match="less than one example of the 60") as error:
+    with pytest.raises(BadInput, match="less than one of the 60 examples") as error:
         load(Demonstrations, plain, "a.jsonl:1,b.jsonl:0.001")
     assert error.value.where == "b.jsonl"
 
@@ -174,7 +182,7 @@ def test_a_share_of_less_than_one_example_is_refused(plain, two):
     "data", ["a.jsonl,./a.jsonl", "a.jsonl:1,b.jsonl:1,a.jsonl:2", ".,a.jsonl"]
 )
 def test_a_file_twice_is_refused(plain, two, data):
-    with pytest.raises(BadInput, match="is in it twice, by"):
+    with pytest.raises(BadInput, match="is read twice, by"):
         load(Demonstrations, plain, data)
 
 
@@ -209,10 +217,10 @@ def test_errors_name_the_source_and_its_row(plain, two, jsonl):
         load(Demonstrations, plain, "a.jsonl,c.jsonl")
     assert error.value.where == "c.jsonl"
     jsonl([{"prompt": "q", "completion": ""}] * 2, "c.jsonl")
-    with pytest.raises(BadInput, match="none of the 2 rows can be learnt from") as error:
+    with pytest.raises(BadInput, match=r"no usable rows \(2 rows read\)") as error:
         load(Demonstrations, plain, "a.jsonl,c.jsonl")
     assert error.value.where == "c.jsonl"
-    with pytest.raises(BadInput, match="this row can teach nothing") as error:
+    with pytest.raises(BadInput, match="unusable row") as error:
         load(Demonstrations, plain, "a.jsonl,c.jsonl", strict=True)
     assert error.value.where == "c.jsonl, row 1"
     with pytest.raises(BadInput, match="no such file") as error:
@@ -249,14 +257,14 @@ def prompts(examples):
 
 def test_each_source_holds_out_rows_of_its_own(plain, two):
     data = load(Demonstrations, plain, "a.jsonl,b.jsonl", holdout=6)
-    assert [(s.name, s.train, s.test) for s in data.shares] == [("a", 36, 4), ("b", 18, 2)]
+    assert [(s.name, s.train, s.test) for s in data.sources] == [("a", 36, 4), ("b", 18, 2)]
     assert Counter(e.row["prompt"][0] for e in data.test) == {"a": 4, "b": 2}
     assert prompts(data.test).isdisjoint(prompts(data.train))
-    assert [e.row["prompt"][0] for e in data.test[data.held_out_of(data.shares[1])]] == ["b", "b"]
+    assert [e.row["prompt"][0] for e in data.test[data.held_out_of(data.sources[1])]] == ["b", "b"]
     assert prompts(data.test) == {row["prompt"] for row in data.prompts}
     weighted = load(Demonstrations, plain, "a.jsonl:1,b.jsonl:9", holdout=3)
-    assert [s.test for s in weighted.shares] == [1, 2]
-    assert load(Demonstrations, plain, "a.jsonl,b.jsonl", holdout=1).shares[1].test == 0
+    assert [s.test for s in weighted.sources] == [1, 2]
+    assert load(Demonstrations, plain, "a.jsonl,b.jsonl", holdout=1).sources[1].test == 0
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -270,7 +278,7 @@ def test_a_prompt_held_out_in_one_source_is_not_learnt_from_another(plain, two, 
     assert len(data.train) == 72 - len(held[0] - held[1]) - len(held[1] - held[0])
     lost = len(held[1] - held[0])
     assert (f"a.jsonl: {lost} example" in said(data)) == (lost > 0)
-    assert data.report.train == len(data.train) == sum(share.train for share in data.shares)
+    assert data.report.train == len(data.train) == sum(source.train for source in data.sources)
 
 
 def test_the_same_prompt_is_known_in_another_spelling(chatml, two, jsonl, user, assistant):
@@ -296,13 +304,13 @@ def test_prompts_of_the_test_file_are_not_learnt_from_the_train_file(plain, tmp_
     jsonl(rows("a", 5), "test.jsonl")
     data = load(Demonstrations, plain, str(tmp_path), holdout=3)
     assert (len(data.train), len(data.test)) == (17, 3)
-    assert "3 examples not learnt, because the prompt is held out" in said(data)
+    assert "3 examples dropped from training: the prompt is held out" in said(data)
 
 
 def test_pairs_and_texts_are_mixed_alike(plain, two, jsonl):
     jsonl([{"prompt": f"c {i}", "chosen": "y", "rejected": "z"} for i in range(20)], "c.jsonl")
     jsonl([{"prompt": f"d {i}", "chosen": "y", "rejected": "z"} for i in range(20)], "d.jsonl")
     data = load(Preferences, plain, "c.jsonl:3,d.jsonl:1", holdout=4)
-    assert drawn(data) == {"c": 28, "d": 9}  # 18 and 19 are left to learn from
+    assert drawn(data) == {"c": 28, "d": 9}  # 18 and 19 are left
     jsonl([{"text": f"t {i}"} for i in range(20)], "t.jsonl")
     assert len(load(Text, plain, "t.jsonl,a.jsonl", holdout=4).test) == 4

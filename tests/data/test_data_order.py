@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignzoo.data.order import MixedOrder, Order, apportion
+from alignzoo.data.order import EpochOrder, MixtureOrder, apportion
 
 SIZES = st.integers(1, 40)
 
 
 @given(SIZES, SIZES, st.integers(0, 3))
 def test_every_epoch_is_a_permutation(n, batch_size, seed):
-    order = Order(n, batch_size, seed)
+    order = EpochOrder(n, batch_size, seed)
     steps = -(-3 * n // batch_size)
     batches = [order.batch(step) for step in range(steps)]
     assert all(len(batch) == batch_size for batch in batches)
@@ -24,21 +24,21 @@ def test_every_epoch_is_a_permutation(n, batch_size, seed):
 
 @given(SIZES, SIZES, st.integers(0, 50))
 def test_a_step_needs_no_history(n, batch_size, step):
-    used = Order(n, batch_size, 0)
+    used = EpochOrder(n, batch_size, 0)
     for earlier in range(step):
         used.batch(earlier)
-    assert Order(n, batch_size, 0).batch(step) == used.batch(step)
+    assert EpochOrder(n, batch_size, 0).batch(step) == used.batch(step)
     earlier = {row for before in range(step) for row in used.batch(before)}
-    assert used.fresh(step) == [
+    assert used.unseen(step) == [
         row for row in dict.fromkeys(used.batch(step)) if row not in earlier
     ]
 
 
 def test_seeds_and_epochs_differ_and_the_order_never_changes():
-    order = Order(50, 50, 0)
-    assert order.batch(0) != order.batch(1) != Order(50, 50, 1).batch(0)
+    order = EpochOrder(50, 50, 0)
+    assert order.batch(0) != order.batch(1) != EpochOrder(50, 50, 1).batch(0)
     # Written down: a run that was begun by an earlier version must resume in the same order.
-    assert Order(6, 4, 0).batch(0) == PINNED
+    assert EpochOrder(6, 4, 0).batch(0) == PINNED
 
 
 PINNED = [3, 0, 4, 1]
@@ -46,7 +46,7 @@ PINNED = [3, 0, 4, 1]
 
 def test_an_order_of_nothing_is_an_error():
     with pytest.raises(ValueError, match="needs rows"):
-        Order(0, 4, 0)
+        EpochOrder(0, 4, 0)
 
 
 # --- several sources
@@ -58,7 +58,7 @@ SOURCES = st.lists(st.tuples(st.integers(1, 20), st.integers(1, 40)), min_size=1
 def test_every_epoch_draws_the_given_numbers_and_every_row_equally_often(sources, batch_size, seed):
     sizes, draws = zip(*sources, strict=True)
     n = sum(draws)
-    order = MixedOrder(sizes, draws, batch_size, seed)
+    order = MixtureOrder(sizes, draws, batch_size, seed)
     stream = [row for step in range(-(-3 * n // batch_size)) for row in order.batch(step)]
     source = [index for index, size in enumerate(sizes) for _ in range(size)]
     for epoch in range(3):
@@ -73,25 +73,25 @@ def test_every_epoch_draws_the_given_numbers_and_every_row_equally_often(sources
 @given(SOURCES, SIZES, st.integers(0, 20))
 def test_a_step_of_a_mixture_needs_no_history(sources, batch_size, step):
     sizes, draws = zip(*sources, strict=True)
-    used = MixedOrder(sizes, draws, batch_size, 0)
+    used = MixtureOrder(sizes, draws, batch_size, 0)
     batches = [used.batch(earlier) for earlier in range(step + 1)]
-    assert MixedOrder(sizes, draws, batch_size, 0).batch(step) == batches[-1]
+    assert MixtureOrder(sizes, draws, batch_size, 0).batch(step) == batches[-1]
     earlier = {row for batch in batches[:-1] for row in batch}
-    assert used.fresh(step) == list(dict.fromkeys(r for r in batches[-1] if r not in earlier))
+    assert used.unseen(step) == list(dict.fromkeys(r for r in batches[-1] if r not in earlier))
 
 
 def test_a_repeated_source_comes_in_a_new_order_and_a_large_one_with_new_rows():
-    order = MixedOrder([5, 1000], [10, 10], 20, 0)
+    order = MixtureOrder([5, 1000], [10, 10], 20, 0)
     first, second = order.batch(0), order.batch(1)
     assert {row for row in first if row >= 5}.isdisjoint(row for row in second if row >= 5)
     small = [row for row in first if row < 5]
     assert small[:5] != small[5:]
-    assert first != MixedOrder([5, 1000], [10, 10], 20, 1).batch(0)
+    assert first != MixtureOrder([5, 1000], [10, 10], 20, 1).batch(0)
     assert [row < 5 for row in first] != [True] * 10 + [False] * 10
 
 
 def test_the_order_of_a_mixture_never_changes():
-    assert MixedOrder([4, 2], [3, 3], 6, 0).batch(0) == MIXED
+    assert MixtureOrder([4, 2], [3, 3], 6, 0).batch(0) == MIXED
 
 
 MIXED = [5, 0, 4, 3, 4, 2]

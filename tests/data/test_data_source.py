@@ -32,7 +32,7 @@ def test_pairs_as_they_are(plain, jsonl):
     assert texts(plain, data) == [[r["prompt"], r["chosen"], r["rejected"]] for r in PAIRS]
     assert data.report.lines() == [
         f"{path}: 8 rows read",
-        "8 examples to learn from, 0 held out",
+        "8 training examples, 0 held out",
     ]
 
 
@@ -98,12 +98,12 @@ def test_what_cannot_be_derived_is_one_message(plain, jsonl):
     assert str(error.value) == (
         f"{path}: columns 'chosen', 'rejected' missing; "
         "preferences need prompt + chosen + rejected or chosen + rejected\n"
-        "  columns there: prompt, completion, extra. Rename or add columns. "
+        "  columns: prompt, completion, extra. Rename or add columns. "
         "As it is, the file can serve as: text, demonstrations, prompts."
     )
     with pytest.raises(BadInput, match="column 'text' missing") as error:
         load(Text, plain, jsonl([{"body": "a"}]))
-    assert error.value.hint == "columns there: body. Rename or add columns."
+    assert error.value.hint == "columns: body. Rename or add columns."
 
 
 # --- other names of columns
@@ -217,7 +217,7 @@ def test_derived_rows_keep_the_number_of_their_row(plain, jsonl):
 
 def test_strict(plain, jsonl):
     path = jsonl([*PAIRS, {"prompt": "a", "chosen": "x", "rejected": ""}])
-    with pytest.raises(BadInput, match="this row can teach nothing: rejected is empty") as error:
+    with pytest.raises(BadInput, match="unusable row: rejected is empty") as error:
         load(Preferences, plain, path, strict=True)
     assert error.value.where == f"{path}, row 9"
     assert len(load(Preferences, plain, jsonl(PAIRS), strict=True).train) == 8
@@ -225,12 +225,12 @@ def test_strict(plain, jsonl):
 
 def test_nothing_left_is_an_error(plain, jsonl):
     path = jsonl([{"prompt": "a", "completion": ""}] * 2)
-    with pytest.raises(BadInput, match="none of the 2 rows can be learnt from") as error:
+    with pytest.raises(BadInput, match=r"no usable rows \(2 rows read\)") as error:
         load(Demonstrations, plain, path)
     assert error.value.where == path
     assert error.value.hint == "2 rows left out: the completion is empty (rows 1, 2)"
     path = jsonl([{"prompt": "a", "completion": "x", "label": False}])
-    with pytest.raises(BadInput, match="none of the 1 row") as error:
+    with pytest.raises(BadInput, match=r"no usable rows \(1 row read\)") as error:
         load(Demonstrations, plain, path)
     assert "true label (0 rows from 1)" in error.value.hint
 

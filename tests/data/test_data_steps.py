@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alignzoo.batch import collate
-from alignzoo.data import Prompts, Steps, load_data, step_ends, steps_in
+from alignzoo.data import Prompts, Steps, load_data, split_steps, step_ends
 from alignzoo.data.codec import Codec
-from alignzoo.data.dialogue import BadValue
+from alignzoo.data.values import BadValue
 from alignzoo.errors import BadInput
 
 EOS, START, END = 257, 258, 259
@@ -68,26 +68,27 @@ def test_steps_that_do_not_fit_are_dropped_and_counted(plain):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"completions": [], "labels": []}, "there are no steps"),
+        ({"completions": [], "labels": []}, "no steps"),
         ({"completions": ["a", " \n"]}, "a step is empty"),
         ({"prompt": ""}, "the prompt is empty"),
     ],
 )
-def test_teaches_nothing(plain, change, reason):
+def test_unusable_rows(plain, change, reason):
     assert Steps.encode({**ROW, **change}, plain, 100).reason == reason
 
 
 @pytest.mark.parametrize(
     ("change", "column", "problem"),
     [
-        ({"labels": True}, "labels", r"a truth value \(true\) where a list of labels"),
+        ({"labels": True}, "labels", r"expected a list of labels, got a boolean \(true\)"),
         ({"labels": None}, "labels", "the value is missing"),
-        ({"labels": [True]}, "labels", "1 where there are 2 steps"),
-        ({"labels": [True, "so"]}, "labels", 'label 2: text ."so". where true or false'),
+        ({"labels": [True]}, "labels", "1 label for 2 steps"),
+        ({"completions": ["x"]}, "labels", r"2 labels for 1 step\n"),
+        ({"labels": [True, "so"]}, "labels", 'label 2: expected true or false .*, got text ."so".'),
         ({"labels": [True, None]}, "labels", "label 2 is missing in this row"),
-        ({"labels": [1, -1]}, "labels", r"label 2: a number \(-1\)"),
-        ({"completions": "x\ny"}, "completions", "where a list of steps is expected"),
-        ({"completions": ["x", 3]}, "completions", r"step 2: a number \(3\) where text"),
+        ({"labels": [1, -1]}, "labels", r"label 2: expected .* got a number \(-1\)"),
+        ({"completions": "x\ny"}, "completions", "expected a list of steps, got text"),
+        ({"completions": ["x", 3]}, "completions", r"step 2: expected text, got a number \(3\)"),
         ({"completions": ["x", None]}, "completions", "step 2 is missing"),
     ],
 )
@@ -108,14 +109,14 @@ def test_from_a_file_with_its_row_named(plain, jsonl):
     assert len(data.test) == 2
     assert "truncated to 6 tokens: prompt 1, steps 1" in data.report.lines()
     assert load(rows, Prompts).train[0].prompt
-    with pytest.raises(BadInput, match="1 where there are 2 steps") as error:
+    with pytest.raises(BadInput, match="1 label for 2 steps") as error:
         load([*rows, {**ROW, "labels": [True]}])
     assert "row 21, column 'labels'" in error.value.where.replace("line", "row")
 
 
 def test_steps_in_a_text_are_what_holds_words():
-    assert steps_in("a\n\nb\n", "\n") == ["a", "b"]
-    assert steps_in(" \n", "\n") == []
+    assert split_steps("a\n\nb\n", "\n") == ["a", "b"]
+    assert split_steps(" \n", "\n") == []
 
 
 def test_templates_that_drop_white_space(llama, user):
@@ -148,7 +149,7 @@ def test_what_was_trained_on_is_what_is_found_in_a_text(plain, steps):
     row = {"prompt": "q", "completions": steps, "labels": [True] * len(steps)}
     example = Steps.encode(row, plain, 200).example
     ids = example.completions[0]
-    found = step_ends(plain, ids, steps_in(plain.decode(ids), "\n"), "\n")
+    found = step_ends(plain, ids, split_steps(plain.decode(ids), "\n"), "\n")
     assert found == [i for i, kept in enumerate(example.masks[0]) if kept]
 
 

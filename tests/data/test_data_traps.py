@@ -56,7 +56,7 @@ def test_a_value_that_is_nowhere_is_a_missing_column(plain, jsonl, view, column)
 )
 def test_labels_that_are_none(plain, jsonl, value):
     rows = [ROWS[Feedback], {**ROWS[Feedback], "label": value}]
-    with pytest.raises(BadInput, match="where true or false") as error:
+    with pytest.raises(BadInput, match="expected true or false") as error:
         load_data(Feedback, plain, data=(path := jsonl(rows)), **SETTINGS)
     assert error.value.where == f"{path}, row 2, column 'label'"
 
@@ -64,7 +64,7 @@ def test_labels_that_are_none(plain, jsonl, value):
 @pytest.mark.parametrize("value", ["nan", "inf", 10**400, "much", [0.5]], ids=repr_of)
 def test_margins_that_are_none(plain, jsonl, value):
     rows = [ROWS[Preferences], {**ROWS[Preferences], "margin": value}]
-    with pytest.raises(BadInput, match="where a number is expected") as error:
+    with pytest.raises(BadInput, match="expected a number") as error:
         load_data(Preferences, plain, data=(path := jsonl(rows)), **SETTINGS)
     assert error.value.where == f"{path}, row 2, column 'margin'"
 

@@ -1,4 +1,4 @@
-"""One row to one example: columns, masks, truncation, rows that teach nothing."""
+"""One row to one example: columns, masks, truncation, unusable rows."""
 
 import pytest
 from hypothesis import given
@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from alignzoo.batch import collate
 from alignzoo.data.codec import Codec
-from alignzoo.data.dialogue import BadValue
+from alignzoo.data.values import BadValue
 from alignzoo.data.views import (
     VIEWS,
     Demonstrations,
@@ -107,7 +107,7 @@ def test_a_margin_is_a_number(plain):
     for value in (None, float("nan")):
         assert "margin" not in Preferences.canonical({**row, "margin": value})
     for value in ("wide", [1], "inf"):
-        with pytest.raises(BadValue, match="a number is expected"):
+        with pytest.raises(BadValue, match="expected a number"):
             Preferences.canonical({**row, "margin": value})
 
 
@@ -118,7 +118,7 @@ def test_how_sure_a_pair_is_is_a_probability(plain):
         assert found["chosen_probability"] == number
     assert "chosen_probability" not in Preferences.canonical({**row, "chosen_probability": ""})
     for value in (1.5, -0.1):
-        with pytest.raises(BadValue, match="a probability from 0 to 1 is expected"):
+        with pytest.raises(BadValue, match="expected a probability from 0 to 1"):
             Preferences.canonical({**row, "chosen_probability": value})
 
 
@@ -238,7 +238,7 @@ def test_nothing_exceeds_the_limit_and_what_is_cut_is_said(with_bos, prompt, cho
         assert ids and (name in truncated) == (ids[-1] != EOS) == (len(ids) <= len(row[name]))
 
 
-# --- rows that teach nothing
+# --- unusable rows
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def test_nothing_exceeds_the_limit_and_what_is_cut_is_said(with_bos, prompt, cho
         (Prompts, {"prompt": []}, "the prompt is empty"),
     ],
 )
-def test_teaches_nothing(plain, view, row, reason):
+def test_unusable_rows(plain, view, row, reason):
     example, said, _ = view.encode(row, plain, 8)
     assert example is None and said.startswith(reason)
 
@@ -302,12 +302,12 @@ U, X = {"role": "user", "content": "a"}, {"role": "assistant", "content": "x"}
         (Demonstrations, {"prompt": "a", "completion": 51.0}, "completion", r"a number \(51.0\)"),
         (Demonstrations, {"prompt": {"a": 1}, "completion": "x"}, "prompt", "an object"),
         (Demonstrations, {"prompt": "a", "completion": [U]}, "completion", "is the user's, not"),
-        (Demonstrations, {"messages": "a"}, "messages", "text .* where a list of messages is"),
+        (Demonstrations, {"messages": "a"}, "messages", "expected a list of messages, got text"),
         (Demonstrations, {"messages": [U, "x"]}, "messages", 'message 2 is text ."x".'),
         (Demonstrations, {"messages": [U, {"role": "bot", "content": "x"}]}, "messages",
          "unknown role 'bot' in message 2"),
         (Demonstrations, {"messages": [U, {"role": "assistant"}]}, "messages",
-         "the content of message 2 is nothing"),
+         "the content of message 2 is null"),
         (Demonstrations, {"messages": [{"content": "a"}]}, "messages", "the role of message 1"),
         (Demonstrations, {"prompt": "a\ud800", "completion": "x"}, "prompt", "character 2 is half"),
         (Text, {"text": 3}, "text", r"a number \(3\)"),
@@ -316,10 +316,10 @@ U, X = {"role": "user", "content": "a"}, {"role": "assistant", "content": "x"}
         (Preferences, {"chosen": "a"}, "rejected", "missing"),
         (Feedback, {"prompt": "a", "completion": "x"}, "label", "missing"),
         (Feedback, {"prompt": "a", "completion": "x", "label": "good"}, "label",
-         'text ."good". where true or false'),
+         'expected true or false .*, got text ."good".'),
         (Feedback, {"prompt": "a", "completion": "x", "label": 2}, "label", r"a number \(2\)"),
         (Feedback, {"prompt": "a", "completion": "x", "label": []}, "label", "a list"),
-        (Prompts, {"prompt": 1}, "prompt", "where text or a list of messages is expected"),
+        (Prompts, {"prompt": 1}, "prompt", "expected text or a list of messages"),
     ],
 )  # fmt: skip
 def test_wrong_values_name_their_column(plain, view, row, column, problem):

@@ -106,7 +106,7 @@ def test_labels_of_one_class_are_refused(tmp_path: Path, capfd):
     assert status(words) == 2
     message = capfd.readouterr().err
     assert "column 'labels' is true in all 18 rows" in message  # and in the two held out
-    assert "add steps that were found bad" in message and not out.exists()
+    assert "add steps labelled false" in message and not out.exists()
     assert status([*words[:-2], "--step-separator", ""]) == 2
 
 

@@ -1,4 +1,4 @@
-"""Where the steps of a solution are: in its text, and in the tokens of a completion."""
+"""Find the steps of a solution, in its text and in the tokens of a completion."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from collections.abc import Sequence
 from alignzoo.data.codec import Codec
 
 
-def steps_in(text: str, separator: str) -> list[str]:
-    """The steps of a text that somebody wrote; what holds no words is none."""
+def split_steps(text: str, separator: str) -> list[str]:
+    """Split a text into its steps; pieces without words are dropped."""
     return [piece for piece in text.split(separator) if piece.strip()]
 
 
 def step_ends(
     codec: Codec, ids: Sequence[int], steps: Sequence[str], separator: str
 ) -> list[int] | None:
-    """The index of the token at which each of the steps is complete.
+    """Return the index of the token at which each step is complete.
 
     That is the token in which the separator after it ends, and for the last step the completion's
-    last token. White space around a step is nobody's, for some templates drop it. None where the
-    text of the tokens is not these steps, each behind a separator.
+    last token. White space around a step is ignored, because some templates drop it. Return None
+    if the text of the tokens is not these steps with separators between them.
     """
     text, at = codec.decode(ids), 0
     ends: list[int] = []
@@ -40,7 +40,7 @@ def step_ends(
 
 
 def _token_at(codec: Codec, ids: Sequence[int], beginning: str) -> int:
-    """The token that completes this beginning of the text."""
+    """Return the index of the token that completes this beginning of the text."""
     return bisect_left(
         range(len(ids)),
         True,
