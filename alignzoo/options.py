@@ -43,6 +43,7 @@ class Option:
 
     @property
     def flag(self) -> str:
+        """The flag of the command line, `--max-length`."""
         return flag_of(self.name)
 
     @property

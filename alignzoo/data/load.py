@@ -98,6 +98,7 @@ class _Loader:
     seed: int
 
     def from_names(self, sources: list[DataSpec], holdout: int) -> Data:
+        """Load one data set, or mix several."""
         tables = [read_table(source.name) for source in sources]
         refuse_duplicates(sources, tables)
         wanted = divide_holdout(sources, tables, holdout)
@@ -108,6 +109,7 @@ class _Loader:
         return loaded[0] if len(loaded) == 1 else mix(self.view, sources, loaded)
 
     def from_table(self, data: str, table: Table, holdout: int) -> Data:
+        """Load the rows of one data set; its test files, if any, are what is held out."""
         rows, test_rows = _rows(table.train), _rows(table.test)
         columns = columns_of(rows)
         plan = plan_for_columns(self.view, columns, _has_boolean_labels(rows))
@@ -132,6 +134,7 @@ class _Loader:
         return Data(train, test, report, fingerprint([*rows, *test_rows]), prompts)
 
     def from_task(self, task: Any, holdout: int) -> Data:
+        """Load the training split of a task, and `holdout` rows of its test split."""
         name = getattr(task, "name", None) or type(task).__name__.lower()
         plan = plan_for_views(self.view, task.views)
         if plan is None:

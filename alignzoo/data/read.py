@@ -13,8 +13,8 @@ from alignzoo.data.names import is_path, is_there
 from alignzoo.errors import BadInput, first_line
 from alignzoo.files import nearest_path
 
-TRAIN = re.compile(r"^train(?![a-z])", re.IGNORECASE)
-HELD_OUT = re.compile(r"^(test|valid|validation|eval|dev)(?![a-z])", re.IGNORECASE)
+TRAIN_FILE = re.compile(r"^train(?![a-z])", re.IGNORECASE)
+HELD_OUT_FILE = re.compile(r"^(test|valid|validation|eval|dev)(?![a-z])", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,9 @@ def _read_folder(folder: Path) -> Table:
             where=str(folder),
             hint="name one file",
         )
-    held_out = [f for f in files if HELD_OUT.match(f.name)]
+    held_out = [f for f in files if HELD_OUT_FILE.match(f.name)]
     others = [f for f in files if f not in held_out]
-    train = [f for f in others if TRAIN.match(f.name)] or others
+    train = [f for f in others if TRAIN_FILE.match(f.name)] or others
     if not train:  # a folder with a test set only: it is meant for training
         train, held_out = held_out, []
     return Table(

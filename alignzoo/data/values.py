@@ -8,7 +8,7 @@ from typing import Any
 
 from alignzoo.errors import BadInput
 
-LABELS = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
+LABEL_VALUES = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
 
 
 class BadValue(BadInput):
@@ -74,8 +74,8 @@ def parse_label(value: Any, column: str = "label", name: str = "") -> bool:
         raise BadValue(column, f"{name or 'the value'} is missing in this row")
     if isinstance(value, bool | int | float | str):
         key = str(value).strip().lower()
-        if key in LABELS:
-            return LABELS[key]
+        if key in LABEL_VALUES:
+            return LABEL_VALUES[key]
     problem = f"expected true or false (or 1 or 0), got {describe_value(value)}"
     raise BadValue(column, _of(name, problem))
 

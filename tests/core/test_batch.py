@@ -35,7 +35,7 @@ def test_a_token_that_equals_the_pad_id_still_counts():
     assert batch.mask.tolist() == [[True, True, True], [True, False, False]]
 
 
-def test_positions_that_are_there_but_not_learnt():
+def test_positions_that_are_context_only():
     batch = collate([Example([1], [[2, 3, 4]], masks=[[True, False, True]])])
     assert batch.lengths.tolist() == [3]
     assert batch.mask.tolist() == [[True, False, True]]

@@ -85,7 +85,7 @@ def test_template_that_is_no_continuation_falls_back_and_says_so(
     assert len(codec.notes) == 1 and "generation prompt" in codec.notes[0]
 
 
-def test_answer_with_an_empty_think_block_is_learnt_as_written(make_tokenizer, user, assistant):
+def test_answer_with_an_empty_think_block_is_encoded_as_written(make_tokenizer, user, assistant):
     qwen3 = (
         "{% for m in messages %}<|im_start|>{{ m.role }}\n"
         "{% if m.role == 'assistant' and loop.last %}<think>\n\n</think>\n\n{% endif %}"
@@ -123,7 +123,7 @@ def test_decode_stops_at_the_first_stop_and_leaves_special_tokens_out(chatml):
     assert chatml.decode(b(" it 's .")) == " it 's ."  # no clean-up
 
 
-def test_what_is_learnt_decodes_to_what_was_written(chatml, user, assistant):
+def test_what_is_trained_on_decodes_to_what_was_written(chatml, user, assistant):
     ids = chatml.completion([user("a")], [assistant("né 🙂\n")])
     assert chatml.decode(ids) == "né 🙂\n"
 

@@ -268,7 +268,7 @@ def test_each_source_holds_out_rows_of_its_own(plain, two):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_prompt_held_out_in_one_source_is_not_learnt_from_another(plain, two, jsonl, seed):
+def test_a_prompt_held_out_in_one_source_is_not_trained_on_in_another(plain, two, jsonl, seed):
     jsonl(rows("a", 40), "a.jsonl")
     jsonl([{**row, "completion": "other"} for row in rows("a", 40)], "b.jsonl")
     data = load(Demonstrations, plain, "a.jsonl,b.jsonl", holdout=8, seed=seed)
@@ -285,9 +285,9 @@ def test_the_same_prompt_is_known_in_another_spelling(chatml, two, jsonl, user, 
     jsonl([{"messages": [user(f"a {i}"), assistant("x")]} for i in range(40)], "b.jsonl")
     data = load(Demonstrations, chatml, "a.jsonl,b.jsonl", holdout=2)
     text, messages = (example.row["prompt"] for example in data.test)
-    learnt = [example.row["prompt"] for example in data.train]
-    assert len(learnt) == 80 - 2 - 2 * (messages[0]["content"] != text)
-    assert [user(text)] not in learnt and messages[0]["content"] not in learnt
+    trained = [example.row["prompt"] for example in data.train]
+    assert len(trained) == 80 - 2 - 2 * (messages[0]["content"] != text)
+    assert [user(text)] not in trained and messages[0]["content"] not in trained
 
 
 def test_a_source_that_is_all_held_out_by_another_is_refused(plain, two, tmp_path, jsonl):
@@ -299,7 +299,7 @@ def test_a_source_that_is_all_held_out_by_another_is_refused(plain, two, tmp_pat
     assert error.value.where == "b.jsonl"
 
 
-def test_prompts_of_the_test_file_are_not_learnt_from_the_train_file(plain, tmp_path, jsonl):
+def test_prompts_of_the_test_file_are_dropped_from_the_train_file(plain, tmp_path, jsonl):
     jsonl(rows("a", 20), "train.jsonl")
     jsonl(rows("a", 5), "test.jsonl")
     data = load(Demonstrations, plain, str(tmp_path), holdout=3)

@@ -1,4 +1,4 @@
-"""Data that nobody here wrote, through a vocabulary that nobody here made."""
+"""Real data sets through a real vocabulary."""
 
 import pytest
 

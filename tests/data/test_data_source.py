@@ -274,7 +274,7 @@ def test_how_many_are_held_out(plain, jsonl, n, holdout, expected):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_no_held_out_prompt_is_learnt(plain, jsonl, seed):
+def test_no_held_out_prompt_is_trained_on(plain, jsonl, seed):
     data = load(Demonstrations, plain, jsonl(many(60, prompts=20)), holdout=6, seed=seed)
     test = {example.row["prompt"] for example in data.test}
     assert len(data.test) == 6 and len(test) == 2

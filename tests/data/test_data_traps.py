@@ -110,7 +110,7 @@ def test_line_ends_within_a_value_are_kept(plain, jsonl):
 
 
 def test_rows_of_white_space_that_python_does_not_know_are_kept(plain, jsonl):
-    """A zero-width space is no white space: whoever wrote it may have meant it."""
+    """A zero-width space is not white space: it may be there on purpose."""
     rows = [{"prompt": "a", "completion": text} for text in ("\u200b", "\u3000 \u2028", "\ufeff")]
     data = load_data(Demonstrations, plain, data=jsonl(rows), **SETTINGS)
     assert data.report.left_out == {"the completion is empty": [2]}

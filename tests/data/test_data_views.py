@@ -46,7 +46,7 @@ def test_demonstration_in_its_spellings(chatml, user, assistant):
         assert example.row["prompt"] == [user("a")] and example.row["completion"] == answer
 
 
-def test_only_the_last_answer_is_learnt(chatml, user, assistant):
+def test_only_the_last_answer_is_trained_on(chatml, user, assistant):
     turns = [user("a"), assistant("b"), user("c"), assistant("d")]
     whole = Demonstrations.encode({"messages": turns}, chatml, 100).example
     assert whole.completions == [[*b("d"), END]]
@@ -84,7 +84,7 @@ def test_dialogues_are_demonstrations_where_there_is_one_answer(chatml, plain, u
         assert collate([many]).mask.all()
 
 
-def test_a_template_that_rewrites_answers_is_learnt_at_the_last(make_tokenizer, user, assistant):
+def test_a_template_that_rewrites_answers_leaves_the_last_one(make_tokenizer, user, assistant):
     forgets = (
         "{% for m in messages %}{% if m.role == 'user' or loop.last %}{{ m.content }}"
         "{% endif %}<|im_end|>{% endfor %}"

@@ -20,7 +20,9 @@ def feedback(path: Path, rows: list[tuple[str, str, bool]]) -> str:
 
 
 @pytest.mark.parametrize("algorithm", ["kto", "bco"])
-@pytest.mark.parametrize(("label", "advice"), [(True, "alignzoo run sft"), (False, "completions labelled true")])
+@pytest.mark.parametrize(
+    ("label", "advice"), [(True, "alignzoo run sft"), (False, "labelled true")]
+)
 def test_labels_of_one_class_are_refused(tmp_path, capfd, algorithm, label, advice):
     data = feedback(tmp_path / "d.jsonl", [(f"Say {i}.", f"{i}!", label) for i in range(20)])
     out = tmp_path / "runs"
