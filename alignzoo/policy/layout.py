@@ -67,6 +67,7 @@ class Block:
 
     @property
     def tokens(self) -> int:
+        """The number of tokens, padding left out."""
         return self.real.numel() if self.real is not None else self.shape[0] * self.shape[1]
 
     def unpack(self, x: Tensor) -> Tensor:

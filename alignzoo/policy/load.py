@@ -74,14 +74,12 @@ class ModelSpec:
 
     @property
     def trains_base(self) -> bool:
+        """True if all weights are trained."""
         return self.adapter == "none"
 
     @property
-    def adds_adapter(self) -> bool:
-        return self.adapter not in (None, "none")
-
-    @property
     def adapter_settings(self) -> AdapterSettings:
+        """The settings of a new adapter."""
         return AdapterSettings(
             self.lora_rank, self.lora_alpha, self.lora_dropout, self.virtual_tokens, self.seed
         )
@@ -238,7 +236,7 @@ def adapt(
     if stack.separate:
         model = adapters.load_adapter(base, stack.separate.path)
         return model, with_adapter(flops, model)
-    if spec.adapter is None or not spec.adds_adapter:
+    if spec.adapter in (None, "none"):
         return base, flops
     model = adapters.add_adapter(base, spec.adapter, spec.adapter_settings)
     flops = with_adapter(flops, model)

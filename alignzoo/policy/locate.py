@@ -59,6 +59,7 @@ class ModelSource:
 
     @property
     def on_hub(self) -> bool:
+        """True if the base is a name on the hub, not a folder."""
         return not Path(self.base).is_dir()
 
     @property

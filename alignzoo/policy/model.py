@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -80,7 +80,9 @@ class LanguageModel:
         if collision is not None:
             warnings.warn("collision is now log_sum_p2", DeprecationWarning, stacklevel=2)
             log_sum_p2 = collision
-        head = self._checked_value_head() if values and not self.values_apart else None
+        head = None
+        if values and not self.values_apart:
+            head = require_head(self.value_head, "value head", 'values="shared"')
         options = ForwardOptions(entropy, log_sum_p2, temperature, perturb, self.virtual, head)
         with self.autocast():
             found = self._scorer(self.virtual.prepend_to(batch), options)
@@ -94,7 +96,7 @@ class LanguageModel:
         It is the value head's estimate for the prompt and the completion up to, not including, that
         token. RunFailed without a value head.
         """
-        head = self._checked_value_head()
+        head = require_head(self.value_head, "value head", 'values="shared"')
         adapter = use_value_adapter(self.model) if self.values_apart else nullcontext()
         with adapter:
             return self._apply_head(head, batch, HiddenState.PREDICTING)
@@ -105,12 +107,8 @@ class LanguageModel:
         Each is of the prompt and the completion up to and including that token. RunFailed without a
         score head.
         """
-        if self.score_head is None:
-            raise RunFailed(
-                "the model has no score head",
-                hint="an algorithm that trains one declares it: needs = Needs(score_head=True)",
-            )
-        return self._apply_head(self.score_head, batch, HiddenState.OF_TOKEN)
+        head = require_head(self.score_head, "score head", "score_head=True")
+        return self._apply_head(head, batch, HiddenState.OF_TOKEN)
 
     def _apply_head(self, head: nn.Module, batch: Batch, which: HiddenState) -> Tensor:
         with self.autocast():
@@ -123,14 +121,6 @@ class LanguageModel:
     def values_apart(self) -> bool:
         """True if values take a forward pass of their own, through an adapter of their own."""
         return isinstance(self.model, PeftModel) and VALUE in self.model.peft_config
-
-    def _checked_value_head(self) -> ValueHead:
-        if self.value_head is None:
-            raise RunFailed(
-                "the model has no value head",
-                hint='an algorithm that trains one declares it: needs = Needs(values="shared")',
-            )
-        return self.value_head
 
     @property
     def virtual(self) -> Virtual:
@@ -226,12 +216,23 @@ class LanguageModel:
         finally:
             trained.train(training)
 
-    @property
-    def training(self) -> bool:
-        return self.model.training
-
     def train(self, mode: bool = True) -> None:
+        """Switch to training mode, or with False to evaluation mode."""
         self.model.train(mode)
 
     def eval(self) -> None:
+        """Switch to evaluation mode."""
         self.train(False)
+
+
+_Head = TypeVar("_Head", ScoreHead, ValueHead)
+
+
+def require_head(head: _Head | None, name: str, need: str) -> _Head:
+    """Return the head of a model; RunFailed if it has none."""
+    if head is None:
+        raise RunFailed(
+            f"the model has no {name}",
+            hint=f"an algorithm that trains one declares it: needs = Needs({need})",
+        )
+    return head

@@ -80,6 +80,7 @@ class Policy(LanguageModel):
 
     @property
     def has_reference(self) -> bool:
+        """True if a reference is in memory."""
         return self._frozen is not None or isinstance(self.model, PeftModel)
 
     @property
@@ -91,6 +92,7 @@ class Policy(LanguageModel):
 
     @property
     def reference_moved(self) -> bool:
+        """True after `move_reference`."""
         return self._moved is not None
 
     def reference_facts(self) -> dict[str, str]:
