@@ -10,9 +10,10 @@ import resource
 import sys
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
+if TYPE_CHECKING:  # slow to import, and the commands that only read a ledger need no torch
+    import torch
 
 PURPOSES = ("update", "generation", "reference", "reward", "judge", "reward_training")
 # Cached are those of the calls whose answer was known; retries come beside the calls.
@@ -94,6 +95,8 @@ class Ledger:
 def peak_memory(device: torch.device) -> int:
     """Bytes, the highest so far."""
     if device.type == "cuda":
+        import torch
+
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB
