@@ -12,6 +12,7 @@ import transformers as tf
 from policy_models import build
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+import alignzoo.policy
 from alignzoo.batch import Batch
 from alignzoo.errors import BadInput, RunFailed
 from alignzoo.policy import ModelSpec, Policy, load_policy
@@ -86,6 +87,12 @@ def run_folder(path: Path, policy: Policy, model: str, adapter: str) -> Path:
     record = {"status": "finished", "recipe": {"model": model, "adapter": adapter}}
     (path / "run.json").write_text(json.dumps(record))
     return path
+
+
+def test_every_name_of_the_package_resolves():
+    assert {"Policy", "ModelSpec", "load_policy"} <= set(alignzoo.policy.__all__)
+    for name in alignzoo.policy.__all__:
+        assert getattr(alignzoo.policy, name) is not None
 
 
 @pytest.mark.parametrize("adapter", ["lora", "qlora", "none"])
