@@ -2,31 +2,32 @@
 
 Plain class attributes, all but `data` with a default, so that ten lines in a file are enough:
 
-    data           the view of the task it eats (alignzoo.data.views)
-    needs          what the core must put in memory
-    defaults       settings of the recipe that this algorithm wants otherwise
-    learning_rate  the peak learning rate for a LoRA adapter on a model 2048 wide; scaled to others
-    rounds         how much data a round takes, and how often it passes over it
-    group_size     completions per prompt, for those that generate
-    headline       the metric that the progress bar shows beside the loss
-    splits         False where the loss couples the rows of a batch (it sorts them, say): a step is
-                   then one forward pass whatever --micro-tokens says, in one process
-    generates      whether what it trains answers prompts; False for a reward model
-    trains         False for a baseline that answers otherwise and changes no weight: it gives no
-                   loss, does no step and leaves no model
-    learner        an algorithm that learns from the rewards which this one gives, where it does
-                   not learn itself: it is then a reward, and all else is the learner's
-    credits        whether its advantages are credit, factors of the gradient, and may be weighed;
-                   False where they tell a winner from a loser
+    data             the view of the data it learns from (alignzoo.data.views)
+    needs            what the core must keep in memory
+    rounds           how much data a round takes, and how often it passes over it
+    defaults         recipe settings that this algorithm sets otherwise
+    learning_rate    peak learning rate for a LoRA adapter on a model 2048 wide; scaled to others
+    group_size       completions per prompt, for algorithms that generate
+    progress_metric  the metric that the progress bar shows beside the loss
+    couples_rows     True if the loss compares all rows of a batch (it sorts them, say): a step is
+                     then one forward pass whatever --micro-tokens says, in one process
+    generates        False if what is trained answers no prompts (a reward model)
+    trains           False for a baseline that changes no weight: no loss, no step, no model saved
+    learner          another algorithm, which learns from the rewards that this one gives; this one
+                     is then a reward, and all the rest is the learner's
+    advantages_are_weights
+                     False if advantages tell a winner from a loser, and so are no factors of the
+                     gradient that importance weights may multiply
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import InitVar, dataclass, field, fields
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from alignzoo import discovery
+from alignzoo.errors import warn_renamed
 from alignzoo.options import build, split_options
 
 
@@ -51,21 +52,37 @@ class Needs:
 
 @dataclass(frozen=True)
 class Rounds:
-    """How the data is cut into rounds: `rows` per round (None: one batch), passed `epochs` times.
+    """How the data is cut into rounds.
 
-    A round of one batch and one epoch is ordinary mini-batch training. PPO passes over its
-    experience several times; self-play takes the whole set as a round (`rows=-1`). A round that
-    learns from those before it as well says how many it has `carried`: its steps are those of all
-    their rows.
+    Args:
+        rows: new rows per round; None: those of one optimizer step; "all": the whole data.
+        iterations: passes over the rows of a round.
+        replay_rounds: how many rounds before it a round learns from as well.
+
+    A round of one step and one iteration is ordinary mini-batch training. PPO passes over a round
+    several times; self-play takes the whole data as a round.
     """
 
-    rows: int | None = None
-    epochs: int = 1
-    carried: int = 0
+    rows: int | Literal["all"] | None = None
+    iterations: int = 1
+    replay_rounds: int = 0
+    epochs: InitVar[int | None] = None  # deprecated: `iterations`
+    carried: InitVar[int | None] = None  # deprecated: `replay_rounds`
 
-    def learnt(self, index: int) -> int:
-        """How many rounds' rows the round of that number learns from, its own included."""
-        return 1 + min(index, self.carried)
+    def __post_init__(self, epochs: int | None, carried: int | None) -> None:
+        """Take the arguments by their old names, with a warning."""
+        old = {"iterations": ("epochs", epochs), "replay_rounds": ("carried", carried)}
+        for new, (name, value) in old.items():
+            if value is not None:
+                warn_renamed(f"Rounds({name}=)", f"Rounds({new}=)")
+                object.__setattr__(self, new, value)
+        if self.rows == -1:
+            warn_renamed("Rounds(rows=-1)", 'Rounds(rows="all")')
+            object.__setattr__(self, "rows", "all")
+
+    def rounds_in(self, index: int) -> int:
+        """Return how many rounds' rows a round learns from, its own included."""
+        return 1 + min(index, self.replay_rounds)
 
 
 @runtime_checkable
@@ -85,37 +102,37 @@ def algorithm_of(text: str, flag: str, own: Mapping[str, type] | None = None) ->
     return build(cls, options, f"{flag} {name}")
 
 
-def needs_of(algorithm: Any) -> Needs:
-    return getattr(algorithm, "needs", Needs())
+@dataclass(frozen=True)
+class Traits:
+    """What an algorithm states about itself, with the defaults for what it leaves out."""
+
+    needs: Needs = Needs()
+    rounds: Rounds = Rounds()
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    learning_rate: float = 1e-4
+    group_size: int = 1
+    progress_metric: str | None = None
+    couples_rows: bool = False
+    generates: bool = True
+    trains: bool = True
+    advantages_are_weights: bool = True
+
+    @classmethod
+    def of(cls, algorithm: Any) -> Traits:
+        """Read them off an algorithm, or off its class, whose options are not known yet."""
+        stated = {
+            f.name: getattr(algorithm, f.name) for f in fields(cls) if hasattr(algorithm, f.name)
+        }
+        for old, (new, convert) in RENAMED.items():
+            if hasattr(algorithm, old):
+                warn_renamed(f"{old!r} of an algorithm", repr(new))
+                stated[new] = convert(getattr(algorithm, old))
+        return cls(**stated)
 
 
-def rounds_of(algorithm: Any) -> Rounds:
-    return getattr(algorithm, "rounds", Rounds())
-
-
-def defaults_of(algorithm: Any) -> Mapping[str, Any]:
-    return getattr(algorithm, "defaults", {})
-
-
-def learning_rate_of(algorithm: Any) -> float:
-    return getattr(algorithm, "learning_rate", 1e-4)
-
-
-def splits_of(algorithm: Any) -> bool:
-    return getattr(algorithm, "splits", True)
-
-
-def headline_of(algorithm: Any) -> str | None:
-    return getattr(algorithm, "headline", None)
-
-
-def generates_of(algorithm: Any) -> bool:
-    return getattr(algorithm, "generates", True)
-
-
-def trains_of(algorithm: Any) -> bool:
-    return getattr(algorithm, "trains", True)
-
-
-def credits_of(algorithm: Any) -> bool:
-    return getattr(algorithm, "credits", True)
+# Old names of traits, with what makes a new value of an old one.
+RENAMED: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "headline": ("progress_metric", lambda name: name),
+    "splits": ("couples_rows", lambda splits: not splits),
+    "credits": ("advantages_are_weights", bool),
+}

@@ -150,6 +150,10 @@ class Batch:
             rows=[self.rows[b] for b in which] if self.rows else [],
         )
 
+    def answered(self) -> list[dict[str, Any]]:
+        """Return the row of data that each completion answers, N of them."""
+        return [self.rows[b] for b in self.group.tolist()]
+
     def sizes(self) -> list[int]:
         """Return the tokens per group when its prompt is computed once, B numbers."""
         completions = torch.zeros_like(self.prompt_lengths).index_add_(0, self.group, self.lengths)

@@ -7,6 +7,7 @@ command with exit code 2. `RunFailed` is trouble while running: exit code 1.
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Iterable
 
 LONGEST = 200  # characters of a first line that are shown
@@ -63,3 +64,8 @@ def one_line(error: BaseException) -> str:
 def count(n: int, noun: str, plural: str = "") -> str:
     """Return `1 row` or `2,312 rows`; `plural` is for nouns that take more than an `s`."""
     return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
+
+
+def warn_renamed(old: str, new: str, stacklevel: int = 3) -> None:
+    """Warn that a name is deprecated, in the file that used it."""
+    warnings.warn(f"{old} is deprecated: use {new}", DeprecationWarning, stacklevel=stacklevel)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import pluggy
@@ -21,7 +22,7 @@ from alignzoo.errors import BadInput, nearest
 from alignzoo.loss import Loss
 from alignzoo.recipe import Recipe
 from alignzoo.rollout import Completion
-from alignzoo.run.run import Run
+from alignzoo.run import Run
 
 
 @hookspec
@@ -35,11 +36,22 @@ def alignzoo_start(run: Run) -> None:
 
 
 @hookspec(firstresult=True)
-def alignzoo_sample(run: Run, rows: list[dict[str, Any]]) -> Batch:
+def alignzoo_sample(run: Run, rows: list[Example]) -> Batch:
     """The experience to learn from, for these rows of the data.
 
     The core's default turns demonstrations, pairs and labels into a batch as they are; for
     prompts it generates completions, asks for rewards and then for advantages.
+    """
+
+
+@hookspec(firstresult=True)
+def alignzoo_complete(
+    run: Run, rows: Sequence[Example], size: int, stream: str
+) -> list[list[Completion]]:
+    """Draw `size` completions of each prompt under the policy as it is now.
+
+    The run's sampler gives them; `alignzoo.rollout.complete` is how a plugin has them drawn.
+    Within a round, one `stream` always gives the same completions.
     """
 
 

@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:  # slow to import, and the commands that only read a ledger need no torch
     import torch
 
-PURPOSES = ("update", "generation", "reference", "reward", "judge", "reward_training")
+# "scoring" is what plugins compute of a batch without gradient: old log-probs, values, a KL.
+PURPOSES = (
+    "update", "generation", "scoring", "reference", "reward", "judge", "reward_training",
+)  # fmt: skip
 # Cached are those of the calls whose answer was known; retries come beside the calls.
 CALLS = ("judge_calls", "judge_cached", "judge_retries")
 FEEDBACK = ("demonstrations", "pairs", "labels", "verifier_calls", *CALLS)
@@ -47,9 +50,10 @@ class Ledger:
     def pay(self, money: float) -> None:
         self.money += money
 
-    def spend(self, purpose: str, *, flops: float, tokens: int) -> None:
-        self.flops[purpose] += flops
-        self.tokens[purpose] += tokens
+    def charge(self, purpose: str, cost: Cost) -> None:
+        """Add the cost of a pass, under one of `PURPOSES`."""
+        self.flops[purpose] += cost.flops
+        self.tokens[purpose] += cost.tokens
 
     def use_feedback(self, kind: str, count: int) -> None:
         self.feedback[kind] += count

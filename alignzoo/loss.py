@@ -8,7 +8,7 @@ that 1x8, 8x1 and 3+5 are the same update.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -76,6 +76,14 @@ class Totals:
         for name, (total, count) in {"loss": (loss.sum, loss.count), **loss.metrics}.items():
             self.sums[name] += float(total.detach())
             self.counts[name] += float(count)
+
+    def merge(self, parts: Sequence[Totals]) -> None:
+        """Replace the totals by the sum of those of all processes."""
+        sums, counts = [p.sums for p in parts], [p.counts for p in parts]
+        for own, everywhere in ((self.sums, sums), (self.counts, counts)):
+            names = dict.fromkeys(name for part in everywhere for name in part)
+            own |= {name: sum(part.get(name, 0.0) for part in everywhere) for name in names}
+        self.n = sum(p.n for p in parts)
 
     def means(self) -> dict[str, float]:
         """Return sum / count by name, without those that counted nothing."""

@@ -33,38 +33,34 @@ PACKAGES = ("alignzoo", "torch", "transformers", "peft", "accelerate", "bitsandb
 class Record:
     """One run's folder. `run.json` is rewritten whole; the `.jsonl` files only grow."""
 
-    def __init__(self, folder: Path, facts: dict[str, Any], writes: bool = True):
+    def __init__(self, folder: Path, facts: dict[str, Any], is_writer: bool = True):
         self.folder, self.facts = folder, facts
-        self.writes = writes  # of several processes, only the main one does
+        self.is_writer = is_writer  # of several processes, only the main one does
 
     @property
     def checkpoints(self) -> Path:
         return self.folder / "checkpoints"
 
-    @property
-    def log_file(self) -> Path:
-        return self.folder / "log.txt"
-
     def set_status(self, status: Status, ledger: Ledger | None = None, **more: Any) -> None:
         self.facts.update(status=status, **more)
         if ledger is not None:
             self.facts["ledger"] = ledger.as_dict()
-        if self.writes:
+        if self.is_writer:
             write_json(self.folder / "run.json", self.facts)
 
     def metrics(self, row: Mapping[str, Any]) -> None:
         """Append a row to metrics.jsonl, one per optimizer step."""
-        if self.writes:
+        if self.is_writer:
             append_lines(self.folder / "metrics.jsonl", [row], allow_nan=False)
 
     def evals(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append rows to evals.jsonl, one per evaluated item."""
-        if self.writes:
+        if self.is_writer:
             append_lines(self.folder / "evals.jsonl", rows, allow_nan=False)
 
     def feedback(self, step: int, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append what judges said of what that step is the first to learn from."""
-        if self.writes:
+        if self.is_writer:
             lines = ({"step": step, **row} for row in rows)
             append_lines(self.folder / "feedback.jsonl", lines, allow_nan=False)
 
@@ -73,17 +69,20 @@ class Record:
         write_text(self.folder / name, json_lines(rows, allow_nan=False))
         return self.folder / name
 
-    def withdraw(self) -> None:
+    def discard_if_empty(self) -> None:
         """Take back a folder in which there is nothing yet but this record and the log: that of a
         run which was refused as it began."""
-        if self.writes and {path.name for path in self.folder.iterdir()} <= {"run.json", "log.txt"}:
+        if self.is_writer and {path.name for path in self.folder.iterdir()} <= {
+            "run.json",
+            "log.txt",
+        }:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def rewind(self, step: int) -> None:
         """Forget what was logged after `step`, so that a resumed run leaves no step twice."""
         for name in ("metrics.jsonl", "evals.jsonl", "feedback.jsonl"):
             path = self.folder / name
-            if path.exists() and self.writes:
+            if path.exists() and self.is_writer:
                 # A line that a crash cut short is later than any checkpoint.
                 kept = [row for row in read_lines(path) if row["step"] <= step]
                 write_text(path, json_lines(kept, allow_nan=False))
@@ -136,10 +135,10 @@ def read_run(folder: Path) -> dict[str, Any]:
     return facts
 
 
-def open_folder(folder: Path, facts: dict[str, Any], resume: bool, writes: bool) -> Record:
+def open_folder(folder: Path, facts: dict[str, Any], resume: bool, is_writer: bool) -> Record:
     """The folder of a run that begins, or with `resume` of one that goes on."""
-    if not writes:
-        return Record(folder, facts, writes=False)
+    if not is_writer:
+        return Record(folder, facts, is_writer=False)
     return reopen(folder, facts) if resume else create(folder, facts)
 
 

@@ -38,11 +38,11 @@ def shared_data() -> Path:
 @pytest.fixture
 def make_run(tmp_path: Path) -> Callable[..., Any]:
     """`make_run("dpo", steps=3, options={...}) -> Run`, ready for its first round."""
-    from alignzoo.session.session import prepare, recipe_for
+    from alignzoo.session.session import Permissions, prepare, recipe_for
     from alignzoo.ui import Silent
 
     def make(algorithm: str, *, resume: bool = False, **settings: Any) -> Any:
         recipe = recipe_for(algorithm, {"out": str(tmp_path / "runs"), "eval_size": 0, **settings})
-        return prepare(recipe, resume=resume, trust_remote_code=False, ui=Silent())
+        return prepare(recipe, Permissions(), resume=resume, ui=Silent())
 
     return make

@@ -15,7 +15,7 @@ import typer
 from rich.markup import escape
 
 from alignzoo import discovery
-from alignzoo.algorithm import defaults_of
+from alignzoo.algorithm import Traits
 from alignzoo.cli.app import SETTINGS
 from alignzoo.cli.options import checked, extra, flags, is_switch, parameters, with_parameters
 from alignzoo.cli.quiet import quiet
@@ -169,7 +169,7 @@ def command_for(name: str, algorithm: type, words: list[str]) -> typer.Typer:
         )
 
     all_of_them = [p for option in own for p in parameters(option, panel=OWN_PANEL)]
-    all_of_them += _common_parameters(defaults_of(algorithm))
+    all_of_them += _common_parameters(Traits.of(algorithm).defaults)
     app = _app()
     app.command(help=escape(doc_of(algorithm)))(with_parameters(command, all_of_them))
     return app
@@ -198,7 +198,7 @@ def compose(algorithm: str, plugin: type, values: Mapping[str, Any]) -> Recipe:
     if values.get("qlora") and from_flags.setdefault("adapter", "qlora") != "qlora":
         raise BadInput(f"--qlora and --adapter {from_flags['adapter']} contradict each other")
     from_flags |= {"algorithm": algorithm, "options": checked(own, values)}
-    return resolve(defaults_of(plugin), from_file, from_flags)
+    return resolve(Traits.of(plugin).defaults, from_file, from_flags)
 
 
 def read_checked(path: Path, own: list[Option]) -> dict[str, Any]:

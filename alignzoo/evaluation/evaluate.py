@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from alignzoo import discovery
-from alignzoo.algorithm import generates_of
+from alignzoo.algorithm import Traits
 from alignzoo.batch import Example, collate
 from alignzoo.data import Codec, SourceSize
 from alignzoo.errors import BadInput
 from alignzoo.evaluation.statistics import Estimate, Mean
-from alignzoo.loss import Loss
+from alignzoo.loss import Totals
 from alignzoo.policy import ModelSpec, Policy, load_policy
 from alignzoo.rollout import Completion, Sampling, generate
+from alignzoo.run import Run
 from alignzoo.ui import UI
-
-if TYPE_CHECKING:
-    from alignzoo.run.run import Run
 
 
 @dataclass
@@ -37,7 +34,7 @@ def evaluate(run: Run, phase: str) -> Evaluation:
     """The run's model as it stands, on the run's task and held-out rows; recorded item by item."""
     run.model.eval()
     try:
-        with run.uncharged(), torch.no_grad():
+        with run.free_of_charge(), torch.no_grad():
             result = Evaluation(summary=held_out(run))
             rows = prompts_of(run)
             if rows:
@@ -101,7 +98,7 @@ def evaluate_model(
 
 def prompts_of(run: Run) -> list[dict[str, Any]]:
     """The rows to complete: the task's held-out ones, or those of the data."""
-    if run.recipe.eval_size == 0 or not generates_of(run.algorithm):
+    if run.recipe.eval_size == 0 or not Traits.of(run.algorithm).generates:
         return []
     if run.task is not None and "prompts" in run.task.views:
         return run.task.rows("prompts", "test")[: run.recipe.eval_size]
@@ -126,39 +123,20 @@ def held_out(run: Run) -> dict[str, Estimate]:
     Of a mixture they are those of all rows together, and `held-out/loss/NAME` is the loss on the
     rows of one source.
     """
-    whole, parts = Totals(), {}
-    shares: Sequence[SourceSize | None] = run.data.sources or [None]
-    for share in shares:
+    parts = []
+    by_source = {}
+    sources: Sequence[SourceSize | None] = run.data.sources or [None]
+    for source in sources:
         part = Totals()
-        for micro in run.held_out(share):
-            loss = run.hook.alignzoo_loss(run=run, batch=micro)
-            whole.add(loss, len(micro))
-            part.add(loss, len(micro))
-        if share is not None and "loss" in (means := part.means()):
-            parts[f"held-out/loss/{share.name}"] = means["loss"]
-    return {**{f"held-out/{name}": value for name, value in whole.means().items()}, **parts}
-
-
-@dataclass
-class Totals:
-    """Sums and counts of a loss and its metrics, over n groups."""
-
-    sums: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
-    counts: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
-    n: int = 0
-
-    def add(self, loss: Loss, n: int) -> None:
-        self.n += n
-        for name, (total, count) in {"loss": (loss.sum, loss.count), **loss.metrics}.items():
-            self.sums[name] += float(total)
-            self.counts[name] += float(count)
-
-    def means(self) -> dict[str, Estimate]:
-        return {
-            name: Estimate(self.sums[name] / self.counts[name], n=self.n)
-            for name in self.sums
-            if self.counts[name]
-        }
+        for micro in run.held_out(source):
+            part.add(run.hook.alignzoo_loss(run=run, batch=micro), len(micro))
+        if source is not None and "loss" in (means := part.means()):
+            by_source[f"held-out/loss/{source.name}"] = Estimate(means["loss"], n=part.n)
+        parts.append(part)
+    whole = Totals()
+    whole.merge(parts)
+    found = {f"held-out/{name}": Estimate(x, n=whole.n) for name, x in whole.means().items()}
+    return found | by_source
 
 
 def estimated(value: float | Sequence[float]) -> Estimate:

@@ -1,18 +1,18 @@
 """Scores for completions, as plugins with the hook `alignzoo_reward`."""
 
 from alignzoo.rewards.model import ModelReward
-from alignzoo.rewards.resolve import LEARNED, TASK, Named, rewards_of
+from alignzoo.rewards.resolve import LEARNED, TASK, RewardSpec, resolve_rewards
 from alignzoo.rewards.rows import RowReward
-from alignzoo.rewards.score import PREFIX, judge, weighted_sum
+from alignzoo.rewards.score import PLUGIN_PREFIX, score_completions, weighted_sum
 
 __all__ = [
     "LEARNED",
-    "PREFIX",
+    "PLUGIN_PREFIX",
     "TASK",
     "ModelReward",
-    "Named",
+    "RewardSpec",
     "RowReward",
-    "judge",
-    "rewards_of",
+    "resolve_rewards",
+    "score_completions",
     "weighted_sum",
 ]

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,10 +16,8 @@ from torch import Tensor
 from alignzoo.batch import Batch
 from alignzoo.discovery import hookimpl
 from alignzoo.errors import AlignzooError, BadInput, RunFailed
-from alignzoo.rewards.rows import answered, failure, number
-
-if TYPE_CHECKING:
-    from alignzoo.run.run import Run
+from alignzoo.rewards.rows import failure, number
+from alignzoo.run import Run
 
 
 class FunctionReward:
@@ -39,11 +37,8 @@ class FunctionReward:
 
     @hookimpl
     def alignzoo_reward(self, run: Run, batch: Batch) -> Tensor:
-        pairs = answered(batch, run.texts(batch))
-        ids = [
-            tokens[:length].tolist()
-            for tokens, length in zip(batch.tokens, batch.lengths.tolist(), strict=True)
-        ]
+        pairs = list(zip(batch.answered(), run.texts(batch), strict=True))
+        ids = batch.completions()
         run.ledger.use_feedback("verifier_calls", len(pairs))
         try:
             scores = self.call(pairs, ids)

@@ -6,8 +6,6 @@ probabilities that a step is right, in [0, 1].
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
@@ -15,35 +13,26 @@ from alignzoo.batch import Batch, Example, collate
 from alignzoo.data import Codec, split_steps, step_ends
 from alignzoo.discovery import hookimpl
 from alignzoo.errors import BadInput
-from alignzoo.policy import HiddenState, ModelSpec, load_policy, locate_model
-
-if TYPE_CHECKING:
-    from alignzoo.run.run import Run
+from alignzoo.policy import HiddenState, locate_model
+from alignzoo.run import Run
 
 
 class ModelReward:
     """Judges each completion by the score head of an earlier run, named by its folder."""
 
-    def __init__(self, folder: str, trust_remote_code: bool = False):
+    def __init__(self, folder: str):
         if locate_model(folder).score_head is None:
             raise BadInput(
                 "not a reward model: it has no score head",
                 where=folder,
                 hint="train one first: alignzoo run reward",
             )
-        self.folder, self.trust_remote_code = folder, trust_remote_code
+        self.folder = folder
 
     @hookimpl
     def alignzoo_start(self, run: Run) -> None:
         with run.ui.phase(f"loading {self.folder}"):
-            self.model = load_policy(
-                ModelSpec(
-                    self.folder,
-                    precision=run.recipe.precision,
-                    trust_remote_code=self.trust_remote_code,
-                    device=run.device,
-                )
-            )
+            self.model = run.load_model(self.folder)
         self.model.eval()
         self.codec = Codec(self.model.tokenizer)
         self.same_tokens = same_tokens(self.codec, run.codec)
@@ -52,8 +41,7 @@ class ModelReward:
     @torch.no_grad()
     def alignzoo_reward(self, run: Run, batch: Batch) -> Tensor:
         def scores(micro: Batch) -> Tensor:
-            work = self.model.work(micro, states=HiddenState.OF_TOKEN)
-            run.ledger.spend("reward", flops=self.model.flops.forward(*work), tokens=work.tokens)
+            run.ledger.charge("reward", self.model.cost(micro, states=HiddenState.OF_TOKEN))
             return self.rewards(micro, self.model.scores(micro.to(run.device)).cpu())
 
         read = batch if self.same_tokens else self.read(run, batch)
@@ -65,11 +53,10 @@ class ModelReward:
         if head is None or head.step_separator is None:
             return batch.last(scores)
         found = []
-        for tokens, length, row in zip(batch.tokens, batch.lengths.tolist(), scores, strict=True):
-            ids = tokens[:length].tolist()
+        for ids, row in zip(batch.completions(), scores, strict=True):
             steps = split_steps(self.codec.decode(ids), head.step_separator)
             ends = step_ends(self.codec, ids, steps, head.step_separator)
-            found.append(row[ends or [length - 1]].min())
+            found.append(row[ends or [len(ids) - 1]].min())
         return torch.stack(found).sigmoid()
 
     def read(self, run: Run, batch: Batch) -> Batch:

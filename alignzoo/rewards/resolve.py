@@ -1,4 +1,4 @@
-"""What `--reward` says: which reward, how much it weighs, and its options."""
+"""From what `--reward` says, a name, a weight and options, to the object that scores."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from alignzoo.rewards.model import ModelReward
 from alignzoo.rewards.rows import TaskReward
 
 FUNCTION = "python:"
+TASK = "task"  # the reward that needs no naming: a task's own score
+LEARNED = "learned"  # a reward model that is trained first
 
 
 @dataclass(frozen=True)
-class Named:
+class RewardSpec:
     """A reward by name: `math`, `math:0.5`, `regex:2,pattern=^[0-9]+$`, `python:module.function`,
     `./my_reward.py` or `runs/reward-...`."""
 
@@ -28,8 +30,8 @@ class Named:
     options: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def parse(cls, text: str) -> Named:
-        """From `NAME[:WEIGHT][,OPTION=VALUE...]`; a value may hold commas, a folder colons."""
+    def parse(cls, text: str) -> RewardSpec:
+        """Parse `NAME[:WEIGHT][,OPTION=VALUE...]`; a value may hold commas, a folder colons."""
         head, options = split_options(text, "--reward")
         name, colon, number = head.rpartition(":")
         weight = _number(number) if colon and name else None
@@ -46,21 +48,21 @@ class Named:
 
     @property
     def label(self) -> str:
-        """How it is called in the log: the name, without the way to it."""
+        """Return its name in the log: the name without the path to it."""
         if self.name.startswith(FUNCTION):
             return self.name.rpartition(".")[2]
         return Path(self.name).name.removesuffix(".py")
 
 
-def parse_all(texts: list[str]) -> list[Named]:
-    """All rewards of a run; two that would be called the same are refused."""
-    found = [Named.parse(text) for text in texts]
-    labels = [named.label for named in found]
+def parse_specs(texts: list[str]) -> list[RewardSpec]:
+    """Parse the rewards of a run; two with one label are refused."""
+    found = [RewardSpec.parse(text) for text in texts]
+    labels = [spec.label for spec in found]
     twice = {label for label in labels if labels.count(label) > 1}
     if twice:
         raise BadInput(
             f"option --reward: {min(twice)!r} is named twice",
-            hint="give it once, with the weight that it is to have: NAME:WEIGHT",
+            hint="give it once, with its weight: NAME:WEIGHT",
         )
     return found
 
@@ -72,40 +74,34 @@ def _number(text: str) -> float | None:
         return None
 
 
-TASK = "task"  # the one that is there without being named
-LEARNED = "learned"  # a model that is trained first
-
-
-def rewards_of(
+def resolve_rewards(
     texts: list[str],
     task: Any | None,
-    learned: Callable[[Named], Path],
+    train: Callable[[RewardSpec], Path],
     *,
-    trust_remote_code: bool = False,
     allow_code: bool = False,
-) -> list[tuple[Named, Any]]:
-    """The rewards that a run names, with the objects that give them.
+) -> list[tuple[RewardSpec, Any]]:
+    """Return the rewards that a run names, with the objects that give them.
 
-    `learned` gives the folder of the reward model that is trained for this run.
+    `train` returns the folder of the reward model that is trained for this run.
     """
-    named = parse_all(texts)
+    specs = parse_specs(texts)
     # It is trained when it is known that nothing is wrong with the others.
-    last = sorted(named, key=lambda each: each.name == LEARNED)
     found = {
-        each.label: ModelReward(str(learned(each)), trust_remote_code)
-        if each.name == LEARNED
-        else reward_of(each, task, trust_remote_code, allow_code)
-        for each in last
+        spec.label: ModelReward(str(train(spec)))
+        if spec.name == LEARNED
+        else resolve_reward(spec, task, allow_code)
+        for spec in sorted(specs, key=lambda spec: spec.name == LEARNED)
     }
-    return [(each, found[each.label]) for each in named]
+    return [(spec, found[spec.label]) for spec in specs]
 
 
-def reward_of(named: Named, task: Any | None, trust_remote_code: bool, allow_code: bool) -> Any:
-    """The task's own score, a function, a reward model's folder, or a plugin."""
-    name = named.name
+def resolve_reward(spec: RewardSpec, task: Any | None, allow_code: bool) -> Any:
+    """Return the reward of a spec: a task's own score, a function, a reward model, or a plugin."""
+    name = spec.name
     is_plugin = not (name == TASK or name.startswith(FUNCTION) or Path(name).is_dir())
-    if named.options and not is_plugin:
-        raise BadInput(f"reward {name!r} has no option {min(named.options)!r}")
+    if spec.options and not is_plugin:
+        raise BadInput(f"reward {name!r} has no option {min(spec.options)!r}")
     if name == TASK:
         if task is None:
             raise BadInput("option --reward: 'task' is the score of a --task, and there is none")
@@ -113,11 +109,11 @@ def reward_of(named: Named, task: Any | None, trust_remote_code: bool, allow_cod
     if name.startswith(FUNCTION):
         return FunctionReward(name.removeprefix(FUNCTION))
     if not is_plugin:
-        return ModelReward(name, trust_remote_code)
-    reward = build(discovery.load("rewards", name), named.options, f"reward {name!r}")
+        return ModelReward(name)
+    reward = build(discovery.load("rewards", name), spec.options, f"reward {name!r}")
     if getattr(reward, "runs_code", False) and not allow_code:
         raise BadInput(
             f"reward {name!r} runs what the model writes as programs on this machine",
-            hint="its page says what they are kept from; if that is enough, add --allow-code",
+            hint="its page says what the sandbox prevents; if that is enough, add --allow-code",
         )
     return reward

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,9 +12,7 @@ from torch import Tensor
 from alignzoo.batch import Batch
 from alignzoo.discovery import hookimpl
 from alignzoo.errors import AlignzooError, RunFailed
-
-if TYPE_CHECKING:
-    from alignzoo.run.run import Run
+from alignzoo.run import Run
 
 
 class RowReward(ABC):
@@ -35,7 +33,7 @@ class RowReward(ABC):
     def alignzoo_reward(self, run: Run, batch: Batch) -> Tensor:
         texts = run.texts(batch)
         run.ledger.use_feedback("verifier_calls", len(texts))
-        pairs = answered(batch, texts)
+        pairs = list(zip(batch.answered(), texts, strict=True))
         if self.workers == 1:  # in this thread: math-verify ends what takes too long by a signal
             return torch.tensor([self._scored(pair) for pair in pairs])
         with ThreadPoolExecutor(self.workers) as pool:
@@ -49,11 +47,6 @@ class RowReward(ABC):
             raise
         except Exception as error:
             raise failure(type(self).__name__.lower(), error, row, text) from error
-
-
-def answered(batch: Batch, texts: list[str]) -> list[tuple[dict[str, Any], str]]:
-    """Each completion with the row that it answers."""
-    return [(batch.rows[b], text) for b, text in zip(batch.group.tolist(), texts, strict=True)]
 
 
 def number(score: Any) -> float:

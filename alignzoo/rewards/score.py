@@ -1,26 +1,23 @@
-"""All rewards of a run asked about a batch, and their weighted sum."""
+"""The rewards of a run, applied to a batch, and their weighted sum."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from alignzoo.batch import Batch
 from alignzoo.errors import RunFailed
+from alignzoo.run import Run
 
-if TYPE_CHECKING:
-    from alignzoo.run.run import Run
-
-PREFIX = "reward "  # of the names under which rewards are registered
+PLUGIN_PREFIX = "reward "  # of the names under which rewards are registered
 
 
-def judge(run: Run, batch: Batch) -> dict[str, Tensor]:
-    """The scores `[N]` of every reward, by its name in the log; NaN where one does not apply."""
+def score_completions(run: Run, batch: Batch) -> dict[str, Tensor]:
+    """Return the scores `[N]` of every reward by its name in the log, NaN if it does not apply."""
     givers = [
-        impl.plugin_name.removeprefix(PREFIX)
+        impl.plugin_name.removeprefix(PLUGIN_PREFIX)
         for impl in reversed(run.hook.alignzoo_reward.get_hookimpls())  # the order of the calls
         if not (impl.wrapper or impl.hookwrapper)
     ]
@@ -28,15 +25,15 @@ def judge(run: Run, batch: Batch) -> dict[str, Tensor]:
     if len(scores) != len(givers):
         raise RunFailed(
             f"{len(givers)} rewards ({', '.join(givers)}) gave {len(scores)} tensors",
-            hint="each gives one, and what wraps alignzoo_reward hands on as many as it was given",
+            hint="each gives one, and a wrapper of alignzoo_reward returns as many as it was given",
         )
     return {name: score.float() for name, score in zip(givers, scores, strict=True)}
 
 
 def weighted_sum(scores: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
-    """`[N]`: the sum of weight * score over the rewards that apply; NaN where none does.
+    """Return the sum of weight * score over the rewards that apply, `[N]`; NaN if none does.
 
-    A reward that `weights` does not name weighs 1.
+    A reward that `weights` does not name has weight 1.
     """
     table = torch.stack([weights.get(name, 1.0) * score for name, score in scores.items()])
     return table.nansum(0).masked_fill(table.isnan().all(0), torch.nan)

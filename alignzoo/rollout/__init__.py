@@ -1,38 +1,44 @@
-"""How experience is made: generation, and the sampler that a run has when no other is named.
+"""Rollouts: generation, samplers, and the batch of completions that a round learns from.
 
-A plugin that samples otherwise builds its round from `complete` and `experience`. One that draws
+A plugin that samples in its own way builds its round from `complete` and `rollout`. One that draws
 completions elsewhere is a `Sampler`.
+
+sampling    how a token is drawn, and when a completion ends
+decoder     a model with a cache, one token at a time
+generate    completions of prompts, in this process
+rollout     completions as a batch, with rewards, metrics and advantages
+sampler     what draws the completions of a run
 """
 
 from alignzoo.rollout.generate import Completion, generate
 from alignzoo.rollout.rollout import (
-    SAMPLED,
-    Mismatch,
-    credit,
-    experience,
-    gathered,
-    judged,
-    observe,
-    tied,
+    INFERENCE,
+    LogprobGap,
+    add_advantages,
+    batch_completions,
+    is_tied,
+    log_completions,
+    rollout,
+    with_rewards,
 )
-from alignzoo.rollout.sampler import DefaultSampler, Sampler, complete, sampler_of, seeds
+from alignzoo.rollout.sampler import DefaultSampler, Sampler, complete, load_sampler, seeds
 from alignzoo.rollout.sampling import Sampling
 
 __all__ = [
-    "SAMPLED",
+    "INFERENCE",
     "Completion",
     "DefaultSampler",
-    "Mismatch",
+    "LogprobGap",
     "Sampler",
     "Sampling",
+    "add_advantages",
+    "batch_completions",
     "complete",
-    "credit",
-    "experience",
-    "gathered",
     "generate",
-    "judged",
-    "observe",
-    "sampler_of",
+    "is_tied",
+    "load_sampler",
+    "log_completions",
+    "rollout",
     "seeds",
-    "tied",
+    "with_rewards",
 ]

@@ -2,135 +2,207 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
+from pluggy import PluginManager
 from torch import Tensor
 
-from alignzoo.algorithm import rounds_of, splits_of
+from alignzoo.algorithm import Traits
 from alignzoo.batch import Batch, collate
 from alignzoo.data import Codec, Data, EpochOrder, SourceSize
-from alignzoo.hooks import RunPlugins
+from alignzoo.errors import RunFailed, warn_renamed
 from alignzoo.ledger import Ledger
-from alignzoo.policy import HiddenState, Outputs, Perturb, Policy
-from alignzoo.policy.known import ReferenceCache
+from alignzoo.policy import ModelSpec, Outputs, Policy, load_policy
 from alignzoo.recipe import Recipe
 from alignzoo.record import Record
-from alignzoo.rollout import DefaultSampler, Mismatch, Sampler
+from alignzoo.run.forwards import Forwards
+from alignzoo.run.schedule import Schedule
+from alignzoo.run.world import World
 from alignzoo.ui import UI
+
+
+@dataclass
+class RoundLog:
+    """Numbers about a round's completions, logged with each of its steps.
+
+    Numbers are only ever added until the next round begins, so that nothing a plugin has logged is
+    lost to what another one logs.
+    """
+
+    world: World
+    numbers: dict[str, float] = field(default_factory=dict)
+
+    def add(self, numbers: Mapping[str, float]) -> None:
+        """Log each number with the steps of this round."""
+        self.numbers |= numbers
+
+    def add_means(self, values: Mapping[str, Tensor]) -> None:
+        """Log the mean of each vector `[n]` over all processes, NaN left out; a mean of nothing is
+        not logged. All processes call it with the same names in the same order."""
+        for name, own in values.items():
+            known = [
+                v for v in self.world.gather_values(own.double()).tolist() if not math.isnan(v)
+            ]
+            if known:
+                self.numbers[name] = sum(known) / len(known)
 
 
 @dataclass(eq=False)
 class Run:
-    """A run in progress. Plugins read it, and ask it for log-probs; the loop moves it on.
+    """A run in progress. Plugins read it, and get log-probs from it; the loop moves it on.
 
-    `policy(batch)`, `reference(batch)` and, for an algorithm that needs a score or a value head,
-    `scores(batch)` and `values(batch)` are the forwards, charged to the ledger; `model` is what
-    stands behind them. `step` counts optimizer steps done, `round` rounds done; `state` holds
-    numbers that a plugin carries from step to step, and is part of a checkpoint. `observed` is what
-    was seen of the present round's experience, logged with each of its steps; `reward_weights` are
-    by reward; `learn_reward` trains a reward model on a file of preferences, charges it to the
-    ledger and gives its folder; `mismatch` is there while the policy is still the one that drew
-    this experience; `trust_remote_code` holds for whatever models a plugin loads.
+    `policy(batch)`, `reference(batch)` and, if the algorithm has a score or a value head,
+    `scores(batch)` and `values(batch)` are the forward passes, charged to the ledger; `model` is
+    what computes them. `step` and `round` count what is done. `state` holds numbers that a plugin
+    carries from step to step, and is part of every checkpoint; `log_mean` logs numbers about the
+    round in progress. `reward_weights` are by reward; `external_logprobs` says that completions are
+    drawn with other log-probs than the trainer's.
     """
 
     recipe: Recipe
     algorithm: Any
-    plugins: RunPlugins
+    plugins: PluginManager
     model: Policy
     codec: Codec
     data: Data
     task: Any | None
     record: Record
-    accelerator: Accelerator
+    world: World
     ui: UI
     learning_rate: float
-    sampler: Sampler = field(default_factory=DefaultSampler)
-    ledger: Ledger = field(default_factory=Ledger)
-    step: int = 0
-    round: int = 0
-    state: dict[str, float] = field(default_factory=dict)
-    observed: dict[str, float] = field(default_factory=dict)
+    schedule: Schedule
+    model_spec: ModelSpec  # how this run loads models: precision, device, trust in their code
+    reward_trainer: Callable[[Run, Path], Path] | None = None
     reward_weights: dict[str, float] = field(default_factory=dict)
-    stopped: str | None = None
-    reference_cache: ReferenceCache | None = None
-    learn_reward: Callable[[Path], Path] | None = None
-    mismatch: Mismatch | None = None
-    trust_remote_code: bool = False
-    _charging: bool = True
+    external_logprobs: bool = False
+    state: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.forwards = Forwards(self.model, self.schedule.ledger)
+        self.round_metrics = RoundLog(self.world)
 
     @property
     def hook(self) -> Any:
+        """Return the hooks of alignzoo.hooks, each of which calls the plugins of this run."""
         return self.plugins.hook
+
+    # What computes: see `Forwards`.
+
+    def policy(self, batch: Batch, **options: Any) -> Outputs:
+        """Return the log-probs `[N, T]` of a batch under the policy; see `Forwards.policy`."""
+        return self.forwards.policy(batch, **options)
+
+    def reference(self, batch: Batch, *, temperature: float = 1.0) -> Outputs:
+        """Return the log-probs `[N, T]` of a batch under the reference, without gradient."""
+        return self.forwards.reference(batch, temperature=temperature)
+
+    def values(self, batch: Batch) -> Tensor:
+        """Return the value of the state before each token, `[N, T]`."""
+        return self.forwards.values(batch)
+
+    def scores(self, batch: Batch, *, per_token: bool = False) -> Tensor:
+        """Return the score of each completion, `[N]`, or of each token, `[N, T]`."""
+        return self.forwards.scores(batch, per_token=per_token)
+
+    def move_reference(self, mix: float = 1.0) -> None:
+        """Move the reference to mix * policy + (1 - mix) * reference, weight by weight."""
+        self.model.move_reference(mix)
+
+    def load_model(self, model: str, *, four_bit: bool = False) -> Policy:
+        """Load another model (a folder, a run, a name on the hub) as this run loads its own."""
+        return load_policy(replace(self.model_spec, model=model, four_bit=four_bit))
+
+    def free_of_charge(self) -> AbstractContextManager[None]:
+        """Charge no forward pass inside the block: evaluation is no part of what a method costs."""
+        return self.forwards.purpose(None)
+
+    def train_reward(self, pairs: Path) -> Path:
+        """Train a reward model on a file of preferences, charge it to the ledger, and return its
+        folder."""
+        if self.reward_trainer is None:
+            raise RunFailed("this run cannot train a reward model")
+        return self.reward_trainer(self, pairs)
+
+    # Where the run stands: see `Schedule`.
+
+    @property
+    def ledger(self) -> Ledger:
+        """Return what the run has spent."""
+        return self.schedule.ledger
+
+    @property
+    def step(self) -> int:
+        """Return the number of optimizer steps done."""
+        return self.schedule.step
+
+    @property
+    def round(self) -> int:
+        """Return the number of rounds done."""
+        return self.schedule.round
+
+    @property
+    def total_steps(self) -> int | None:
+        """Return the optimizer steps of the whole run; None if only a compute budget ends it."""
+        return self.schedule.total_steps
+
+    @property
+    def progress(self) -> float:
+        """Return the fraction of the run done so far, in [0, 1]."""
+        return self.schedule.progress
+
+    def seed_for(self, *what: Any) -> int:
+        """Return a seed below 2^56 for something that happens once in this run, by its name."""
+        return self.schedule.seed_for(*what)
+
+    def stop(self, reason: str) -> None:
+        """End training after this step, as if it had been the last one."""
+        self.schedule.stopped = reason
+        self.record.facts["stopped"] = reason
+        self.ui.note(f"stopped: {reason}")
+
+    # The data, and its batches.
+
+    @cached_property
+    def order(self) -> EpochOrder:
+        """Return which rows each round has."""
+        return self.data.order(self.schedule.rows_per_round, self.recipe.seed)
 
     @property
     def device(self) -> torch.device:
+        """Return the device of the model."""
         return self.model.device
 
-    def policy(
-        self,
-        batch: Batch,
-        *,
-        entropy: bool = False,
-        collision: bool = False,
-        perturb: Perturb | None = None,
-        values: bool = False,
-        temperature: float = 1.0,
-    ) -> Outputs:
-        """Log-probs `[N, T]` of the completions under the model that is being trained.
+    @property
+    def accelerator(self) -> Accelerator:
+        """Return accelerate's view of the processes, for trackers and launchers."""
+        return self.world.accelerator
 
-        `perturb` changes the input embeddings of this pass; see `Policy`.
-        """
-        self._charge("update" if torch.is_grad_enabled() else "generation", batch)
-        if values and self.model.values_apart:
-            purpose = "update" if torch.is_grad_enabled() else "generation"
-            self._charge(purpose, batch, HiddenState.OF_TOKEN)
-        outputs = self.model(
-            batch,
-            entropy=entropy,
-            log_sum_p2=collision,
-            perturb=perturb,
-            values=values,
-            temperature=temperature,
-        )
-        if self.mismatch is not None and perturb is None and temperature == self.temperature:
-            self.mismatch.see(batch, outputs.logprobs)
-        return outputs
+    @property
+    def temperature(self) -> float:
+        """Return the temperature of the distribution that completions are drawn from; 1 if they
+        are drawn greedily."""
+        return self.recipe.temperature or 1.0
 
-    def values(self, batch: Batch) -> Tensor:
-        """The value head's number for the state before each token, `[N, T]`."""
-        purpose = "update" if torch.is_grad_enabled() else "generation"
-        self._charge(purpose, batch, HiddenState.OF_TOKEN)
-        return self.model.values(batch)
-
-    def reference(self, batch: Batch, *, temperature: float = 1.0) -> Outputs:
-        """The same under the reference, without gradient: the model as it was before training,
-        unless `move_reference` was called. What the run has in its cache is not computed."""
-        unmoved = not self.model.reference_moved and temperature == 1.0
-        if self.reference_cache is not None and unmoved:
-            known = self.reference_cache.find(batch)
-            if known is not None:
-                return Outputs(known)
-        self._charge("reference", batch)
-        return self.model.reference(batch, temperature=temperature)
-
-    def move_reference(self, mix: float = 1.0) -> None:
-        """From now on the reference is mix * policy + (1 - mix) * reference, weight by weight."""
-        self.model.move_reference(mix)
+    @property
+    def micro_tokens(self) -> int:
+        """Return the most tokens in one forward pass."""
+        # Small on a CPU: measured, 1024 was 17% faster than 8192 (hidden 256, 4 layers) at a third
+        # of the memory; on zoo-tiny 8% slower.
+        return self.recipe.micro_tokens or (1024 if self.device.type == "cpu" else 8192)
 
     def micro_batches(self, batch: Batch) -> list[Batch]:
-        """What the loss hook is given of a batch, one after the other: parts of `micro_tokens`,
-        or whole steps of `batch_size` where the algorithm says that its loss couples the rows."""
-        if splits_of(self.algorithm):
+        """Split a batch into what the loss hook is given: parts of `micro_tokens`, or whole steps
+        of `batch_size` if the algorithm's loss couples the rows."""
+        if not Traits.of(self.algorithm).couples_rows:
             return batch.split(self.micro_tokens)
         size = self.recipe.batch_size
         return [
@@ -138,143 +210,52 @@ class Run:
             for start in range(0, len(batch), size)
         ]
 
-    def scores(self, batch: Batch, *, per_token: bool = False) -> Tensor:
-        """The score head's number for each completion `[N]`: that of its last token, the EOS.
-
-        With `per_token` those of all its tokens, `[N, T]`, for a reward of every step.
-        """
-        self._charge("update" if torch.is_grad_enabled() else "reward", batch, HiddenState.OF_TOKEN)
-        scores = self.model.scores(batch)
-        return scores if per_token else batch.last(scores)
-
-    def _charge(
-        self, purpose: str, batch: Batch, states: HiddenState = HiddenState.PREDICTING
-    ) -> None:
-        if self._charging:
-            flops = self.model.flops
-            work = self.model.work(batch, states=states, reference=purpose == "reference")
-            cost = flops.update(*work) if purpose == "update" else flops.forward(*work)
-            self.ledger.spend(purpose, flops=cost, tokens=work.tokens)
-
-    @contextmanager
-    def uncharged(self) -> Iterator[None]:
-        """Inside, forwards are not charged: evaluation is no part of what a method costs."""
-        before, self._charging = self._charging, False
-        try:
-            yield
-        finally:
-            self._charging = before
-
-    def share(self, rows: list[Any]) -> list[Any]:
-        """This process's part of what belongs to the rows of a round."""
-        return rows[self.accelerator.process_index :: self.accelerator.num_processes]
-
-    def gather(self, values: list[Any]) -> list[Any]:
-        """The inverse of `share`: every process's part, in the order of the rows. All call it."""
-        shares = gather_object([values])
-        return [part[i] for i in range(len(shares[0])) for part in shares if i < len(part)]
-
-    def texts(self, batch: Batch) -> list[str]:
-        """The completions of a batch as text, without the token that ends them."""
-        return [
-            self.codec.decode(tokens[:length].tolist())
-            for tokens, length in zip(batch.tokens, batch.lengths.tolist(), strict=True)
-        ]
-
-    def tokens(self, x: Tensor, mask: Tensor) -> Tensor:
-        """The values of `x [N, T]` in the mask, of all processes together, one-dimensional. All
-        call it."""
-        return torch.tensor([v for part in gather_object([x[mask].tolist()]) for v in part])
-
-    def observe(self, numbers: Mapping[str, Tensor]) -> None:
-        """Log with each step of this round the mean of each number over what all processes have of
-        it, one-dimensional; NaN is left out. All call it, in the same order of names."""
-        for name, values in numbers.items():
-            everyone = [v for part in gather_object([values.tolist()]) for v in part]
-            found = [value for value in everyone if not math.isnan(value)]
-            if found:
-                self.observed[name] = sum(found) / len(found)
-
-    @property
-    def temperature(self) -> float:
-        """That of the distribution which completions are drawn from; greedily, the policy's own."""
-        return self.recipe.temperature or 1.0
-
-    @property
-    def micro_tokens(self) -> int:
-        """Most tokens in one forward pass. Small on a CPU: measured, 1024 was 17% faster than 8192
-        (hidden 256, 4 layers) at a third of the memory; on zoo-tiny 8% slower."""
-        return self.recipe.micro_tokens or (1024 if self.device.type == "cpu" else 8192)
-
-    @cached_property
-    def order(self) -> EpochOrder:
-        """Which rows each round has."""
-        return self.data.order(self.rows_per_round, self.recipe.seed)
-
-    def held_out(self, share: SourceSize | None = None) -> Iterator[Batch]:
-        """The held-out examples, or those of one source, in micro-batches, as an evaluation sees
-        them."""
+    def held_out(self, source: SourceSize | None = None) -> Iterator[Batch]:
+        """Yield the held-out examples, or those of one source, in micro-batches."""
         examples = self.data.test[: self.recipe.eval_size]
-        if share is not None:
-            examples = examples[self.data.held_out_of(share)]
+        if source is not None:
+            examples = examples[self.data.held_out_of(source)]
         examples = [example for example in examples if example.completions]
         for micro in self.micro_batches(collate(examples)) if examples else []:
             yield micro.to(self.device)
 
-    @property
-    def rows_per_round(self) -> int:
-        rows = rounds_of(self.algorithm).rows
-        if rows is None:
-            return self.recipe.batch_size
-        return len(self.data.train) if rows < 0 else rows
+    def texts(self, batch: Batch) -> list[str]:
+        """Return the completions of a batch as text, without the token that ends them."""
+        return [self.codec.decode(ids) for ids in batch.completions()]
 
-    def rows_of(self, index: int) -> int:
-        """Rows that the round of that number learns from: its own, and those it has carried."""
-        return self.rows_per_round * rounds_of(self.algorithm).learnt(index)
+    def log_mean(self, values: Mapping[str, Tensor]) -> None:
+        """Log the mean of each vector `[n]` over all processes with each step of this round.
 
-    def steps_of(self, index: int) -> int:
-        """Optimizer steps in the round of that number, if it is of full size."""
-        rounds = rounds_of(self.algorithm)
-        rows = min(self.rows_per_round, len(self.data.train)) * rounds.learnt(index)
-        return rounds.epochs * math.ceil(rows / self.recipe.batch_size)
+        NaN is left out. All processes call it with the same names in the same order.
+        """
+        self.round_metrics.add_means(values)
 
-    @cached_property
-    def total_steps(self) -> int | None:
-        """Optimizer steps of the whole run; None when only a compute budget ends it."""
-        if self.recipe.steps is not None:
-            return self.recipe.steps
-        if self.recipe.budget is not None:
-            return None
-        rounds = math.ceil(self.recipe.epochs * len(self.data.train) / self.rows_per_round)
-        return sum(map(self.steps_of, range(max(1, rounds))))
+    def shard(self, rows: list[Any]) -> list[Any]:
+        """Return this process's part of what belongs to the rows of a round."""
+        return self.world.shard(rows)
 
-    def progress_at(self, step: float) -> float:
-        """How much of the run is done, in [0, 1]: by steps or by compute, whichever is nearer."""
-        shares = [0.0]
-        if self.total_steps is not None:
-            shares.append(step / max(self.total_steps, 1))
-        if self.recipe.budget_flops is not None:
-            # A reward model that was trained first is paid for, but it is no progress.
-            first = self.ledger.flops["reward_training"]
-            left = max(self.recipe.budget_flops - first, 1.0)
-            shares.append((self.ledger.total_flops - first) / left)
-        return min(max(shares), 1.0)
+    def gather(self, values: list[Any]) -> list[Any]:
+        """Return every process's part in the order of the rows: the inverse of `shard`."""
+        return self.world.gather(values)
 
-    @property
-    def progress(self) -> float:
-        return self.progress_at(self.step)
+    def gather_masked(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Return the values of `x [N, T]` in `mask [N, T]` of all processes as one vector."""
+        return self.world.gather_masked(x, mask)
 
-    def stop(self, reason: str) -> None:
-        """End training after this step, as if it had been the last one."""
-        self.stopped = reason
-        self.record.facts["stopped"] = reason
-        self.ui.note(f"stopped: {reason}")
+    def __getattr__(self, name: str) -> Any:
+        """Return what a deprecated name stands for."""
+        if name not in RENAMED:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        warn_renamed(f"run.{name}", f"run.{RENAMED[name]}")
+        return attrgetter(RENAMED[name])(self)
 
-    @property
-    def done(self) -> bool:
-        return self.stopped is not None or self.progress >= 1.0 or self.total_steps == 0
 
-    def seed_for(self, *what: Any) -> int:
-        """A seed for something that happens once in this run, from the run's seed and its name."""
-        text = repr((self.recipe.seed, *what)).encode()
-        return int.from_bytes(hashlib.sha256(text).digest()[:7], "big")
+RENAMED = {
+    "learn_reward": "train_reward",
+    "observe": "log_mean",
+    "observed": "round_metrics.numbers",
+    "rows_per_round": "schedule.rows_per_round",
+    "share": "shard",
+    "tokens": "gather_masked",
+    "uncharged": "free_of_charge",
+}

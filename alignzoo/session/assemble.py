@@ -1,106 +1,133 @@
-"""Who takes part in a run: its algorithm, task, rewards, sampler and add-ons, with their hooks."""
+"""The plugins of a run: its algorithm, task, rewards, sampler and add-ons, with their hooks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from alignzoo import discovery, hooks
-from alignzoo.algorithm import Algorithm, needs_of, trains_of
+from alignzoo.algorithm import Algorithm, Traits
 from alignzoo.data import Prompts
 from alignzoo.errors import BadInput
-from alignzoo.options import build
+from alignzoo.options import build, options_of
 from alignzoo.recipe import Recipe
-from alignzoo.rewards import PREFIX, TASK, Named, rewards_of
-from alignzoo.rollout import Sampler, sampler_of
+from alignzoo.rewards import LEARNED, PLUGIN_PREFIX, TASK, RewardSpec, resolve_rewards
+from alignzoo.rollout import Sampler, load_sampler
+from alignzoo.session.learned import RewardTrainer
 from alignzoo.training.alarms import Alarms
 
 
 @dataclass(frozen=True)
-class Cast:
-    """`plugins` are all of them, and the add-ons, on one manager."""
+class Participants:
+    """What takes part in a run; `plugins` has all of it registered, with the add-ons."""
 
     algorithm: Any
     task: Any | None
-    rewards: list[tuple[Named, Any]]
+    rewards: list[tuple[RewardSpec, Any]]
     sampler: Sampler
     plugins: hooks.RunPlugins
 
+    @property
+    def traits(self) -> Traits:
+        """Return what the algorithm states about itself."""
+        return Traits.of(self.algorithm)
 
-def cast_for(
-    recipe: Recipe,
-    learned: Callable[[Named], Path],
-    *,
-    trust_remote_code: bool,
-    allow_code: bool,
-) -> Cast:
-    """Everybody whom a recipe names, or `BadInput` where they cannot work together.
+    @property
+    def trained_rewards(self) -> list[Path]:
+        """Return the folders of the reward models that were trained for this run."""
+        return [Path(reward.folder) for spec, reward in self.rewards if spec.name == LEARNED]
 
-    `learned` gives the folder of the reward model that is trained for this run.
-    """
+
+def assemble(recipe: Recipe, trainer: RewardTrainer, *, allow_code: bool) -> Participants:
+    """Build what a recipe names, or raise `BadInput` if it does not fit together."""
     named = build(discovery.load("algorithms", recipe.algorithm), recipe.options, recipe.algorithm)
-    # Of one that gives rewards to another, the other is the algorithm.
+    # An algorithm that gives rewards to another is a reward, and the other is the algorithm.
     algorithm = getattr(named, "learner", named)
     check_algorithm(algorithm, recipe)
     task = discovery.load("tasks", recipe.task)() if recipe.task else None
-    sampler = sampler_of(recipe)
+    sampler = load_sampler(recipe)
     wanted = recipe.reward or ([TASK] if task is not None and algorithm is named else [])
-    rewards = rewards_of(
-        wanted, task, learned, trust_remote_code=trust_remote_code, allow_code=allow_code
-    )
-    objects: dict[str, Any] = {  # what comes later is called first
+    rewards = resolve_rewards(wanted, task, trainer.train, allow_code=allow_code)
+    objects: dict[str, Any] = {  # later ones are called first
         f"sampler {recipe.sampler}" if recipe.sampler else "the default sampler": sampler,
         "the alarms": Alarms(recipe.stop_on),
     }
     if task is not None:
         objects[f"task {recipe.task}"] = task
-    objects |= {PREFIX + named.label: reward for named, reward in rewards}
+    objects |= {PLUGIN_PREFIX + spec.label: reward for spec, reward in rewards}
     if algorithm is not named:
-        objects[PREFIX + recipe.algorithm] = named
+        objects[PLUGIN_PREFIX + recipe.algorithm] = named
     objects[recipe.algorithm] = algorithm
     for name in recipe.addons:
         objects[name] = discovery.load("addons", name)()
-    manager = hooks.manager(objects, loss=trains_of(algorithm))
-    if (
-        hasattr(algorithm, "alignzoo_advantage")
-        and not manager.hook.alignzoo_reward.get_hookimpls()
-    ):
+    manager = hooks.manager(objects, loss=Traits.of(algorithm).trains)
+    check_rewards(recipe, algorithm, manager)
+    return Participants(algorithm, task, rewards, sampler, manager)
+
+
+def check_rewards(recipe: Recipe, algorithm: Any, manager: hooks.RunPlugins) -> None:
+    """Raise `BadInput` if an algorithm that learns from rewards has none."""
+    learns = hasattr(algorithm, "alignzoo_advantage")
+    if learns and not manager.hook.alignzoo_reward.get_hookimpls():
         raise BadInput(
-            f"{recipe.algorithm} learns from rewards, and nothing gives any",
-            hint="add --reward NAME (math, learned, runs/NAME, python:module.function, ...), or "
-            "a --task that judges by itself",
+            f"{recipe.algorithm} needs a reward",
+            hint="add --reward NAME (math, learned, runs/NAME, python:module.function, ...), or a "
+            "--task with a score of its own",
         )
-    return Cast(algorithm, task, rewards, sampler, manager)
 
 
 def check_algorithm(algorithm: Any, recipe: Recipe) -> None:
-    """`BadInput` where the recipe asks of an algorithm what it does not do."""
+    """Raise `BadInput` if the recipe asks of an algorithm what it does not do."""
     if not isinstance(algorithm, Algorithm):
         raise BadInput(
-            f"algorithm {recipe.algorithm!r} does not say which data it eats",
+            f"algorithm {recipe.algorithm!r} does not declare its data view",
             hint="add a line such as  data = Preferences  to its class",
         )
-    draws = algorithm.data is Prompts or "alignzoo_sample" in discovery.hook_methods(algorithm)
-    if recipe.sampler is not None and not draws:
-        raise BadInput(f"option --sampler: {recipe.algorithm} draws no completions")
-    needs = needs_of(algorithm)
-    if recipe.adapter != "none" and not needs.adapter:
+    traits = Traits.of(algorithm)
+    refuse_unread_options(algorithm, traits, recipe)
+    if recipe.adapter != "none" and not traits.needs.adapter:
         raise BadInput(f"{recipe.algorithm} trains all weights", hint="add --adapter none")
-    if needs.values == "own" and (
+    if traits.needs.values == "own" and (
         recipe.adapter in ("none", "prompt", "prefix") or recipe.gradient_checkpointing
     ):
         raise BadInput(
-            "values of their own need a second adapter in the layers, beside --adapter "
-            f"{recipe.adapter}" + " with --gradient-checkpointing" * recipe.gradient_checkpointing,
-            hint="share the policy's trunk, or use --adapter lora",
+            f"--values own needs an adapter in the layers, not --adapter {recipe.adapter}"
+            + " with --gradient-checkpointing" * recipe.gradient_checkpointing,
+            hint="use --values shared, or --adapter lora",
         )
-    if not trains_of(algorithm):
-        if recipe.steps != 0:
-            raise BadInput(f"option --steps: {recipe.algorithm} trains nothing")
-        if recipe.eval_size == 0:
-            raise BadInput(
-                f"option --eval-size: {recipe.algorithm} trains nothing, and without held-out "
-                "prompts it has nothing to answer"
-            )
+    if not traits.trains and recipe.eval_size == 0:
+        raise BadInput(
+            f"option --eval-size: {recipe.algorithm} trains nothing, and without held-out "
+            "prompts it has nothing to answer"
+        )
+
+
+TRAINING_OPTIONS = (
+    "steps", "epochs", "budget", "batch_size", "learning_rate", "warmup", "schedule",
+    "weight_decay", "max_grad_norm", "gradient_checkpointing", "checkpoint_every", "eval_every",
+)  # fmt: skip
+
+
+def refuse_unread_options(algorithm: Any, traits: Traits, recipe: Recipe) -> None:
+    """Raise `BadInput` for an option that nothing in this run reads."""
+    draws = algorithm.data is Prompts or "alignzoo_sample" in discovery.hook_methods(algorithm)
+    answers = recipe.eval_size > 0 and traits.generates
+    unread: dict[str, str] = {}
+    if not draws:
+        unread |= dict.fromkeys(("sampler", "stop_on"), "draws no completions to learn from")
+    if not (draws or answers):
+        unread |= dict.fromkeys(
+            ("max_new_tokens", "temperature", "top_k", "top_p", "min_p", "stop"),
+            "generates no completions in this run",
+        )
+    if not (algorithm.data is Prompts or hasattr(algorithm, "alignzoo_advantage")):
+        unread["reward"] = "does not learn from rewards"
+    if not traits.needs.reference:
+        unread["cache_reference"] = "has no reference model"
+    if not traits.trains:
+        unread |= dict.fromkeys(TRAINING_OPTIONS, "trains nothing")
+    for option in options_of(Recipe):
+        default = traits.defaults.get(option.name, option.default)
+        if option.name in unread and getattr(recipe, option.name) != default:
+            raise BadInput(f"option {option.flag}: {recipe.algorithm} {unread[option.name]}")

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from alignzoo.discovery import hookimpl
 from alignzoo.errors import BadInput, nearest
-
-if TYPE_CHECKING:
-    from alignzoo.run.run import Run
+from alignzoo.run import Run
 
 WINDOW = 5  # steps whose mean is looked at
 FAR = 50.0  # nats from the reference per completion, where a reward no longer means what it did

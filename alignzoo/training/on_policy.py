@@ -14,7 +14,7 @@ from alignzoo.data import Prompts
 from alignzoo.discovery import hookimpl
 from alignzoo.errors import BadInput
 from alignzoo.policy import Outputs
-from alignzoo.run.run import Run
+from alignzoo.run import Run
 
 
 @dataclass(eq=False)
@@ -31,7 +31,7 @@ class OnPolicy:
 
     data = Prompts
     learning_rate = 1e-4
-    headline = "reward"
+    progress_metric = "reward"
 
     @property
     def needs(self) -> Needs:
@@ -39,7 +39,7 @@ class OnPolicy:
 
     @property
     def rounds(self) -> Rounds:
-        return Rounds(rows=self.round_prompts or None, epochs=self.iterations)
+        return Rounds(rows=self.round_prompts or None, iterations=self.iterations)
 
     @hookimpl
     def alignzoo_check(self, recipe: Any) -> None:

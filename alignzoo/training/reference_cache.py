@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,9 +20,7 @@ from alignzoo.ledger import Cost
 from alignzoo.policy import Policy
 from alignzoo.policy.known import KEY_BYTES, ReferenceCache, Values, completion_key, completion_keys
 from alignzoo.record import hash_sources
-
-if TYPE_CHECKING:
-    from alignzoo.run.run import Run
+from alignzoo.run import Run
 
 
 def cache_reference(run: Run) -> None:
@@ -47,7 +44,7 @@ def cache_reference(run: Run) -> None:
     lacking = sorted(set().union(*run.gather([lacking])))
     computed, cost = compute_parts(run, {name: parts[name] for name in lacking}, folder)
     known = values | computed
-    run.reference_cache = ReferenceCache(known)
+    run.forwards.known = ReferenceCache(known).find
     facts = {
         "folder": str(folder),
         "completions_read": len(known) - len(computed),
@@ -57,7 +54,7 @@ def cache_reference(run: Run) -> None:
     }
     # All processes charge what the main one knows: it alone has the record of a resumed run.
     facts = run.gather([run.record.facts.setdefault("reference_cache", facts)])[0]
-    run.ledger.spend("reference", flops=facts["flops"], tokens=facts["tokens"])
+    run.ledger.charge("reference", Cost(facts["flops"], facts["tokens"]))
     run.record.set_status("running", run.ledger)
     run.ui.note(
         f"the reference's log-probs: {len(known) - len(computed):,} completions read, "
@@ -69,7 +66,7 @@ def compute_parts(run: Run, parts: dict[str, list[Example]], folder: Path) -> tu
     """The log-probs of whole parts, each computed by one process, which also writes it."""
     own: list[tuple[Values, Cost]] = []
     with run.ui.items(sum(map(len, parts.values())), "the reference's log-probs") as advance:
-        for name in run.share(list(parts)):
+        for name in run.shard(list(parts)):
             values, cost = compute_part(run, parts[name])
             keep_part(run, folder / f"{name}.safetensors", values)
             own.append((values, cost))

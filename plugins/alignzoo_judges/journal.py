@@ -61,7 +61,7 @@ def journal(
 
 def path_of(run: Run, name: str) -> Path:
     """Each process writes what it made."""
-    index = run.accelerator.process_index
+    index = run.world.rank
     return run.record.folder / (f"{name}.jsonl" if index == 0 else f"{name}.{index}.jsonl")
 
 

@@ -91,9 +91,7 @@ class Local(Judge):
     def charge(self, batch: Batch) -> None:
         """What the policy as it stands computes of this batch, into the ledger."""
         if self.ledger is not None:
-            work = self.policy.work(batch)
-            flops = self.policy.flops.forward(*work)
-            self.ledger.spend("judge", flops=flops, tokens=work.tokens)
+            self.ledger.charge("judge", self.policy.cost(batch))
 
     def example(self, number: int, question: Question) -> Example:
         prompt = question.messages

@@ -44,7 +44,7 @@ class Constitution:
     def draw(self, run: Run, use: str, number: int, start: int, count: int) -> list[Principle]:
         """A principle, by weight, for each of `count` rows of this process and round, of which the
         first is the `start`th; always the same for one `use` and `number`."""
-        index, weights = run.accelerator.process_index, [p.weight for p in self.principles]
+        index, weights = run.world.rank, [p.weight for p in self.principles]
         return [
             Random(run.seed_for("principle", use, number, run.round, index, n)).choices(
                 self.principles, weights

@@ -46,8 +46,7 @@ def judge_of(
     score of the task. What was answered once is kept, but of the policy, which changes.
     """
     name, options = split_options(text, "--judge")
-    trust = trust_remote_code or (run is not None and run.trust_remote_code)
-    judge = named(name, options, run, task, trust)
+    judge = named(name, options, run, task, trust_remote_code)
     judge.ledger = run.ledger if run is not None else ledger
     return judge if judge.identity is None else Cached(judge)
 
@@ -102,15 +101,12 @@ def named(
         return own_base(run)
     if name == POLICY:
         return own_policy(run)
-    policy = load_policy(
-        ModelSpec(
-            name,
-            four_bit=said.four_bit,
-            precision=run.recipe.precision if run is not None else "auto",
-            trust_remote_code=trust_remote_code,
-            device=run.device if run is not None else None,
+    if run is not None:
+        policy = run.load_model(name, four_bit=said.four_bit)
+    else:
+        policy = load_policy(
+            ModelSpec(name, four_bit=said.four_bit, trust_remote_code=trust_remote_code)
         )
-    )
     policy.require_generative()
     policy.eval()
     return Local(policy, Codec(policy.tokenizer), policy.evaluating)

@@ -17,6 +17,7 @@ from annotated_types import Ge, Gt
 
 from alignzoo.data.dialogue import Message
 from alignzoo.errors import BadInput
+from alignzoo.ledger import Cost
 from alignzoo.remote import Pace, Refused, Remote, Unanswered, address
 from alignzoo_judges.judge import Judge, Question
 from alignzoo_judges.reading import answer_in, text_in, tokens_for, usage_in
@@ -138,7 +139,7 @@ class Server(Judge):
         money = (read * self.options.price_in + written * self.options.price_out) / 1e6
         with self.lock:
             if self.ledger is not None:
-                self.ledger.spend("judge", flops=0.0, tokens=read + written)
+                self.ledger.charge("judge", Cost(tokens=read + written))
                 self.ledger.pay(money)
 
     def count_retry(self) -> None:

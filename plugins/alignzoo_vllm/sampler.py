@@ -49,7 +49,7 @@ class VLLM(Sampler):
     backend: Backend | None = field(default=None, init=False)
     handed_over: int | None = field(default=None, init=False)  # the step whose adapter is there
 
-    foreign = True
+    external_logprobs = True
 
     @hookimpl
     def alignzoo_check(self, recipe: Any) -> None:
@@ -89,15 +89,15 @@ class VLLM(Sampler):
         """Write the adapter as it is now and have it loaded. The folder of the one before goes."""
         name = f"alignzoo-{run.record.folder.name}-{run.step}"
         parent = Path(self.folder).expanduser() if self.folder else run.record.folder / "sampler"
-        if run.accelerator.is_main_process:
+        if run.world.is_main:
             run.model.save(parent / name)
-        run.accelerator.wait_for_everyone()
-        if run.accelerator.is_main_process or self.url is None:  # an engine is each process's own
+        run.world.wait()
+        if run.world.is_main or self.url is None:  # an engine is each process's own
             backend.load(name, (parent / name / "adapter").resolve())
-        run.accelerator.wait_for_everyone()
+        run.world.wait()
         if isinstance(backend, Server):
             backend.adapter = name
-        if run.accelerator.is_main_process and self.handed_over is not None:
+        if run.world.is_main and self.handed_over is not None:
             before = f"alignzoo-{run.record.folder.name}-{self.handed_over}"
             shutil.rmtree(parent / before, ignore_errors=True)
         self.handed_over = run.step

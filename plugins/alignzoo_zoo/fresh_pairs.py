@@ -19,7 +19,7 @@ class FreshPairs(OnPolicy):
         float, "what a completion that did not end by itself loses of its reward", Ge(0)
     ] = 0.0
 
-    credits = False  # advantages tell a winner from a loser
+    advantages_are_weights = False  # advantages tell a winner from a loser
 
     def compared(self, batch: Batch) -> Tensor:
         """The rewards that are compared, `[B, G]`."""

@@ -16,7 +16,7 @@ ALGORITHM = '''
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 from annotated_types import Gt
-from alignzoo.hookspecs import hookimpl
+from alignzoo import hookimpl
 
 print("noise while importing")
 

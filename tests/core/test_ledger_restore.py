@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from alignzoo.ledger import FEEDBACK, Ledger
+from alignzoo.ledger import FEEDBACK, Cost, Ledger
 
 
 def test_it_stays_the_one_that_others_hold():
     spent = Ledger()
-    spent.spend("judge", flops=1.0, tokens=2)
+    spent.charge("judge", Cost(1.0, 2))
     spent.use_feedback("judge_calls", 3)
     spent.pay(0.25)
     ledger = Ledger()

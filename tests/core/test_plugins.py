@@ -27,7 +27,7 @@ def test_a_misspelt_name_gets_the_near_one():
 
 def test_listing_imports_no_plugin_and_no_torch():
     code = (
-        "import sys; from alignzoo.plugins import KINDS, discover\n"
+        "import sys; from alignzoo.discovery import KINDS, discover\n"
         "found = [f.summary for k in KINDS for f in discover(k).values()]\n"
         "assert all(found) and len(found) >= 5, found\n"
         "bad = {'torch', 'alignzoo_zoo', 'alignzoo_suite'} & set(sys.modules)\n"
@@ -69,7 +69,7 @@ def test_a_plain_file_is_a_plugin(tmp_path: Path):
     path.write_text(
         "from __future__ import annotations\n"
         "from dataclasses import dataclass\n"
-        "from alignzoo.hookspecs import hookimpl\n"
+        "from alignzoo import hookimpl\n"
         "@dataclass(eq=False)\nclass Mine:\n    beta: float = 2.0\n"
         "    @hookimpl\n    def alignzoo_loss(self, run, batch):\n        return self.beta\n"
     )

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from alignzoo import Example, collate
-from alignzoo.training.rounds import Experience
+from alignzoo import Example, Rounds, collate
+from alignzoo.training.rounds import Round
 
 
 def parts(groups: int, rows: int, size: int) -> list[int]:
@@ -15,15 +15,14 @@ def parts(groups: int, rows: int, size: int) -> list[int]:
     recipe = SimpleNamespace(batch_size=size)
     run = SimpleNamespace(
         recipe=recipe,
-        algorithm=SimpleNamespace(),
-        rows_of=lambda index: rows,
+        schedule=SimpleNamespace(rounds=Rounds(), rows_in=lambda index: rows),
         seed_for=lambda *what: 1,
         step=0,
         round=0,
-        accelerator=SimpleNamespace(process_index=0),
+        world=SimpleNamespace(rank=0),
     )
     batch = collate([Example([1], [[n + 1]]) for n in range(groups)])
-    found = list(Experience(batch, began=0).rest(run))
+    found = list(Round(batch, began=0).remaining(run))
     tokens = sorted(token for part in found for token in part.tokens.flatten().tolist())
     assert tokens == list(range(1, groups + 1))
     return [len(part) for part in found]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from alignzoo import discovery, hooks
-from alignzoo.algorithm import headline_of
+from alignzoo.algorithm import Traits
 from alignzoo.options import options_of
 
 ROOT = Path(__file__).parents[2]
@@ -41,8 +41,8 @@ def test_every_algorithm_has_a_page_that_knows_its_options(name):
     algorithm = found.load()
     for option in options_of(algorithm):
         assert f"`{option.flag}`" in page
-    headline = headline_of(algorithm)
-    assert headline is None or f"`{headline}`" in page
+    metric = Traits.of(algorithm).progress_metric
+    assert metric is None or f"`{metric}`" in page
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", *ROOT.glob("plugins/**/*.md")])

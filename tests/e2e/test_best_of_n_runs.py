@@ -9,7 +9,7 @@ import pytest
 
 from alignzoo import BadInput
 from alignzoo.policy import locate_model
-from alignzoo.session.session import execute, prepare, recipe_for
+from alignzoo.session.session import Permissions, execute, prepare, recipe_for
 from alignzoo.ui import Silent
 
 
@@ -73,5 +73,5 @@ def test_prompts_of_a_file_have_no_gold_but_a_reward(tmp_path):
 def test_what_makes_no_sense_is_refused(tmp_path, more, told):
     recipe = recipe_for("best-of-n", settings(tmp_path, task="sums", **more))
     with pytest.raises(BadInput, match=told):
-        prepare(recipe, resume=False, trust_remote_code=False, ui=Silent())
+        prepare(recipe, Permissions(), resume=False, ui=Silent())
     assert not (tmp_path / "it").exists()

@@ -110,7 +110,10 @@ def test_every_draft_critique_and_revision_is_kept_and_the_last_is_learnt(make_r
         assert line["steps"][0]["critique"].startswith("The response")
         assert text == line["steps"][-1]["revision"]
     changed = sum(line["draft"] != line["steps"][-1]["revision"] for line in lines) / PROMPTS
-    assert run.observed == {"revisions/changed": pytest.approx(changed), "revisions/empty": 0}
+    assert run.round_metrics.numbers == {
+        "revisions/changed": pytest.approx(changed),
+        "revisions/empty": 0,
+    }
     # Every completion ends as an answer does.
     ends = batch.tokens[torch.arange(len(batch.tokens)), batch.lengths - 1]
     assert set(ends.tolist()) == {run.codec.eos}

@@ -44,7 +44,7 @@ def test_as_many_prompts_are_drawn_again_as_are_missing(make_run):
     assert rewards.drawn == [4, 3, 1]
     assert len(batch) == 4 and differs(batch).all()
     assert batch.rows[0] == run.data.train[3].row
-    seen = run.observed
+    seen = run.round_metrics.numbers
     assert (seen["dynamic/kept"], seen["dynamic/filled"]) == (4 / 8, 1.0)
     assert seen["dynamic/drawn"] == 8 / 4
     assert seen["frac_reward_zero_std"] == 3 / 4  # of the prompts as they came
@@ -55,10 +55,10 @@ def test_as_many_prompts_are_drawn_again_as_are_missing(make_run):
 def test_what_cannot_be_filled_stays_smaller_or_empty(make_run):
     run, rewards, batch = sampled(make_run, lambda draw, b: (draw, b) == (2, 0))
     assert rewards.drawn == [4, 4, 3]
-    assert len(batch) == 1 and run.observed["dynamic/filled"] == 1 / 4
+    assert len(batch) == 1 and run.round_metrics.numbers["dynamic/filled"] == 1 / 4
     run, rewards, batch = sampled(make_run, lambda draw, b: False, draws=1)
     assert rewards.drawn == [4, 4]
-    assert len(batch) == 0 and run.observed["dynamic/kept"] == 0.0
+    assert len(batch) == 0 and run.round_metrics.numbers["dynamic/kept"] == 0.0
 
 
 def test_a_full_round_is_the_default_one(make_run):

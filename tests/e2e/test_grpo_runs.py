@@ -32,7 +32,7 @@ def stepped(run, monkeypatch, batch: Batch, parts: list[list[int]]):
     metrics = update(run, optimizer, batch)
     after = {name: p.detach().clone() for name, p in run.model.parameters()}
     run.model.load_state(start)
-    run.step = 0
+    run.schedule.step = 0
     return metrics, after
 
 

@@ -10,8 +10,8 @@ from resuming import Interrupts
 
 from alignzoo.cli import status
 from alignzoo.errors import BadInput
-from alignzoo.rewards import Named
-from alignzoo.session.learned import key_of, recipe_of
+from alignzoo.rewards import RewardSpec
+from alignzoo.session.learned import cache_key, reward_recipe
 from alignzoo.session.session import execute, recipe_for
 from alignzoo.training.loop import train
 
@@ -62,7 +62,7 @@ def test_it_is_trained_once_and_paid_for_by_each(tmp_path, cache):
 def test_another_seed_or_setting_has_one_of_its_own():
     def key(reward: str = "learned", **changes) -> str:
         asking = recipe_for("ppo", {**SETTINGS, **changes})
-        return key_of(recipe_of(Named.parse(reward), asking))
+        return cache_key(reward_recipe(RewardSpec.parse(reward), asking))
 
     assert key() == key(max_new_tokens=14, options={"beta": 0.2}, batch_size=8)  # of no concern
     others = {key(seed=1), key("learned,steps=3"), key(adapter="none"), key(task="sums")}

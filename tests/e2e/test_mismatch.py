@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from alignzoo import Example, collate
-from alignzoo.rollout import Mismatch
+from alignzoo.rollout import LogprobGap, generate
 from alignzoo.training.loop import train
 
 MEAN, MAX = "sampling/sampling_logp_difference/mean", "sampling/sampling_logp_difference/max"
@@ -16,8 +16,8 @@ SETTINGS = {"task": "sums", "batch_size": 2, "max_new_tokens": 24}
 
 
 class OneProcess:
-    def gather(self, values):
-        return values
+    def gather_each(self, value):
+        return [value]
 
 
 def logged(run) -> list[dict]:
@@ -28,21 +28,21 @@ def logged(run) -> list[dict]:
 def test_only_tokens_count_that_were_drawn_and_are_learnt():
     batch = collate([Example([1], [[2, 3], [4]], masks=[[True, False], [True]])])
     batch.columns["logprobs"] = torch.tensor([[-1.0, -1.0], [-2.0, 0.0]])
-    seen = Mismatch()
+    gap = LogprobGap()
     # Differences 0.5 and 0.1; that of the masked token, 7, and the padding's do not count.
-    seen.see(batch, torch.tensor([[-0.5, -8.0], [-2.1, 3.0]]))
-    found = seen.everyone(OneProcess())
+    gap.add(batch, torch.tensor([[-0.5, -8.0], [-2.1, 3.0]]))
+    found = gap.reduce(OneProcess())
     assert found == pytest.approx({MEAN: 0.3, MAX: 0.5})
     batch.columns["logprobs"][0, 0] = torch.nan  # the sampler does not know
-    seen.see(batch, torch.tensor([[-0.5, -8.0], [-2.4, 3.0]]))
-    assert seen.everyone(OneProcess()) == pytest.approx({MEAN: 1.0 / 3, MAX: 0.5})
+    gap.add(batch, torch.tensor([[-0.5, -8.0], [-2.4, 3.0]]))
+    assert gap.reduce(OneProcess()) == pytest.approx({MEAN: 1.0 / 3, MAX: 0.5})
 
 
 def test_of_nothing_drawn_nothing_is_said(make_run):
     batch = collate([Example([1], [[2]])])
-    seen = Mismatch()
-    seen.see(batch, torch.zeros(1, 1))
-    assert seen.everyone(OneProcess()) == {}
+    gap = LogprobGap()
+    gap.add(batch, torch.zeros(1, 1))
+    assert gap.reduce(OneProcess()) == {}
     run = make_run("dpo", steps=1, batch_size=2)
     train(run)
     assert MEAN not in logged(run)[0]
@@ -61,16 +61,13 @@ def test_of_the_sampler_in_process_it_is_rounding(make_run, algorithm):
 
 
 def test_another_sampler_is_found_out(make_run, monkeypatch):
-    from alignzoo.rollout import rollout
-
     def shifted(*arguments, **more):
-        completions = rollout.__globals__["own_generate"](*arguments, **more)
+        completions = generate(*arguments, **more)
         for completion in completions:
             completion.logprobs = [logprob - 0.25 for logprob in completion.logprobs]
         return completions
 
-    monkeypatch.setitem(rollout.__globals__, "own_generate", rollout.__globals__["generate"])
-    monkeypatch.setitem(rollout.__globals__, "generate", shifted)
+    monkeypatch.setattr("alignzoo.rollout.sampler.generate", shifted)
     run = make_run("grpo", options={"group_size": 3}, **SETTINGS, steps=1)
     train(run)
     assert logged(run)[0][MEAN] == pytest.approx(0.25, abs=1e-4)

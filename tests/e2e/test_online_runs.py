@@ -68,8 +68,8 @@ def test_online_dpo_keeps_best_and_worst(make):
     assert tokens_of(batch) == [drawn[n] for n in (0, 1, 9, 11)]
     assert batch["advantages"].tolist() == [-1.0, 1.0, 1.0, -1.0]
     assert torch.allclose(batch["reference"], run.reference(batch).logprobs, atol=1e-5)
-    assert run.observed["frac_pairs_tied"] == 0.5
-    assert run.observed["objective/scores_margin"] == 4.0  # 2 and 6
+    assert run.round_metrics.numbers["frac_pairs_tied"] == 0.5
+    assert run.round_metrics.numbers["objective/scores_margin"] == 4.0  # 2 and 6
     rewards = run.hook.alignzoo_loss(run=run, batch=batch).metrics
     log_ratio = batch.total(run.policy(batch).logprobs.detach() - batch["reference"])
     assert float(rewards["rewards/chosen"][0]) == pytest.approx(
@@ -105,7 +105,7 @@ def test_a_completion_that_did_not_end_pays(make):
     batch = run.hook.alignzoo_sample(run=run, rows=run.data.train[:16])
     assert 0 < len(batch) < 16
     assert torch.equal(batch["advantages"] > 0, batch["ended"])
-    assert run.observed["objective/scores_margin"] == 0.5
+    assert run.round_metrics.numbers["objective/scores_margin"] == 0.5
 
 
 @pytest.mark.parametrize("adapter", ["lora", "none"])
@@ -121,8 +121,8 @@ def test_xpo_sets_the_policy_against_the_reference(make, adapter):
     assert torch.allclose(other, batch.pairs(batch["reference"])[1], atol=1e-4)
     assert not torch.allclose(other, batch.pairs(policy)[1], atol=1e-2)
     # Ties have a part in these, what no reward applies to has not.
-    assert run.observed["objective/model_scores"] == pytest.approx(4 / 3)
-    assert run.observed["objective/ref_scores"] == 5 / 4
+    assert run.round_metrics.numbers["objective/model_scores"] == pytest.approx(4 / 3)
+    assert run.round_metrics.numbers["objective/ref_scores"] == 5 / 4
 
 
 def test_xpo_adds_what_the_reference_wrote(make):
@@ -150,12 +150,12 @@ def test_nash_md_learns_from_its_own_half(make):
     assert batch["advantages"].tolist() == pytest.approx(
         [1 / (1 + e) - 0.5, 0.0, e / (1 + e) - 0.5]
     )
-    assert run.observed["rewards/probabilities"] == pytest.approx(0.5)
-    assert run.observed["objective/mixture_scores"] == 5 / 4
+    assert run.round_metrics.numbers["rewards/probabilities"] == pytest.approx(0.5)
+    assert run.round_metrics.numbers["objective/mixture_scores"] == 5 / 4
     assert float(run.hook.alignzoo_loss(run=run, batch=batch).count) == 3.0
     # The opponent was drawn from the mixture, which asks the reference too.
     asked = run.ledger.tokens["reference"]
-    complete(run, rows, 1, draw="mixture", mixture=0.5)
+    complete(run, rows, 1, stream="mixture", mixture=0.5)
     mixed = run.ledger.tokens["reference"] - asked
     assert asked == mixed + run.model.work(batch).tokens > mixed > 0
 
@@ -183,7 +183,7 @@ def test_micro_batches_change_nothing(make, monkeypatch, algorithm):
             metrics = update(run, optimizer, batch)
         found.append((metrics, {name: p.detach().clone() for name, p in run.model.parameters()}))
         run.model.load_state(start)
-        run.step = 0
+        run.schedule.step = 0
     whole, expected = found[0]
     assert max((expected[name] - start[name]).abs().max() for name in start) > 1e-4
     for metrics, weights in found[1:]:

@@ -76,8 +76,10 @@ def test_credit_is_made_of_the_score_the_kl_and_the_values(make_run):
     advantages = batch["advantages"][batch.mask]
     assert abs(advantages.mean()) < 1e-5
     assert advantages.std(correction=0).item() == pytest.approx(1.0, abs=1e-4)
-    assert run.observed["objective/kl"] == pytest.approx(float(kl.sum(1).mean()), abs=1e-4)
-    assert run.observed["objective/rlhf_reward"] == pytest.approx(
+    assert run.round_metrics.numbers["objective/kl"] == pytest.approx(
+        float(kl.sum(1).mean()), abs=1e-4
+    )
+    assert run.round_metrics.numbers["objective/rlhf_reward"] == pytest.approx(
         float((score - 0.1 * kl.sum(1)).mean()), abs=1e-4
     )
 
@@ -94,7 +96,7 @@ def test_what_no_reward_applies_to_has_no_part(make_run):
     whitened = batch["advantages"][::2][batch.mask[::2]]
     assert whitened.std(correction=0).item() == pytest.approx(1.0, abs=1e-4)
     assert not batch["advantages"][1::2].any()
-    assert run.observed["objective/scores"] == pytest.approx(
+    assert run.round_metrics.numbers["objective/scores"] == pytest.approx(
         float(torch.linspace(-1, 1, 12)[::2].mean()), abs=1e-6
     )
 
@@ -122,5 +124,5 @@ def test_interrupted_and_resumed_is_the_same_run(tmp_path, monkeypatch, values):
     "changes", [{"adapter": "none"}, {"adapter": "prefix"}, {"gradient_checkpointing": True}]
 )
 def test_a_critic_of_its_own_needs_a_second_adapter(make_run, changes):
-    with pytest.raises(BadInput, match="second adapter"):
+    with pytest.raises(BadInput, match="needs an adapter in the layers"):
         make_run("ppo", options={"values": "own"}, **SETTINGS, **changes)

@@ -13,6 +13,8 @@ from types import SimpleNamespace
 import pytest
 from safetensors.torch import load_file
 
+from alignzoo.run.world import World
+
 pytestmark = pytest.mark.slow
 
 WORDS = ["--steps", "3", "--batch-size", "6", "--eval-size", "4"]
@@ -117,14 +119,11 @@ def test_two_processes_share_the_work_of_the_reference(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("rows", [8, 7, 2, 0])
-def test_gather_is_the_inverse_of_share(make_run, monkeypatch, rows):
+def test_gather_is_the_inverse_of_shard(monkeypatch, rows):
     """Three processes, whose shares may differ in size or be empty."""
-    run = make_run("sft")
     everything = list(range(rows))
-    shares = []
-    for index in range(3):
-        run.accelerator = SimpleNamespace(process_index=index, num_processes=3)
-        shares.append(run.share(everything))
-    monkeypatch.setattr("alignzoo.run.run.gather_object", lambda _: shares)
-    assert sum(map(len, shares)) == rows
-    assert run.gather(shares[0]) == everything
+    worlds = [World(SimpleNamespace(process_index=i, num_processes=3)) for i in range(3)]
+    shards = [world.shard(everything) for world in worlds]
+    monkeypatch.setattr("alignzoo.run.world.gather_object", lambda _: shards)
+    assert sum(map(len, shards)) == rows
+    assert worlds[0].gather(shards[0]) == everything

@@ -28,8 +28,12 @@ def test_the_best_completion_of_each_prompt_is_learnt(make_run):
     before = weights(run)
     batch = run.hook.alignzoo_sample(run=run, rows=run.data.train[:4])
     assert len(batch) == 4 and batch.group.tolist() == [0, 1, 2, 3]
-    assert run.observed["raft/kept"] == pytest.approx(1 / 3)
-    assert run.observed["raft/reward"] == batch["rewards"].mean() >= run.observed["reward"]
+    assert run.round_metrics.numbers["raft/kept"] == pytest.approx(1 / 3)
+    assert (
+        run.round_metrics.numbers["raft/reward"]
+        == batch["rewards"].mean()
+        >= run.round_metrics.numbers["reward"]
+    )
     train(run)
     rows = logged(run)
     assert [row["step"] for row in rows] == [1, 2]
@@ -42,7 +46,7 @@ def test_only_what_is_good_enough_is_learnt(make_run):
     run = make_run("raft", options=options, **SETTINGS)
     batch = run.hook.alignzoo_sample(run=run, rows=run.data.train[:4])
     assert 0 < batch["rewards"].numel() < 24
-    assert set(batch["rewards"].tolist()) == {1.0} == {run.observed["raft/reward"]}
+    assert set(batch["rewards"].tolist()) == {1.0} == {run.round_metrics.numbers["raft/reward"]}
 
 
 def test_where_nothing_is_kept_nothing_moves(make_run):

@@ -63,7 +63,7 @@ from alignzoo import Loss, Prompts, Rounds, hookimpl
 class LongRounds:
     data = Prompts
     group_size = 2
-    rounds = Rounds(rows=6, epochs=2)
+    rounds = Rounds(rows=6, iterations=2)
 
     @hookimpl
     def alignzoo_advantage(self, run, batch):

@@ -36,7 +36,7 @@ def judge_file(tmp_path: Path, body: str) -> str:
     """A judge of one's own, in a file."""
     path = tmp_path / "mine.py"
     path.write_text(
-        "from alignzoo.judges import Judge\n\n\nclass Mine(Judge):\n"
+        "from alignzoo_judges import Judge\n\n\nclass Mine(Judge):\n"
         "    def answers(self, questions):\n"
         "        for n, question in enumerate(questions):\n"
         f"            yield n, {body}\n"
@@ -68,7 +68,7 @@ def test_labels_are_rewards_and_are_kept(make_run):
     assert all(line["label"] == 0.5 for line in same)
     assert run.ledger.feedback["judge_calls"] == 2 * (len(lines) - len(same))
     margins = [abs(2 * line["label"] - 1) for line in lines]
-    assert run.observed["judge/margin"] == pytest.approx(sum(margins) / 8)
+    assert run.round_metrics.numbers["judge/margin"] == pytest.approx(sum(margins) / 8)
 
 
 def test_the_first_loss_is_ln_2_and_the_labels_move_the_policy(make_run):
@@ -87,7 +87,7 @@ def test_what_the_judge_did_not_answer_is_left_out(make_run, tmp_path):
     lines = lines_of(run.record.folder)
     lost = [line for line in lines if line["label"] is None]
     assert len(lost) > 0 and len(batch) == 40 - len(lost) and len(lines) == 40
-    assert run.observed["rewards/rlaif/missing"] == pytest.approx(len(lost) / 40)
+    assert run.round_metrics.numbers["rewards/rlaif/missing"] == pytest.approx(len(lost) / 40)
     # A judge that always names the first says nothing: both orders cancel.
     assert {line["label"] for line in lines} - {None} == {0.5}
     assert all(line["flips"] for line in lines if line["label"] and line["a"] != line["b"])

@@ -48,10 +48,10 @@ def test_best_and_worst_by_ones_own_ratings_are_the_pair(make_run):
     expected = [pair for pair in expected if pair[0] != pair[1]]
     found = tokens_of(batch)
     assert list(zip(found[::2], found[1::2], strict=True)) == expected and expected
-    assert run.observed["frac_pairs_tied"] == pytest.approx(1 - len(expected) / 4)
-    assert run.observed["frac_unrated"] == pytest.approx(3 / 12)
+    assert run.round_metrics.numbers["frac_pairs_tied"] == pytest.approx(1 - len(expected) / 4)
+    assert run.round_metrics.numbers["frac_unrated"] == pytest.approx(3 / 12)
     known = [2 * (r - 1) / 9 - 1 for r in given if r is not None]
-    assert run.observed["reward"] == pytest.approx(sum(known) / len(known), abs=1e-6)
+    assert run.round_metrics.numbers["reward"] == pytest.approx(sum(known) / len(known), abs=1e-6)
 
 
 class Watch:

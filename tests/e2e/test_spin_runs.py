@@ -114,7 +114,7 @@ def test_pairs_that_are_gone_are_missed_in_words(make_run, data):
     run.hook.alignzoo_sample(run=run, rows=run.data.train)
     (path,) = (run.record.folder / "pairs").iterdir()
     path.write_text(path.read_text()[:-9])
-    run.round = 1
+    run.schedule.round = 1
     with pytest.raises(RunFailed, match="the pairs of round 1 cannot be read"):
         run.hook.alignzoo_sample(run=run, rows=run.data.train)
 
@@ -138,7 +138,7 @@ def test_a_round_is_demonstrations_and_what_the_opponent_wrote(make_run, data):
     assert max(len(own) for _, own in expected) <= 30
     clipped = sum(not own.ended for own in drawn) / ROWS
     lengths = sum(len(own.tokens) for own in drawn) / ROWS
-    assert run.observed == pytest.approx(
+    assert run.round_metrics.numbers == pytest.approx(
         {
             "spin/same": 1 - len(expected) / ROWS,
             "completions/mean_length": lengths,
@@ -155,7 +155,7 @@ def test_an_opponent_that_writes_the_demonstration_teaches_nothing(make_run, dat
         for index, (row, own) in enumerate(zip(run.data.train, drawn, strict=True))
     ]
     batch = run.hook.alignzoo_sample(run=run, rows=imitated)
-    assert len(batch) == ROWS / 2 and run.observed["spin/same"] == 0.5
+    assert len(batch) == ROWS / 2 and run.round_metrics.numbers["spin/same"] == 0.5
     assert [row.row for row in imitated[::2]] == batch.rows
 
 

@@ -93,7 +93,7 @@ def test_win_rates_are_of_the_rewards(make_run, made):
     expected = [p, (1 - p + 0.5) / 2, (1 - p + 0.5) / 2, 0.5, 0.5]
     assert batch["win_rate"].tolist() == pytest.approx(expected)
     assert len(batch) == 2 and batch["opponent"].shape == batch.tokens.shape
-    assert run.observed["reward"] == pytest.approx(9 / 6)
+    assert run.round_metrics.numbers["reward"] == pytest.approx(9 / 6)
 
 
 def test_a_judge_says_who_wins(make_run):
@@ -106,7 +106,7 @@ def test_a_judge_says_who_wins(make_run):
     assert torch.allclose(batch.groups(batch["win_rate"]), better.sum(-1) / 4 + 0.5)
     assert run.ledger.feedback["judge_calls"] <= 6 * 3 * 2
     assert run.ledger.feedback["verifier_calls"] == 0  # the task's own reward is not asked
-    assert run.observed["reward"] == pytest.approx(0.5)
+    assert run.round_metrics.numbers["reward"] == pytest.approx(0.5)
 
 
 class Silent(Judge):

@@ -77,7 +77,7 @@ def test_a_long_row_beside_short_ones(make_run, tmp_path, algorithm):
     def loss(rows):
         return run.hook.alignzoo_loss(run=run, batch=collate(rows))
 
-    with torch.no_grad(), run.uncharged():
+    with torch.no_grad(), run.free_of_charge():
         together, alone = loss(examples), [loss([example]) for example in examples]
     assert float(together.sum) == pytest.approx(sum(float(one.sum) for one in alone), rel=1e-4)
     assert float(together.count) == sum(float(one.count) for one in alone)

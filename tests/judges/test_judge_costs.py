@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from judge_stub import Stub, interrupts, serving, text, tops, used
 
+from alignzoo import hookimpl
 from alignzoo.cli import status
 from alignzoo.errors import BadInput
 from alignzoo.ledger import Ledger
@@ -109,15 +110,14 @@ def test_the_judge_charges_the_ledger_of_a_resumed_run(tmp_path, monkeypatch):
         recipe = recipe_for("grpo", {**settings, "reward": [f"judge,judge={url},price_in=1"]})
 
         def interrupted(run):
-            draw, drawn = run.sampler.complete, []
+            class Interrupts:
+                @hookimpl(wrapper=True)
+                def alignzoo_complete(self, run):
+                    if run.round == 2:
+                        raise KeyboardInterrupt
+                    return (yield)
 
-            def complete(*args):
-                drawn.append(1)
-                if len(drawn) > 2:  # in the third round
-                    raise KeyboardInterrupt
-                return draw(*args)
-
-            run.sampler.complete = complete
+            run.plugins.register(Interrupts())
             train(run)
 
         with monkeypatch.context() as patch:
@@ -180,20 +180,18 @@ def test_a_key_in_the_address_is_refused_before_anything_is_written(tmp_path, ju
     assert "sk-secret" not in captured.err + captured.out
 
 
-def test_a_run_s_trust_in_code_is_the_judge_s_as_well(make_run, monkeypatch):
+def test_a_judge_is_loaded_as_the_run_loads_models(make_run):
     run = make_run("grpo", reward=["judge,judge=some/model"], **ROUND)
-    run.trust_remote_code = True
 
     class Loaded(Exception):
         pass
 
-    def load(spec):
-        raise Loaded(spec.model, spec.trust_remote_code)
+    def load(name, **_):
+        raise Loaded(name)
 
-    monkeypatch.setattr("alignzoo_judges.resolve.load_policy", load)
-    with pytest.raises(Loaded) as loaded:
+    run.load_model = load
+    with pytest.raises(Loaded, match="some/model"):
         run.hook.alignzoo_start(run=run)
-    assert loaded.value.args == ("some/model", True)
 
 
 def test_a_server_that_is_not_there_when_the_run_starts_is_bad_input(tmp_path):

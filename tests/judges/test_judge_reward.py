@@ -25,7 +25,7 @@ def test_a_run_learns_from_its_own_base(make_run):
     run.hook.alignzoo_start(run=run)
     train(run)
     assert all(-1 <= row["rewards/judge/mean"] <= 1 for row in logged(run))
-    assert run.ledger.feedback["judge_calls"] == 2 * run.rows_per_round * 2
+    assert run.ledger.feedback["judge_calls"] == 2 * run.schedule.rows_per_round * 2
     assert run.ledger.feedback["verifier_calls"] == 0
     assert run.ledger.flops["judge"] > 0
 

@@ -28,9 +28,7 @@ def fake_run(index: int = 0, round: int = 0, seed: int = 0):
     def seed_for(*what):
         return hash((seed, *map(str, what)))
 
-    return SimpleNamespace(
-        accelerator=SimpleNamespace(process_index=index), round=round, seed_for=seed_for
-    )
+    return SimpleNamespace(world=SimpleNamespace(rank=index), round=round, seed_for=seed_for)
 
 
 def test_the_shipped_one_is_whole():

@@ -46,8 +46,8 @@ def fake_run(policy: Tensor, reference: Tensor | None = None, micro_tokens: int 
         recipe=SimpleNamespace(max_length=1024),
         micro_tokens=micro_tokens,
         device=torch.device("cpu"),
-        accelerator=SimpleNamespace(reduce=lambda x, reduction: x),
+        world=SimpleNamespace(sum=lambda x: x),
         gather=lambda values: values,
-        share=lambda rows: rows,
+        shard=lambda rows: rows,
         state={},
     )

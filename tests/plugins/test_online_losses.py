@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from alignzoo_zoo.nash_md.losses import nash_md_loss, optimism, preference_probability
+from alignzoo_zoo.nash_md.losses import nash_md_loss, preference_probability
+from alignzoo_zoo.xpo.losses import optimism
 
 NAN = float("nan")
 

@@ -89,7 +89,7 @@ def test_online_dpo(loss_type, penalty):
     algorithm = OnlineDPO(beta=0.3, loss_type=loss_type, missing_eos_penalty=penalty)
     observed = {}
     run = SimpleNamespace(
-        observe=lambda numbers: observed.update(
+        log_mean=lambda numbers: observed.update(
             {n: float(x.nanmean()) for n, x in numbers.items()}
         ),
         temperature=1.0,

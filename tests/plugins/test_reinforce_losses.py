@@ -123,7 +123,7 @@ def test_advantages_are_normalised_over_the_tokens_of_all_processes(variant):
     batch.columns["rewards"] = torch.tensor([1.0, 0.0, 0.5, NAN, 0.5, 1.0])
     algorithm = Reinforce(variant=variant, beta=0.0)
     shift = 10.0 if variant == "plus-plus" else 0.0  # which a group's mean takes away
-    run = SimpleNamespace(tokens=lambda x, mask: torch.cat([x[mask], x[mask] + shift]))
+    run = SimpleNamespace(gather_masked=lambda x, mask: torch.cat([x[mask], x[mask] + shift]))
     found = algorithm.alignzoo_advantage(run, batch)
     assert found.shape == batch.mask.shape
     assert found[3].isnan().all()  # to be credited with 0 by the sampler

@@ -18,7 +18,7 @@ from vllm_stub import Stub, serving
 from alignzoo import remote
 from alignzoo.errors import BadInput, RunFailed
 from alignzoo.recipe import Recipe
-from alignzoo.rollout import Sampling
+from alignzoo.rollout import Sampling, complete
 from alignzoo.training.loop import train
 from alignzoo_vllm import server as module
 from alignzoo_vllm.engine import Engine
@@ -80,7 +80,7 @@ def test_what_is_asked_of_the_server(make_run, stub, url):
     run = make_run("rloo", options={"group_size": 2}, sampler=f"vllm,url={url}", **SETTINGS)
     for name, value in settings.items():
         setattr(run.recipe, name, value)
-    run.sampler.complete(run, run.data.train[:1], 2, "sample")
+    complete(run, run.data.train[:1], 2)
     bodies = stub.asked("/v1/completions")
     assert len({body["seed"] for body in bodies}) == 2
     for body in bodies:
@@ -95,14 +95,14 @@ def test_its_log_probs_are_not_taken_for_the_trainers(make_run, stub, url):
     stub.shift = 0.5
     run = make_run("grpo", options={"group_size": 2}, sampler=f"vllm,url={url}", **SETTINGS)
     batch = run.hook.alignzoo_sample(run=run, rows=run.data.train[:1])
-    difference = (batch["sampler_logprobs"] - batch["logprobs"])[batch.mask]
+    difference = (batch["inference_logprobs"] - batch["logprobs"])[batch.mask]
     assert torch.allclose(difference, torch.tensor(0.5), atol=1e-3)
 
 
 def test_an_adapter_of_a_run_that_was_left_makes_place(stub, url, make_run):
     run = make_run("grpo", sampler=f"vllm,url={url}", **SETTINGS)
     stub.policies[f"alignzoo-{run.record.folder.name}-0"] = stub.policies["zoo-tiny"]
-    run.sampler.complete(run, run.data.train[:1], 1, "sample")
+    complete(run, run.data.train[:1], 1)
     assert len(stub.asked("/v1/load_lora_adapter")) == 2
 
 
@@ -229,7 +229,7 @@ def test_what_the_engine_is_given(make_run, fake_vllm):
     ]
     batch = run.hook.alignzoo_sample(run=run, rows=run.data.train[:2])
     assert batch.tokens.tolist() == [[7, 2]] * 4 and batch["ended"].all()
-    assert batch["sampler_logprobs"].tolist() == [[-0.5, -0.25]] * 4
+    assert batch["inference_logprobs"].tolist() == [[-0.5, -0.25]] * 4
     prompts, parameters, lora = fake_vllm.generate[0]
     assert [prompt["prompt_token_ids"] for prompt in prompts] == [
         row.prompt for row in run.data.train[:2] for _ in range(2)

@@ -14,7 +14,7 @@ from alignzoo import Example, Run, collate
 from alignzoo.cli import status
 from alignzoo.errors import BadInput
 from alignzoo.ledger import Ledger
-from alignzoo.rewards import rewards_of
+from alignzoo.rewards import resolve_rewards
 from alignzoo_rewards import code
 from alignzoo_rewards.code import Code, check_tests, program_in, same_output
 from alignzoo_sandbox.sandbox import Limits, Sandbox, why_not
@@ -296,8 +296,8 @@ def test_tests_that_are_none_are_refused(row, says):
 
 def test_it_must_be_allowed(tmp_path, capfd):
     with pytest.raises(BadInput, match="--allow-code"):
-        rewards_of(["code"], None, lambda named: Path())
-    ((_, reward),) = rewards_of(
+        resolve_rewards(["code"], None, lambda named: Path())
+    ((_, reward),) = resolve_rewards(
         ["code,seconds=3,all=true"], None, lambda named: Path(), allow_code=True
     )
     assert reward.all and reward.sandbox.limits.seconds == 3.0

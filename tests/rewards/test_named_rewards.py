@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from alignzoo.errors import BadInput
-from alignzoo.rewards import Named, rewards_of, weighted_sum
-from alignzoo.rewards.resolve import parse_all
+from alignzoo.rewards import RewardSpec, resolve_rewards, weighted_sum
+from alignzoo.rewards.resolve import parse_specs
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ from alignzoo.rewards.resolve import parse_all
     ],
 )
 def test_a_reward_is_named_with_its_weight_and_options(text, name, weight, options, label):
-    named = Named.parse(text)
+    named = RewardSpec.parse(text)
     assert (named.name, named.weight, named.options) == (name, weight, options)
     assert label is None or named.label == label
 
@@ -50,12 +50,12 @@ def test_a_reward_is_named_with_its_weight_and_options(text, name, weight, optio
 )
 def test_what_names_nothing_is_refused(text: str, says: str):
     with pytest.raises(BadInput, match=says):
-        Named.parse(text)
+        RewardSpec.parse(text)
 
 
 def test_two_rewards_of_one_name_are_refused():
     with pytest.raises(BadInput, match="'math' is named twice"):
-        parse_all(["math", "math:2"])
+        parse_specs(["math", "math:2"])
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_two_rewards_of_one_name_are_refused():
 )
 def test_what_cannot_be_had_is_refused(text: str, says: str):
     with pytest.raises(BadInput, match=says):
-        rewards_of([text], None, lambda named: Path())
+        resolve_rewards([text], None, lambda named: Path())
 
 
 def test_the_weighted_sum_takes_the_rewards_that_apply():

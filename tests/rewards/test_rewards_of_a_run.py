@@ -11,7 +11,7 @@ import torch
 
 from alignzoo.cli import status
 from alignzoo.errors import RunFailed
-from alignzoo.rollout.rollout import summary
+from alignzoo.rollout.rollout import summarise_completions
 from alignzoo.training.loop import train
 
 ALGORITHM = """
@@ -78,9 +78,9 @@ def test_functions_are_given_columns_and_weighed(make):
     assert first[::2].tolist() == [0, 2] and bool(first[1::2].isnan().all())
     assert second.tolist() == batch.lengths.tolist()
     assert torch.equal(batch["rewards"], 2 * first.nan_to_num(0) + 0.5 * second + task)
-    assert run.observed["rewards/first/mean"] == 1.0
-    assert run.observed["rewards/second/mean"] == float(batch.lengths.double().mean())
-    assert run.observed["completions/max_length"] == 8
+    assert run.round_metrics.numbers["rewards/first/mean"] == 1.0
+    assert run.round_metrics.numbers["rewards/second/mean"] == float(batch.lengths.double().mean())
+    assert run.round_metrics.numbers["completions/max_length"] == 8
 
 
 def test_what_is_seen_of_a_round_is_logged(make):
@@ -140,7 +140,7 @@ def test_the_summary_of_a_round_by_hand():
         "lengths": torch.tensor([[4.0, 8.0], [6.0, 6.0], [2.0, 4.0]], dtype=torch.float64),
         "ended": torch.tensor([[1.0, 0.0], [1.0, 1.0], [1.0, 1.0]], dtype=torch.float64),
     }
-    assert summary(columns) == pytest.approx(
+    assert summarise_completions(columns) == pytest.approx(
         {
             "reward": 2.0,
             "reward_std": (2 / 3) ** 0.5,

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from alignzoo.ledger import Cost
 from alignzoo_judges.journal import PART, journal
 
 ROWS = list(range(2 * PART + 5))
@@ -21,7 +22,7 @@ class Maker:
         if start == self.fails:
             raise KeyboardInterrupt
         self.asked.append(start)
-        self.run.ledger.spend("generation", flops=len(part), tokens=2 * len(part))
+        self.run.ledger.charge("generation", Cost(len(part), 2 * len(part)))
         self.run.ledger.use_feedback("judge_calls", 1)
         return [{"row": row, "square": row**2} for row in part]
 
@@ -52,7 +53,7 @@ def test_lines_are_readable_and_parts_are_closed(run):
 def test_what_is_there_is_read_and_charged_the_same(run):
     first = journal(run, "squares", ROWS, Maker(run))
     bill = spent(run)
-    run.ledger = type(run.ledger)()
+    run.ledger.restore({})
     again = Maker(run)
     assert journal(run, "squares", ROWS, again) == first
     assert again.asked == [] and spent(run) == bill
@@ -61,7 +62,7 @@ def test_what_is_there_is_read_and_charged_the_same(run):
 def test_it_goes_on_where_it_was_stopped(run):
     with pytest.raises(KeyboardInterrupt):
         journal(run, "squares", ROWS, Maker(run, fails=2 * PART))
-    run.ledger = type(run.ledger)()
+    run.ledger.restore({})
     rest = Maker(run)
     assert journal(run, "squares", ROWS, rest) == [{"row": row, "square": row**2} for row in ROWS]
     assert rest.asked == [2 * PART] and spent(run) == (len(ROWS), 2 * len(ROWS), 3)
@@ -84,9 +85,9 @@ def test_rounds_are_told_apart_and_texts_may_hold_anything(run):
         return [{"text": f"{run.round} \u2028\n \U0001f600"} for _ in part]
 
     for index in (0, 1):
-        run.round = index
+        run.schedule.round = index
         journal(run, "squares", ROWS[:3], text)
     for index in (0, 1):
-        run.round = index
+        run.schedule.round = index
         found = journal(run, "squares", ROWS[:3], Maker(run))
         assert found == [{"text": f"{index} \u2028\n \U0001f600"}] * 3

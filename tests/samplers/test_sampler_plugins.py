@@ -13,7 +13,7 @@ from alignzoo.errors import BadInput
 from alignzoo.functional import importance_weights, per_token
 from alignzoo.options import split_options
 from alignzoo.recipe import Recipe
-from alignzoo.rollout import complete, sampler_of
+from alignzoo.rollout import complete, load_sampler
 from alignzoo.training.loop import train
 from alignzoo_zoo.grpo.algorithm import GRPO
 from alignzoo_zoo.rloo.losses import rloo_loss
@@ -26,13 +26,13 @@ DIFFERENCE = "sampling/sampling_logp_difference/"
 CODE = """
 from dataclasses import dataclass
 from alignzoo import hookimpl
-from alignzoo.samplers import DefaultSampler
+from alignzoo.rollout import DefaultSampler
 
 @dataclass
 class Shifted(DefaultSampler):
     shift: float = 0.5
     drawn: int = 0
-    foreign = True
+    external_logprobs = True
 
     def complete(self, run, rows, size, draw):
         self.drawn += 1
@@ -79,13 +79,13 @@ def test_a_foreign_sampler_is_corrected(make_run, shifted):
     # pi_old is the trainer's, and what each token weighs is e^-0.5.
     assert torch.allclose(batch["logprobs"], plain["logprobs"], atol=1e-4)
     drawn = torch.where(batch.mask, plain["logprobs"] + 0.5, 0.0)
-    assert torch.equal(batch["sampler_logprobs"], drawn)
+    assert torch.equal(batch["inference_logprobs"], drawn)
     weights = torch.where(batch.mask, 0.60653066, 1.0)
     expected = plain["advantages"][:, None] * weights
     assert torch.allclose(batch["advantages"], expected, atol=1e-4)
-    assert run.observed[f"{DIFFERENCE}mean"] == pytest.approx(0.5, abs=1e-4)
+    assert run.round_metrics.numbers[f"{DIFFERENCE}mean"] == pytest.approx(0.5, abs=1e-4)
     for name in ("min", "mean", "max"):
-        assert run.observed[RATIO + name] == pytest.approx(0.60653066, abs=1e-4)
+        assert run.round_metrics.numbers[RATIO + name] == pytest.approx(0.60653066, abs=1e-4)
     # The forward pass for it is charged.
     assert run.ledger.flops["generation"] > 1.5 * own.ledger.flops["generation"]
 
@@ -94,12 +94,12 @@ def test_the_cap_and_none(make_run, shifted):
     options = {"options": {"group_size": 3}, **SETTINGS}
     run = make_run("grpo", sampler=f"{shifted},shift=-2", importance_cap=3.0, **options)
     batch = run.hook.alignzoo_sample(run=run, rows=run.data.train[:2])
-    assert run.observed[f"{RATIO}max"] == 3.0
+    assert run.round_metrics.numbers[f"{RATIO}max"] == 3.0
     assert batch["advantages"].shape == batch.tokens.shape
     run = make_run("grpo", sampler=shifted, importance_cap=0.0, **options)
     batch = run.hook.alignzoo_sample(run=run, rows=run.data.train[:2])
-    assert batch["advantages"].shape == (6,) and f"{RATIO}max" not in run.observed
-    assert run.observed[f"{DIFFERENCE}max"] == pytest.approx(0.5, abs=1e-4)
+    assert batch["advantages"].shape == (6,) and f"{RATIO}max" not in run.round_metrics.numbers
+    assert run.round_metrics.numbers[f"{DIFFERENCE}max"] == pytest.approx(0.5, abs=1e-4)
 
 
 def test_advantages_that_are_no_credit_are_left_alone(make_run, shifted, monkeypatch):
@@ -163,10 +163,10 @@ def test_what_is_no_sampler_is_refused(tmp_path, shifted):
     for text, says in [
         ("nothing", "unknown sampler 'nothing'"),
         (f"{shifted},shuft=1", "unknown option 'shuft'"),
-        (str(path), "is no alignzoo.samplers.Sampler"),
+        (str(path), "is not an alignzoo.rollout.Sampler"),
     ]:
         with pytest.raises(BadInput, match=says):
-            sampler_of(Recipe("grpo", sampler=text))
+            load_sampler(Recipe("grpo", sampler=text))
 
 
 @pytest.mark.parametrize(
@@ -185,5 +185,5 @@ def test_options_that_would_be_ignored_are_refused(tmp_path, capfd, shifted, wor
 
 def test_groups_of_a_batch_keep_the_columns_of_the_correction():
     batch = collate([Example([1], [[2, 3, 4]]), Example([1], [[5]])])
-    batch.columns["sampler_logprobs"] = torch.zeros(2, 3)
-    assert batch.select([1])["sampler_logprobs"].shape == (1, 1)
+    batch.columns["inference_logprobs"] = torch.zeros(2, 3)
+    assert batch.select([1])["inference_logprobs"].shape == (1, 1)

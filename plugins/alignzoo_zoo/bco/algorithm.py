@@ -25,7 +25,7 @@ class BCO:
     data = Feedback
     needs = Needs(reference=True)
     learning_rate = 5e-5
-    headline = "rewards/margins"
+    progress_metric = "rewards/margins"
 
     @hookimpl
     def alignzoo_check(self, recipe: Any, data: Any) -> None:

@@ -10,7 +10,7 @@ from annotated_types import Ge
 from torch import Tensor
 
 from alignzoo import BadInput, Example, Prompts, Run, hookimpl
-from alignzoo.rollout import Completion, Sampling, complete, judged
+from alignzoo.rollout import Completion, Sampling, complete, with_rewards
 from alignzoo_zoo.best_of_n.selection import best, kl_bound
 
 
@@ -39,8 +39,8 @@ class BestOfN:
     @hookimpl
     def alignzoo_answer(self, run: Run, rows: Sequence[Example]) -> list[Completion]:
         """Of n completions of each prompt the one with the highest reward."""
-        groups = complete(run, rows, self.n, draw="answer")
-        batch = judged(run, rows, groups)
+        groups = complete(run, rows, self.n, stream="answer")
+        batch = with_rewards(run, rows, groups)
         self.rewards = batch.groups(batch["rewards"])
         places = best(self.rewards).tolist()
         return [group[place] for group, place in zip(groups, places, strict=True)]

@@ -51,7 +51,7 @@ class Constitutional:
     @property
     def rounds(self) -> Rounds:
         """A round is the whole set: answered, revised, and then learnt from."""
-        return Rounds(rows=-1, epochs=self.passes)
+        return Rounds(rows="all", iterations=self.passes)
 
     @hookimpl
     def alignzoo_start(self, run: Run) -> None:
@@ -64,7 +64,7 @@ class Constitutional:
         lines = journal(run, "revisions", rows, lambda part, start: self.lines(run, part, start))
         last = [line["steps"][-1]["revision"] for line in lines]
         changed = [line["draft"] != text for line, text in zip(lines, last, strict=True)]
-        run.observe(
+        run.log_mean(
             {
                 "revisions/changed": torch.tensor(changed).float(),
                 "revisions/empty": torch.tensor([not text for text in last]).float(),

@@ -42,7 +42,7 @@ class DPO:
     data = Preferences
     needs = Needs(reference=True)
     learning_rate = 6e-5
-    headline = "rewards/margins"
+    progress_metric = "rewards/margins"
 
     weights: dict[str, float] = field(init=False)  # of the losses in the sum, by name
 
@@ -53,8 +53,8 @@ class DPO:
         check(self)
 
     @property
-    def splits(self) -> bool:
-        return not self.weights.keys() & SORTED
+    def couples_rows(self) -> bool:
+        return bool(self.weights.keys() & SORTED)
 
     @hookimpl
     def alignzoo_loss(self, run: Run, batch: Batch) -> Loss:

@@ -73,7 +73,7 @@ class GRPO(OnPolicy):
             if apart
             else group_advantages(everyone, self.scale_rewards)
         )
-        return torch.tensor(run.share(advantages.tolist())).flatten()
+        return torch.tensor(run.shard(advantages.tolist())).flatten()
 
     @hookimpl
     def alignzoo_loss(self, run: Run, batch: Batch) -> Loss:

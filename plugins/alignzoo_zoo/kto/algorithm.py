@@ -28,7 +28,7 @@ class KTO:
     data = Feedback
     needs = Needs(reference=True)
     learning_rate = 1e-4
-    headline = "rewards/margins"
+    progress_metric = "rewards/margins"
 
     @hookimpl
     def alignzoo_check(self, recipe: Any, data: Any) -> None:
@@ -71,12 +71,12 @@ class KTO:
 def measured_kl(run: Run, rows: list[Example]) -> Tensor:
     """The KL estimate of the whole batch, over all micro-batches and all processes."""
     everyone = run.gather([Example(row.prompt, row.completions) for row in rows])
-    mine = run.share(mismatched(everyone, run.recipe.max_length))
+    mine = run.shard(mismatched(everyone, run.recipe.max_length))
     log_ratio_sum, count = torch.zeros(2, device=run.device)
     for micro in collate(mine).split(run.micro_tokens) if mine else []:
         micro = micro.to(run.device)
         log_ratio = run.policy(micro).logprobs - run.reference(micro).logprobs
         log_ratio_sum += micro.total(log_ratio).sum()
         count += len(micro)
-    both = run.accelerator.reduce(torch.stack([log_ratio_sum, count]), "sum")
+    both = run.world.sum(torch.stack([log_ratio_sum, count]))
     return kl_estimate(*both)

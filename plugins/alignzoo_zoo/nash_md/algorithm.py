@@ -10,7 +10,7 @@ from annotated_types import Ge, Le
 from torch import Tensor
 
 from alignzoo import Batch, Example, Loss, Needs, Run, hookimpl
-from alignzoo.rollout import complete, experience
+from alignzoo.rollout import complete, rollout
 from alignzoo_zoo.fresh_pairs import FreshPairs, own_metrics
 from alignzoo_zoo.nash_md.losses import Preference, nash_md_loss, preference_probability
 
@@ -30,7 +30,7 @@ class NashMD(FreshPairs):
         Preference, "how rewards become a preference: sigmoid of their difference, or 0, 1/2, 1"
     ] = "sigmoid"
 
-    headline = "objective/model_scores"
+    progress_metric = "objective/model_scores"
 
     @property
     def needs(self) -> Needs:
@@ -39,11 +39,11 @@ class NashMD(FreshPairs):
     @hookimpl
     def alignzoo_sample(self, run: Run, rows: list[Example]) -> Batch:
         policy = complete(run, rows, 1)
-        opponent = complete(run, rows, 1, draw="mixture", mixture=self.mixture)
+        opponent = complete(run, rows, 1, stream="mixture", mixture=self.mixture)
         pairs = [own + other for own, other in zip(policy, opponent, strict=True)]
-        batch = experience(run, rows, pairs)
+        batch = rollout(run, rows, pairs)
         rewards = batch.pairs(batch["rewards"])
-        run.observe({"objective/model_scores": rewards[0], "objective/mixture_scores": rewards[1]})
+        run.log_mean({"objective/model_scores": rewards[0], "objective/mixture_scores": rewards[1]})
         # The opponent has been compared with; what is learnt from is the policy's own.
         judged = torch.stack(rewards, 1).isfinite().all(1)
         own = torch.tensor([True, False]).repeat(len(batch))
@@ -56,7 +56,7 @@ class NashMD(FreshPairs):
         """P(y > y') - 1/2 for the policy's completion, 0 for its opponent, `[N]`."""
         own, other = self.compared(batch).unbind(1)
         probability = preference_probability(own, other, self.preference)
-        run.observe({"rewards/probabilities": probability})
+        run.log_mean({"rewards/probabilities": probability})
         return torch.stack([probability - 0.5, torch.zeros_like(probability)], 1).flatten()
 
     @hookimpl

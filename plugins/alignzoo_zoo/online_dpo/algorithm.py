@@ -41,7 +41,7 @@ class OnlineDPO(FreshPairs):
         signs = best_and_worst(rewards)
         won, lost = (rewards.where(signs == sign, 0.0).nansum(-1) for sign in (1, -1))
         tied = (signs == 0).all(-1)
-        run.observe(
+        run.log_mean(
             {
                 "frac_pairs_tied": tied.float(),
                 "objective/scores_margin": (won - lost).masked_fill(tied, torch.nan),

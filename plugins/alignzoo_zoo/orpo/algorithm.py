@@ -20,7 +20,7 @@ class ORPO:
 
     data = Preferences
     learning_rate = 5e-4
-    headline = "rewards/margins"
+    progress_metric = "rewards/margins"
 
     @hookimpl
     def alignzoo_loss(self, run: Run, batch: Batch) -> Loss:

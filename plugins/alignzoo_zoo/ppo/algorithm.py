@@ -84,11 +84,11 @@ class PPO(OnPolicy):
         mask = self.learnt(batch)
         rewards = token_rewards(scores.nan_to_num(0.0), kl, beta, batch.lengths)
         if self.whiten_rewards:
-            rewards = whiten(rewards, run.tokens(rewards, mask), shift_mean=False)
+            rewards = whiten(rewards, run.gather_masked(rewards, mask), shift_mean=False)
         advantages, returns = generalized_advantages(rewards, values, mask, self.gamma, self.lam)
         batch.columns |= {"values": values, "returns": returns}
         self.observe(run, batch, scores, beta * kl)
-        return whiten(advantages, run.tokens(advantages, mask))
+        return whiten(advantages, run.gather_masked(advantages, mask))
 
     def observe(self, run: Run, batch: Batch, scores: Tensor, paid: Tensor) -> None:
         """The classic numbers of a round's objective, means over its completions."""
@@ -103,13 +103,14 @@ class PPO(OnPolicy):
         if self.beta:
             numbers["objective/kl"] = batch.total(batch["kl"])
         judged = batch["judged"]
-        run.observe({name: x[judged] for name, x in numbers.items()})
-        run.observed["val/num_eos_tokens"] = float(sum(run.gather(batch["ended"].tolist())))
+        run.log_mean({name: x[judged] for name, x in numbers.items()})
+        ended = sum(run.gather(batch["ended"].tolist()))
+        run.round_metrics.add({"val/num_eos_tokens": float(ended)})
         mask = self.learnt(batch)
-        returns = run.tokens(batch["returns"], mask)
-        errors = run.tokens(batch["returns"] - batch["values"], mask)
+        returns = run.gather_masked(batch["returns"], mask)
+        errors = run.gather_masked(batch["returns"] - batch["values"], mask)
         explained = 1 - float(errors.var() / (returns.var() + 1e-8))
-        run.observed["val/var_explained"] = explained
+        run.round_metrics.add({"val/var_explained": explained})
 
     @hookimpl
     def alignzoo_loss(self, run: Run, batch: Batch) -> Loss:
@@ -142,9 +143,9 @@ class PPO(OnPolicy):
         if self.kl_target is not None:
             run.state[BETA] = adapted_beta(
                 run.state.get(BETA, self.beta),
-                run.observed["objective/kl"],
+                run.round_metrics.numbers["objective/kl"],
                 self.kl_target,
-                self.group_size * run.rows_per_round,
+                self.group_size * run.schedule.rows_per_round,
                 self.kl_horizon,
             )
 

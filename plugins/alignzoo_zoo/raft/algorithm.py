@@ -27,7 +27,7 @@ class RAFT(OnPolicy):
         float, "cost of the KL to the reference where completions are ranked, per nat", Ge(0)
     ] = 0.0
 
-    credits = False  # advantages tell what is kept
+    advantages_are_weights = False  # advantages tell what is kept
 
     def __post_init__(self) -> None:
         if (self.keep == "threshold") != (self.threshold is not None):
@@ -56,9 +56,9 @@ class RAFT(OnPolicy):
         kept = batch["advantages"] > 0
         everyone = torch.tensor(run.gather(kept.tolist()))
         rewards = torch.tensor(run.gather(batch["rewards"].tolist()))[everyone]
-        run.observed["raft/kept"] = float(everyone.float().mean())
+        run.round_metrics.add({"raft/kept": float(everyone.float().mean())})
         if len(rewards):
-            run.observed["raft/reward"] = float(rewards.mean())
+            run.round_metrics.add({"raft/reward": float(rewards.mean())})
         return batch.keep(kept)
 
     @hookimpl

@@ -88,7 +88,7 @@ class Reinforce(OnPolicy):
         else:
             centred = less_group_mean(batch.groups(rewards)).flatten()
             values = centred[:, None].expand(batch.mask.shape)
-        return whiten(values, run.tokens(values, batch.mask))
+        return whiten(values, run.gather_masked(values, batch.mask))
 
     def subtracted(self, run: Run, rewards: list[float]) -> float:
         """The baseline of a round, from the rewards of all processes or from earlier rounds."""

@@ -36,7 +36,7 @@ class Reward:
     data = Preferences
     needs = Needs(score_head=True)
     learning_rate = 3e-4
-    headline = "rewards/accuracies"
+    progress_metric = "rewards/accuracies"
     generates = False
 
     def __post_init__(self) -> None:

@@ -89,7 +89,7 @@ class RLAIF:
         self.constitution.keep(run)
         self.asked = judge_of(self.judge, run=run, task=run.task)
         if not (self.pairs or self.direct):
-            self.model = ModelReward(str(run.learn_reward(self.labelled(run))))
+            self.model = ModelReward(str(run.train_reward(self.labelled(run))))
             self.model.alignzoo_start(run)
 
     @hookimpl
@@ -167,7 +167,7 @@ class RLAIF:
 
     def labelled(self, run: Run) -> Path:
         """A file of preferences: pairs of completions of every prompt, the better one as judged."""
-        if run.accelerator.num_processes > 1:
+        if run.world.size > 1:
             raise BadInput(
                 "rlaif trains its reward model in one process",
                 hint="run it in one, or with --direct or --rl dpo",

@@ -21,8 +21,8 @@ class LabelledPairs(OnPolicy):
     beta: Annotated[float, "strength of the pull to the reference", Gt(0)] = 0.1
 
     learning_rate = 3e-4  # at 1e-4 labels that cannot be wrong had done half of it in two epochs
-    headline = "rewards/accuracies"
-    credits = False  # advantages tell a winner from a loser
+    progress_metric = "rewards/accuracies"
+    advantages_are_weights = False  # advantages tell a winner from a loser
 
     @hookimpl(wrapper=True)
     def alignzoo_sample(self, run: Run, rows: list[Example]) -> Generator[None, Batch, Batch]:
@@ -36,7 +36,7 @@ class LabelledPairs(OnPolicy):
     def alignzoo_advantage(self, run: Run, batch: Batch) -> Tensor:
         """How much likelier a completion is to be the better one: 2p - 1, `[N]`."""
         advantages = 2 * batch["rewards"] - 1
-        run.observe({"judge/margin": batch.pairs(advantages)[0].abs()})
+        run.log_mean({"judge/margin": batch.pairs(advantages)[0].abs()})
         return advantages
 
     @hookimpl

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from alignzoo import BadInput, Batch, Example, Loss, Needs, OnPolicy, Run, collate, hookimpl
 from alignzoo.functional import best_and_worst, sigmoid_loss
-from alignzoo.rollout import complete, gathered, observe
+from alignzoo.rollout import batch_completions, complete, log_completions
 from alignzoo_judges import Judge, judge_of, rate
 from alignzoo_zoo.opponent import OPPONENT, opponent_logprobs, pair_loss
 
@@ -35,7 +35,7 @@ class SelfRewarding(OnPolicy):
     learning_rate = (
         6e-5  # as in dpo; at 1e-5 two passes hardly moved, at 3e-4 they led to a KL of 29
     )
-    headline = "rewards/accuracies"
+    progress_metric = "rewards/accuracies"
 
     judge: Judge | None = field(default=None, init=False)
 
@@ -56,9 +56,9 @@ class SelfRewarding(OnPolicy):
     def alignzoo_sample(self, run: Run, rows: list[Example]) -> Batch:
         """The best and the worst of the policy's completions of each prompt, by its own ratings."""
         groups = complete(run, rows, self.group_size)
-        batch = gathered(rows, groups)
+        batch = batch_completions(rows, groups)
         ratings = batch.columns["rewards"] = self.ratings(run, batch)
-        run.observed |= observe(run, batch)
+        log_completions(run, batch)
         signs = best_and_worst(batch.groups(ratings))
         best, worst = signs.argmax(-1).tolist(), signs.argmin(-1).tolist()
         pairs = [
@@ -66,7 +66,7 @@ class SelfRewarding(OnPolicy):
             for row, group, b, w in zip(rows, groups, best, worst, strict=True)
         ]
         differ = [chosen != rejected for chosen, rejected in (p.completions for p in pairs)]
-        run.observe(
+        run.log_mean(
             {
                 "frac_unrated": ratings.isnan().float(),
                 "frac_pairs_tied": 1.0 - torch.tensor(differ, dtype=torch.float),

@@ -22,7 +22,7 @@ class SimPO:
 
     data = Preferences
     learning_rate = 6e-5
-    headline = "rewards/margins"
+    progress_metric = "rewards/margins"
 
     @hookimpl
     def alignzoo_loss(self, run: Run, batch: Batch) -> Loss:

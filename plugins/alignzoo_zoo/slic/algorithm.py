@@ -21,7 +21,7 @@ class SLiC:
 
     data = Preferences
     learning_rate = 1e-4
-    headline = "rewards/margins"
+    progress_metric = "rewards/margins"
 
     @hookimpl
     def alignzoo_loss(self, run: Run, batch: Batch) -> Loss:

@@ -33,12 +33,12 @@ class SPIN:
 
     data = Demonstrations
     learning_rate = 1e-5  # at dpo's 6e-5 a round may undo what the model could do before
-    headline = "rewards/accuracies"
+    progress_metric = "rewards/accuracies"
 
     @property
     def rounds(self) -> Rounds:
         """A round is an iteration of the paper: the whole set against one opponent."""
-        return Rounds(rows=-1, epochs=self.passes, carried=int(self.mix))
+        return Rounds(rows="all", iterations=self.passes, replay_rounds=int(self.mix))
 
     @hookimpl
     def alignzoo_check(self, recipe: Any, data: Any) -> None:
@@ -61,7 +61,7 @@ class SPIN:
             for row, own in zip(rows, drawn, strict=True)
         ]
         differ = [real != own for real, own in (p.completions for p in pairs)]
-        run.observe(
+        run.log_mean(
             {
                 "spin/same": 1.0 - torch.tensor(differ, dtype=torch.float),
                 "completions/mean_length": torch.tensor([float(len(c.tokens)) for c in drawn]),

@@ -14,7 +14,7 @@ from alignzoo.files import json_lines, write_text
 
 
 def path_of(run: Run, index: int) -> Path:
-    return run.record.folder / "pairs" / f"round-{index:04d}-{run.accelerator.process_index}.jsonl"
+    return run.record.folder / "pairs" / f"round-{index:04d}-{run.world.rank}.jsonl"
 
 
 def keep(run: Run, pairs: list[Example]) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from alignzoo import BadInput, Batch, Example, Loss, Needs, OnPolicy, Run, hookimpl
 from alignzoo.functional import label_metrics
-from alignzoo.rollout import complete, gathered, judged, observe
+from alignzoo.rollout import batch_completions, complete, log_completions, with_rewards
 from alignzoo_judges import Judge, check_judge, judge_of, win_rates
 from alignzoo_zoo.opponent import OPPONENT, opponent_logprobs
 from alignzoo_zoo.sppo.losses import bradley_terry_win_rates, sppo_loss
@@ -36,7 +36,7 @@ class SPPO(OnPolicy):
     scale: Annotated[float, "of rewards: P = sigmoid(scale (r - r'))", Gt(0)] = 1.0
 
     needs = Needs()
-    headline = "rewards/accuracies"
+    progress_metric = "rewards/accuracies"
 
     asked: Judge | None = field(default=None, init=False)
 
@@ -68,13 +68,13 @@ class SPPO(OnPolicy):
         """Completions of the policy as it stands, and how often each is preferred to the others."""
         groups = complete(run, rows, self.group_size)
         if self.asked is None:
-            batch = judged(run, rows, groups)
+            batch = with_rewards(run, rows, groups)
             rewards = batch.groups(batch["rewards"])
             batch.columns[WON] = bradley_terry_win_rates(rewards, self.scale).flatten()
         else:
-            batch = gathered(rows, groups)
+            batch = batch_completions(rows, groups)
             batch.columns[WON] = batch.columns["rewards"] = self.asked_about(run, batch)
-        run.observed |= observe(run, batch)
+        log_completions(run, batch)
         batch = batch.keep(~batch[WON].isnan())
         batch.columns[OPPONENT] = opponent_logprobs(run, batch, run.temperature)
         return batch

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 from annotated_types import Ge
 
 from alignzoo import Batch, Example, Loss, Run, hookimpl
-from alignzoo.rollout import complete, experience
+from alignzoo.rollout import complete, rollout
 from alignzoo_zoo.fresh_pairs import own_metrics
 from alignzoo_zoo.online_dpo.algorithm import OnlineDPO
 from alignzoo_zoo.xpo.losses import optimism
@@ -23,17 +23,17 @@ class XPO(OnlineDPO):
         float, "weight of the optimism; 0 is online DPO against the reference", Ge(0)
     ] = 1e-5
 
-    headline = "objective/model_scores"
+    progress_metric = "objective/model_scores"
 
     @hookimpl
     def alignzoo_sample(self, run: Run, rows: list[Example]) -> Batch:
         policy = complete(run, rows, 1)
         with run.model.as_reference():
-            reference = complete(run, rows, 1, draw="reference")
+            reference = complete(run, rows, 1, stream="reference")
         pairs = [own + other for own, other in zip(policy, reference, strict=True)]
-        batch = experience(run, rows, pairs)
+        batch = rollout(run, rows, pairs)
         own, other = batch.pairs(batch["rewards"])
-        run.observe({"objective/model_scores": own, "objective/ref_scores": other})
+        run.log_mean({"objective/model_scores": own, "objective/ref_scores": other})
         return self.pairs(run, batch)
 
     @hookimpl

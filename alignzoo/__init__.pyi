@@ -1,0 +1,45 @@
+from .algorithm import Needs, Rounds, algorithm_of
+from .batch import Batch, Example, collate, concat
+from .data import (
+    Demonstrations,
+    Dialogues,
+    Feedback,
+    Preferences,
+    Prompts,
+    Steps,
+    Text,
+    View,
+    WholeDemonstrations,
+)
+from .discovery import hookimpl
+from .errors import BadInput, RunFailed
+from .loss import Loss
+from .rewards import RowReward
+from .run import Run
+from .training.on_policy import OnPolicy
+
+__all__ = [
+    "BadInput",
+    "Batch",
+    "Demonstrations",
+    "Dialogues",
+    "Example",
+    "Feedback",
+    "Loss",
+    "Needs",
+    "OnPolicy",
+    "Preferences",
+    "Prompts",
+    "Rounds",
+    "RowReward",
+    "Run",
+    "RunFailed",
+    "Steps",
+    "Text",
+    "View",
+    "WholeDemonstrations",
+    "algorithm_of",
+    "collate",
+    "concat",
+    "hookimpl",
+]

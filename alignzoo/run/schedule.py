@@ -1,0 +1,89 @@
+"""Where a run stands and how far it has to go: arithmetic on rows, rounds, steps and FLOPs."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from alignzoo.algorithm import Rounds
+from alignzoo.ledger import Ledger
+from alignzoo.recipe import Recipe
+
+
+@dataclass
+class Schedule:
+    """The clock of a run.
+
+    Args:
+        recipe: its `steps`, `epochs`, `budget`, `batch_size` and `seed`.
+        rounds: how the algorithm cuts the data into rounds.
+        rows: training rows.
+        ledger: what has been spent, which a budget is measured by.
+        step, round: optimizer steps and rounds done.
+        stopped: why the run ends before its time, if it does.
+    """
+
+    recipe: Recipe
+    rounds: Rounds
+    rows: int
+    ledger: Ledger = field(default_factory=Ledger)
+    step: int = 0
+    round: int = 0
+    stopped: str | None = None
+
+    @property
+    def rows_per_round(self) -> int:
+        """Return the number of new rows that a round takes."""
+        if self.rounds.rows is None:
+            return self.recipe.batch_size
+        return self.rows if self.rounds.rows == "all" else self.rounds.rows
+
+    def rows_in(self, index: int) -> int:
+        """Return how many rows a round learns from: its own, and those of the rounds it replays."""
+        return self.rows_per_round * self.rounds.rounds_in(index)
+
+    def steps_in(self, index: int) -> int:
+        """Return the optimizer steps in a round of full size."""
+        rows = min(self.rows_per_round, self.rows) * self.rounds.rounds_in(index)
+        return self.rounds.iterations * math.ceil(rows / self.recipe.batch_size)
+
+    @cached_property
+    def total_steps(self) -> int | None:
+        """Return the optimizer steps of the whole run; None if only a compute budget ends it."""
+        if self.recipe.steps is not None:
+            return self.recipe.steps
+        if self.recipe.budget is not None:
+            return None
+        rounds = math.ceil(self.recipe.epochs * self.rows / self.rows_per_round)
+        return sum(map(self.steps_in, range(max(1, rounds))))
+
+    def progress_at(self, step: float) -> float:
+        """Return the fraction of the run done at a step, in [0, 1]: by steps or by compute,
+        whichever is further."""
+        fractions = [0.0]
+        if self.total_steps is not None:
+            fractions.append(step / max(self.total_steps, 1))
+        if self.recipe.budget_flops is not None:
+            # A reward model that was trained first is paid for, but it is no progress.
+            first = self.ledger.flops["reward_training"]
+            left = max(self.recipe.budget_flops - first, 1.0)
+            fractions.append((self.ledger.total_flops - first) / left)
+        return min(max(fractions), 1.0)
+
+    @property
+    def progress(self) -> float:
+        """Return the fraction of the run done so far, in [0, 1]."""
+        return self.progress_at(self.step)
+
+    @property
+    def done(self) -> bool:
+        """Return whether no further step is due."""
+        return self.stopped is not None or self.progress >= 1.0 or self.total_steps == 0
+
+    def seed_for(self, *what: Any) -> int:
+        """Return a seed below 2^56 for something that happens once in this run, by its name."""
+        text = repr((self.recipe.seed, *what)).encode()
+        return int.from_bytes(hashlib.sha256(text).digest()[:7], "big")

@@ -1,0 +1,80 @@
+"""The processes of a run: what each of them has, and what all of them have together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import Tensor, nn
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class World:
+    """All processes of a run. Every `gather_*` is a collective call: each process makes it."""
+
+    accelerator: Accelerator
+
+    @property
+    def rank(self) -> int:
+        """Return the number of this process, from 0."""
+        return self.accelerator.process_index
+
+    @property
+    def size(self) -> int:
+        """Return how many processes there are."""
+        return self.accelerator.num_processes
+
+    @property
+    def is_main(self) -> bool:
+        """Return whether this process is the one that writes and talks."""
+        return self.accelerator.is_main_process
+
+    def shard(self, rows: list[T]) -> list[T]:
+        """Return this process's part of what belongs to the rows of a round."""
+        return rows[self.rank :: self.size]
+
+    def gather(self, values: list[T]) -> list[T]:
+        """Return the parts of all processes in the order of the rows: the inverse of `shard`."""
+        shards = self.gather_each(values)
+        return [part[i] for i in range(len(shards[0])) for part in shards if i < len(part)]
+
+    def gather_each(self, value: T) -> list[T]:
+        """Return one value of each process, in the order of their ranks."""
+        return gather_object([value])
+
+    def gather_values(self, x: Tensor) -> Tensor:
+        """Return the values of all processes as one vector, `[n] -> [n of all]`, by rank."""
+        return torch.tensor([v for part in self.gather_each(x.tolist()) for v in part])
+
+    def gather_masked(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Return the values of `x [N, T]` in `mask [N, T]` of all processes as one vector."""
+        return self.gather_values(x[mask])
+
+    def sum(self, x: Tensor) -> Tensor:
+        """Return the sum of a tensor over the processes, in its shape."""
+        return self.accelerator.reduce(x, "sum")
+
+    def wait(self) -> None:
+        """Return when every process has come this far."""
+        self.accelerator.wait_for_everyone()
+
+    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replace each gradient by its sum over the processes, in place and without a copy.
+
+        A parameter that has no gradient in this process may have one in another: it counts as 0.
+        """
+        if self.size == 1:
+            return
+        pending: list[Any] = []
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            pending.append(torch.distributed.all_reduce(parameter.grad, async_op=True))
+        for work in pending:
+            work.wait()
