@@ -188,8 +188,8 @@ def run_loss(**options):
     algorithm = DPO(beta=BETA, **options)
     pi = torch.tensor(PI, dtype=torch.float64, requires_grad=True)
     run = SimpleNamespace(
-        policy=lambda batch, collision: SimpleNamespace(
-            logprobs=pi, log_sum_p2=torch.tensor(COLLISION) if collision else None
+        policy=lambda batch, log_sum_p2: SimpleNamespace(
+            logprobs=pi, log_sum_p2=torch.tensor(COLLISION) if log_sum_p2 else None
         ),
         reference=lambda batch: SimpleNamespace(logprobs=torch.tensor(REF, dtype=torch.float64)),
     )

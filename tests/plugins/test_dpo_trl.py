@@ -56,7 +56,7 @@ class Case:
             logprobs=self.policy, log_sum_p2=self.collision if algorithm.wpo else None
         )
         run = SimpleNamespace(
-            policy=lambda batch, collision: outputs,
+            policy=lambda batch, log_sum_p2: outputs,
             reference=lambda batch: SimpleNamespace(logprobs=self.reference),
         )
         loss = algorithm.alignzoo_loss(run, self.batch)

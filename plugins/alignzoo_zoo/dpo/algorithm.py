@@ -59,7 +59,7 @@ class DPO:
     @hookimpl
     def alignzoo_loss(self, run: Run, batch: Batch) -> Loss:
         """The weighted sum of the losses, one value per pair."""
-        policy = run.policy(batch, collision=self.wpo)
+        policy = run.policy(batch, log_sum_p2=self.wpo)
         pairs = Pairs.of(batch, policy.logprobs, run.reference(batch).logprobs, self)
         terms = [weight * LOSSES[name](pairs, self) for name, weight in self.weights.items()]
         loss = torch.stack(terms).sum(0)
