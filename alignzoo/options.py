@@ -8,8 +8,9 @@ working. Pydantic checks the values, so the string `1e-4` of a YAML file becomes
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
@@ -164,6 +165,43 @@ def split_options(text: str, flag: str) -> tuple[str, dict[str, str]]:
                 hint="write NAME,OPTION=VALUE,OPTION=VALUE",
             )
     return name, options
+
+
+def options_read(function: Callable[..., Any]) -> tuple[str, ...]:
+    """Return the options that a function reads: the names of its keyword-only arguments.
+
+    `def robust(pairs, *, beta, label_smoothing)` reads `("beta", "label_smoothing")`.
+    """
+    parameters = inspect.signature(function).parameters.values()
+    return tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+
+
+def refuse_unread(
+    options: Any,
+    selector: str,
+    reads: Mapping[str, Collection[str]],
+    chosen: Collection[str] | None = None,
+) -> None:
+    """Raise `BadInput` for an option with a value of its own that no chosen variant reads.
+
+    Args:
+        options: an algorithm or another dataclass of options.
+        selector: the option that chooses the variant, such as `"loss_type"`.
+        reads: the options that each variant reads, by the variant's name. An option that is in
+            no entry is read whatever the variant.
+        chosen: the chosen variants; by default the value of `selector` alone.
+    """
+    value = getattr(options, selector)
+    used = set().union(*(reads[name] for name in (chosen or (value,))))
+    conditional = set().union(*reads.values())
+    for option in options_of(type(options)):
+        unread = option.name in conditional - used
+        if unread and getattr(options, option.name) != option.default:
+            readers = sorted(name for name, names in reads.items() if option.name in names)
+            raise BadInput(
+                f"option {option.flag}: {flag_of(selector)} {value} does not read it",
+                hint=f"it is for {flag_of(selector)} {', '.join(readers)}",
+            )
 
 
 def _extras(annotation: Any) -> tuple[Any, ...]:

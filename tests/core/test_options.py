@@ -10,7 +10,14 @@ import pytest
 from annotated_types import Ge, Gt, Le
 
 from alignzoo.errors import BadInput
-from alignzoo.options import Alias, build, options_of, rename_options
+from alignzoo.options import (
+    Alias,
+    build,
+    options_of,
+    options_read,
+    refuse_unread,
+    rename_options,
+)
 from alignzoo.recipe import Recipe, read_recipe, resolve
 
 
@@ -76,6 +83,55 @@ def test_an_option_under_two_names_is_refused():
         pytest.raises(BadInput, match="--report-to is given twice"),
     ):
         build(Renamed, {"report_to": "none", "track": "wandb"})
+
+
+def hinge(margin, *, beta):
+    return margin, beta
+
+
+def robust(margin, *, beta, smoothing):
+    return margin, beta, smoothing
+
+
+@dataclass
+class Losses:
+    loss_type: str = "hinge"
+    beta: float = 0.1
+    smoothing: Annotated[float, "probability that a label is wrong"] = 0.0
+    seed: int = 0
+
+
+READS = {"hinge": options_read(hinge), "robust": options_read(robust), "sft": ()}
+
+
+def test_keyword_only_arguments_are_the_options_that_a_function_reads():
+    assert READS == {"hinge": ("beta",), "robust": ("beta", "smoothing"), "sft": ()}
+
+
+@pytest.mark.parametrize(
+    ("values", "chosen"),
+    [
+        ({"smoothing": 0.0, "beta": 0.2}, None),
+        ({"loss_type": "robust", "smoothing": 0.1}, None),
+        ({"loss_type": "sft", "seed": 3}, None),
+        ({"loss_type": "hinge,robust", "smoothing": 0.1}, ["hinge", "robust"]),
+    ],
+)
+def test_an_option_that_a_chosen_loss_reads_is_accepted(values, chosen):
+    refuse_unread(Losses(**values), "loss_type", READS, chosen)
+
+
+@pytest.mark.parametrize(
+    ("values", "chosen", "words"),
+    [
+        ({"smoothing": 0.1}, None, "--smoothing: --loss-type hinge .*\n.*for --loss-type robust"),
+        ({"loss_type": "sft", "beta": 1.0}, None, "--beta: .*\n.*hinge, robust"),
+        ({"loss_type": "hinge,sft", "smoothing": 0.1}, ["hinge", "sft"], "hinge,sft does not"),
+    ],
+)
+def test_an_option_that_no_chosen_loss_reads_is_refused(values, chosen, words):
+    with pytest.raises(BadInput, match=words):
+        refuse_unread(Losses(**values), "loss_type", READS, chosen)
 
 
 def test_later_layers_win_and_options_merge():
