@@ -1,13 +1,14 @@
-"""Scores with intervals, item by item, before and after."""
+"""Scores with intervals, item by item, before and after training."""
 
-from alignzoo.evaluation.evaluate import Evaluation, evaluate, evaluate_model
-from alignzoo.evaluation.statistics import Estimate, Mean, estimate
+from alignzoo.evaluation.evaluate import Evaluation, Item, evaluate_model, evaluate_run
+from alignzoo.evaluation.statistics import Estimate, correlation, mean_with_interval
 
 __all__ = [
     "Estimate",
     "Evaluation",
-    "Mean",
-    "estimate",
-    "evaluate",
+    "Item",
+    "correlation",
     "evaluate_model",
+    "evaluate_run",
+    "mean_with_interval",
 ]

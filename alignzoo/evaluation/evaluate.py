@@ -1,8 +1,7 @@
-"""Evaluation: the algorithm's own loss on held-out rows, and completions judged one by one."""
+"""Evaluation: the algorithm's own loss on held-out rows, and completions scored one by one."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -14,12 +13,49 @@ from alignzoo.algorithm import Traits
 from alignzoo.batch import Example, collate
 from alignzoo.data import Codec, SourceSize
 from alignzoo.errors import BadInput
-from alignzoo.evaluation.statistics import Estimate, Mean
+from alignzoo.evaluation.statistics import Estimate, mean_with_interval
 from alignzoo.loss import Totals
 from alignzoo.policy import ModelSpec, Policy, load_policy
 from alignzoo.rollout import Completion, Sampling, generate
 from alignzoo.run import Run
+from alignzoo.run.schedule import seed_from
 from alignzoo.ui import UI
+
+MICRO_ROWS = 32  # completions in one forward pass of the base model
+
+
+@dataclass(frozen=True)
+class Item:
+    """One prompt of an evaluation and the model's completion of it.
+
+    Attributes:
+        item: position of the prompt among the evaluated ones, from 0.
+        prompt: the prompt as text; of a dialogue, its last turn.
+        completion: the completion as text.
+        score: the task's score of the completion; None without a task.
+        length: tokens in the completion, the EOS included.
+        ended: the completion ended by itself, not by the limit on its length.
+        logprob: log-prob (nats) of the completion under the model as it was sampled.
+        ref_logprob: log-prob (nats) of the completion under the model before training; None if
+            the model has no base.
+        seed: the seed by which it was sampled; None if a plugin gave the completion.
+        measures: the task's other measures that apply to this prompt, by name.
+    """
+
+    item: int
+    prompt: str
+    completion: str
+    score: float | None
+    length: int
+    ended: bool
+    logprob: float
+    ref_logprob: float | None
+    seed: int | None
+    measures: dict[str, float] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields by name, as a row of `evals.jsonl` has them."""
+        return asdict(self)
 
 
 @dataclass
@@ -30,30 +66,22 @@ class Evaluation:
     items: list[dict[str, Any]] = field(default_factory=list)
 
 
-def evaluate(run: Run, phase: str) -> Evaluation:
-    """The run's model as it stands, on the run's task and held-out rows; recorded item by item."""
+def evaluate_run(run: Run, phase: str) -> Evaluation:
+    """Evaluate the run's model on the run's task and held-out rows, and record every item.
+
+    `phase` is the name of the evaluation in the record: "before", "after" or "step N". Completions
+    before training are the model's own; later ones may come from a plugin (`alignzoo_answer`).
+    """
     run.model.eval()
     try:
         with run.free_of_charge(), torch.no_grad():
-            result = Evaluation(summary=held_out(run))
-            rows = prompts_of(run)
+            result = Evaluation(measure_held_out(run))
+            rows = choose_prompts(run)
             if rows:
-                sampling = Sampling.of(run.recipe, run.codec)
-                answers, cost = answered(run, rows) if phase != "before" else (None, {})
-                with run.ui.items(len(rows), f"evaluating {phase}") as advance:
-                    result.items = respond(
-                        run.model,
-                        run.codec,
-                        run.task,
-                        rows,
-                        run.recipe.seed,
-                        sampling,
-                        advance,
-                        answers,
-                    )
-                result.summary = {**summarise(result.items, sampling), **cost, **result.summary}
+                found = evaluate_prompts(run, phase, rows)
+                result = Evaluation(found.summary | result.summary, found.items)
             for scores in run.hook.alignzoo_evaluate(run=run, model=run.model):
-                result.summary.update({name: estimated(value) for name, value in scores.items()})
+                result.summary |= {name: to_estimate(value) for name, value in scores.items()}
     finally:
         run.model.train()
     name = run.recipe.task or "held-out"
@@ -63,6 +91,20 @@ def evaluate(run: Run, phase: str) -> Evaluation:
     run.record.facts["results"][phase] = {n: asdict(value) for n, value in result.summary.items()}
     run.record.set_status("running")
     return result
+
+
+def evaluate_prompts(run: Run, phase: str, rows: Sequence[dict[str, Any]]) -> Evaluation:
+    """Complete prompts by a plugin or by the run's model, and score the completions."""
+    sampling = Sampling.of(run.recipe, run.codec)
+    answers, cost = request_answers(run, rows) if phase != "before" else (None, {})
+    seed = run.recipe.seed if answers is None else None
+    with run.ui.items(len(rows), f"evaluating {phase}") as advance:
+        if answers is None:
+            answers = complete_prompts(
+                run.model, run.codec, rows, run.recipe.seed, sampling, advance
+            )
+        items = score_items(run.model, run.codec, run.task, rows, answers, sampling, seed)
+    return Evaluation(summarise(items, sampling) | cost, [item.as_dict() for item in items])
 
 
 def evaluate_model(
@@ -76,11 +118,14 @@ def evaluate_model(
     trust_remote_code: bool,
     ui: UI,
 ) -> dict[str, Evaluation]:
-    """A model, folder or run on tasks by name, outside of any run."""
+    """Evaluate a model, folder or run on tasks, outside of any run; return results by task.
+
+    `limit` is the number of prompts of each task. Raise `BadInput` for a task without prompts.
+    """
     loaded = {name: discovery.load("tasks", name)() for name in tasks}
     for name, task in loaded.items():
         if "prompts" not in task.views:
-            raise BadInput(f"task {name!r} has no prompts to be judged on")
+            raise BadInput(f"task {name!r} has no prompts to evaluate on")
     with ui.phase(f"loading {model}"):
         policy = load_policy(ModelSpec(model, trust_remote_code=trust_remote_code, seed=seed))
     policy.require_generative()
@@ -91,13 +136,18 @@ def evaluate_model(
     for name, task in loaded.items():
         rows = task.rows("prompts", "test")[:limit]
         with ui.items(len(rows), f"evaluating on {name}") as advance:
-            items = respond(policy, codec, task, rows, seed, sampling, advance)
-        results[name] = Evaluation(summarise(items, sampling), items)
+            answers = complete_prompts(policy, codec, rows, seed, sampling, advance)
+            items = score_items(policy, codec, task, rows, answers, sampling, seed)
+        summary = summarise(items, sampling)
+        results[name] = Evaluation(summary, [item.as_dict() for item in items])
     return results
 
 
-def prompts_of(run: Run) -> list[dict[str, Any]]:
-    """The rows to complete: the task's held-out ones, or those of the data."""
+def choose_prompts(run: Run) -> list[dict[str, Any]]:
+    """Return the rows to complete: the task's held-out ones, or those of the data.
+
+    There are none if the run evaluates nothing or its model does not generate.
+    """
     if run.recipe.eval_size == 0 or not Traits.of(run.algorithm).generates:
         return []
     if run.task is not None and "prompts" in run.task.views:
@@ -105,10 +155,13 @@ def prompts_of(run: Run) -> list[dict[str, Any]]:
     return run.data.prompts[: run.recipe.eval_size]
 
 
-def answered(
+def request_answers(
     run: Run, rows: Sequence[dict[str, Any]]
 ) -> tuple[list[Completion] | None, dict[str, Estimate]]:
-    """The answers of a plugin that gives them, with what one costs; None where none does."""
+    """Return completions of the rows by a plugin, and the cost of one as `answer/flops`.
+
+    Return None and no cost if no plugin answers.
+    """
     spent = run.ledger.total_flops
     examples = [Example(run.codec.prompt(row["prompt"]), [], row=row) for row in rows]
     answers = run.hook.alignzoo_answer(run=run, rows=examples)
@@ -117,11 +170,11 @@ def answered(
     return answers, {"answer/flops": Estimate((run.ledger.total_flops - spent) / len(rows))}
 
 
-def held_out(run: Run) -> dict[str, Estimate]:
-    """The loss hook on held-out rows: its loss and metrics, each under `held-out/`.
+def measure_held_out(run: Run) -> dict[str, Estimate]:
+    """Return the mean loss and metrics on held-out rows, each under `held-out/`.
 
-    Of a mixture they are those of all rows together, and `held-out/loss/NAME` is the loss on the
-    rows of one source.
+    Of a mixture they are over all rows together; `held-out/loss/NAME` is the loss on the rows of
+    one source.
     """
     parts = []
     by_source = {}
@@ -139,101 +192,109 @@ def held_out(run: Run) -> dict[str, Estimate]:
     return found | by_source
 
 
-def estimated(value: float | Sequence[float]) -> Estimate:
-    """A score as it is; of one number per item, the mean and its 95% interval."""
-    if not isinstance(value, Sequence):
-        return Estimate(value)
-    return Estimate(**Mean().compute(predictions=value))
+def to_estimate(value: float | Sequence[float]) -> Estimate:
+    """Return one number as it is, and one number per item as their mean with its interval."""
+    return mean_with_interval(value) if isinstance(value, Sequence) else Estimate(value)
 
 
-@torch.no_grad()
-def respond(
+def complete_prompts(
     policy: Policy,
     codec: Codec,
-    task: Any | None,
     rows: Sequence[dict[str, Any]],
     seed: int,
     sampling: Sampling,
     advance: Callable[[int], None] | None = None,
-    answers: Sequence[Completion] | None = None,
-) -> list[dict[str, Any]]:
-    """One completion per row: text, length, log-probs under the model and its base, and score.
-
-    `answers` are completions that are there already; else they are drawn.
-    """
+) -> list[Completion]:
+    """Sample one completion per row, each by a seed of its own."""
     prompts = [codec.prompt(row["prompt"]) for row in rows]
-    seeds = [item_seed(seed, index) for index in range(len(rows))]
-    completions = answers or generate(policy, prompts, seeds, sampling, advance=advance)
+    seeds = [seed_for_item(seed, index) for index in range(len(rows))]
+    return generate(policy, prompts, seeds, sampling, advance=advance)
+
+
+def score_items(
+    policy: Policy,
+    codec: Codec,
+    task: Any | None,
+    rows: Sequence[dict[str, Any]],
+    completions: Sequence[Completion],
+    sampling: Sampling,
+    seed: int | None,
+) -> list[Item]:
+    """Return an item per row: its completion with the task's score and the base's log-prob.
+
+    `seed` is the one that `complete_prompts` was given, None for completions by a plugin.
+    """
     examples = [
-        Example(prompt, [completion.tokens])
-        for prompt, completion in zip(prompts, completions, strict=True)
+        Example(codec.prompt(row["prompt"]), [completion.tokens])
+        for row, completion in zip(rows, completions, strict=True)
     ]
     base = base_logprobs(policy, examples, sampling.temperature or 1.0)
     items = []
     for index, (row, completion) in enumerate(zip(rows, completions, strict=True)):
         text = codec.decode(completion.tokens)
         items.append(
-            {
-                "item": index,
-                "prompt": prompt_text(row["prompt"]),
-                "completion": text,
-                "score": float(task.score(row, text)) if task is not None else None,
-                "length": len(completion.tokens),
-                "ended": completion.ended,
-                "logprob": completion.logprob,
-                "ref_logprob": base[index] if base else None,
-                "seed": None if answers else seeds[index],
-                "measures": task.measures(row, text) if task and hasattr(task, "measures") else {},
-            }
+            Item(
+                item=index,
+                prompt=prompt_text(row["prompt"]),
+                completion=text,
+                score=float(task.score(row, text)) if task is not None else None,
+                length=len(completion.tokens),
+                ended=completion.ended,
+                logprob=completion.logprob,
+                ref_logprob=base[index] if base else None,
+                seed=None if seed is None else seed_for_item(seed, index),
+                measures=task.measures(row, text) if task and hasattr(task, "measures") else {},
+            )
         )
     return items
 
 
+@torch.no_grad()
 def base_logprobs(
     policy: Policy, examples: list[Example], temperature: float = 1.0
 ) -> list[float] | None:
-    """Log-prob of each completion under the model before training; None when it is not there."""
+    """Return each completion's log-prob (nats) under the model before training.
+
+    Return None if the model has no base.
+    """
     if not policy.has_base:
         return None
     found: list[float] = []
-    # One after the other in slices, so that memory does not grow with the number of items.
-    for start in range(0, len(examples), 32):
-        part = examples[start : start + 32]
+    # In slices: memory must not grow with the number of items.
+    for start in range(0, len(examples), MICRO_ROWS):
+        part = examples[start : start + MICRO_ROWS]
         batch = collate(part).to(policy.device)
         with policy.base():
             found += policy(batch, temperature=temperature).logprobs.sum(-1).tolist()
     return found
 
 
-def summarise(items: list[dict[str, Any]], sampling: Sampling) -> dict[str, Estimate]:
-    """Score, KL to the base, length and share ended, each with its interval.
+def summarise(items: Sequence[Item], sampling: Sampling) -> dict[str, Estimate]:
+    """Return score, KL to the base, length, share ended and measures, each with its interval.
 
-    The KL is estimated on what was drawn, mean of log p(y)/base(y) with y from p, which is only
-    right when y was drawn from p as it is.
+    The KL is the mean of log p(y) - log base(y) over completions y drawn from p. That is right only
+    if they were drawn from p unchanged, so it is left out for any other sampling.
     """
     columns: dict[str, list[float]] = {
-        "score": [item["score"] for item in items if item["score"] is not None]
+        "score": [item.score for item in items if item.score is not None]
     }
     if sampling.unchanged:
         columns["kl"] = [
-            item["logprob"] - item["ref_logprob"]
-            for item in items
-            if item["ref_logprob"] is not None
+            item.logprob - item.ref_logprob for item in items if item.ref_logprob is not None
         ]
-    columns["length"] = [item["length"] for item in items]
-    columns["ended"] = [float(item["ended"]) for item in items]
+    columns["length"] = [item.length for item in items]
+    columns["ended"] = [float(item.ended) for item in items]
     # A measure is the mean over the items that it applies to.
-    for name in sorted({name for item in items for name in item["measures"]}):
-        columns[name] = [m[name] for item in items if name in (m := item["measures"])]
-    return {name: estimated(values) for name, values in columns.items() if values}
+    for name in sorted({name for item in items for name in item.measures}):
+        columns[name] = [item.measures[name] for item in items if name in item.measures]
+    return {name: to_estimate(values) for name, values in columns.items() if values}
 
 
-def item_seed(seed: int, index: int) -> int:
-    """The same item draws the same numbers before and after training, so that the two compare."""
-    digest = hashlib.sha256(f"evaluation {seed} {index}".encode()).digest()
-    return int.from_bytes(digest[:7], "big")
+def seed_for_item(seed: int, index: int) -> int:
+    """Return the seed of one item, the same before and after training so that the two compare."""
+    return seed_from(f"evaluation {seed} {index}")
 
 
 def prompt_text(prompt: str | list[dict[str, str]]) -> str:
-    """A prompt as a person reads it: the text, or the last turn of a dialogue."""
+    """Return a prompt as a person reads it: the text, or the last turn of a dialogue."""
     return prompt if isinstance(prompt, str) else prompt[-1]["content"]

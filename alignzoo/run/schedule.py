@@ -85,5 +85,9 @@ class Schedule:
 
     def seed_for(self, *what: Any) -> int:
         """Return a seed below 2^56 for something that happens once in this run, by its name."""
-        text = repr((self.recipe.seed, *what)).encode()
-        return int.from_bytes(hashlib.sha256(text).digest()[:7], "big")
+        return seed_from(repr((self.recipe.seed, *what)))
+
+
+def seed_from(text: str) -> int:
+    """Return a seed below 2^56 that depends on a text alone."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")

@@ -17,7 +17,7 @@ from alignzoo import discovery, record
 from alignzoo.algorithm import Needs, Traits
 from alignzoo.data import Codec, Data, Prompts, load_data, parse_data
 from alignzoo.errors import BadInput, count
-from alignzoo.evaluation import Estimate, Evaluation, evaluate
+from alignzoo.evaluation import Estimate, Evaluation, evaluate_run
 from alignzoo.functional import learning_rate_for_width
 from alignzoo.ledger import Ledger
 from alignzoo.policy import ModelSpec, Policy, load_policy
@@ -316,4 +316,4 @@ def evaluate_once(run: Run, phase: str) -> Evaluation | None:
     if phase in results:
         summary = {name: Estimate(**value) for name, value in results[phase].items()}
         return Evaluation(summary, run.record.read_evals(phase))
-    return evaluate(run, phase)
+    return evaluate_run(run, phase)

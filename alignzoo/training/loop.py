@@ -15,7 +15,7 @@ from alignzoo.algorithm import Traits
 from alignzoo.batch import Batch
 from alignzoo.data import labels_in
 from alignzoo.errors import RunFailed
-from alignzoo.evaluation import evaluate
+from alignzoo.evaluation import evaluate_run
 from alignzoo.functional import learning_rate_factor
 from alignzoo.ledger import Cost, peak_memory
 from alignzoo.loss import Loss, Totals
@@ -142,7 +142,7 @@ def update(run: Run, optimizer: torch.optim.Optimizer, batch: Batch) -> dict[str
 def evaluate_between(run: Run) -> None:
     """Evaluate in the middle of training, and say the result in a line."""
     if run.record.is_writer:
-        scores = evaluate(run, phase=f"step {run.step}").summary
+        scores = evaluate_run(run, phase=f"step {run.step}").summary
         told = (f"{name} {value.mean:.4g}" for name, value in scores.items())
         run.ui.note(f"step {run.step}: {', '.join(told)}")
 

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from alignzoo.evaluation import Estimate, estimate
+from alignzoo.evaluation import Estimate, mean_with_interval
 
 RESULTS = Path(__file__).parents[1] / "results" / "hh_rlhf"
 LONGER, SHORTER = "longer answer", "shorter answer"
@@ -54,11 +54,13 @@ def table(rows: list[Row]) -> str:
         cells = [
             name,
             f"{right(own)} of {total(own)}",
-            show(estimate(list(outcomes.values()))),
+            show(mean_with_interval(list(outcomes.values()))),
             by_fold,
-            show(estimate([outcomes[i] for i in outcomes if longer[i]])),
-            show(estimate([outcomes[i] for i in outcomes if not longer[i]])),
-            show(estimate([outcomes[i] - shorter[i] for i in outcomes])) if name != SHORTER else "",
+            show(mean_with_interval([outcomes[i] for i in outcomes if longer[i]])),
+            show(mean_with_interval([outcomes[i] for i in outcomes if not longer[i]])),
+            show(mean_with_interval([outcomes[i] - shorter[i] for i in outcomes]))
+            if name != SHORTER
+            else "",
             f"{sum(training) / len(training):.3f}" if training else "",
         ]
         lines.append(f"| {' | '.join(cells)} |")

@@ -15,7 +15,7 @@ import numpy as np
 import typer
 from study import rows_of
 
-from alignzoo.evaluation.statistics import estimate
+from alignzoo.evaluation.statistics import mean_with_interval
 
 ENDS = ("before", "after")
 
@@ -38,7 +38,7 @@ def told(values: list[float]) -> str:
     """A mean and its interval, and how many values there are."""
     if not values:
         return "-"
-    found = estimate(values)
+    found = mean_with_interval(values)
     if found.low is None:
         return f"{found.mean:.3f} (1)"
     return f"{found.mean:.3f} [{found.low:.3f}, {found.high:.3f}] ({len(values)})"

@@ -13,7 +13,7 @@ from typing import Any
 import typer
 from study import rows_of
 
-from alignzoo.evaluation.statistics import estimate
+from alignzoo.evaluation.statistics import mean_with_interval
 
 
 def scores(row: dict[str, Any]) -> list[float]:
@@ -23,7 +23,7 @@ def scores(row: dict[str, Any]) -> list[float]:
 
 
 def told(values: list[float], sign: str = "") -> str:
-    found = estimate(values)
+    found = mean_with_interval(values)
     if found.low is None:
         return f"{found.mean:{sign}.3f}"
     return f"{found.mean:{sign}.3f} [{found.low:{sign}.3f}, {found.high:{sign}.3f}]"

@@ -25,7 +25,7 @@ from typing import Any
 import typer
 import yaml
 
-from alignzoo.evaluation.statistics import estimate
+from alignzoo.evaluation.statistics import mean_with_interval
 from alignzoo.session.session import Result, execute, recipe_for
 
 HERE = Path(__file__).parent
@@ -91,7 +91,7 @@ def run(cell: Cell) -> dict[str, Any]:
         "after": facts["results"]["after"],
         "during": during(facts["results"], steps),
         "alarms": alarms(steps),
-        "gain": asdict(estimate(gains)) if gains else None,
+        "gain": asdict(mean_with_interval(gains)) if gains else None,
         "fingerprints": facts["fingerprints"] | {"plugin": facts["plugin"]["sha256"]},
         "ledger": facts["ledger"],
         "environment": facts["environment"],

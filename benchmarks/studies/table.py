@@ -18,7 +18,7 @@ from typing import Any
 import typer
 from study import measure_of, rows_of
 
-from alignzoo.evaluation.statistics import estimate
+from alignzoo.evaluation.statistics import mean_with_interval
 
 
 def values(rows: list[dict[str, Any]], phase: str, name: str) -> list[float]:
@@ -33,7 +33,7 @@ def line(method: str, task: str, rows: list[dict[str, Any]], measures: list[str]
     """One row of the table."""
     name = measure_of(rows[0])
     before, after = values(rows, "before", name), values(rows, "after", name)
-    gain = estimate([b - a for a, b in zip(before, after, strict=True)])
+    gain = mean_with_interval([b - a for a, b in zip(before, after, strict=True)])
     apart = sum(row["after"][name]["low"] > row["before"][name]["high"] for row in rows)
     spread = f" [{gain.low:+.3f}, {gain.high:+.3f}]" if gain.low is not None else ""
     cells = [

@@ -12,7 +12,7 @@ from alignzoo.data.read import read_rows
 from alignzoo.data.values import is_missing
 from alignzoo.errors import BadInput
 from alignzoo.evaluation.evaluate import Evaluation
-from alignzoo.evaluation.statistics import Estimate, estimate
+from alignzoo.evaluation.statistics import Estimate, mean_with_interval
 from alignzoo.ui import UI
 from alignzoo_judges.classify import Labelling, likeliest
 
@@ -89,4 +89,4 @@ def agreement(found: Labelling, right: int) -> float:
 
 
 def mean(values: Sequence[float]) -> Estimate:
-    return estimate(values) if values else Estimate(math.nan, n=0)
+    return mean_with_interval(values) if values else Estimate(math.nan, n=0)
