@@ -104,6 +104,11 @@ def options_of(cls: type) -> list[Option]:
     return found
 
 
+def current_names(options: Iterable[Option]) -> dict[str, str]:
+    """Return the current name of each former one."""
+    return {alias: option.name for option in options for alias in option.aliases}
+
+
 def rename_options(
     options: Iterable[Option], values: Mapping[str, Any], where: str = ""
 ) -> dict[str, Any]:
@@ -112,7 +117,7 @@ def rename_options(
     Warn with a `DeprecationWarning` for each former name. Raise `BadInput` if an option is given
     under two names. Keys that are no option's name stay as they are.
     """
-    current = {alias: option.name for option in options for alias in option.aliases}
+    current = current_names(options)
     renamed: dict[str, Any] = {}
     for name, value in values.items():
         new = current.get(name, name)

@@ -17,7 +17,7 @@ from annotated_types import Ge, Gt, Le
 from alignzoo import discovery
 from alignzoo.errors import BadInput, nearest
 from alignzoo.files import read_yaml
-from alignzoo.options import build, options_of, rename_options
+from alignzoo.options import Alias, build, current_names, options_of, rename_options
 from alignzoo.policy.kinds import ADAPTER_OPTIONS, ADAPTERS
 
 FLOPS = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?(?:e[+-]?[0-9]+)?)\s*(?:flops)?\s*", re.IGNORECASE)
@@ -99,11 +99,13 @@ class Recipe:
     cache_reference: Annotated[
         bool, "compute the reference's log-probs of the data once, and keep them for later runs"
     ] = False
-    scratch: Annotated[bool, "start from random weights of the model's architecture"] = False
+    random_init: Annotated[
+        bool, "start from random weights of the model's architecture", Alias("scratch")
+    ] = False
 
     max_length: Annotated[int, "most tokens of a prompt and its completion", Ge(8)] = 1024
-    strict: Annotated[
-        bool, "rows that can teach nothing are an error instead of being left out"
+    fail_on_bad_rows: Annotated[
+        bool, "fail on unusable rows instead of skipping them", Alias("strict")
     ] = False
     eval_size: Annotated[int, "items of the evaluation before and after (0: none)", Ge(0)] = 200
     eval_every: Annotated[int, "also evaluate every so many steps (0: never)", Ge(0)] = 0
@@ -127,26 +129,27 @@ class Recipe:
     min_p: Annotated[
         float, "draw from tokens at least so many times as likely as the likeliest", Ge(0), Le(1)
     ] = 0.0
-    stop: Annotated[list[str], "text that ends a completion (may be repeated)"] = field(
-        default_factory=list
-    )
-    stop_on: Annotated[
+    stop_text: Annotated[
+        list[str], "text that ends a completion (may be repeated)", Alias("stop")
+    ] = field(default_factory=list)
+    stop_on_alarm: Annotated[
         list[str],
         "end the run with this alarm: ties, entropy, kl, length or overoptimised (may be repeated)",
+        Alias("stop_on"),
     ] = field(default_factory=list)
     checkpoint_every: Annotated[int, "steps between checkpoints (0: only at the end)", Ge(0)] = 50
 
     seed: Annotated[int, "seed of everything random", Ge(0)] = 0
-    out: Annotated[str, "folder that holds the runs"] = "runs"
+    output_dir: Annotated[str, "folder that holds the runs", Alias("out")] = "runs"
     name: Annotated[
         str | None, "name of the run [default: made from algorithm, model and task]"
     ] = None
     addons: Annotated[list[str], "add-ons to register, by name or file (--with)"] = field(
         default_factory=list
     )
-    track: Annotated[list[str], "also log to tensorboard, wandb, trackio or mlflow"] = field(
-        default_factory=list
-    )
+    report_to: Annotated[
+        list[str], "also log to tensorboard, wandb, trackio or mlflow", Alias("track")
+    ] = field(default_factory=list)
 
     @property
     def budget_flops(self) -> float | None:
@@ -177,6 +180,17 @@ def read_recipe(path: Path) -> dict[str, Any]:
         if key not in known:
             raise BadInput(f"unknown key {key!r}", where=str(path), hint=nearest(str(key), known))
     return loaded
+
+
+def update_stored(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the recipe of a `run.json` with current option names, also those of the algorithm."""
+
+    def rename(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
+        current = current_names(options_of(cls))
+        return {current.get(name, name): value for name, value in values.items()}
+
+    algorithm = discovery.load("algorithms", recipe["algorithm"])
+    return {**rename(Recipe, recipe), "options": rename(algorithm, recipe.get("options") or {})}
 
 
 def resolve(*layers: Mapping[str, Any]) -> Recipe:

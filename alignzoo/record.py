@@ -8,7 +8,7 @@ import platform
 import re
 import shutil
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,6 +25,7 @@ from alignzoo.files import (
 )
 from alignzoo.ledger import Ledger
 
+Update = Callable[[Mapping[str, Any]], dict[str, Any]]
 Status = Literal["running", "finished", "failed", "interrupted"]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 PACKAGES = ("alignzoo", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets")
@@ -135,11 +136,13 @@ def read_run(folder: Path) -> dict[str, Any]:
     return facts
 
 
-def open_folder(folder: Path, facts: dict[str, Any], resume: bool, is_writer: bool) -> Record:
-    """The folder of a run that begins, or with `resume` of one that goes on."""
+def open_folder(
+    folder: Path, facts: dict[str, Any], update: Update, *, resume: bool, is_writer: bool
+) -> Record:
+    """Make the folder of a new run, or with `resume` open that of an interrupted one."""
     if not is_writer:
         return Record(folder, facts, is_writer=False)
-    return reopen(folder, facts) if resume else create(folder, facts)
+    return reopen(folder, facts, update) if resume else create(folder, facts)
 
 
 def create(folder: Path, facts: dict[str, Any]) -> Record:
@@ -160,15 +163,19 @@ def create(folder: Path, facts: dict[str, Any]) -> Record:
     return record
 
 
-def reopen(folder: Path, facts: dict[str, Any]) -> Record:
-    """The folder of an interrupted run, after checking that it is the same run and input."""
+def reopen(folder: Path, facts: dict[str, Any], update: Update = dict) -> Record:
+    """Open the folder of an interrupted run, after checking that it is the same run and input.
+
+    `update` gives the stored recipe the current names of its options.
+    """
     then = read_run(folder)
+    then["recipe"] = update(then["recipe"])
     if then["status"] == "finished":
         raise BadInput("the run is finished; there is nothing to resume", where=str(folder))
     for part in ("recipe", "fingerprints"):
         for key, value in then[part].items():
             now = facts[part].get(key)
-            if key not in ("name", "out", "code") and now != value:
+            if key not in ("name", "output_dir", "code") and now != value:
                 raise BadInput(
                     f"cannot be resumed: {part} {key} was {value!r} and is {now!r} now",
                     where=str(folder),

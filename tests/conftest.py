@@ -42,7 +42,9 @@ def make_run(tmp_path: Path) -> Callable[..., Any]:
     from alignzoo.ui import Silent
 
     def make(algorithm: str, *, resume: bool = False, **settings: Any) -> Any:
-        recipe = recipe_for(algorithm, {"out": str(tmp_path / "runs"), "eval_size": 0, **settings})
+        recipe = recipe_for(
+            algorithm, {"output_dir": str(tmp_path / "runs"), "eval_size": 0, **settings}
+        )
         return prepare(recipe, Permissions(), resume=resume, ui=Silent())
 
     return make

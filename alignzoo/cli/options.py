@@ -10,15 +10,18 @@ from __future__ import annotations
 import enum
 import inspect
 import re
+import sys
 import types
-from collections.abc import Callable, Iterable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import typer
 from rich.markup import escape
 
 from alignzoo.errors import BadInput
-from alignzoo.options import MISSING, Option
+from alignzoo.options import MISSING, Option, flag_of, rename_options
 
 F = TypeVar("F", bound=Callable[..., Any])
 list_of_text = list[str]
@@ -40,8 +43,13 @@ def is_switch(option: Option) -> bool:
 
 
 def flags(option: Option, flag: str | None = None) -> list[str]:
-    """What can be typed for it: `["--strict", "--no-strict"]`."""
-    name = flag or option.flag
+    """Return what can be typed for it, former names last: `["--verbose", "--no-verbose"]`."""
+    names = [flag or option.flag, *map(flag_of, option.aliases)]
+    return [n for name in names for n in with_opposite(option, name)]
+
+
+def with_opposite(option: Option, name: str) -> list[str]:
+    """Return a flag, and its opposite if the option is a switch."""
     return [name, f"--no-{name[2:]}"] if is_switch(option) else [name]
 
 
@@ -60,7 +68,7 @@ def parameters(
         typed = list_of_text
     else:
         typed = str
-    names = flags(option, flag)
+    names = with_opposite(option, flag or option.flag)
     hidden = names[1:] if shown is False else []
     info = typer.Option(
         "/".join(names[: len(names) - len(hidden)]),
@@ -70,9 +78,11 @@ def parameters(
         rich_help_panel=panel,
     )
     found = [_parameter(option.name, typed, info)]
-    return found + [
-        _parameter(f"no_{option.name}", bool, typer.Option(n, hidden=True)) for n in hidden
-    ]
+    found += [_parameter(f"no_{option.name}", bool, typer.Option(n, hidden=True)) for n in hidden]
+    for alias in option.aliases:
+        former = typer.Option("/".join(with_opposite(option, flag_of(alias))), hidden=True)
+        found.append(_parameter(alias, typed, former))
+    return found
 
 
 def extra(
@@ -110,17 +120,32 @@ def with_parameters(function: F, parameters: Iterable[inspect.Parameter]) -> F:
 
 
 def checked(options: Iterable[Option], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the options that were typed, as values of their types."""
+    """Return the options that were typed, as values of their types, under their current names."""
     found = {}
+    options = list(options)
+    with show_deprecations():
+        values = rename_options(options, {k: v for k, v in values.items() if v is not None})
     for option in options:
         value = values.get(option.name)
         if values.get(f"no_{option.name}"):
             if value:
-                raise BadInput(f"{' and '.join(flags(option))} contradict each other")
+                raise BadInput(
+                    f"{' and '.join(with_opposite(option, option.flag))} contradict each other"
+                )
             value = False
         if value is not None:
             found[option.name] = option.check(value)
     return found
+
+
+@contextmanager
+def show_deprecations() -> Iterator[None]:
+    """Print each `DeprecationWarning` of the block as one line on stderr."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", DeprecationWarning)
+        yield
+    for warning in caught:
+        print(f"alignzoo: {warning.message}", file=sys.stderr)
 
 
 def help_text(option: Option, default: Any = MISSING) -> str:

@@ -17,7 +17,15 @@ from rich.markup import escape
 from alignzoo import discovery
 from alignzoo.algorithm import Traits
 from alignzoo.cli.app import SETTINGS
-from alignzoo.cli.options import checked, extra, flags, is_switch, parameters, with_parameters
+from alignzoo.cli.options import (
+    checked,
+    extra,
+    flags,
+    is_switch,
+    parameters,
+    show_deprecations,
+    with_parameters,
+)
 from alignzoo.cli.quiet import quiet
 from alignzoo.cli.render import lines, samples, summary_table
 from alignzoo.cli.terminal import Terminal, console_for
@@ -31,12 +39,12 @@ from alignzoo.ui import UI, Silent
 OWN_PANEL = "Algorithm"
 PANELS = {
     "Model": "model adapter lora_rank lora_alpha lora_dropout virtual_tokens "
-    "gradient_checkpointing precision scratch",
-    "Data": "task data reward max_length strict",
+    "gradient_checkpointing precision random_init",
+    "Data": "task data reward max_length fail_on_bad_rows",
     "Training": "steps epochs budget batch_size micro_tokens learning_rate warmup schedule "
     "weight_decay max_grad_norm cache_reference",
-    "Evaluation": "eval_size eval_every stop_on",
-    "Generation": "sampler importance_cap max_new_tokens temperature top_k top_p min_p stop",
+    "Evaluation": "eval_size eval_every stop_on_alarm",
+    "Generation": "sampler importance_cap max_new_tokens temperature top_k top_p min_p stop_text",
     "Run": "",  # and whatever is in none of the others
 }
 PANEL_OF = {name: panel for panel, names in PANELS.items() for name in names.split()}
@@ -144,7 +152,7 @@ def overview() -> typer.Typer:
     app.callback(
         help="Train a model with an algorithm, an installed one or a Python file.\n\n"
         "alignzoo run ALGO --help adds the options of that algorithm. A switch that a recipe file "
-        "turns on, such as --strict, is turned off by --no-strict."
+        "turns on, such as --fail-on-bad-rows, is turned off by --no-fail-on-bad-rows."
     )(with_parameters(lambda **values: None, _common_parameters({})))
     for found in discovery.discover("algorithms").values():
         app.command(found.name, help=escape(found.summary), rich_help_panel="Algorithms")(
@@ -193,7 +201,8 @@ def compose(algorithm: str, plugin: type, values: Mapping[str, Any]) -> Recipe:
     """The recipe: the algorithm's defaults, then the recipe file, then what was typed."""
     own = options_of(plugin)
     file = values.get("recipe")
-    from_file = read_checked(Path(file), own) if file else {}
+    with show_deprecations():
+        from_file = read_checked(Path(file), own) if file else {}
     from_flags = checked(recipe_options(), values)
     if values.get("qlora") and from_flags.setdefault("adapter", "qlora") != "qlora":
         raise BadInput(f"--qlora and --adapter {from_flags['adapter']} contradict each other")
@@ -231,7 +240,7 @@ def start(recipe: Recipe, words: list[str], **allowed: bool) -> None:
             ui: UI = Terminal(log.out, log) if speaks() else Silent()
             try:
                 with ui.phase("starting"):
-                    from alignzoo.session.session import execute
+                    from alignzoo.session import execute
                 result = execute(recipe, ui=ui, **allowed)
             except KeyboardInterrupt as error:
                 folder = getattr(error, "folder", None)

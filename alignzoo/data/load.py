@@ -197,7 +197,8 @@ class _Loader:
             raise BadInput(
                 f"unusable row: {reason}",
                 where=where(numbers[0]),
-                hint=f"without --strict it is left out; in total: {'; '.join(report.reasons())}",
+                hint="without --fail-on-bad-rows it is skipped; in total: "
+                + "; ".join(report.reasons()),
             )
         if not train:
             raise BadInput(

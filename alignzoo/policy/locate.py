@@ -193,7 +193,7 @@ def check_weights(source: ModelSource) -> None:
     raise BadInput(
         f"the model has no weights ({WEIGHT_FILES[0]})",
         where=str(path),
-        hint="start from random weights with --scratch, if that is intended",
+        hint="start from random weights with --random-init, if that is intended",
     )
 
 

@@ -43,7 +43,7 @@ class Sampling:
             top_k=recipe.top_k,
             top_p=recipe.top_p,
             min_p=recipe.min_p,
-            stop=recipe.stop,
+            stop=recipe.stop_text,
             decode=codec.decode,
         )
 

@@ -51,7 +51,7 @@ def assemble(recipe: Recipe, trainer: RewardTrainer, *, allow_code: bool) -> Par
     rewards = resolve_rewards(wanted, task, trainer.train, allow_code=allow_code)
     objects: dict[str, Any] = {  # later ones are called first
         f"sampler {recipe.sampler}" if recipe.sampler else "the default sampler": sampler,
-        "the alarms": Alarms(recipe.stop_on),
+        "the alarms": Alarms(recipe.stop_on_alarm),
     }
     if task is not None:
         objects[f"task {recipe.task}"] = task
@@ -115,10 +115,10 @@ def refuse_unread_options(algorithm: Any, traits: Traits, recipe: Recipe) -> Non
     answers = recipe.eval_size > 0 and traits.generates
     unread: dict[str, str] = {}
     if not draws:
-        unread |= dict.fromkeys(("sampler", "stop_on"), "draws no completions to learn from")
+        unread |= dict.fromkeys(("sampler", "stop_on_alarm"), "draws no completions to learn from")
     if not (draws or answers):
         unread |= dict.fromkeys(
-            ("max_new_tokens", "temperature", "top_k", "top_p", "min_p", "stop"),
+            ("max_new_tokens", "temperature", "top_k", "top_p", "min_p", "stop_text"),
             "generates no completions in this run",
         )
     if not (algorithm.data is Prompts or hasattr(algorithm, "alignzoo_advantage")):

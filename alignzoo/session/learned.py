@@ -32,7 +32,7 @@ OPTIONS = ("data", "model", "epochs", "steps", "learning_rate")
 # Settings that the reward model has in common with the run that needs it.
 SHARED = (
     "model", "task", "data", "lora_rank", "lora_alpha", "lora_dropout", "precision", "max_length",
-    "micro_tokens", "gradient_checkpointing", "scratch", "seed", "eval_size",
+    "micro_tokens", "gradient_checkpointing", "random_init", "seed", "eval_size",
 )  # fmt: skip
 
 
@@ -56,7 +56,7 @@ class RewardTrainer:
         """
         wanted = reward_recipe(spec, self.recipe)
         folder = cache_home() / "rewards" / cache_key(wanted)
-        wanted = resolve(wanted.as_dict(), {"out": str(folder.parent), "name": folder.name})
+        wanted = resolve(wanted.as_dict(), {"output_dir": str(folder.parent), "name": folder.name})
         folder.parent.mkdir(parents=True, exist_ok=True)
         with lock_file(folder):
             begun = (folder / "run.json").is_file()
@@ -139,7 +139,7 @@ def reward_recipe(spec: RewardSpec, recipe: Recipe) -> Recipe:
 
 def cache_key(recipe: Recipe) -> str:
     """Return a name for what the recipe would train: a hash of settings, files and code."""
-    own = {k: v for k, v in recipe.as_dict().items() if k not in ("out", "name")}
+    own = {k: v for k, v in recipe.as_dict().items() if k not in ("output_dir", "name")}
     sources = parse_data(recipe.data) if recipe.data is not None else []
     files = [Path(source.name).expanduser() for source in sources]
     model = locate_model(recipe.model)

@@ -22,7 +22,7 @@ from alignzoo.functional import learning_rate_for_width
 from alignzoo.ledger import Ledger
 from alignzoo.policy import ModelSpec, Policy, load_policy
 from alignzoo.policy.kinds import ADAPTERS
-from alignzoo.recipe import Recipe, resolve
+from alignzoo.recipe import Recipe, resolve, update_stored
 from alignzoo.record import Record, check_trackers, settings_for_trackers
 from alignzoo.run import Run
 from alignzoo.run.schedule import Schedule
@@ -113,13 +113,13 @@ def prepare(recipe: Recipe, permissions: Permissions, *, resume: bool, ui: UI) -
     Whatever is wrong with the input is found here, and the folder of the run is made last, so that
     a refused run leaves nothing behind.
     """
-    check_trackers(recipe.track)
+    check_trackers(recipe.report_to)
     folder = choose_folder(recipe, resume)
     trainer = RewardTrainer(
         recipe, ui, partial(execute, trust_remote_code=permissions.trust_remote_code)
     )
     parts = assemble(recipe, trainer, allow_code=permissions.allow_code)
-    accelerator = Accelerator(log_with=recipe.track or None, project_dir=str(folder))
+    accelerator = Accelerator(log_with=recipe.report_to or None, project_dir=str(folder))
     check_processes(recipe, parts.traits, accelerator.num_processes)
     # Processes may start at different times: all take the name that was free for the main one.
     folder = broadcast_object_list([folder])[0]
@@ -150,7 +150,7 @@ def prepare(recipe: Recipe, permissions: Permissions, *, resume: bool, ui: UI) -
     )
     for folder_of_reward in parts.trained_rewards:
         charge_reward_model(run.ledger, folder_of_reward)
-    if recipe.track:
+    if recipe.report_to:
         accelerator.init_trackers("alignzoo", config=settings_for_trackers(recipe.as_dict()))
     ui.opened(folder)
     for line in describe(run):
@@ -183,7 +183,7 @@ def load_model_and_data(
             task=parts.task,
             data=recipe.data,
             max_length=max_row_length(parts.algorithm, recipe),
-            strict=recipe.strict,
+            strict=recipe.fail_on_bad_rows,
             seed=recipe.seed,
             holdout=recipe.eval_size,
         )
@@ -203,7 +203,7 @@ def policy_for(
         virtual_tokens=recipe.virtual_tokens,
         precision=recipe.precision,
         gradient_checkpointing=recipe.gradient_checkpointing,
-        random_init=recipe.scratch,
+        random_init=recipe.random_init,
         reference=needs.reference,
         score_head=needs.score_head,
         values=needs.values,
@@ -228,10 +228,10 @@ def choose_folder(recipe: Recipe, resume: bool) -> Path:
         [Path(recipe.algorithm).name.removesuffix(".py"), Path(recipe.model).name, *data]
     )
     if recipe.name is not None:
-        return record.folder_for(recipe.out, recipe.name)
+        return record.folder_for(recipe.output_dir, recipe.name)
     if not resume:
-        return record.folder_for(recipe.out, record.free_name(recipe.out, stem))
-    return record.folder_for(recipe.out, record.newest_name(recipe.out, stem))
+        return record.folder_for(recipe.output_dir, record.free_name(recipe.output_dir, stem))
+    return record.folder_for(recipe.output_dir, record.newest_name(recipe.output_dir, stem))
 
 
 def open_record(
@@ -256,7 +256,9 @@ def open_record(
         "data": data.report.lines(),
         "results": {},
     }
-    return record.open_folder(folder, facts, resume, is_writer=accelerator.is_main_process)
+    return record.open_folder(
+        folder, facts, update_stored, resume=resume, is_writer=accelerator.is_main_process
+    )
 
 
 def default_learning_rate(recipe: Recipe, traits: Traits, model: Policy) -> float:

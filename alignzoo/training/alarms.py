@@ -1,7 +1,7 @@
 """Trouble of on-policy training, named in words while it happens.
 
 Every step's metrics are looked at, the last few against the first few. An alarm rings once, and
-again only after it has been silent; `--stop-on NAME` ends the run with it.
+again only after it has been silent; `--stop-on-alarm NAME` ends the run with it.
 """
 
 from __future__ import annotations
@@ -116,7 +116,9 @@ class Alarms:
     def __init__(self, stop_on: Sequence[str] = ()):
         for name in stop_on:
             if name not in ALARMS:
-                raise BadInput(f"option --stop-on: no alarm {name!r}", hint=nearest(name, ALARMS))
+                raise BadInput(
+                    f"option --stop-on-alarm: no alarm {name!r}", hint=nearest(name, ALARMS)
+                )
         self.stop_on = stop_on
         self.rows: list[dict[str, float]] = []
         self.read = False

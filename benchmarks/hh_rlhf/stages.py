@@ -27,7 +27,7 @@ STAGES = (
         "pretrain",
         "pretrain",
         "chosen.jsonl",
-        settings={"scratch": True, "adapter": "none", "batch_size": 8},
+        settings={"random_init": True, "adapter": "none", "batch_size": 8},
         judges=False,
     ),
     Stage("reward", "reward", "pairs.jsonl", "pretrain"),

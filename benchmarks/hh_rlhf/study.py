@@ -84,7 +84,7 @@ class Study:
         return {
             "model": str(runs / stage.start if stage.start else self.folder / "model"),
             "data": str(self.folder / stage.data),
-            "out": str(runs),
+            "output_dir": str(runs),
             "name": stage.name,
             **stage.settings,
         }

@@ -40,7 +40,7 @@ def main(job: dict) -> None:
             "eval_size": 0,
             "checkpoint_every": 0,
             "seed": SEED,
-            "out": job["folder"],
+            "output_dir": job["folder"],
             "addons": [str(Path(__file__).with_name("ours_addon.py"))],
             **(DRAWN if job["algorithm"] == "grpo" else {}),
             **job["flags"],

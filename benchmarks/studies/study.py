@@ -104,7 +104,7 @@ def trained(settings: dict[str, Any], task: str, seed: int, out: str) -> Result:
     start = settings.pop("from", None)
     if start is not None:
         settings["model"] = start_of(json.dumps(start), task, seed)
-    return execute(recipe_for(settings.pop("algorithm"), settings, {"out": out}))
+    return execute(recipe_for(settings.pop("algorithm"), settings, {"output_dir": out}))
 
 
 @cache

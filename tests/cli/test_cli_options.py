@@ -64,7 +64,10 @@ def test_every_flag_can_be_read_in_a_narrow_terminal(
         (["--layers", "1", "--layers", "b"], "option --layers"),
         (["--beta"], "'--beta' requires an argument"),
         (["surplus"], "unexpected extra argument"),
-        (["--strict", "--no-strict"], "--strict and --no-strict contradict each other"),
+        (
+            ["--fail-on-bad-rows", "--no-fail-on-bad-rows"],
+            "--fail-on-bad-rows and --no-fail-on-bad-rows contradict each other",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_in_one_style_with_exit_code_2(
@@ -80,7 +83,9 @@ def test_what_is_wrong_is_said_in_one_style_with_exit_code_2(
 
 def test_layers_of_a_recipe_in_their_order(toy: str, tmp_path: Path) -> None:
     file = tmp_path / "r.yaml"
-    file.write_text("batch_size: 8\nseed: 3\nstrict: true\noptions: {beta: 0.5, kind: hinge}\n")
+    file.write_text(
+        "batch_size: 8\nseed: 3\nfail_on_bad_rows: true\noptions: {beta: 0.5, kind: hinge}\n"
+    )
     plugin = discovery.load_file(Path("toy.py"))
 
     bare = compose(toy, plugin, {})
@@ -88,15 +93,25 @@ def test_layers_of_a_recipe_in_their_order(toy: str, tmp_path: Path) -> None:
     assert bare.options == {}
 
     filed = compose(toy, plugin, {"recipe": str(file)})
-    assert (filed.batch_size, filed.learning_rate, filed.seed, filed.strict) == (8, 2e-4, 3, True)
+    assert (filed.batch_size, filed.learning_rate, filed.seed, filed.fail_on_bad_rows) == (
+        8,
+        2e-4,
+        3,
+        True,
+    )
     assert filed.options == {"beta": 0.5, "kind": "hinge"}
 
     values: dict[str, Any] = {
-        "recipe": str(file), "seed": "9", "no_strict": True, "beta": "1e-2", "layers": ["1", "2"],
-        "learning_rate": None, "addons": ["a", "b"],
+        "recipe": str(file), "seed": "9", "no_fail_on_bad_rows": True, "beta": "1e-2",
+        "layers": ["1", "2"],        "learning_rate": None, "addons": ["a", "b"],
     }  # fmt: skip
     typed = compose(toy, plugin, values)
-    assert (typed.batch_size, typed.seed, typed.strict, typed.addons) == (8, 9, False, ["a", "b"])
+    assert (typed.batch_size, typed.seed, typed.fail_on_bad_rows, typed.addons) == (
+        8,
+        9,
+        False,
+        ["a", "b"],
+    )
     assert typed.options == {"beta": 0.01, "kind": "hinge", "layers": [1, 2]}
 
 
@@ -120,8 +135,12 @@ def test_a_mistake_in_a_recipe_file_names_the_file(toy: str, text: str, message:
     [
         (["dpo", "--seed", "1"], "dpo", ["--seed", "1"]),
         (["--seed", "1", "dpo"], "dpo", ["--seed", "1"]),
-        (["--seed=1", "--strict", "dpo"], "dpo", ["--seed=1", "--strict"]),
-        (["--no-strict", "--with", "x", "dpo"], "dpo", ["--no-strict", "--with", "x"]),
+        (["--seed=1", "--fail-on-bad-rows", "dpo"], "dpo", ["--seed=1", "--fail-on-bad-rows"]),
+        (
+            ["--no-fail-on-bad-rows", "--with", "x", "dpo"],
+            "dpo",
+            ["--no-fail-on-bad-rows", "--with", "x"],
+        ),
         (["--beta", "0.2", "dpo"], "dpo", ["--beta", "0.2"]),
         (["--recipe", "r.yaml", "--own-switch", "--seed", "3"], None, None),
         ([], None, None),
@@ -133,7 +152,35 @@ def test_flags_may_stand_before_the_algorithm(
     assert split_algorithm(words) == (name, words if rest is None else rest)
 
 
-@pytest.mark.parametrize("name", ["seed", "recipe", "resume", "no_strict", "with", "options"])
+@pytest.mark.parametrize(
+    "name", ["seed", "recipe", "resume", "no_strict", "out", "with", "options"]
+)
 def test_an_option_of_an_algorithm_that_every_run_has_is_refused(name: str) -> None:
     with pytest.raises(BadInput, match=f"algorithm 'mine' has an option '{name}'"):
         refuse_clashes("mine", [Option(name, float, 0.1)])
+
+
+def test_a_former_flag_still_works_and_names_its_successor(
+    toy: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    monkeypatch.setattr("alignzoo.cli.run.start", lambda recipe, *_, **__: seen.append(recipe))
+    Path("r.yaml").write_text("track: [wandb]\n")
+    words = ["--out", "here", "--strict", "--stop", "a", "--stop", "b", "--recipe", "r.yaml"]
+    assert status(["run", *words, toy]) == 0
+    (recipe,) = seen
+    assert (recipe.output_dir, recipe.fail_on_bad_rows) == ("here", True)
+    assert (recipe.stop_text, recipe.report_to) == (["a", "b"], ["wandb"])
+    assert capsys.readouterr().err.splitlines() == [
+        "alignzoo: r.yaml: option --track is deprecated: use --report-to",
+        "alignzoo: option --strict is deprecated: use --fail-on-bad-rows",
+        "alignzoo: option --stop is deprecated: use --stop-text",
+        "alignzoo: option --out is deprecated: use --output-dir",
+    ]
+    assert status(["run", toy, "--out", "a", "--output-dir", "b"]) == 2
+    assert "option --output-dir is given twice" in capsys.readouterr().err
+
+
+def test_a_former_flag_is_not_in_the_help(toy: str, capsys: pytest.CaptureFixture[str]) -> None:
+    status(["run", toy, "--help"])
+    assert "--out " not in capsys.readouterr().out

@@ -21,5 +21,5 @@ from alignzoo.session.session import choose_folder
     ],
 )
 def test_a_run_is_named_after_what_it_is(tmp_path, settings, name):
-    recipe = Recipe(**{"algorithm": "dpo", "out": str(tmp_path), **settings})
+    recipe = Recipe(**{"algorithm": "dpo", "output_dir": str(tmp_path), **settings})
     assert choose_folder(recipe, resume=False) == tmp_path / name

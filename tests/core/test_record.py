@@ -12,6 +12,7 @@ from torch import nn
 from alignzoo import record
 from alignzoo.errors import BadInput
 from alignzoo.files import whole_folder, write_json
+from alignzoo.recipe import update_stored
 from alignzoo.training import checkpoint
 
 FACTS = {"recipe": {"algorithm": "dpo", "seed": 0}, "fingerprints": {"data": "x"}}
@@ -57,6 +58,19 @@ def test_only_the_same_unfinished_run_is_resumed(tmp_path: Path):
     run.set_status("finished")
     with pytest.raises(BadInput, match="finished"):
         record.reopen(tmp_path / "one", dict(FACTS))
+
+
+def test_a_run_recorded_under_former_option_names_is_resumed(tmp_path: Path):
+    now = {"algorithm": "dpo", "output_dir": "runs", "stop_text": ["a"], "options": {}}
+    then = {"algorithm": "dpo", "out": "elsewhere", "stop": ["a"], "options": {}}
+    record.create(tmp_path / "one", {**FACTS, "recipe": then}).set_status("interrupted")
+    facts = {**FACTS, "recipe": now}
+    options = {"resume": True, "is_writer": True}
+    found = record.open_folder(tmp_path / "one", facts, update_stored, **options)
+    assert found.facts["recipe"] == {**now, "output_dir": "elsewhere"}
+    facts["recipe"]["stop_text"] = []
+    with pytest.raises(BadInput, match=r"stop_text was \['a'\] and is \[\] now"):
+        record.open_folder(tmp_path / "one", facts, update_stored, **options)
 
 
 def test_rewinding_drops_later_rows_and_a_torn_line(tmp_path: Path):

@@ -115,7 +115,7 @@ def assert_taken_up_in_the_middle(
         "lora_dropout": 0.1,
         "eval_size": 2,
         "checkpoint_every": 4,
-        "out": str(out),
+        "output_dir": str(out),
     }
 
     def recipe(name: str) -> Recipe:

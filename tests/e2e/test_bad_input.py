@@ -43,7 +43,7 @@ FILES = {
 
 def refused(words: list[str], out: Path, capfd) -> str:
     """The message of a command that must be refused, leaving nothing in `out`."""
-    code = status([*words, "--out", str(out)])
+    code = status([*words, "--output-dir", str(out)])
     printed = capfd.readouterr()
     assert code == 2, printed
     assert printed.err.startswith("alignzoo: ")
@@ -66,9 +66,9 @@ def test_rows_that_teach_nothing_are_left_out_or_with_strict_refused(tmp_path, c
     path = tmp_path / "d.jsonl"
     path.write_bytes(jsonl(*[GOOD] * 9, {**GOOD, "chosen": "3"}))
     words = ["run", "dpo", "--data", str(path), "--eval-size", "0", "--steps", "1"]
-    assert status([*words, "--out", str(tmp_path / "ok")]) == 0
+    assert status([*words, "--output-dir", str(tmp_path / "ok")]) == 0
     assert "1 row left out: chosen equals rejected (row 10)" in capfd.readouterr().out
-    message = refused([*words, "--strict"], tmp_path / "runs", capfd)
+    message = refused([*words, "--fail-on-bad-rows"], tmp_path / "runs", capfd)
     assert "10" in message
     assert "chosen equals rejected" in message
 
@@ -88,7 +88,7 @@ def test_rows_that_teach_nothing_are_left_out_or_with_strict_refused(tmp_path, c
         (["dpo", "--batch-size", "many"], ["--batch-size", "'many'"]),
         (["dpo", "--name", "../escape"], ["--name", "../escape"]),
         (["dpo", "--budget", "lots"], ["--budget", "1e15flops"]),
-        (["dpo", "--track", "tensorbord"], ["tensorbord", "did you mean 'tensorboard'"]),
+        (["dpo", "--report-to", "tensorbord"], ["tensorbord", "did you mean 'tensorboard'"]),
         (["dpo", "--resume", "--name", "none"], ["none", "run.json"]),
         (["pretrain", "--adapter", "lora"], ["pretrain", "--adapter none"]),
         (["dpo", "--task", "zoo"], ["zoo", "preferences"]),
@@ -106,7 +106,7 @@ def test_nothing_that_rewards(tmp_path, capfd, algorithm):
     path = tmp_path / "prompts.jsonl"
     path.write_bytes(jsonl({"prompt": "x"}, {"prompt": "y"}))
     message = refused(["run", algorithm, "--data", str(path)], tmp_path / "runs", capfd)
-    assert f"{algorithm} learns from rewards" in message and "--reward" in message
+    assert f"{algorithm} needs a reward" in message and "--reward" in message
 
 
 def test_a_folder_that_is_no_model(tmp_path, capfd):
@@ -131,9 +131,9 @@ def test_a_tokenizer_without_eos(tmp_path, capfd):
 
 def test_a_folder_that_holds_another_run(tmp_path, capfd):
     words = ["run", "sft", "--steps", "1", "--eval-size", "0", "--name", "one"]
-    assert status([*words, "--out", str(tmp_path)]) == 0
+    assert status([*words, "--output-dir", str(tmp_path)]) == 0
     before = (tmp_path / "one/run.json").read_bytes()
     capfd.readouterr()
-    assert status([*words, "--out", str(tmp_path)]) == 2
+    assert status([*words, "--output-dir", str(tmp_path)]) == 2
     assert "already holds a run" in capfd.readouterr().err
     assert (tmp_path / "one/run.json").read_bytes() == before

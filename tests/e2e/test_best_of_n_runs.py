@@ -14,7 +14,7 @@ from alignzoo.ui import Silent
 
 
 def settings(tmp_path, **more) -> dict:
-    return {"out": str(tmp_path), "name": "it", "eval_size": 8, "max_new_tokens": 40, **more}
+    return {"output_dir": str(tmp_path), "name": "it", "eval_size": 8, "max_new_tokens": 40, **more}
 
 
 def evals(folder, phase: str) -> list[dict]:

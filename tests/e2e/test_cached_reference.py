@@ -62,7 +62,12 @@ def facts(folder: Path) -> dict:
 @pytest.mark.parametrize("adapter", ["lora", "none"])
 def test_the_same_result_and_no_forward_the_second_time(tmp_path, data, forwards, adapter):
     def go(name: str, **more):
-        settings = {**SETTINGS, "data": data, "out": str(tmp_path / "runs"), "adapter": adapter}
+        settings = {
+            **SETTINGS,
+            "data": data,
+            "output_dir": str(tmp_path / "runs"),
+            "adapter": adapter,
+        }
         forwards.clear()
         return execute(recipe_for("dpo", {**settings, "name": name, **more})).folder, sum(forwards)
 
@@ -96,7 +101,7 @@ def test_resumed_is_straight_through(tmp_path, data, monkeypatch, options, step)
     """Interrupted before the first checkpoint or after it; each run begins with an empty cache."""
 
     def recipe(name: str):
-        settings = {**SETTINGS, "data": data, "out": str(tmp_path), "cache_reference": True}
+        settings = {**SETTINGS, "data": data, "output_dir": str(tmp_path), "cache_reference": True}
         monkeypatch.setenv("ALIGNZOO_CACHE", str(tmp_path / f"cache-{name}"))
         return recipe_for("dpo", {**settings, "name": name, "options": options})
 
@@ -122,7 +127,9 @@ def test_changed_rows_and_models_miss(make_run, data, forwards, tmp_path):
     assert sum(forwards) == 80  # all rows are one part
 
     forwards.clear()
-    trained = execute(recipe_for("sft", {"steps": 1, "eval_size": 0, "out": str(tmp_path)})).folder
+    trained = execute(
+        recipe_for("sft", {"steps": 1, "eval_size": 0, "output_dir": str(tmp_path)})
+    ).folder
     prepared(make_run, data=data, model=str(trained))
     assert sum(forwards) == 80
 
@@ -201,7 +208,8 @@ def test_kto_computes_the_completions_it_mismatches_alone(make_run, data, forwar
 def test_where_nothing_can_be_cached(make_run, forwards, tmp_path):
     folder = execute(
         recipe_for(
-            "sft", {"steps": 1, "eval_size": 0, "cache_reference": True, "out": str(tmp_path)}
+            "sft",
+            {"steps": 1, "eval_size": 0, "cache_reference": True, "output_dir": str(tmp_path)},
         )
     ).folder
     assert "reference_cache" not in facts(folder) and forwards == []

@@ -45,7 +45,9 @@ def lines_of(folder: Path, name: str = "revisions") -> list[dict]:
 
 def recipe(tmp_path: Path, data: str, name: str, **changes):
     settings = {**SETTINGS, "data": data, "task": None, "model": "zoo-critic", "options": OPTIONS}
-    return recipe_for("constitutional", {**settings, "out": str(tmp_path), "name": name, **changes})
+    return recipe_for(
+        "constitutional", {**settings, "output_dir": str(tmp_path), "name": name, **changes}
+    )
 
 
 # --- the dialogue

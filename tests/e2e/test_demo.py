@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_dpo_raises_the_gold_score_of_style_beyond_doubt(tmp_path, capfd):
-    assert status(["run", "dpo", "--out", str(tmp_path)]) == 0
+    assert status(["run", "dpo", "--output-dir", str(tmp_path)]) == 0
     printed = capfd.readouterr()
     assert printed.err == ""
     facts = json.loads((tmp_path / "dpo-zoo-tiny-style/run.json").read_text())

@@ -11,7 +11,7 @@ from alignzoo.session.session import execute, recipe_for
 
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory):
-    settings = {"out": str(tmp_path_factory.mktemp("runs")), "task": "sums", "steps": 6}
+    settings = {"output_dir": str(tmp_path_factory.mktemp("runs")), "task": "sums", "steps": 6}
     settings |= {"batch_size": 8, "eval_size": 12, "eval_every": 2, "learning_rate": 5e-3}
     return execute(recipe_for("sft", settings)).folder
 
@@ -62,7 +62,7 @@ def test_the_score_is_the_task_s_and_the_seeds_are_the_same(run_folder):
 
 
 def test_a_run_can_be_trained_further_and_is_the_base_then(run_folder, tmp_path):
-    settings = {"model": str(run_folder), "out": str(tmp_path), "task": "sums", "steps": 2}
+    settings = {"model": str(run_folder), "output_dir": str(tmp_path), "task": "sums", "steps": 2}
     settings |= {"batch_size": 4, "eval_size": 12}
     after = json.loads((run_folder / "run.json").read_text())["results"]["after"]
     facts = json.loads((execute(recipe_for("dpo", settings)).folder / "run.json").read_text())
@@ -71,7 +71,7 @@ def test_a_run_can_be_trained_further_and_is_the_base_then(run_folder, tmp_path)
 
 
 def test_what_a_task_measures_is_a_mean_over_the_items_it_applies_to(tmp_path):
-    settings = {"task": "constitution", "steps": 0, "eval_size": 12, "out": str(tmp_path)}
+    settings = {"task": "constitution", "steps": 0, "eval_size": 12, "output_dir": str(tmp_path)}
     folder = execute(recipe_for("sft", settings)).folder
     results = json.loads((folder / "run.json").read_text())["results"]["after"]
     rows = items(folder, "after")

@@ -14,7 +14,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 def run(tmp_path: Path, *words: str) -> list[dict]:
     quick = ["--steps", "2", "--batch-size", "4", "--eval-size", "0", "--name", "one"]
-    assert status(["run", *words, *quick, "--out", str(tmp_path)]) == 0
+    assert status(["run", *words, *quick, "--output-dir", str(tmp_path)]) == 0
     return [json.loads(x) for x in (tmp_path / "one/metrics.jsonl").read_text().splitlines()]
 
 

@@ -133,7 +133,7 @@ def test_no_reference_is_held_when_nothing_pulls_to_it(make_run):
 
 @pytest.mark.parametrize("algorithm", ["grpo", "rloo"])
 def test_greedy_sampling_is_refused(tmp_path, capfd, algorithm):
-    words = ["run", algorithm, "--temperature", "0", "--out", str(tmp_path / "runs")]
+    words = ["run", algorithm, "--temperature", "0", "--output-dir", str(tmp_path / "runs")]
     assert status(words) == 2
     assert "--temperature" in capfd.readouterr().err
     assert not (tmp_path / "runs").exists()

@@ -29,7 +29,9 @@ def cache(tmp_path: Path, monkeypatch) -> Path:
 
 
 def run(tmp_path: Path, name: str, **changes):
-    return execute(recipe_for("ppo", {**SETTINGS, "out": str(tmp_path), "name": name, **changes}))
+    return execute(
+        recipe_for("ppo", {**SETTINGS, "output_dir": str(tmp_path), "name": name, **changes})
+    )
 
 
 def facts_of(folder: Path) -> dict:
@@ -128,7 +130,7 @@ def test_progress_on_a_budget_begins_when_the_reward_model_is_there(tmp_path, ca
 
 def test_on_the_command_line(tmp_path, cache, capfd):
     words = "run ppo --reward learned,steps=2 --steps 1 --batch-size 4 --round-prompts 4"
-    words += f" --group-size 2 --max-new-tokens 8 --eval-size 4 --out {tmp_path} --name a"
+    words += f" --group-size 2 --max-new-tokens 8 --eval-size 4 --output-dir {tmp_path} --name a"
     assert status(words.split()) == 0
     out, err = capfd.readouterr()
     assert "training a reward model first, in" in out + err

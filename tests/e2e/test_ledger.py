@@ -13,7 +13,7 @@ SETTINGS = {"batch_size": 8, "eval_size": 0, "checkpoint_every": 0}
 
 def test_a_budget_ends_the_run_and_its_schedule(tmp_path):
     # At least one step over, and at most one.
-    recipe = recipe_for("dpo", {**SETTINGS, "out": str(tmp_path), "budget": "2e10flops"})
+    recipe = recipe_for("dpo", {**SETTINGS, "output_dir": str(tmp_path), "budget": "2e10flops"})
     folder = execute(recipe).folder
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert rows[-1]["flops"] >= 2e10 > rows[-2]["flops"]
@@ -26,7 +26,7 @@ def test_a_budget_ends_the_run_and_its_schedule(tmp_path):
 
 
 def test_the_ledger_of_dpo(tmp_path):
-    recipe = recipe_for("dpo", {**SETTINGS, "out": str(tmp_path), "steps": 3})
+    recipe = recipe_for("dpo", {**SETTINGS, "output_dir": str(tmp_path), "steps": 3})
     ledger = json.loads((execute(recipe).folder / "run.json").read_text())["ledger"]
     # A frozen base: forward and backward of the policy cost twice the reference's forward.
     assert ledger["flops"]["update"] == pytest.approx(2 * ledger["flops"]["reference"])
@@ -40,7 +40,7 @@ def test_the_ledger_of_dpo(tmp_path):
 def test_a_row_is_paid_for_once(tmp_path):
     data = tmp_path / "d.jsonl"
     data.write_text("".join(f'{{"prompt": "{i}", "completion": "x"}}\n' for i in range(9)))
-    settings = {**SETTINGS, "out": str(tmp_path / "runs"), "data": str(data), "epochs": 3.0}
+    settings = {**SETTINGS, "output_dir": str(tmp_path / "runs"), "data": str(data), "epochs": 3.0}
     ledger = json.loads((execute(recipe_for("sft", settings)).folder / "run.json").read_text())[
         "ledger"
     ]
@@ -63,5 +63,5 @@ class Slow:
 def test_the_time_before_the_first_step_counts(tmp_path):
     path = tmp_path / "slow.py"
     path.write_text(SLOW)
-    settings = {**SETTINGS, "out": str(tmp_path), "steps": 0, "addons": [str(path)]}
+    settings = {**SETTINGS, "output_dir": str(tmp_path), "steps": 0, "addons": [str(path)]}
     assert execute(recipe_for("dpo", settings)).ledger.seconds >= 0.5

@@ -45,7 +45,7 @@ def test_sft_on_a_mixture_from_a_recipe_file(tmp_path, capfd, files):
     recipe = tmp_path / "recipe.yaml"
     settings = {"data": files, "epochs": 2, "batch_size": 25, "eval_size": 8, "max_new_tokens": 4}
     recipe.write_text(yaml.safe_dump(settings))
-    words = ["run", "sft", "--recipe", str(recipe), "--out", str(tmp_path / "runs")]
+    words = ["run", "sft", "--recipe", str(recipe), "--output-dir", str(tmp_path / "runs")]
     assert status(words) == 0
     printed = capfd.readouterr().out
     plain, talks = files
@@ -73,7 +73,7 @@ def test_sft_on_a_mixture_from_a_recipe_file(tmp_path, capfd, files):
 def test_a_mixture_is_resumed_bit_for_bit(tmp_path, monkeypatch, files, algorithm):
     settings = {"steps": 6, "batch_size": 25, "checkpoint_every": 2, "eval_size": 4}
     settings |= {"data": ",".join(f"{name}:{weight}" for name, weight in files.items())}
-    settings |= {"out": str(tmp_path), "max_new_tokens": 4}
+    settings |= {"output_dir": str(tmp_path), "max_new_tokens": 4}
 
     def recipe(name, **changes):
         return recipe_for(algorithm, {**settings, "name": name, **changes})

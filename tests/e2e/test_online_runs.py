@@ -221,13 +221,13 @@ def test_a_whole_run(make_run, algorithm):
 
 @pytest.mark.parametrize("algorithm", ALL)
 def test_greedy_sampling_is_refused(tmp_path, capfd, algorithm):
-    words = ["run", algorithm, "--temperature", "0", "--out", str(tmp_path / "runs")]
+    words = ["run", algorithm, "--temperature", "0", "--output-dir", str(tmp_path / "runs")]
     assert status(words) == 2
     assert "--temperature" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("algorithm", ["xpo", "nash-md"])
 def test_two_completions_are_always_two(tmp_path, capfd, algorithm):
-    words = ["run", algorithm, "--group-size", "4", "--out", str(tmp_path / "runs")]
+    words = ["run", algorithm, "--group-size", "4", "--output-dir", str(tmp_path / "runs")]
     assert status(words) == 2
     assert "--group-size" in capfd.readouterr().err

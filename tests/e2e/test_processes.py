@@ -33,7 +33,7 @@ def launch(algorithm: str, out: Path, processes: int, *more: str) -> tuple[list[
             algorithm,
             *WORDS,
             *more,
-            "--out",
+            "--output-dir",
             str(out),
             "--name",
             "one",

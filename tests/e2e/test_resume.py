@@ -35,7 +35,7 @@ ADAPTERS = ("dora", "rslora", "loha", "lokr", "vera", "oft", "ia3", "prompt", "p
 def test_interrupted_and_resumed_is_the_same_run(
     tmp_path: Path, monkeypatch, algorithm, options, adapter
 ):
-    settings = {**SETTINGS, **adapter, "options": options, "out": str(tmp_path)}
+    settings = {**SETTINGS, **adapter, "options": options, "output_dir": str(tmp_path)}
 
     def recipe(name: str):
         return recipe_for(algorithm, {**settings, "name": name})
@@ -86,7 +86,7 @@ def test_a_long_round_is_taken_up_in_its_middle(tmp_path: Path, monkeypatch):
         "batch_size": 2,
         "max_new_tokens": 16,
         "checkpoint_every": 2,
-        "out": str(tmp_path),
+        "output_dir": str(tmp_path),
     }
 
     def recipe(name: str):

@@ -22,7 +22,9 @@ SETTINGS = {"steps": 12, "batch_size": 16, "eval_size": 60, "seed": 1}
 @pytest.fixture(scope="module")
 def judge(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("runs")
-    return execute(recipe_for("reward", {"out": str(out), "name": "judge", **SETTINGS})).folder
+    return execute(
+        recipe_for("reward", {"output_dir": str(out), "name": "judge", **SETTINGS})
+    ).folder
 
 
 def test_it_is_judged_on_held_out_pairs_and_writes_nothing(judge: Path):

@@ -28,7 +28,7 @@ def lines_of(folder: Path, name: str = "feedback.jsonl") -> list[dict]:
 
 def recipe(tmp_path: Path, name: str, **changes):
     return recipe_for(
-        "rlaif", {**SETTINGS, "steps": 2, "out": str(tmp_path), "name": name, **changes}
+        "rlaif", {**SETTINGS, "steps": 2, "output_dir": str(tmp_path), "name": name, **changes}
     )
 
 

@@ -193,7 +193,7 @@ def test_passes_go_over_a_round_again(make_run, data):
 
 def test_held_out_demonstrations_are_not_compared(tmp_path: Path, data):
     recipe = recipe_for(
-        "spin", {"data": data, **SETTINGS, "steps": 1, "eval_size": 2, "out": str(tmp_path)}
+        "spin", {"data": data, **SETTINGS, "steps": 1, "eval_size": 2, "output_dir": str(tmp_path)}
     )
     found = execute(recipe).after.summary
     assert found["held-out/logps/chosen"].mean < 0
@@ -229,7 +229,7 @@ def test_a_run_is_taken_up_in_a_round_or_between_two(
         "eval_size": 1,  # 9 rows are left
         "batch_size": 2,
         "checkpoint_every": at,
-        "out": str(tmp_path),
+        "output_dir": str(tmp_path),
     }
 
     def recipe(name: str):

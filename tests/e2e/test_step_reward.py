@@ -40,7 +40,7 @@ def additions(path: Path, rows: int) -> str:
 def judge(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("steps")
     data = additions(folder / "steps.jsonl", 900)
-    settings = {**SETTINGS, "data": data, "out": str(folder), "name": "judge", "steps": 60}
+    settings = {**SETTINGS, "data": data, "output_dir": str(folder), "name": "judge", "steps": 60}
     return execute(recipe_for("reward", settings)).folder
 
 
@@ -92,7 +92,7 @@ def test_the_head_says_what_it_was_trained_for(judge: Path, make_run, tmp_path: 
 
     assert kind(judge) == "\n"
     settings = {"steps": 1, "batch_size": 4, "eval_size": 0, "model": str(judge)}
-    pairs = execute(recipe_for("reward", {**settings, "out": str(tmp_path)})).folder
+    pairs = execute(recipe_for("reward", {**settings, "output_dir": str(tmp_path)})).folder
     assert kind(pairs) is None  # it goes on from the steps' head, and is none any more
     assert (locate_model(str(pairs)).score_head or Path()).name == SCORE_HEAD_FILE
 
@@ -102,7 +102,7 @@ def test_labels_of_one_class_are_refused(tmp_path: Path, capfd):
     data = tmp_path / "d.jsonl"
     data.write_text("\n".join(map(json.dumps, rows)))
     out = tmp_path / "runs"
-    words = ["run", "reward", "--loss-type", "steps", "--data", str(data), "--out", str(out)]
+    words = ["run", "reward", "--loss-type", "steps", "--data", str(data), "--output-dir", str(out)]
     assert status(words) == 2
     message = capfd.readouterr().err
     assert "column 'labels' is true in all 18 rows" in message  # and in the two held out

@@ -10,8 +10,8 @@ tensorboard = pytest.importorskip("tensorboard.backend.event_processing.event_ac
 
 
 def test_tensorboard_is_told_what_metrics_jsonl_is_told(tmp_path):
-    settings = {"out": str(tmp_path), "steps": 3, "batch_size": 4, "eval_size": 0}
-    folder = execute(recipe_for("dpo", {**settings, "track": ["tensorboard"]})).folder
+    settings = {"output_dir": str(tmp_path), "steps": 3, "batch_size": 4, "eval_size": 0}
+    folder = execute(recipe_for("dpo", {**settings, "report_to": ["tensorboard"]})).folder
     found = tensorboard.EventAccumulator(str(folder / "alignzoo"))
     found.Reload()
     assert [e.step for e in found.Scalars("loss")] == [1, 2, 3]

@@ -18,14 +18,14 @@ HERE = Path(__file__).parent / "trajectories"
 RUNS = {
     "dpo": ["--steps", "30", "--batch-size", "16", "--learning-rate", "0.0008693878900208466"],
     "sft": ["--steps", "30", "--batch-size", "16", "--task", "sums"],
-    "pretrain": ["--steps", "30", "--batch-size", "16", "--scratch", "--learning-rate", "2e-3"],
+    "pretrain": ["--steps", "30", "--batch-size", "16", "--random-init", "--learning-rate", "2e-3"],
 }
 WATCHED = ("loss", "grad_norm", "rewards/margins")
 
 
 @pytest.mark.parametrize("algorithm", list(RUNS))
 def test_the_run_is_the_one_we_know(tmp_path, algorithm, capfd):
-    words = ["run", algorithm, *RUNS[algorithm], "--eval-size", "0", "--out", str(tmp_path)]
+    words = ["run", algorithm, *RUNS[algorithm], "--eval-size", "0", "--output-dir", str(tmp_path)]
     assert status([*words, "--name", "one"]) == 0
     capfd.readouterr()
     rows = [json.loads(x) for x in (tmp_path / "one/metrics.jsonl").read_text().splitlines()]

@@ -140,7 +140,18 @@ def test_unicode_as_odd_as_it_comes(make_run, tmp_path, algorithm):
 def test_odd_prompts_are_evaluated_recorded_and_shown(tmp_path, capfd):
     triples = [(f"{text}? {i}", f"{text}!", "no") for i in range(3) for text in ODD]
     data = write(tmp_path / "d.jsonl", "sft", triples)
-    words = ["run", "sft", "--data", data, "--out", str(tmp_path), "--name", "one", "--steps", "1"]
+    words = [
+        "run",
+        "sft",
+        "--data",
+        data,
+        "--output-dir",
+        str(tmp_path),
+        "--name",
+        "one",
+        "--steps",
+        "1",
+    ]
     assert status([*words, "--max-new-tokens", "4", "--eval-size", "4"]) == 0
     lines = (tmp_path / "one" / "evals.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
     prompts = {prompt for prompt, _, _ in triples}
@@ -166,7 +177,7 @@ def test_a_margin_of_zero_is_none(make_run, tmp_path, algorithm):
 def test_pairs_that_are_all_ties_are_refused(tmp_path, capfd, algorithm):
     data = write(tmp_path / "d.jsonl", algorithm, [(f"{i}?", "same", "same") for i in range(12)])
     out = tmp_path / "runs"
-    assert status(["run", algorithm, "--data", data, "--out", str(out)]) == 2
+    assert status(["run", algorithm, "--data", data, "--output-dir", str(out)]) == 2
     message = capfd.readouterr().err
     assert "no usable rows (12 rows read)" in message
     assert "12 rows left out: chosen equals rejected (rows 1, 2, 3, 4, 5, ...)" in message

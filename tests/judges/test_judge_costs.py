@@ -77,7 +77,16 @@ def test_a_rate_holds_for_all_requests_and_a_pause_that_is_asked_for_is_made():
 def run_words(url: str, out: Path, *more: str) -> list[str]:
     words = ["run", "grpo", "--task", "sums", "--batch-size", "2", "--group-size", "2"]
     words += ["--max-new-tokens", "8", "--eval-size", "0", "--checkpoint-every", "1"]
-    return [*words, "--steps", "3", "--out", str(out), "--reward", f"judge,judge={url}", *more]
+    return [
+        *words,
+        "--steps",
+        "3",
+        "--output-dir",
+        str(out),
+        "--reward",
+        f"judge,judge={url}",
+        *more,
+    ]
 
 
 def test_a_run_says_what_its_judge_cost_and_goes_on_counting_when_it_is_resumed(tmp_path, capfd):
@@ -106,7 +115,13 @@ def test_a_run_says_what_its_judge_cost_and_goes_on_counting_when_it_is_resumed(
 
 def test_the_judge_charges_the_ledger_of_a_resumed_run(tmp_path, monkeypatch):
     with serving(Stub(rating)) as url:
-        settings = {**RUN, "steps": 3, "checkpoint_every": 1, "out": str(tmp_path), "name": "it"}
+        settings = {
+            **RUN,
+            "steps": 3,
+            "checkpoint_every": 1,
+            "output_dir": str(tmp_path),
+            "name": "it",
+        }
         recipe = recipe_for("grpo", {**settings, "reward": [f"judge,judge={url},price_in=1"]})
 
         def interrupted(run):

@@ -26,7 +26,7 @@ def feedback(path: Path, rows: list[tuple[str, str, bool]]) -> str:
 def test_labels_of_one_class_are_refused(tmp_path, capfd, algorithm, label, advice):
     data = feedback(tmp_path / "d.jsonl", [(f"Say {i}.", f"{i}!", label) for i in range(20)])
     out = tmp_path / "runs"
-    assert status(["run", algorithm, "--data", data, "--out", str(out)]) == 2
+    assert status(["run", algorithm, "--data", data, "--output-dir", str(out)]) == 2
     message = capfd.readouterr().err
     assert f"column 'label' is {str(label).lower()} in all" in message
     assert "d.jsonl" in message and advice in message
@@ -34,7 +34,7 @@ def test_labels_of_one_class_are_refused(tmp_path, capfd, algorithm, label, advi
 
 
 def test_a_batch_of_one_has_nothing_to_be_mismatched_with(tmp_path, capfd):
-    words = ["run", "kto", "--batch-size", "1", "--out", str(tmp_path / "runs")]
+    words = ["run", "kto", "--batch-size", "1", "--output-dir", str(tmp_path / "runs")]
     assert status(words) == 2
     assert "--batch-size" in capfd.readouterr().err
     assert not (tmp_path / "runs").exists()

@@ -76,10 +76,11 @@ def test_a_whole_run_draws_from_the_adapter_as_it_is_in_each_step(make_run, stub
 
 
 def test_what_is_asked_of_the_server(make_run, stub, url):
-    settings = {"temperature": 0.7, "top_p": 0.9, "top_k": 5, "min_p": 0.01, "stop": ["!"]}
+    settings = {"temperature": 0.7, "top_p": 0.9, "top_k": 5, "min_p": 0.01}
     run = make_run("rloo", options={"group_size": 2}, sampler=f"vllm,url={url}", **SETTINGS)
     for name, value in settings.items():
         setattr(run.recipe, name, value)
+    run.recipe.stop_text = ["!"]
     complete(run, run.data.train[:1], 2)
     bodies = stub.asked("/v1/completions")
     assert len({body["seed"] for body in bodies}) == 2
@@ -87,7 +88,7 @@ def test_what_is_asked_of_the_server(make_run, stub, url):
         assert body["prompt"] == run.data.train[0].prompt
         assert body["stop_token_ids"] == run.codec.stop_ids
         assert (body["logprobs"], body["return_token_ids"]) == (0, True)
-        assert {name: body[name] for name in settings} == settings
+        assert {name: body[name] for name in settings} == settings and body["stop"] == ["!"]
         assert body["model"].startswith("alignzoo-") and body["max_tokens"] == 16
 
 
@@ -150,7 +151,7 @@ def test_a_server_that_is_down_is_one_message_before_anything_is_written(tmp_pat
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    words = ["run", "grpo", "--task", "sums", "--out", str(tmp_path / "runs")]
+    words = ["run", "grpo", "--task", "sums", "--output-dir", str(tmp_path / "runs")]
     assert status([*words, "--sampler", f"vllm,url=http://127.0.0.1:{port}/v1"]) == 2
     said = capfd.readouterr().err
     assert "no answer from" in said and "vllm serve" in said and "Traceback" not in said

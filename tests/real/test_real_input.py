@@ -47,7 +47,17 @@ def model_folder(tmp_path_factory, shared_data: Path) -> Path:
 def run(out: Path, *words: str) -> tuple[list[dict], dict, subprocess.CompletedProcess[str]]:
     """`alignzoo run ...` in a process of its own: its metrics, its run.json, its output."""
     done = subprocess.run(
-        [sys.executable, "-m", "alignzoo", "run", *words, "--out", str(out), "--name", "one"],
+        [
+            sys.executable,
+            "-m",
+            "alignzoo",
+            "run",
+            *words,
+            "--output-dir",
+            str(out),
+            "--name",
+            "one",
+        ],
         capture_output=True,
         text=True,
         timeout=280,

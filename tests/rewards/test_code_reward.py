@@ -304,7 +304,7 @@ def test_it_must_be_allowed(tmp_path, capfd):
     recipe = tmp_path / "r.yaml"
     recipe.write_text("algorithm: grpo\nreward: [code]\nallow_code: true\n")
     for words in (["grpo", "--reward", "code"], ["--recipe", str(recipe)]):
-        assert status(["run", *words, "--out", str(tmp_path / "runs")]) == 2
+        assert status(["run", *words, "--output-dir", str(tmp_path / "runs")]) == 2
         assert "allow" in capfd.readouterr().err
     assert not (tmp_path / "runs").exists()
 
@@ -317,7 +317,7 @@ def rows(path: Path, row: dict) -> str:
 def test_rows_without_tests_are_refused(tmp_path, capfd):
     data = rows(tmp_path / "d.jsonl", {"prompt": "Write a program."})
     words = ["run", "grpo", "--reward", "code", "--allow-code", "--data", data]
-    assert status([*words, "--out", str(tmp_path / "runs")]) == 2
+    assert status([*words, "--output-dir", str(tmp_path / "runs")]) == 2
     assert "the rows have no tests" in capfd.readouterr().err
 
 
@@ -326,7 +326,7 @@ def test_a_run_is_rewarded_by_it(tmp_path, capfd):
     data = rows(tmp_path / "d.jsonl", {"prompt": "Add 1.", "tests": ["assert x == 1"]})
     words = ["run", "grpo", "--reward", "code", "--allow-code", "--data", data, "--steps", "1"]
     words += ["--batch-size", "2", "--group-size", "2", "--max-new-tokens", "8"]
-    words += ["--eval-size", "0", "--name", "one", "--out", str(tmp_path / "runs")]
+    words += ["--eval-size", "0", "--name", "one", "--output-dir", str(tmp_path / "runs")]
     assert status(words) == 0, capfd.readouterr().err
     (line,) = (tmp_path / "runs/one/metrics.jsonl").read_text().splitlines()
     assert json.loads(line)["rewards/code/mean"] == 0.0

@@ -178,7 +178,7 @@ def test_what_is_no_sampler_is_refused(tmp_path, shifted):
 )
 def test_options_that_would_be_ignored_are_refused(tmp_path, capfd, shifted, words, says):
     words = [word.replace("SHIFTED", shifted) for word in words]
-    assert status(["run", *words, "--out", str(tmp_path / "runs")]) == 2
+    assert status(["run", *words, "--output-dir", str(tmp_path / "runs")]) == 2
     assert says in capfd.readouterr().err
     assert not (tmp_path / "runs").exists()
 
