@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from alignzoo.evaluation import evaluate
+from alignzoo.evaluation import evaluate_run
 from alignzoo.training.loop import train
 
 ROOT = Path(__file__).parents[2]
@@ -42,6 +42,6 @@ def test_every_metric_that_a_run_logs_is_defined(make_run, algorithm):
     train(run)
     lines = (run.record.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     logged = {name for line in lines for name in json.loads(line)}
-    results = set(evaluate(run, "after").summary)
+    results = set(evaluate_run(run, "after").summary)
     assert {"loss", "score"} <= logged | results
     assert [name for name in sorted(logged | results) if not is_defined(name)] == []
