@@ -9,7 +9,7 @@ import pytest
 
 from alignzoo import Example
 from alignzoo.data import EpochOrder
-from alignzoo_zoo.kto.losses import mismatched
+from alignzoo_zoo.kto.losses import mismatch
 
 SPEED = Path(__file__).parents[2] / "benchmarks" / "speed"
 SIZE, COUNT = 4, 12
@@ -47,7 +47,7 @@ def test_a_step_has_the_same_rows_in_the_same_order(read, algorithm):
 def test_kto_mismatches_the_same_prompts_and_completions(read):
     for ours, theirs in zip(*read("kto"), strict=True):
         examples = [Example([row["prompt"]], [[row["completion"]]]) for row in ours]
-        here = {(e.prompt[0], e.completions[0][0]) for e in mismatched(examples, 2)}
+        here = {(e.prompt[0], e.completions[0][0]) for e in mismatch(examples, 2)}
         # TRL's KTOTrainer rotates the completions of a batch by one.
         completions = [theirs[-1]["completion"]] + [row["completion"] for row in theirs[:-1]]
         there = {(row["prompt"], c) for row, c in zip(theirs, completions, strict=True)}

@@ -110,12 +110,13 @@ def test_labels_of_one_class_are_refused(tmp_path: Path, capfd):
     assert status([*words[:-2], "--step-separator", ""]) == 2
 
 
-def test_a_separator_inside_of_steps_is_said(make_run, tmp_path: Path):
+def test_a_separator_inside_a_step_is_noted(make_run, tmp_path: Path):
     rows = [{"prompt": str(n), "completions": ["a\nb", "c"], "labels": [1, 0]} for n in range(20)]
     data = tmp_path / "d.jsonl"
     data.write_text("\n".join(map(json.dumps, rows)))
     run = make_run("reward", data=str(data), options={"loss_type": "steps"})
-    assert any("a step that holds the separator '\\n'" in line for line in run.data.report.lines())
+    note = "a step that contains the separator '\\n'"
+    assert any(note in line for line in run.data.report.lines())
     other = {"loss_type": "steps", "step_separator": r"\n\n"}
     run = make_run("reward", data=str(data), options=other)
-    assert not any("holds the separator" in line for line in run.data.report.lines())
+    assert not any("contains the separator" in line for line in run.data.report.lines())

@@ -41,7 +41,7 @@ SPLITS = [
 ]
 
 
-VARIED = {"loss": "sigmoid:1,ipo:0.1,sft:0.5", "wpo": True, "ld_alpha": 0.5}
+VARIED = {"loss_type": "sigmoid:1,ipo:0.1,sft:0.5", "wpo": True, "ld_alpha": 0.5}
 PLAIN = ["sft", "dpo", "kto", "bco", "orpo", "simpo", "cpo", "slic", "reward"]
 
 
@@ -80,7 +80,7 @@ def test_a_loss_that_couples_the_rows_gets_whole_batches(make_run):
     updates = []
     for micro_tokens in (8192, 16):
         run = make_run(
-            "dpo", options={"loss": "aot"}, micro_tokens=micro_tokens, batch_size=6, warmup=0.0
+            "dpo", options={"loss_type": "aot"}, micro_tokens=micro_tokens, batch_size=6, warmup=0.0
         )
         batch = run.hook.alignzoo_sample(run=run, rows=run.data.train[:6])
         updates.append(update(run, optimizer_of(run), batch))
@@ -93,7 +93,7 @@ def test_a_loss_that_couples_the_rows_gets_whole_batches(make_run):
 def test_it_is_refused_in_several_processes(make_run, monkeypatch):
     monkeypatch.setattr("accelerate.Accelerator.num_processes", 2)
     with pytest.raises(BadInput, match="one process"):
-        make_run("dpo", options={"loss": "aot"})
+        make_run("dpo", options={"loss_type": "aot"})
 
 
 def test_the_first_dpo_loss_is_ln_2(make_run):

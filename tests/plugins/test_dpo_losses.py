@@ -11,9 +11,10 @@ import torch
 
 from alignzoo import BadInput, Example, collate
 from alignzoo.functional import preference, sigmoid_loss
+from alignzoo.options import build
 from alignzoo_zoo.dpo import losses
 from alignzoo_zoo.dpo.algorithm import DPO
-from alignzoo_zoo.dpo.family import LOSSES, OF_DIFFERENCES, SMOOTHED, SORTED, parse
+from alignzoo_zoo.dpo.loss_types import LOSS_TYPES, parse_loss_type
 
 BETA, EPS, TAU = 0.5, 0.2, 0.3
 CHOSEN = np.array([0.8, -0.7, 0.0, 5.1])
@@ -179,7 +180,12 @@ def test_divergences(name):
 LENGTHS = [(3, 1), (2, 4)]
 PI = [[-1.0, -9.0, -2.0, 0.0], [-0.5, 0, 0, 0], [-0.3, -0.4, 0, 0], [-1.0, -2.0, -0.7, -0.1]]
 REF = [[-1.5, -8.0, -2.5, 0.0], [-0.4, 0, 0, 0], [-0.9, -0.1, 0, 0], [-0.5, -1.0, -1.0, -0.6]]
-COLLISION = [[-0.6, -9.0, -0.2, 0.0], [-0.8, 0, 0, 0], [-0.1, -0.3, 0, 0], [-0.4, -1.0, -0.7, -0.5]]
+SUM_P2 = [
+    [-0.6, -9.0, -0.2, 0.0],
+    [-0.8, 0, 0, 0],
+    [-0.1, -0.3, 0, 0],
+    [-0.4, -1.0, -0.7, -0.5],
+]
 
 
 def run_loss(**options):
@@ -189,7 +195,7 @@ def run_loss(**options):
     pi = torch.tensor(PI, dtype=torch.float64, requires_grad=True)
     run = SimpleNamespace(
         policy=lambda batch, log_sum_p2: SimpleNamespace(
-            logprobs=pi, log_sum_p2=torch.tensor(COLLISION) if log_sum_p2 else None
+            logprobs=pi, log_sum_p2=torch.tensor(SUM_P2) if log_sum_p2 else None
         ),
         reference=lambda batch: SimpleNamespace(logprobs=torch.tensor(REF, dtype=torch.float64)),
     )
@@ -226,17 +232,17 @@ def test_sigmoid_on_a_batch():
 
 def test_losses_that_are_normalised_by_length():
     margins = np.array([1.0 / 2 + 0.1, 0.3 / 2 + 0.7 / 4])
-    assert run_loss(loss="sigmoid_norm")[0].mean == pytest.approx(nll(BETA * margins).mean())
-    loss, gradient = run_loss(loss="ipo")
+    assert run_loss(loss_type="sigmoid_norm")[0].mean == pytest.approx(nll(BETA * margins).mean())
+    loss, gradient = run_loss(loss_type="ipo")
     assert loss.mean == pytest.approx(((margins - 1) ** 2).mean())
     np.testing.assert_allclose(gradient[3], -2 * (margins[1] - 1) / 4 * np.ones(4))
 
 
 def test_sft_is_a_mean_over_completions_of_means_over_tokens():
-    loss, gradient = run_loss(loss="sigmoid:2,sft:0.5")
+    loss, gradient = run_loss(loss_type="sigmoid:2,sft:0.5")
     expected = 2 * nll(BETA * np.array([1.1, 1.0])) + 0.5 * np.array([3.0 / 2, 0.7 / 2])
     assert loss.mean == pytest.approx(expected.mean())
-    alone = run_loss(loss="sft")[1]
+    alone = run_loss(loss_type="sft")[1]
     np.testing.assert_allclose(alone[[0, 2]], [[-0.5, 0, -0.5, 0], [-0.5, -0.5, 0, 0]])
     assert not alone[[1, 3]].any()
     np.testing.assert_allclose(gradient, 2 * run_loss()[1] + 0.5 * alone)
@@ -264,8 +270,8 @@ def test_wpo_weights_a_pair_by_both_completions():
 
 
 def test_weighted_sums():
-    assert parse("ipo") == {"ipo": 1.0}
-    assert parse(" sigmoid : 0.8 , sft:1e-1,bco_pair") == {
+    assert parse_loss_type("ipo") == {"ipo": 1.0}
+    assert parse_loss_type(" sigmoid : 0.8 , sft:1e-1,bco_pair") == {
         "sigmoid": 0.8,
         "sft": 0.1,
         "bco_pair": 1,
@@ -275,19 +281,23 @@ def test_weighted_sums():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"loss": "sigmod"}, "unknown loss 'sigmod'(.|\n)*Known: .*sigmoid"),
-        ({"loss": ""}, "unknown loss ''"),
-        ({"loss": "sigmoid,"}, "unknown loss ''"),
-        ({"loss": "sft,sigmoid,sft:2"}, "'sft' is there twice"),
-        ({"loss": "sigmoid:x"}, "'x' is not a weight for 'sigmoid'"),
-        ({"loss": "sigmoid:"}, "'' is not a weight"),
-        ({"loss": "sigmoid:-1"}, "'-1' is not a weight"),
-        ({"loss": "sigmoid:nan"}, "'nan' is not a weight"),
-        ({"loss": "sigmoid:inf"}, "'inf' is not a weight"),
-        ({"loss": "exo_pair"}, "--label-smoothing 0.001"),
-        ({"loss": "hinge", "label_smoothing": 0.1}, "no part in hinge"),
-        ({"loss": "nca_pair,sigmoid", "divergence": "js"}, "needs reverse_kl"),
-        ({"loss": "aot", "wpo": True}, "no pairs to weight"),
+        ({"loss_type": "sigmod"}, "unknown loss 'sigmod'(.|\n)*Known: .*sigmoid"),
+        ({"loss_type": ""}, "unknown loss ''"),
+        ({"loss_type": "sigmoid,"}, "unknown loss ''"),
+        ({"loss_type": "sft,sigmoid,sft:2"}, "'sft' is listed twice"),
+        ({"loss_type": "sigmoid:x"}, "'x' is not a weight for 'sigmoid'"),
+        ({"loss_type": "sigmoid:"}, "'' is not a weight"),
+        ({"loss_type": "sigmoid:-1"}, "'-1' is not a weight"),
+        ({"loss_type": "sigmoid:nan"}, "'nan' is not a weight"),
+        ({"loss_type": "sigmoid:inf"}, "'inf' is not a weight"),
+        ({"loss_type": "exo_pair"}, "--label-smoothing 0.001"),
+        ({"loss_type": "hinge", "label_smoothing": 0.1}, "hinge does not read it"),
+        ({"loss_type": "nca_pair,sigmoid", "divergence": "js"}, "needs reverse_kl"),
+        ({"loss_type": "aot", "wpo": True}, "no pairs to weight"),
+        ({"loss_type": "sft", "divergence": "js"}, "sft does not read it"),
+        ({"discopop_tau": 0.1}, "for --loss-type discopop"),
+        ({"divergence_alpha": 0.3}, "for --divergence alpha"),
+        ({"reference_mix": 0.6}, "--reference-every N"),
     ],
 )
 def test_options_that_make_no_sense(options, message):
@@ -295,8 +305,27 @@ def test_options_that_make_no_sense(options, message):
         DPO(**options)
 
 
-def test_every_loss_is_accounted_for():
-    assert len(LOSSES) == 15
-    assert LOSSES.keys() >= SMOOTHED | SORTED | OF_DIFFERENCES
-    assert not DPO(loss="sigmoid,aot").splits
-    assert DPO(loss="sigmoid,sft").splits
+def test_losses_state_what_they_read():
+    assert len(LOSS_TYPES) == 15
+    readers = {
+        option: {name for name, loss_type in LOSS_TYPES.items() if option in loss_type.reads}
+        for option in ("beta", "label_smoothing", "divergence", "discopop_tau")
+    }
+    assert readers["beta"] == LOSS_TYPES.keys()
+    assert readers["label_smoothing"] == {
+        "sigmoid", "exo_pair", "robust", "aot", "aot_unpaired", "sigmoid_norm"
+    }  # fmt: skip
+    assert readers["divergence"] == {
+        "sigmoid", "hinge", "ipo", "exo_pair", "robust", "discopop", "sigmoid_norm"
+    }  # fmt: skip
+    assert readers["discopop_tau"] == {"discopop"}
+    assert DPO(loss_type="sigmoid,aot").couples_rows
+    assert not DPO(loss_type="sigmoid,sft").couples_rows
+    assert DPO(loss_type="sigmoid,sft", divergence="js").divergence == "js"
+
+
+def test_the_former_name_of_the_loss_type_still_works():
+    with pytest.warns(DeprecationWarning, match=r"DPO\(loss=\) is deprecated"):
+        assert DPO(loss="ipo").weights == {"ipo": 1.0}
+    with pytest.warns(DeprecationWarning, match="--loss is deprecated: use --loss-type"):
+        assert build(DPO, {"loss": "ipo"}).loss_type == "ipo"

@@ -10,7 +10,7 @@ import torch
 
 from alignzoo import Example, collate
 from alignzoo_zoo.dpo.algorithm import DPO
-from alignzoo_zoo.dpo.family import LOSSES
+from alignzoo_zoo.dpo.loss_types import LOSS_TYPES
 from alignzoo_zoo.dpo.losses import sft_loss
 
 pytest.importorskip("trl")
@@ -48,12 +48,12 @@ class Case:
         mask = self.batch.mask
         self.policy = token_values(1, 3.0, 0.0, mask).requires_grad_()
         self.reference = token_values(2, 4.0, 0.0, mask)
-        self.collision = token_values(3, 1.0, 0.0, mask)
+        self.log_sum_p2 = token_values(3, 1.0, 0.0, mask)
 
     def ours(self, **options):
         algorithm = DPO(**options)
         outputs = SimpleNamespace(
-            logprobs=self.policy, log_sum_p2=self.collision if algorithm.wpo else None
+            logprobs=self.policy, log_sum_p2=self.log_sum_p2 if algorithm.wpo else None
         )
         run = SimpleNamespace(
             policy=lambda batch, log_sum_p2: outputs,
@@ -82,7 +82,7 @@ class Case:
         mask = self.rows(self.batch.mask.long())
         outputs = SimpleNamespace(
             log_probs=self.rows(self.policy),
-            log_sum_sq_probs=self.rows(self.collision),
+            log_sum_sq_probs=self.rows(self.log_sum_p2),
             entropy=torch.zeros(mask.shape),
             mean_logits=torch.zeros(mask.shape),
             is_top1=torch.zeros(mask.shape, dtype=torch.bool),
@@ -112,7 +112,10 @@ def agree(ours, theirs) -> None:
 
 SMOOTHED = {"exo_pair": [0.1], "robust": [0.0, 0.2], "aot": [0.0, 0.2], "aot_unpaired": [0.0, 0.2]}
 PLAIN = [
-    (name, smoothing) for name in LOSSES if name != "sft" for smoothing in SMOOTHED.get(name, [0.0])
+    (name, smoothing)
+    for name in LOSS_TYPES
+    if name != "sft"
+    for smoothing in SMOOTHED.get(name, [0.0])
 ]
 
 
@@ -120,7 +123,7 @@ PLAIN = [
 @pytest.mark.parametrize(("name", "smoothing"), PLAIN)
 def test_every_loss(name, smoothing, beta):
     case = Case(UNEQUAL)
-    ours = case.ours(loss=name, beta=beta, label_smoothing=smoothing)
+    ours = case.ours(loss_type=name, beta=beta, label_smoothing=smoothing)
     theirs = case.theirs([name], beta=beta, label_smoothing=smoothing)
     agree(ours, theirs)
     for metric, value in ours[1].items():
@@ -129,7 +132,7 @@ def test_every_loss(name, smoothing, beta):
 
 def test_sft_where_all_chosen_are_of_one_length():
     case = Case(EQUAL)
-    agree(case.ours(loss="sft"), case.theirs(["sft"]))
+    agree(case.ours(loss_type="sft"), case.theirs(["sft"]))
 
 
 def test_sft_of_trl_is_a_mean_over_tokens_and_ours_over_completions():
@@ -139,12 +142,12 @@ def test_sft_of_trl_is_a_mean_over_tokens_and_ours_over_completions():
     lengths = case.batch.pairs(case.batch.mask.sum(-1))[0]
     ours = case.with_gradient(sft_loss(chosen, lengths.float().mean()).mean())
     torch.testing.assert_close(ours, theirs[0], atol=1e-5, rtol=1e-5)
-    assert abs(case.ours(loss="sft")[0][0] - theirs[0][0]) > 1e-2
+    assert abs(case.ours(loss_type="sft")[0][0] - theirs[0][0]) > 1e-2
 
 
 def test_a_weighted_sum():
     case = Case(EQUAL)
-    ours = case.ours(loss="sigmoid:0.8, bco_pair:0.2, sft")
+    ours = case.ours(loss_type="sigmoid:0.8, bco_pair:0.2, sft")
     agree(ours, case.theirs(["sigmoid", "bco_pair", "sft"], [0.8, 0.2, 1.0]))
 
 
@@ -165,7 +168,7 @@ def test_divergences(name, divergence, alpha, options):
     case = Case(UNEQUAL)
     smoothing = {"exo_pair": 0.1, "robust": 0.2}.get(name, 0.0)
     ours = case.ours(
-        loss=name, label_smoothing=smoothing, divergence=divergence, divergence_alpha=alpha
+        loss_type=name, label_smoothing=smoothing, divergence=divergence, divergence_alpha=alpha
     )
     agree(ours, case.theirs([name], label_smoothing=smoothing, **options))
 
@@ -174,13 +177,13 @@ def test_divergences(name, divergence, alpha, options):
 @pytest.mark.parametrize("name", ["sigmoid", "ipo", "nca_pair", "aot", "sigmoid_norm"])
 def test_length_desensitisation(name, ld_alpha):
     case = Case(UNEQUAL)
-    agree(case.ours(loss=name, ld_alpha=ld_alpha), case.theirs([name], ld_alpha=ld_alpha))
-    plain = case.ours(loss=name)[0][0]
-    assert abs(case.ours(loss=name, ld_alpha=ld_alpha)[0][0] - plain) > 1e-4
+    agree(case.ours(loss_type=name, ld_alpha=ld_alpha), case.theirs([name], ld_alpha=ld_alpha))
+    plain = case.ours(loss_type=name)[0][0]
+    assert abs(case.ours(loss_type=name, ld_alpha=ld_alpha)[0][0] - plain) > 1e-4
 
 
 @pytest.mark.parametrize("name", ["sigmoid", "ipo", "apo_down"])
 def test_wpo(name):
     case = Case(UNEQUAL)
-    agree(case.ours(loss=name, wpo=True), case.theirs([name], use_weighting=True))
-    assert abs(case.ours(loss=name, wpo=True)[0][0] - case.ours(loss=name)[0][0]) > 1e-4
+    agree(case.ours(loss_type=name, wpo=True), case.theirs([name], use_weighting=True))
+    assert abs(case.ours(loss_type=name, wpo=True)[0][0] - case.ours(loss_type=name)[0][0]) > 1e-4

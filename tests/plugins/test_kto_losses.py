@@ -13,7 +13,7 @@ from alignzoo import Example, collate
 from alignzoo_zoo.bco.algorithm import BCO
 from alignzoo_zoo.bco.losses import bco_loss, running_delta
 from alignzoo_zoo.kto.algorithm import KTO
-from alignzoo_zoo.kto.losses import kl_estimate, kto_loss, mismatched
+from alignzoo_zoo.kto.losses import kto_loss, mismatch, reference_point
 
 LABELS = torch.tensor([True, False])
 
@@ -66,9 +66,9 @@ def test_extreme_log_ratios_stay_finite(log_ratio, label):
 
 
 def test_a_negative_kl_estimate_is_0_and_so_is_one_of_nothing():
-    assert kl_estimate(torch.tensor(3.0), torch.tensor(4.0)).item() == pytest.approx(0.75)
-    assert kl_estimate(torch.tensor(-3.0), torch.tensor(4.0)).item() == 0.0
-    assert kl_estimate(torch.tensor(0.0), torch.tensor(0.0)).item() == 0.0
+    assert reference_point(torch.tensor(3.0), torch.tensor(4.0)).item() == pytest.approx(0.75)
+    assert reference_point(torch.tensor(-3.0), torch.tensor(4.0)).item() == 0.0
+    assert reference_point(torch.tensor(0.0), torch.tensor(0.0)).item() == 0.0
 
 
 def test_mismatched_completions_are_those_of_other_prompts():
@@ -78,11 +78,11 @@ def test_mismatched_completions_are_those_of_other_prompts():
         Example([2], [[21]]),  # the other side of a pair: no mismatch for the row before
         Example([3, 3, 3], [[30, 30, 30]]),
     ]
-    found = [(e.prompt, e.completions) for e in mismatched(rows, max_length=4)]
+    found = [(e.prompt, e.completions) for e in mismatch(rows, max_length=4)]
     # The long prompt takes the first row's completion, and its own is cut for nobody.
     assert found == [([1], [[20]]), ([2], [[30, 30, 30]]), ([3, 3, 3], [[10]])]
-    assert mismatched(rows, max_length=3)[1].completions == [[30, 30]]
-    assert mismatched([rows[0]] * 5, max_length=4) == []
+    assert mismatch(rows, max_length=3)[1].completions == [[30, 30]]
+    assert mismatch([rows[0]] * 5, max_length=4) == []
 
 
 ROWS = [
@@ -138,7 +138,7 @@ def test_the_kl_has_no_gradient():
     policy, reference = bigram(2), bigram(1)
     batch = KTO().alignzoo_sample(fake_run(policy, reference), ROWS)
     assert not batch["kl"].requires_grad
-    assert "kl" not in KTO(loss="apo_zero_unpaired").alignzoo_sample(None, ROWS).columns
+    assert "kl" not in KTO(loss_type="apo_zero_unpaired").alignzoo_sample(None, ROWS).columns
 
 
 def test_bco_moves_its_delta_after_the_step():

@@ -12,7 +12,7 @@ from plugin_fakes import bigram, fake_run
 
 from alignzoo import Example
 from alignzoo_zoo.kto.algorithm import KTO
-from alignzoo_zoo.kto.losses import mismatched
+from alignzoo_zoo.kto.losses import mismatch
 
 pytest.importorskip("trl")
 from trl.trainer.kto_trainer import DataCollatorForUnpairedPreference, KTOTrainer
@@ -48,10 +48,10 @@ def trl_loss(algorithm: KTO, policy: torch.Tensor, reference: torch.Tensor) -> t
         accelerator=SimpleNamespace(device="cpu", gather_for_metrics=lambda x: x),
         model=Bigram(policy),
         ref_model=Bigram(reference.detach()),
-        calculate_KL=algorithm.loss == "kto",
+        calculate_KL=algorithm.loss_type == "kto",
         precompute_ref_logps=False,
         aux_loss_enabled=False,
-        loss_type=algorithm.loss,
+        loss_type=algorithm.loss_type,
         beta=algorithm.beta,
         desirable_weight=algorithm.desirable_weight,
         undesirable_weight=algorithm.undesirable_weight,
@@ -68,16 +68,16 @@ def trl_loss(algorithm: KTO, policy: torch.Tensor, reference: torch.Tensor) -> t
             "KL_completion_ids": other.completions[0],
             "label": row.columns["label"][0],
         }
-        for row, other in zip(ROWS, mismatched(ROWS, 1024), strict=True)
+        for row, other in zip(ROWS, mismatch(ROWS, 1024), strict=True)
     ]
     batch = DataCollatorForUnpairedPreference(pad_token_id=0)(rows)
     return KTOTrainer._compute_loss(trainer, trainer.model, batch, False)
 
 
 @pytest.mark.parametrize("models", [(1, 2), (2, 1)], ids=["KL > 0", "KL clamped to 0"])
-@pytest.mark.parametrize("loss", ["kto", "apo_zero_unpaired"])
-def test_the_loss_and_its_gradient_are_those_of_trl(loss, models):
-    algorithm = KTO(beta=0.3, desirable_weight=1.2, undesirable_weight=0.7, loss=loss)
+@pytest.mark.parametrize("loss_type", ["kto", "apo_zero_unpaired"])
+def test_the_loss_and_its_gradient_are_those_of_trl(loss_type, models):
+    algorithm = KTO(beta=0.3, desirable_weight=1.2, undesirable_weight=0.7, loss_type=loss_type)
     policy, reference = bigram(models[0]), bigram(models[1])
     run = fake_run(policy, reference)
     ours = algorithm.alignzoo_loss(run, algorithm.alignzoo_sample(run, ROWS))

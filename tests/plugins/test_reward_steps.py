@@ -10,10 +10,10 @@ import pytest
 import torch
 from transformers.loss.loss_utils import ForTokenClassification
 
-from alignzoo import Example, Steps, collate
+from alignzoo import BadInput, Example, Steps, collate
 from alignzoo_zoo.reward.algorithm import Reward
 from alignzoo_zoo.reward.losses import step_loss
-from alignzoo_zoo.reward.steps import steps_evaluated
+from alignzoo_zoo.reward.steps import evaluate_steps
 
 
 def test_value_and_gradient_by_hand():
@@ -97,7 +97,7 @@ def test_agrees_with_a_two_class_head():
 
 
 def test_the_evaluation_by_hand():
-    found = steps_evaluated(run_with(torch.tensor(SCORES)))
+    found = evaluate_steps(run_with(torch.tensor(SCORES)))
     assert found["held-out/steps/accuracy"] == [1, 1, 1, 0, 1, 1]
     assert found["held-out/steps/majority"] == pytest.approx(4 / 6)
     # Of the solutions only the second is right; it is taken for wrong because of one step.
@@ -112,5 +112,20 @@ def test_the_mode_chooses_the_view():
     assert Reward().data.name == "preferences"
     steps = Reward(loss_type="steps", step_separator=r"\n\n")
     assert issubclass(steps.data, Steps) and steps.data.separator == "\n\n"
-    assert steps.headline == "steps/accuracy"
-    assert Reward.data.name == "preferences" and Reward.headline == "rewards/accuracies"
+    assert steps.progress_metric == "steps/accuracy"
+    assert Reward.data.name == "preferences" and Reward.progress_metric == "rewards/accuracies"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"step_separator": ";"}, "--step-separator: --loss-type pairs does not read it"),
+        (
+            {"loss_type": "steps", "center_rewards_coefficient": 0.0},
+            "--center-rewards-coefficient: --loss-type steps does not read it",
+        ),
+    ],
+)
+def test_an_option_of_the_other_mode_is_refused(options, message):
+    with pytest.raises(BadInput, match=message):
+        Reward(**options)

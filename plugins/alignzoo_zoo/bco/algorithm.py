@@ -13,7 +13,7 @@ from alignzoo.functional import label_metrics
 from alignzoo_zoo.bco.losses import bco_loss, running_delta
 
 DELTA = "bco/delta"
-DECAY = 0.9  # the shift follows the last ten batches or so
+DECAY = 0.9  # of the shift, which averages over about ten batches
 
 
 @dataclass(eq=False)
@@ -29,11 +29,12 @@ class BCO:
 
     @hookimpl
     def alignzoo_check(self, recipe: Any, data: Any) -> None:
+        """Raise `BadInput` if all labels are the same."""
         data.need_both_labels()
 
     @hookimpl
     def alignzoo_loss(self, run: Run, batch: Batch) -> Loss:
-        """-log sigmoid(+-(beta log-ratio - delta)), one per completion."""
+        """Return -log sigmoid(+-(beta log-ratio - delta)), one value per completion."""
         desirable, delta = batch["label"], run.state.get(DELTA, 0.0)
         policy = batch.total(run.policy(batch).logprobs)
         log_ratio = policy - batch.total(run.reference(batch).logprobs)
@@ -45,7 +46,7 @@ class BCO:
 
     @hookimpl
     def alignzoo_step(self, run: Run, step: int, metrics: dict[str, float]) -> None:
-        """The shift follows the rewards of the step, which are means over the whole batch."""
+        """Move the shift to the mean rewards of the step, and log the margin."""
         chosen, rejected = metrics.get("rewards/chosen"), metrics.get("rewards/rejected")
         if chosen is None or rejected is None:
             return

@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def bco_loss(log_ratio: Tensor, desirable: Tensor, delta: float, beta: float) -> Tensor:
-    """BCO's loss: the cross-entropy of a classifier whose logit is the shifted implicit reward.
+    """Compute BCO's loss, the cross-entropy of a classifier on the shifted implicit reward.
 
         L = -log sigmoid(r - delta)       if the completion is desirable
         L = -log sigmoid(-(r - delta))    if it is not
@@ -23,17 +23,21 @@ def bco_loss(log_ratio: Tensor, desirable: Tensor, delta: float, beta: float) ->
         beta: strength of the pull to the reference, > 0, in 1/nats.
 
     Returns:
-        One loss per completion, `[N]`; ln 2 where r = delta.
+        One loss per completion, `[N]`; ln 2 if r = delta.
     """
     shifted = beta * log_ratio - delta
     return -F.logsigmoid(torch.where(desirable, shifted, -shifted))
 
 
 def running_delta(delta: float, chosen: float, rejected: float, decay: float) -> float:
-    """The reward shift after another batch: decay delta + (1 - decay) (chosen + rejected) / 2.
+    """Update the reward shift: decay delta + (1 - decay) (chosen + rejected) / 2.
 
-    `chosen` and `rejected` are the mean rewards of the batch's desirable and undesirable
-    completions. The paper's delta is the midpoint of the two expectations, however many there
-    are of each; here it is followed by an exponential moving average.
+    The paper's delta is the midpoint of the two expected rewards, regardless of how many
+    completions each label has. This tracks it by an exponential moving average.
+
+    Args:
+        delta: the shift so far.
+        chosen, rejected: mean rewards of the batch's desirable and undesirable completions.
+        decay: weight of the shift so far, in [0, 1).
     """
     return decay * delta + (1 - decay) * (chosen + rejected) / 2

@@ -17,7 +17,9 @@ class CPO:
     """Contrastive Preference Optimization, from pairs without a reference (https://arxiv.org/abs/2401.08417)"""
 
     beta: Annotated[float, "sharpness of the preference", Gt(0)] = 0.1
-    nll_weight: Annotated[float, "weight of the chosen side's likelihood per token", Ge(0)] = 1.0
+    nll_weight: Annotated[
+        float, "weight of the negative log-likelihood of the chosen side", Ge(0)
+    ] = 1.0
 
     data = Preferences
     learning_rate = 1e-4
@@ -25,7 +27,7 @@ class CPO:
 
     @hookimpl
     def alignzoo_loss(self, run: Run, batch: Batch) -> Loss:
-        """-log sigmoid(beta (chosen - rejected)) + lambda NLL of chosen, one per pair."""
+        """Return -log sigmoid(beta (chosen - rejected)) + lambda NLL of chosen, one per pair."""
         logprobs = run.policy(batch).logprobs
         chosen, rejected = batch.pairs(batch.total(logprobs))
         chosen_mean, _ = batch.pairs(batch.mean(logprobs))

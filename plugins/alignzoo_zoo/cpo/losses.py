@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def preference_loss(chosen: Tensor, rejected: Tensor, beta: float) -> Tensor:
-    """DPO's loss with a uniform reference, whose log-probs cancel.
+    """Compute DPO's loss with a uniform reference, whose log-probs cancel.
 
         L = -log sigmoid(beta (log pi(y_w|x) - log pi(y_l|x)))
 
@@ -18,7 +18,7 @@ def preference_loss(chosen: Tensor, rejected: Tensor, beta: float) -> Tensor:
         beta: sharpness of the preference, > 0, in 1/nats.
 
     Returns:
-        One loss per pair, `[B]`; ln 2 where both sides are equally likely.
+        One loss per pair, `[B]`; ln 2 if both sides are equally likely.
     """
     return -F.logsigmoid(beta * (chosen - rejected))
 
@@ -26,15 +26,15 @@ def preference_loss(chosen: Tensor, rejected: Tensor, beta: float) -> Tensor:
 def cpo_loss(
     chosen: Tensor, rejected: Tensor, chosen_mean: Tensor, beta: float, nll_weight: float
 ) -> Tensor:
-    """CPO's loss: the preference, and cloning of the chosen side in the reference's place.
+    """Compute CPO's loss: preference plus behaviour cloning of the chosen side.
 
         L = -log sigmoid(beta (log pi(y_w|x) - log pi(y_l|x))) - lambda log pi(y_w|x) / |y_w|
 
-    Xu et al. 2024, with the likelihood per token as their code has it.
+    Xu et al. 2024, with the likelihood per token, as in their code.
 
     Args:
         chosen, rejected: log pi of both sides, summed over tokens, in nats; `[B]`.
-        chosen_mean: the chosen side's again, in nats per token; `[B]`.
+        chosen_mean: log pi of the chosen side, in nats per token; `[B]`.
         beta: sharpness of the preference, > 0, in 1/nats.
         nll_weight: lambda, >= 0; 1 in the paper.
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Annotated
+from dataclasses import InitVar, dataclass, field
+from typing import Annotated, get_args
 
 import torch
 from annotated_types import Ge, Gt, Le, Lt
 
-from alignzoo import Batch, Loss, Needs, Preferences, Run, hookimpl
+from alignzoo import BadInput, Batch, Loss, Needs, Preferences, Run, hookimpl
+from alignzoo.errors import warn_renamed
 from alignzoo.functional import pair_metrics
-from alignzoo_zoo.dpo.family import LOSSES, SORTED, Pairs, check, parse
+from alignzoo.options import Alias, refuse_unread
+from alignzoo_zoo.dpo.loss_types import LOSS_TYPES, Pairs, parse_loss_type
 from alignzoo_zoo.dpo.losses import Divergence, wpo_weights
 
 
@@ -18,55 +20,95 @@ from alignzoo_zoo.dpo.losses import Divergence, wpo_weights
 class DPO:
     """Direct Preference Optimization, from pairs and a reference (https://arxiv.org/abs/2305.18290)"""
 
-    loss: Annotated[str, "one of 15 losses, or a weighted sum: sigmoid:1,sft:0.1"] = "sigmoid"
+    loss_type: Annotated[
+        str, "one of 15 losses, or a weighted sum: sigmoid:1,sft:0.1", Alias("loss")
+    ] = "sigmoid"
     beta: Annotated[float, "strength of the pull to the reference", Gt(0)] = 0.1
     label_smoothing: Annotated[float, "probability that a label is wrong", Ge(0), Lt(0.5)] = 0.0
-    divergence: Annotated[Divergence, "f-DPO: what keeps the policy near the reference"] = (
-        "reverse_kl"
-    )
+    divergence: Annotated[
+        Divergence, "f-DPO: divergence that keeps the policy near the reference"
+    ] = "reverse_kl"
     divergence_alpha: Annotated[
-        float, "of divergence alpha: reverse KL near 0, forward KL near 1", Gt(0), Lt(1)
+        float, "alpha of --divergence alpha: near 0 reverse KL, near 1 forward KL", Gt(0), Lt(1)
     ] = 0.5
-    discopop_tau: Annotated[float, "temperature of loss discopop", Gt(0), Le(1)] = 0.05
+    discopop_tau: Annotated[float, "temperature of --loss-type discopop", Gt(0), Le(1)] = 0.05
     ld_alpha: Annotated[
-        float, "LD-DPO: weight of tokens past the shorter completion's length", Ge(0), Le(1)
+        float, "LD-DPO: weight of tokens beyond the shorter completion's length", Ge(0), Le(1)
     ] = 1.0
-    wpo: Annotated[bool, "WPO: weight pairs by how likely the policy is to write them"] = False
+    wpo: Annotated[bool, "WPO: weight pairs by their probability under the policy"] = False
     reference_every: Annotated[
-        int, "TR-DPO: steps after which the reference moves to the policy (0: never)", Ge(0)
+        int, "TR-DPO: update the reference every N steps (0: never)", Ge(0)
     ] = 0
     reference_mix: Annotated[
-        float, "TR-DPO: share of the policy in the moved reference (1: all)", Gt(0), Le(1)
+        float, "TR-DPO: weight of the policy in the updated reference (1: a copy)", Gt(0), Le(1)
     ] = 1.0
+    loss: InitVar[str | None] = None  # deprecated: `loss_type`
 
     data = Preferences
     needs = Needs(reference=True)
     learning_rate = 6e-5
     progress_metric = "rewards/margins"
+    couples_rows = False
 
     weights: dict[str, float] = field(init=False)  # of the losses in the sum, by name
 
-    def __post_init__(self) -> None:
-        self.weights = parse(self.loss)
+    def __post_init__(self, loss: str | None) -> None:
+        if loss is not None:
+            warn_renamed("DPO(loss=)", "DPO(loss_type=)", stacklevel=4)
+            self.loss_type = loss
+        self.weights = parse_loss_type(self.loss_type)
+        self.couples_rows = any(LOSS_TYPES[name].sorts for name in self.weights)
         mixed = self.reference_every > 0 and self.reference_mix < 1
         self.needs = Needs(reference=True, mixed_reference=mixed)
-        check(self)
+        self.check()
 
-    @property
-    def couples_rows(self) -> bool:
-        return bool(self.weights.keys() & SORTED)
+    def check(self) -> None:
+        """Raise `BadInput` for options that the chosen losses do not read or do not allow."""
+        losses = {name: LOSS_TYPES[name] for name in self.weights}
+        apart = [name for name, loss_type in losses.items() if loss_type.rewards == "apart"]
+        if self.divergence != "reverse_kl" and apart:
+            takers = sorted(name for name, kind in LOSS_TYPES.items() if kind.rewards != "apart")
+            raise BadInput(
+                f"option --divergence: {', '.join(apart)} needs reverse_kl",
+                hint=f"losses that allow others: {', '.join(takers)}",
+            )
+        reads = {name: loss_type.reads for name, loss_type in LOSS_TYPES.items()}
+        refuse_unread(self, "loss_type", reads, losses)
+        alpha_reads = dict.fromkeys(get_args(Divergence), ()) | {"alpha": ("divergence_alpha",)}
+        refuse_unread(self, "divergence", alpha_reads)
+        if "exo_pair" in losses and self.label_smoothing == 0.0:
+            raise BadInput(
+                "loss exo_pair is infinite without label smoothing",
+                hint="add --label-smoothing 0.001, as in its paper",
+            )
+        if self.wpo and self.couples_rows:
+            raise BadInput(
+                f"option --wpo: {self.loss_type} sorts the completions of a batch, so there are no "
+                "pairs to weight"
+            )
+        if self.reference_mix < 1 and not self.reference_every:
+            raise BadInput(
+                "option --reference-mix: the reference is never updated",
+                hint="add --reference-every N",
+            )
 
     @hookimpl
     def alignzoo_loss(self, run: Run, batch: Batch) -> Loss:
-        """The weighted sum of the losses, one value per pair."""
+        """Return the weighted sum of the losses, one value per pair."""
         policy = run.policy(batch, log_sum_p2=self.wpo)
-        pairs = Pairs.of(batch, policy.logprobs, run.reference(batch).logprobs, self)
-        terms = [weight * LOSSES[name](pairs, self) for name, weight in self.weights.items()]
-        loss = torch.stack(terms).sum(0)
+        pairs = Pairs.of(
+            batch,
+            policy.logprobs,
+            run.reference(batch).logprobs,
+            divergence=self.divergence,
+            divergence_alpha=self.divergence_alpha,
+            ld_alpha=self.ld_alpha,
+        )
+        terms = [w * LOSS_TYPES[name].values(pairs, self) for name, w in self.weights.items()]
+        loss = torch.stack(terms).sum(0)  # (B,)
         if policy.log_sum_p2 is not None:
-            chosen, rejected = batch.pairs(
-                wpo_weights(policy.logprobs, policy.log_sum_p2, batch.mask)
-            )
+            weights = wpo_weights(policy.logprobs, policy.log_sum_p2, batch.mask)  # (2B,)
+            chosen, rejected = batch.pairs(weights)
             loss = loss * chosen * rejected
         rewards = self.beta * pairs.chosen, self.beta * pairs.rejected
         logps = batch.pairs(batch.total(policy.logprobs))
@@ -74,6 +116,6 @@ class DPO:
 
     @hookimpl
     def alignzoo_step(self, run: Run, step: int) -> None:
-        """TR-DPO's moving reference, Gorbatovski et al. 2024, https://arxiv.org/abs/2404.09656."""
+        """Update TR-DPO's reference, Gorbatovski et al. 2024, https://arxiv.org/abs/2404.09656."""
         if self.reference_every and step % self.reference_every == 0:
             run.move_reference(self.reference_mix)

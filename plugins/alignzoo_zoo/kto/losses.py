@@ -1,4 +1,4 @@
-"""The loss of Kahneman-Tversky optimisation, and the completions that its KL is estimated on."""
+"""The loss of Kahneman-Tversky optimisation, and the mismatched rows that estimate its KL."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def kto_loss(
     desirable_weight: float,
     undesirable_weight: float,
 ) -> Tensor:
-    """KTO's loss: what the value of a completion lacks to the most that it can have.
+    """Compute KTO's loss: how far the value of a completion is below its maximum.
 
         L = lambda_D (1 - sigmoid(beta (r - z0)))    if the completion is desirable
         L = lambda_U (1 - sigmoid(beta (z0 - r)))    if it is not
 
-    where r = log pi(y|x) - log pi_ref(y|x), and z0 = KL(pi || pi_ref) is the reference point, a
-    constant to the gradient. Ethayarajh et al. 2024, https://arxiv.org/abs/2402.01306, section 4.
+    where r = log pi(y|x) - log pi_ref(y|x), and z0 = KL(pi || pi_ref) is the reference point,
+    without gradient. Ethayarajh et al. 2024, https://arxiv.org/abs/2402.01306, section 4.
     With z0 = 0 it is the unpaired form of APO-zero, equation 7 of D'Oosterlinck et al. 2024,
     https://arxiv.org/abs/2408.06266.
 
@@ -34,18 +34,18 @@ def kto_loss(
         desirable_weight, undesirable_weight: lambda_D and lambda_U.
 
     Returns:
-        One loss per completion in (0, lambda), `[N]`; lambda / 2 where r = z0.
+        One loss per completion in (0, lambda), `[N]`; lambda / 2 if r = z0.
     """
     gain = torch.where(desirable, log_ratio - kl, kl - log_ratio)
     # 1 - sigmoid(x) = sigmoid(-x), which does not round to 0 for a large x.
     return torch.where(desirable, desirable_weight, undesirable_weight) * (-beta * gain).sigmoid()
 
 
-def mismatched(rows: list[Example], max_length: int) -> list[Example]:
-    """Every prompt with the completion of the row after it, the last one with the first.
+def mismatch(rows: list[Example], max_length: int) -> list[Example]:
+    """Pair every prompt with the completion of the next row, the last prompt with the first.
 
     Rows with the same prompt (both sides of a pair, say) are no mismatch and are left out. A
-    completion is cut to what its new prompt leaves of `max_length` tokens.
+    completion is truncated so that it and its new prompt have at most `max_length` tokens.
     """
     return [
         Example(row.prompt, [after.completions[0][: max_length - len(row.prompt)]])
@@ -54,9 +54,13 @@ def mismatched(rows: list[Example], max_length: int) -> list[Example]:
     ]
 
 
-def kl_estimate(log_ratio_sum: Tensor, count: Tensor) -> Tensor:
-    """z0 = max(0, mean of log pi(y'|x) - log pi_ref(y'|x) over mismatched y'), a scalar in nats.
+def reference_point(log_ratio_sum: Tensor, count: Tensor) -> Tensor:
+    """Compute z0 = max(0, mean of log pi(y'|x) - log pi_ref(y'|x)) over mismatched y'.
 
-    0 where nothing was mismatched. Ethayarajh et al. 2024, section 4.
+    A scalar in nats, 0 if nothing was mismatched. Ethayarajh et al. 2024, section 4.
+
+    Args:
+        log_ratio_sum: the sum over the mismatched completions, in nats; a scalar.
+        count: the number of mismatched completions; a scalar.
     """
     return (log_ratio_sum / count.clamp(min=1)).clamp(min=0)

@@ -16,7 +16,7 @@ from alignzoo_zoo.orpo.losses import log_odds, orpo_loss
 class ORPO:
     """Odds Ratio Preference Optimization: fine-tuning and preferences at once, from pairs (https://arxiv.org/abs/2403.07691)"""
 
-    odds_weight: Annotated[float, "weight of the odds ratio beside the likelihood", Gt(0)] = 0.25
+    odds_weight: Annotated[float, "weight of the odds-ratio loss", Gt(0)] = 0.25
 
     data = Preferences
     learning_rate = 5e-4
@@ -24,7 +24,7 @@ class ORPO:
 
     @hookimpl
     def alignzoo_loss(self, run: Run, batch: Batch) -> Loss:
-        """NLL of the chosen side - lambda log sigmoid(log odds ratio), one per pair."""
+        """Return NLL of the chosen side - lambda log sigmoid(log odds ratio), one per pair."""
         chosen, rejected = batch.pairs(batch.mean(run.policy(batch).logprobs))
         rewards = self.odds_weight * chosen, self.odds_weight * rejected
         return Loss.per_sequence(

@@ -1,4 +1,4 @@
-"""Language modelling on plain text, for a model from random weights or a further one."""
+"""Language modelling on plain text, from random weights or an existing model."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ class Pretrain:
 
     @hookimpl
     def alignzoo_loss(self, run: Run, batch: Batch) -> Loss:
-        """Cross-entropy of every token after the first."""
+        """Return the cross-entropy of every token after the first."""
         return Loss.per_token(-run.policy(batch).logprobs, batch.mask)

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import torch
 from annotated_types import Ge, MinLen
 from torch import Tensor
 
-from alignzoo import Batch, Loss, Needs, Preferences, Run, Steps, hookimpl
+from alignzoo import Batch, Loss, Needs, Preferences, Run, Steps, View, hookimpl
+from alignzoo.options import refuse_unread
 from alignzoo_zoo.reward.losses import (
     bradley_terry_loss,
     brier_scores,
     centring_loss,
     expected_calibration_error,
 )
-from alignzoo_zoo.reward.steps import steps_evaluated, steps_loss
+from alignzoo_zoo.reward.steps import evaluate_steps, steps_loss
 
-ESCAPES = {r"\n": "\n", r"\t": "\t"}  # as they are typed in a shell
+ESCAPES = {r"\n": "\n", r"\t": "\t"}  # as typed in a shell
+READS = {"pairs": ("center_rewards_coefficient",), "steps": ("step_separator",)}
 
 
 @dataclass(eq=False)
@@ -26,49 +28,55 @@ class Reward:
     """Reward model: a score for completions or their steps (https://arxiv.org/abs/2203.02155)"""
 
     center_rewards_coefficient: Annotated[
-        float, "weight of the squared sum of a pair's rewards, which holds their mean at 0", Ge(0)
+        float, "weight of the squared sum of a pair's rewards, which keeps their mean at 0", Ge(0)
     ] = 0.01
     loss_type: Annotated[
-        Literal["pairs", "steps"], "learn from pairs, or from solutions whose steps are labelled"
+        Literal["pairs", "steps"], "learn from pairs, or from solutions with labelled steps"
     ] = "pairs"
-    step_separator: Annotated[str, "what stands between two steps", MinLen(1)] = "\\n"
+    step_separator: Annotated[str, "text between two steps", MinLen(1)] = "\\n"
 
-    data = Preferences
     needs = Needs(score_head=True)
     learning_rate = 3e-4
     progress_metric = "rewards/accuracies"
     generates = False
 
+    data: type[View] = field(default=Preferences, init=False)
+
     def __post_init__(self) -> None:
+        refuse_unread(self, "loss_type", READS)
         for typed, meant in ESCAPES.items():
             self.step_separator = self.step_separator.replace(typed, meant)
         if self.loss_type == "steps":
-            self.data, self.headline = Steps.separated_by(self.step_separator), "steps/accuracy"
+            self.data = Steps.separated_by(self.step_separator)
+            self.progress_metric = "steps/accuracy"
 
     @hookimpl
     def alignzoo_check(self, recipe: Any, data: Any) -> None:
+        """Raise `BadInput` if all steps have the same label."""
         if self.loss_type == "steps":
             data.need_both_labels()
-            data.report.notes += self.doubtful_steps(data)
+            data.report.notes += self.note_ambiguous_steps(data)
 
     @hookimpl
     def alignzoo_start(self, run: Run) -> None:
-        """What the head's numbers are about is saved with it."""
+        """Save with the head whether it scores whole completions or steps."""
         head = run.model.score_head
+        assert head is not None  # `needs` has it
         head.step_separator = self.step_separator if self.loss_type == "steps" else None
 
     @hookimpl
     def alignzoo_loss(self, run: Run, batch: Batch) -> Loss:
+        """Return the loss of each pair, or of each labelled step."""
         if self.loss_type == "steps":
             return steps_loss(run, batch)
         return self.pairs_loss(run, batch)
 
     def pairs_loss(self, run: Run, batch: Batch) -> Loss:
-        """The cross-entropy of the label of each pair, soft where its row says so, and the
-        centring."""
+        """Return the cross-entropy of each pair's label, hard or soft, plus the centring."""
         chosen, rejected = batch.pairs(run.scores(batch))
-        margin, sure = column(batch, "margin", 0.0), column(batch, "chosen_probability", 1.0)
-        loss = bradley_terry_loss(chosen, rejected, margin, sure)
+        margin = row_values(batch, "margin", default=0.0)
+        probability = row_values(batch, "chosen_probability", default=1.0)
+        loss = bradley_terry_loss(chosen, rejected, margin, probability)
         centring = centring_loss(chosen, rejected)
         return Loss.per_sequence(
             loss + self.center_rewards_coefficient * centring,
@@ -82,9 +90,9 @@ class Reward:
 
     @hookimpl
     def alignzoo_evaluate(self, run: Run, model: Any) -> dict[str, float | list[float]]:
-        """Accuracy on held-out pairs or steps with its interval, and calibration."""
+        """Measure accuracy and calibration on held-out pairs or steps."""
         if self.loss_type == "steps":
-            return steps_evaluated(run)
+            return evaluate_steps(run)
         found = [batch.pairs(run.scores(batch)) for batch in run.held_out()]
         if not found:
             return {}
@@ -95,8 +103,11 @@ class Reward:
             "calibration/ece": expected_calibration_error(margins),
         }
 
-    def doubtful_steps(self, data: Any) -> list[str]:
-        """A note where steps would be found in a generated text that are none in the data."""
+    def note_ambiguous_steps(self, data: Any) -> list[str]:
+        """Return a note if steps of the data contain the separator, else nothing.
+
+        The separator splits generated text into steps, so it would split such a step in two.
+        """
         inside = sum(
             any(self.step_separator in step.strip() for step in example.row["completions"])
             for example in data.train
@@ -104,12 +115,12 @@ class Reward:
         if not inside:
             return []
         return [
-            f"{inside:,} of {len(data.train):,} examples have a step that holds the separator "
-            f"{self.step_separator!r}: as a --reward, their parts are judged as steps"
+            f"{inside:,} of {len(data.train):,} examples have a step that contains the separator "
+            f"{self.step_separator!r}: as a --reward, the model scores their parts as steps"
         ]
 
 
-def column(batch: Batch, name: str, default: float) -> Tensor:
-    """That column of the pairs, `[B]`, the default where there is none."""
+def row_values(batch: Batch, name: str, *, default: float) -> Tensor:
+    """Return a column of the rows of pairs, `[B]`; rows without it have the default."""
     values = [float(row.get(name, default)) for row in batch.rows]
     return torch.tensor(values, device=batch.tokens.device)

@@ -10,9 +10,9 @@ from alignzoo_zoo.reward.losses import brier_scores, expected_calibration_error,
 
 
 def steps_loss(run: Run, batch: Batch) -> Loss:
-    """Binary cross-entropy of the score at the end of each step, averaged over the steps."""
+    """Return the binary cross-entropy of the score at the end of each step."""
     scores, labels = run.scores(batch, per_token=True), batch["labels"]
-    margins = labelled(scores, labels)
+    margins = label_log_odds(scores, labels)  # (N, T)
     return Loss.per_token(
         step_loss(scores, labels),
         batch.mask,
@@ -24,14 +24,16 @@ def steps_loss(run: Run, batch: Batch) -> Loss:
     )
 
 
-def steps_evaluated(run: Run) -> dict[str, float | list[float]]:
-    """Accuracy of steps and of whole solutions, beside that of the commoner label; calibration."""
+def evaluate_steps(run: Run) -> dict[str, float | list[float]]:
+    """Measure accuracy on steps and on whole solutions, with majority baselines, and calibration.
+
+    A solution is predicted right if all its steps are. Return nothing without held-out rows.
+    """
     margins, labels, claims, truths = [], [], [], []
     for batch in run.held_out():
         scores = run.scores(batch, per_token=True)
-        margins.append(labelled(scores, batch["labels"])[batch.mask])
+        margins.append(label_log_odds(scores, batch["labels"])[batch.mask])
         labels.append(batch["labels"][batch.mask])
-        # The least probability is above one half where all of them are.
         claims.append(((scores > 0) | ~batch.mask).all(-1))
         truths.append((batch["labels"] | ~batch.mask).all(-1))
     if not margins:
@@ -47,12 +49,12 @@ def steps_evaluated(run: Run) -> dict[str, float | list[float]]:
     }
 
 
-def labelled(scores: Tensor, labels: Tensor) -> Tensor:
-    """The log-odds that a step is what its label says; of the shape of both."""
+def label_log_odds(scores: Tensor, labels: Tensor) -> Tensor:
+    """Return the log-odds of each label under its score; the shape of both."""
     return torch.where(labels, scores, -scores)
 
 
 def majority(labels: Tensor) -> float:
-    """The share of the commoner label, `[n] ->` a number in [1/2, 1]."""
-    share = float(labels.float().mean())
-    return max(share, 1 - share)
+    """Return the fraction of the more common of the labels `[n]`, in [1/2, 1]."""
+    fraction = float(labels.float().mean())
+    return max(fraction, 1 - fraction)

@@ -25,9 +25,11 @@ class SFT:
     ] = "nll"
     learn: Annotated[
         Literal["answer", "all-turns", "everything"],
-        "the last answer, every answer of a dialogue, or prompts as well",
+        "which tokens are learned: the last answer, all answers of a dialogue, or prompts too",
     ] = "answer"
-    neftune_noise_alpha: Annotated[float, "noise on the input embeddings (0: none)", Ge(0)] = 0.0
+    neftune_noise_alpha: Annotated[
+        float, "NEFTune: noise on the input embeddings (0: none)", Ge(0)
+    ] = 0.0
 
     data = Demonstrations
     learning_rate = 5e-4
@@ -37,7 +39,7 @@ class SFT:
 
     @hookimpl
     def alignzoo_loss(self, run: Run, batch: Batch) -> Loss:
-        """The loss of the tokens that are learnt; noise is for training alone."""
+        """Return the loss of every learned token, with noise in training only."""
         noisy = self.neftune_noise_alpha > 0 and torch.is_grad_enabled()
         noise = partial(noisy_embeddings, alpha=self.neftune_noise_alpha) if noisy else None
         logprobs = run.policy(batch, perturb=noise).logprobs

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def cross_entropy(logprobs: Tensor) -> Tensor:
-    """The negative log-likelihood of each token.
+    """Compute the negative log-likelihood of each token.
 
         L_t = -log pi(y_t | x, y_<t)
 
@@ -21,12 +21,12 @@ def cross_entropy(logprobs: Tensor) -> Tensor:
 
 
 def dynamic_fine_tuning(logprobs: Tensor) -> Tensor:
-    """Cross-entropy weighted by the token's own probability (DFT).
+    """Compute cross-entropy weighted by the probability of the token (DFT).
 
         L_t = -sg(pi(y_t | x, y_<t)) log pi(y_t | x, y_<t)        (sg: no gradient through it)
 
-    Read as policy gradient, cross-entropy rewards each token by 1 / pi, which is huge for unlikely
-    ones; the weight takes that away. Equation 9 of Wu et al. 2025,
+    Seen as a policy gradient, cross-entropy gives each token the reward 1 / pi, which is huge for
+    unlikely tokens; the weight cancels it. Equation 9 of Wu et al. 2025,
     https://arxiv.org/abs/2508.05629.
 
     Args:
@@ -39,17 +39,17 @@ def dynamic_fine_tuning(logprobs: Tensor) -> Tensor:
 
 
 def noisy_embeddings(embeddings: Tensor, lengths: Tensor, alpha: float) -> Tensor:
-    """Input embeddings with uniform noise (NEFTune).
+    """Add uniform noise to the input embeddings (NEFTune).
 
         x' = x + alpha / sqrt(L d) * e,        e ~ U(-1, 1)
 
-    L is the length of the sequence and d the width, so that the noise of a whole sequence has
-    about the same norm, alpha / sqrt(3). Algorithm 1 of Jain et al. 2023,
+    L is the length of the sequence and d the width of the embeddings, so the noise of any sequence
+    has a norm of about alpha / sqrt(3). Algorithm 1 of Jain et al. 2023,
     https://arxiv.org/abs/2310.05914.
 
     Args:
         embeddings: of each token; `[..., d]`.
-        lengths: of the sequence that each token is in; `[...]`.
+        lengths: length of the sequence of each token; `[...]`.
         alpha: strength of the noise, >= 0.
 
     Returns:

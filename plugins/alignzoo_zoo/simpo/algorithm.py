@@ -16,9 +16,11 @@ from alignzoo_zoo.simpo.losses import margin_loss, shaped_reward
 class SimPO:
     """Simple Preference Optimization, from pairs without a reference (https://arxiv.org/abs/2405.14734)"""
 
-    beta: Annotated[float, "scale of the reward, which is a mean log-prob", Gt(0)] = 2.5
-    gamma: Annotated[float, "margin by which the chosen side must win", Ge(0)] = 0.5
-    alpha: Annotated[float, "shape of the reward (0: SimPO; else AlphaPO, say 0.25)"] = 0.0
+    beta: Annotated[float, "scale of the reward, the mean log-prob", Gt(0)] = 2.5
+    gamma: Annotated[float, "target reward margin between the two sides", Ge(0)] = 0.5
+    alpha: Annotated[
+        float, "shape of the reward (0: SimPO; otherwise AlphaPO, for example 0.25)"
+    ] = 0.0
 
     data = Preferences
     learning_rate = 6e-5
@@ -26,7 +28,7 @@ class SimPO:
 
     @hookimpl
     def alignzoo_loss(self, run: Run, batch: Batch) -> Loss:
-        """-log sigmoid(reward of chosen - reward of rejected - gamma), one per pair."""
+        """Return -log sigmoid(reward of chosen - reward of rejected - gamma), one per pair."""
         logps = batch.mean(run.policy(batch).logprobs)
         chosen, rejected = batch.pairs(shaped_reward(logps, self.beta, self.alpha))
         return Loss.per_sequence(

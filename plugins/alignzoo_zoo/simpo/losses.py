@@ -6,33 +6,33 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-STEEPEST = 80.0  # e^80 is near the largest float32
+MAX_EXPONENT = 80.0  # exp(88) is the end of float32
 
 
 def shaped_reward(logp: Tensor, beta: float, alpha: float) -> Tensor:
-    """The reward of a completion from its mean log-prob.
+    """Compute the reward of a completion from its mean log-prob.
 
         r = beta log P                    alpha = 0: SimPO
-        r = beta (1 - P^-alpha) / alpha   else: AlphaPO, which has SimPO as its limit
+        r = beta (1 - P^-alpha) / alpha   otherwise: AlphaPO, with SimPO as its limit
 
-    with log P(y|x) the mean of the tokens' log-probs. Equation 4 of Meng et al. 2024,
+    where log P(y|x) is the mean log-prob per token. Equation 4 of Meng et al. 2024,
     https://arxiv.org/abs/2405.14734; Gupta et al. 2025, https://arxiv.org/abs/2501.03884.
 
     Args:
         logp: log P, in nats per token, <= 0; any shape.
         beta: scale of the reward, > 0.
-        alpha: its shape; above 0, an unlikely completion is punished the more.
+        alpha: its shape; above 0, unlikely completions are penalised more.
 
     Returns:
         The rewards, in the shape of `logp`.
     """
     if alpha == 0:
         return beta * logp
-    return -beta * torch.expm1((-alpha * logp).clamp(max=STEEPEST)) / alpha
+    return -beta * torch.expm1((-alpha * logp).clamp(max=MAX_EXPONENT)) / alpha
 
 
 def margin_loss(chosen: Tensor, rejected: Tensor, gamma: float) -> Tensor:
-    """SimPO's loss: Bradley-Terry with a margin that the chosen side must win by.
+    """Compute SimPO's loss: Bradley-Terry with a target margin.
 
         L = -log sigmoid(r_w - r_l - gamma)
 
@@ -43,6 +43,6 @@ def margin_loss(chosen: Tensor, rejected: Tensor, gamma: float) -> Tensor:
         gamma: the margin, in units of reward.
 
     Returns:
-        One loss per pair, `[B]`; ln 2 where the margin is met exactly.
+        One loss per pair, `[B]`; ln 2 if the margin is met exactly.
     """
     return -F.logsigmoid(chosen - rejected - gamma)

@@ -16,8 +16,12 @@ from alignzoo_zoo.slic.losses import slic_loss
 class SLiC:
     """Sequence Likelihood Calibration (SLiC-HF), from pairs without a reference (https://arxiv.org/abs/2305.10425)"""
 
-    delta: Annotated[float, "margin between both sides' log-likelihoods, in nats", Gt(0)] = 1.0
-    nll_weight: Annotated[float, "weight of the chosen side's likelihood", Ge(0)] = 1.0
+    delta: Annotated[
+        float, "margin between the log-likelihoods of the two sides, in nats", Gt(0)
+    ] = 1.0
+    nll_weight: Annotated[
+        float, "weight of the negative log-likelihood of the chosen side", Ge(0)
+    ] = 1.0
 
     data = Preferences
     learning_rate = 1e-4
@@ -25,10 +29,10 @@ class SLiC:
 
     @hookimpl
     def alignzoo_loss(self, run: Run, batch: Batch) -> Loss:
-        """max(0, delta - chosen + rejected) - lambda chosen, one per pair."""
+        """Return max(0, delta - chosen + rejected) - lambda chosen, one per pair."""
         chosen, rejected = batch.pairs(batch.total(run.policy(batch).logprobs))
         return Loss.per_sequence(
             slic_loss(chosen, rejected, self.delta, self.nll_weight),
-            # The log-likelihood is what SLiC ranks by, so it is its reward.
+            # SLiC ranks by log-likelihood, so that is its reward.
             pair_metrics((chosen, rejected), (chosen, rejected)),
         )

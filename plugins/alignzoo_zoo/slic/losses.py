@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def slic_loss(chosen: Tensor, rejected: Tensor, delta: float, nll_weight: float) -> Tensor:
-    """SLiC-HF's loss: a margin between both sides' log-likelihoods, and the chosen side's own.
+    """Compute SLiC-HF's loss: a hinge on the log-likelihoods plus that of the chosen side.
 
         L = max(0, delta - log pi(y_w|x) + log pi(y_l|x)) - lambda log pi(y_ref|x)
 
