@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from alignzoo import discovery
+from alignzoo import discovery, hooks
 from alignzoo.discovery import hookimpl
 from alignzoo.errors import BadInput
 
@@ -129,15 +129,15 @@ class Unmarked(Provider):
 )
 def test_each_trap_has_its_message(plugin, words):
     with pytest.raises(BadInput) as error:
-        discovery.manager({"mine": plugin})
+        hooks.manager({"mine": plugin})
     assert all(word in error.value.message for word in [*words, "mine"]), error.value.message
 
 
 def test_two_losses_are_refused_and_none_as_well():
     with pytest.raises(BadInput, match="found .*two.*one|found .*one.*two"):
-        discovery.manager({"one": Provider(), "two": Provider()})
+        hooks.manager({"one": Provider(), "two": Provider()})
     with pytest.raises(BadInput, match="found none"):
-        discovery.manager({})
+        hooks.manager({})
 
 
 def test_a_wrapper_is_no_second_loss():
@@ -146,7 +146,7 @@ def test_a_wrapper_is_no_second_loss():
         def alignzoo_loss(self, run, batch):
             return (yield) * 2
 
-    pm = discovery.manager({"one": Provider(), "two": Doubles()})
+    pm = hooks.manager({"one": Provider(), "two": Doubles()})
     assert pm.hook.alignzoo_loss(run=None, batch=None) == "lossloss"
 
 
@@ -156,4 +156,4 @@ def test_properties_of_a_plugin_are_never_touched():
         def explode(self):
             raise RuntimeError("touched")
 
-    discovery.manager({"one": Touchy()})
+    hooks.manager({"one": Touchy()})

@@ -122,6 +122,6 @@ def assert_taken_up_in_the_middle(
         return recipe_for(algorithm, {**settings, "name": name})
 
     straight, broken = straight_and_broken(recipe, monkeypatch, step=5)
-    assert state_of(broken)["experience"]["done"] == 1
+    assert state_of(broken)["current"]["done"] == 1
     execute(recipe("broken"), resume=True)
     assert_same_run(broken, straight)

@@ -10,6 +10,7 @@ import torch
 from resuming import assert_same_run, result_of, rows_of, straight_and_broken
 
 from alignzoo.batch import collate
+from alignzoo.errors import BadInput
 from alignzoo.policy import ModelSpec, Policy, load_policy
 from alignzoo.session.session import execute, recipe_for
 from alignzoo.training.loop import train
@@ -80,8 +81,14 @@ def test_the_same_result_and_no_forward_the_second_time(tmp_path, data, forwards
     _, count = go("reseeded", cache_reference=True, seed=3)
     assert count == 0
 
+    rate = max(row["learning_rate"] for row in rows_of(without))
     for name, weight in result_of(without).items():
-        torch.testing.assert_close(result_of(first)[name], weight, atol=1e-6, rtol=0)
+        # The cache's passes are packed otherwise, so its log-probs are rounded otherwise. Adam
+        # divides by a gradient's own size, which carries rounding into a weight whose gradient is
+        # next to nothing: never more than a small part of a step.
+        apart = (result_of(first)[name] - weight).abs()
+        assert apart.max() < 0.02 * rate
+        assert apart.mean() < 1e-7
         assert torch.equal(result_of(first)[name], result_of(second)[name])
     for one, other in zip(rows_of(without), rows_of(first), strict=True):
         assert other["loss"] == pytest.approx(one["loss"], abs=1e-6)
@@ -205,11 +212,6 @@ def test_kto_computes_the_completions_it_mismatches_alone(make_run, data, forwar
     assert 0 < sum(forwards) <= 2 * 4
 
 
-def test_where_nothing_can_be_cached(make_run, forwards, tmp_path):
-    folder = execute(
-        recipe_for(
-            "sft",
-            {"steps": 1, "eval_size": 0, "cache_reference": True, "output_dir": str(tmp_path)},
-        )
-    ).folder
-    assert "reference_cache" not in facts(folder) and forwards == []
+def test_an_algorithm_without_a_reference_has_nothing_to_cache(make_run):
+    with pytest.raises(BadInput, match="--cache-reference: sft has no reference"):
+        make_run("sft", cache_reference=True)

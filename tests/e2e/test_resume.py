@@ -94,7 +94,7 @@ def test_a_long_round_is_taken_up_in_its_middle(tmp_path: Path, monkeypatch):
 
     straight, broken = straight_and_broken(recipe, monkeypatch, step=6)
     state = state_of(broken)
-    assert (state["step"], state["experience"]["done"]) == (4, 4)
+    assert (state["step"], state["current"]["done"]) == (4, 4)
 
     rounds = rounds_sampled(monkeypatch)
     execute(recipe("broken"), resume=True)

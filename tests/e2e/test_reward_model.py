@@ -92,7 +92,7 @@ def test_what_is_no_reward_model_is_refused(make_run, tmp_path: Path):
     with pytest.raises(BadInput, match="no score head"):
         ModelReward(str(tmp_path / folder))
     with pytest.raises(BadInput, match="unknown reward"):
-        make_run("dpo", reward=["nobody"])
+        make_run("grpo", reward=["nobody"])
 
 
 def test_margins_come_from_the_data(make_run, tmp_path: Path):

@@ -72,7 +72,7 @@ def test_micro_batches_change_nothing_whatever_the_adapter(make_run, monkeypatch
 @pytest.mark.parametrize("adapter", ["prompt", "prefix"])
 def test_the_base_cannot_be_mixed_with_virtual_tokens(make_run, adapter):
     moving = {"reference_every": 2, "reference_mix": 0.5}
-    with pytest.raises(BadInput, match=f"without --adapter {adapter}"):
+    with pytest.raises(BadInput, match=f"new --adapter {adapter}"):
         make_run("dpo", options=moving, adapter=adapter)
 
 
