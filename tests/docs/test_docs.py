@@ -60,6 +60,9 @@ def commands_in(page: Path) -> list[list[str]]:
 
 
 COMMANDS = [(name_of(page), words) for page in PAGES for words in commands_in(page)]
+COMMANDS += [
+    ("README.md", ["run", "ALGO", flag]) for flag in re.findall(r"^\| `(--[^`]+)", README, re.M)
+]
 
 
 def help_words(words: list[str]) -> list[str]:
