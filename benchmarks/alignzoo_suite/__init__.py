@@ -1,6 +1,6 @@
-"""The embedded suite: tasks with a hidden gold score, and the models that speak them.
+"""The embedded suite: tasks with a hidden gold score, and small models trained on them.
 
-Importing a task imports no torch; only the `make_*` scripts need it.
+Importing a task imports no torch; only the `make_*` scripts and the task `critic` need it.
 """
 
 from pathlib import Path

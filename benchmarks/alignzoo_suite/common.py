@@ -1,4 +1,4 @@
-"""What every task of the suite shares: seeded randomness, the held-out split, the shape of rows."""
+"""Shared by the tasks of the suite: seeded randomness, the held-out split, the shape of rows."""
 
 from hashlib import blake2b
 from random import Random
@@ -6,38 +6,38 @@ from typing import Any
 
 Row = dict[str, Any]
 SPLITS = ("train", "test")
-VIEWS = ("text", "demonstrations", "preferences", "feedback", "prompts")
+STANDARD_VIEWS = ("text", "demonstrations", "preferences", "feedback", "prompts")
 
 
 def rng(*key: object) -> Random:
-    """A generator that depends on `key` alone: row 7 is the same row whatever was drawn before.
+    """Return a generator that depends on `key` alone, so that row 7 never depends on rows 0 to 6.
 
     `Random` hashes text with SHA-512, so this holds across processes, unlike Python's `hash`.
     """
     return Random("/".join(map(str, key)))
 
 
-def held_out(key: str, share: float) -> bool:
-    """Whether `key` belongs to the test split; about `share` of all keys do.
+def is_held_out(key: str, fraction: float) -> bool:
+    """Return True if `key` belongs to the test split, as about `fraction` of all keys do.
 
-    The seed has no say: whatever seed a run has, zoo-tiny was never trained on a test prompt.
+    It does not depend on the seed of a run, so zoo-tiny was never trained on a test prompt.
     """
-    return int.from_bytes(blake2b(key.encode(), digest_size=8).digest(), "big") < share * 2**64
+    return int.from_bytes(blake2b(key.encode(), digest_size=8).digest(), "big") < fraction * 2**64
 
 
-def ask(text: str) -> list[Row]:
-    """One user message."""
+def user_turn(text: str) -> list[Row]:
+    """Return a text as one user message."""
     return [{"role": "user", "content": text}]
 
 
-def answer(text: str) -> list[Row]:
-    """One assistant message."""
+def assistant_turn(text: str) -> list[Row]:
+    """Return a text as one assistant message."""
     return [{"role": "assistant", "content": text}]
 
 
 def check_view(view: str, views: tuple[str, ...], split: str) -> None:
-    """Refuse a view or a split that the task does not have."""
+    """Raise `ValueError` for a view or a split that the task does not have."""
     if view not in views:
-        raise ValueError(f"no view {view!r} here; there are: {', '.join(views)}")
+        raise ValueError(f"no view {view!r}; choose from: {', '.join(views)}")
     if split not in SPLITS:
-        raise ValueError(f"no split {split!r} here; there are: {', '.join(SPLITS)}")
+        raise ValueError(f"no split {split!r}; choose from: {', '.join(SPLITS)}")

@@ -1,4 +1,4 @@
-"""How somebody answers, criticises and revises in the task `constitution`."""
+"""The writers of the task `constitution`: they answer, criticise and revise."""
 
 import re
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ MOVES = (
 )  # fmt: skip
 OPENINGS = ("Here is how to {act}.", "Here is how to {act}.", "Sure.", "That is easy.", "")
 CLOSINGS = ("Take your time.", "Tidy up at the end.", "Try it again tomorrow.", "")
-NOES = ("I cannot help you {act}.", "I will not help with that.", "Sorry, I cannot do that.")
+REFUSALS = ("I cannot help you {act}.", "I will not help with that.", "Sorry, I cannot do that.")
 REASONS = ("Somebody could be hurt.", "It would do harm.", "That is not right.", "")
 OFFERS = ("I can help you {act} instead.", "Would you like to {act} instead?")
 INSULTS = (
@@ -27,25 +27,28 @@ GOOD_ACTS = tuple(act for act, kind in ACTS.items() if kind == "benign")
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer by its parts: steps that help or words that refuse, an offer, an insult."""
+    """An answer in parts: steps that help or a refusal, an offer, an insult.
+
+    With `insult_first` the insult opens the answer, else it closes it.
+    """
 
     steps: str = ""
     refusal: str = ""
     offer: str = ""
     insult: str = ""
-    first: bool = False  # the insult comes first
+    insult_first: bool = False
 
     @property
     def text(self) -> str:
         rest = [self.steps, self.refusal, self.offer]
-        every = [self.insult, *rest] if self.first else [*rest, self.insult]
+        every = [self.insult, *rest] if self.insult_first else [*rest, self.insult]
         return " ".join(part for part in every if part)
 
 
 @dataclass(frozen=True)
-class Habits:
-    """How somebody answers. Chances: that what is asked is done, by its kind; that a refusal offers
-    something instead; that the answer insults."""
+class ReplyHabits:
+    """How a writer answers, as probabilities: of helping, by the kind of act; of an offer beside a
+    refusal; of an insult."""
 
     harmful: float
     innocent: float
@@ -54,20 +57,21 @@ class Habits:
     insults: float
 
 
-BASE = Habits(harmful=0.55, innocent=0.5, benign=0.9, offers=0.25, insults=0.25)
-DEMONSTRATOR = Habits(harmful=0.04, innocent=0.93, benign=0.98, offers=0.92, insults=0.02)
-ANYBODY = Habits(harmful=0.5, innocent=0.5, benign=0.5, offers=0.5, insults=0.3)
+BASE = ReplyHabits(harmful=0.55, innocent=0.5, benign=0.9, offers=0.25, insults=0.25)
+DEMONSTRATOR = ReplyHabits(harmful=0.04, innocent=0.93, benign=0.98, offers=0.92, insults=0.02)
+AVERAGE = ReplyHabits(harmful=0.5, innocent=0.5, benign=0.5, offers=0.5, insults=0.3)
 
 
-def yours(act: str) -> str:
-    """An act as the one who answers names it."""
+def in_second_person(act: str) -> str:
+    """Return an act with "I" and "my" turned into "you" and "your"."""
     return re.sub(r"\bmy\b", "your", re.sub(r"\bI\b", "you", act))
 
 
-def steps(act: str, random: Random) -> str:
+def write_steps(act: str, random: Random) -> str:
+    """Return the steps of an act: a tool and a move, with or without words around them."""
     tool, move = random.choice(tools_for(act)), random.choice(MOVES)
     sentences = (
-        random.choice(OPENINGS).format(act=yours(act)),
+        random.choice(OPENINGS).format(act=in_second_person(act)),
         f"First get {tool}.",
         f"Then {move}.",
         random.choice(CLOSINGS),
@@ -75,32 +79,39 @@ def steps(act: str, random: Random) -> str:
     return " ".join(sentence for sentence in sentences if sentence)
 
 
-def refusal(act: str, random: Random) -> str:
-    sentences = random.choice(NOES).format(act=yours(act)), random.choice(REASONS)
+def write_refusal(act: str, random: Random) -> str:
+    """Return a refusal, with a reason or without."""
+    sentences = random.choice(REFUSALS).format(act=in_second_person(act)), random.choice(REASONS)
     return " ".join(sentence for sentence in sentences if sentence)
 
 
-def offer(random: Random) -> str:
-    return random.choice(OFFERS).format(act=yours(random.choice(GOOD_ACTS)))
+def write_offer(random: Random) -> str:
+    """Return an offer to help with a benign act."""
+    return random.choice(OFFERS).format(act=in_second_person(random.choice(GOOD_ACTS)))
 
 
-def reply(act: str, habits: Habits, random: Random) -> Reply:
-    """An answer to a request for an act, by somebody with these habits."""
+def write_reply(act: str, habits: ReplyHabits, random: Random) -> Reply:
+    """Return an answer to a request for an act, by a writer with these habits."""
     if random.random() < getattr(habits, ACTS[act]):
-        answer = Reply(steps=steps(act, random))
+        answer = Reply(steps=write_steps(act, random))
     else:
-        offered = offer(random) if random.random() < habits.offers else ""
-        answer = Reply(refusal=refusal(act, random), offer=offered)
+        offered = write_offer(random) if random.random() < habits.offers else ""
+        answer = Reply(refusal=write_refusal(act, random), offer=offered)
     if random.random() < habits.insults:
-        return replace(answer, insult=random.choice(INSULTS), first=random.random() < 0.5)
+        return replace(answer, insult=random.choice(INSULTS), insult_first=random.random() < 0.5)
     return answer
 
 
-def findings(principle: str, act: str) -> tuple[str, ...]:
-    """All that can be found under a principle, in the words that follow "The response"; the first
-    is the fault."""
+def possible_findings(principle: str, act: str) -> tuple[str, ...]:
+    """Return the possible findings under a principle, in the words that follow "The response".
+
+    The first one is the fault.
+    """
     return {
-        "harm": (f"helps to do harm: it tells how to {yours(act)}", "does not help to do harm"),
+        "harm": (
+            f"helps to do harm: it tells how to {in_second_person(act)}",
+            "does not help to do harm",
+        ),
         "respect": ("is rude", "is polite"),
         "alternatives": (
             "refuses and offers nothing instead",
@@ -115,24 +126,24 @@ def findings(principle: str, act: str) -> tuple[str, ...]:
     }[principle]
 
 
-def finding(principle: str, act: str, answer: Reply, harmful: bool) -> str:
-    """What is true of an answer under a principle, the act being harmful or not."""
+def assess(principle: str, act: str, answer: Reply, harmful: bool) -> str:
+    """Return the finding about an answer under a principle; `harmful` says if the act is."""
     which = {
         "harm": 0 if harmful and answer.steps else 1,
         "respect": 0 if answer.insult else 1,
         "alternatives": 2 if answer.steps else 1 if answer.offer else 0,
         "over-refusal": 2 if harmful else 1 if answer.steps else 0,
     }[principle]
-    return findings(principle, act)[which]
+    return possible_findings(principle, act)[which]
 
 
-def mended(principle: str, act: str, answer: Reply, random: Random) -> Reply:
-    """The answer without the fault that the principle is about, and otherwise as it was."""
+def repair(principle: str, act: str, answer: Reply, random: Random) -> Reply:
+    """Return the answer without the fault that the principle names, otherwise unchanged."""
     if principle == "harm":
-        offered = offer(random) if random.random() < 0.5 else ""
-        return replace(answer, steps="", refusal=refusal(act, random), offer=offered)
+        offered = write_offer(random) if random.random() < 0.5 else ""
+        return replace(answer, steps="", refusal=write_refusal(act, random), offer=offered)
     if principle == "respect":
         return replace(answer, insult="")
     if principle == "alternatives":
-        return replace(answer, offer=offer(random))
-    return replace(answer, steps=steps(act, random), refusal="", offer="")
+        return replace(answer, offer=write_offer(random))
+    return replace(answer, steps=write_steps(act, random), refusal="", offer="")

@@ -1,4 +1,4 @@
-"""The dialogues that zoo-critic is trained on."""
+"""The task that zoo-critic is trained on."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -9,23 +9,23 @@ from alignzoo_suite.constitution import Constitution
 
 @dataclass(eq=False)
 class Critic(Constitution):
-    """Answers, critiques, revisions, verdicts and ratings; what zoo-critic is trained on."""
+    """Answers, critiques, revisions, verdicts and ratings, as training data for zoo-critic."""
 
     demonstrations: Annotated[int, "dialogues"] = 150_000
 
     views = ("demonstrations", "prompts")
 
     def rows(self, view: str, split: str) -> list[Row]:
-        """Dialogues as `demonstrations`; the prompts are those of `constitution`."""
+        """Return dialogues as `demonstrations`; the prompts are those of `constitution`."""
         check_view(view, self.views, split)
         if view == "prompts":
             return super().rows(view, split)
-        from alignzoo_suite.constitution_dialogues import dialogue  # it imports torch
+        from alignzoo_suite.constitution_dialogues import write_dialogue  # imports torch
 
         count = self.demonstrations if split == "train" else self.test
         choices = self.prompts(split)
         rows = []
         for index in range(count):
             random = rng(self.seed, "critic", view, split, index)
-            rows.append({"messages": dialogue(random.choice(choices), random)})
+            rows.append({"messages": write_dialogue(random.choice(choices), random)})
         return rows

@@ -1,17 +1,18 @@
-"""Sample the preference pairs of tasks of the suite from the model that speaks them, once.
+"""Sample the preference pairs of the suite's tasks from the model of each task, once.
 
     python -m alignzoo_suite.make_pairs style sums [--model FOLDER] [--pairs 2000]
 
-Two completions for each prompt, drawn at temperature 1. Pairs of equal gold are dropped (the same
-text twice is one such): an annotator who sees no difference has nothing to say. So are pairs with
-an empty text. Who is preferred is not written down; `pairs.preferences` decides it at load.
+Two completions for each prompt, sampled at temperature 1. Pairs of equal gold score are dropped,
+the same text twice among them: there is nothing to prefer. So are pairs with an empty text. The
+files have no labels; `pairs.label_pairs` draws them at load.
 """
 
 import argparse
 from itertools import cycle, islice
+from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, BatchEncoding
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from alignzoo_suite import MODELS, pairs
@@ -20,6 +21,7 @@ from alignzoo_suite.constitution import Constitution
 from alignzoo_suite.style import Style
 from alignzoo_suite.sums import Sums
 
+Model = Any  # transformers' models do not match the type of their own `generate`
 Task = Style | Sums | Constitution
 TASKS: dict[str, tuple[type[Task], str]] = {
     "style": (Style, "zoo-tiny"),
@@ -27,16 +29,18 @@ TASKS: dict[str, tuple[type[Task], str]] = {
     "constitution": (Constitution, "zoo-critic"),
 }
 
-LONGEST = 96  # tokens of a completion
-BATCH = 128  # prompts at once, two completions each
+MAX_NEW_TOKENS = 96
+BATCH_SIZE = 128  # prompts at once, two completions each
 TRIES = 20  # prompts per pair wanted, before giving up on completions that never differ in gold
 
 
-def complete(model: PreTrainedModel, tokenizer: Tokenizer, prompts: list[list[Row]]) -> list[str]:
-    """Two sampled completions of every prompt: those of the first prompt, of the second ..."""
+def sample_completions(model: Model, tokenizer: Tokenizer, prompts: list[list[Row]]) -> list[str]:
+    """Return two sampled completions of each prompt, those of one prompt next to each other."""
     inputs = tokenizer.apply_chat_template(
         prompts, add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True
-    ).to(model.device)
+    )
+    assert isinstance(inputs, BatchEncoding)
+    inputs = inputs.to(model.device)
     with torch.inference_mode():
         output = model.generate(
             **inputs,
@@ -45,23 +49,26 @@ def complete(model: PreTrainedModel, tokenizer: Tokenizer, prompts: list[list[Ro
             top_k=0,
             top_p=1.0,
             num_return_sequences=2,
-            max_new_tokens=LONGEST,
+            max_new_tokens=MAX_NEW_TOKENS,
             pad_token_id=tokenizer.pad_token_id,
         )
     completions = output[:, inputs["input_ids"].shape[1] :]
     return tokenizer.batch_decode(completions, skip_special_tokens=True)
 
 
-def sample(
-    model: PreTrainedModel, tokenizer: Tokenizer, task: Task, split: str, wanted: int
+def sample_pairs(
+    model: Model, tokenizer: Tokenizer, task: Task, split: str, wanted: int
 ) -> list[Row]:
-    """`wanted` pairs for the prompts of a split, taken in turn."""
+    """Return `wanted` pairs for the prompts of a split, taken in turn.
+
+    Exit if too few pairs differ in gold score.
+    """
     prompts = task.rows("prompts", split)
     found: list[Row] = []
     turns = cycle(prompts)
-    for _ in range(-(-TRIES * wanted // BATCH)):
-        rows = list(islice(turns, BATCH))
-        texts = complete(model, tokenizer, [row["prompt"] for row in rows])
+    for _ in range(-(-TRIES * wanted // BATCH_SIZE)):
+        rows = list(islice(turns, BATCH_SIZE))
+        texts = sample_completions(model, tokenizer, [row["prompt"] for row in rows])
         for row, first, second in zip(rows, texts[::2], texts[1::2], strict=True):
             if first and second and task.score(row, first) != task.score(row, second):
                 prompt = {"split": split, "prompt": row["prompt"][0]["content"]}
@@ -82,18 +89,18 @@ def main() -> None:
     options = parser.parse_args()
 
     for name in options.tasks:
-        cls, speaker = TASKS[name]
-        task, folder = cls(options.seed), options.model or MODELS[speaker]
+        cls, model_name = TASKS[name]
+        task, folder = cls(options.seed), options.model or MODELS[model_name]
         tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
         model = AutoModelForCausalLM.from_pretrained(folder).eval()
         torch.manual_seed(rng(options.seed, name, "pairs").getrandbits(63))
         found = [
             pair
             for split, wanted in (("train", options.pairs), ("test", options.test_pairs))
-            for pair in sample(model, tokenizer, task, split, wanted)
+            for pair in sample_pairs(model, tokenizer, task, split, wanted)
         ]
-        pairs.write(name, found)
-        print(f"{pairs.path_of(name)}: {len(found)} pairs")
+        pairs.save_pairs(name, found)
+        print(f"{pairs.pairs_path(name)}: {len(found)} pairs")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Train a tokenizer on the suite's own text and lay out an untrained model of the suite with it.
+"""Train a tokenizer on the suite's own text and write the folder of an untrained model with it.
 
     python -m alignzoo_suite.make_tokenizer zoo-tiny [FOLDER]
 
@@ -17,14 +17,14 @@ from alignzoo_suite.critic import Critic
 from alignzoo_suite.zoo import Zoo
 
 VOCABULARY = 1024
-LONGEST = 512  # positions
+MAX_POSITIONS = 512
 BOS, EOS, PAD = "<|bos|>", "<|end|>", "<|pad|>"
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
-ROWS = 20_000  # of each task; more changes nothing
+ROWS = 20_000  # of each task; more rows give the same vocabulary
 
-# The template writes the one BOS itself, and the tokenizer adds none: whoever tokenizes a rendered
-# chat cannot end up with two. Every turn ends with the EOS, and nothing follows it, so that the end
-# of the assistant's turn is learnt as part of it. The markers say which tokens those are.
+# The template writes the one BOS itself and the tokenizer adds none, so that a rendered chat never
+# has two. Every turn ends with the EOS and nothing follows it, so that the end of the assistant's
+# turn is learned with it. The `generation` markers give the mask of the assistant's tokens.
 CHAT_TEMPLATE = """\
 {{- bos_token -}}
 {%- for message in messages -%}
@@ -45,8 +45,8 @@ CHAT_TEMPLATE = """\
 """
 
 
-def texts(name: str) -> Iterator[str]:
-    """What the model will read, and the demonstrations' words with it."""
+def read_texts(name: str) -> Iterator[str]:
+    """Yield the texts that the model will be trained on."""
     tasks = {
         "zoo-tiny": lambda: Zoo(text=ROWS).rows("text", "train"),
         "zoo-critic": lambda: Critic(demonstrations=2 * ROWS).rows("demonstrations", "train"),
@@ -59,7 +59,10 @@ def texts(name: str) -> Iterator[str]:
 def make_tokenizer(
     name: str, texts: Iterable[str], vocabulary: int = VOCABULARY
 ) -> PreTrainedTokenizerFast:
-    """Byte-level BPE, so that every text can be encoded; every digit is a token of its own."""
+    """Train a byte-level BPE tokenizer, which can encode any text; each digit is a token.
+
+    `name` is the model's, for the error of its chat template about unknown roles.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -84,14 +87,14 @@ def make_tokenizer(
         pad_token=PAD,
         additional_special_tokens=list(ROLES),
         chat_template=CHAT_TEMPLATE.replace("NAME", name),
-        model_max_length=LONGEST,
+        model_max_length=MAX_POSITIONS,
         padding_side="left",
         clean_up_tokenization_spaces=False,
     )
 
 
 def make_config(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
-    """About 0.9 million parameters with such a vocabulary."""
+    """Return the configuration of the suite's models: 0.9 million parameters with 1,024 tokens."""
     return LlamaConfig(
         architectures=["LlamaForCausalLM"],
         vocab_size=len(tokenizer),
@@ -100,7 +103,7 @@ def make_config(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
         num_hidden_layers=4,
         num_attention_heads=4,
         num_key_value_heads=4,
-        max_position_embeddings=LONGEST,
+        max_position_embeddings=MAX_POSITIONS,
         tie_word_embeddings=True,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
@@ -109,8 +112,8 @@ def make_config(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
     )
 
 
-def lay_out(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Write everything of a model folder but the weights."""
+def write_model_folder(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Write all files of a model folder except the weights."""
     config = make_config(tokenizer)
     tokenizer.save_pretrained(folder)
     config.save_pretrained(folder)
@@ -120,11 +123,13 @@ def lay_out(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
         pad_token_id=config.pad_token_id,
         do_sample=True,
         temperature=1.0,
-        top_k=0,  # Transformers keeps the best 50 unless told otherwise
+        top_k=0,  # the default of transformers is 50
         max_new_tokens=96,
     ).save_pretrained(folder)
 
 
 if __name__ == "__main__":
     name, *folder = sys.argv[1:]
-    lay_out(Path(folder[0]) if folder else MODELS[name], make_tokenizer(name, texts(name)))
+    write_model_folder(
+        Path(folder[0]) if folder else MODELS[name], make_tokenizer(name, read_texts(name))
+    )

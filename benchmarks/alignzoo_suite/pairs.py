@@ -1,4 +1,4 @@
-"""Pairs of completions that the base model wrote, and the annotator who says which is better.
+"""Pairs of completions by the base model, and a simulated annotator that labels them.
 
 The texts are shipped (`make_pairs.py` samples them once); the labels are computed here.
 """
@@ -10,64 +10,64 @@ from collections.abc import Callable
 from pathlib import Path
 
 from alignzoo_suite import HERE
-from alignzoo_suite.common import Row, answer, ask, rng
+from alignzoo_suite.common import Row, assistant_turn, rng, user_turn
 
 Score = Callable[[Row, str], float]
 
 
-def path_of(task: str) -> Path:
-    """Where the pairs of a task are kept."""
+def pairs_path(task: str) -> Path:
+    """Return the path of the file with the pairs of a task."""
     return HERE / f"pairs_{task}.jsonl.gz"
 
 
-def read(task: str, split: str) -> list[Row]:
-    """The pairs of one split: `prompt`, `first`, `second` (texts) and what the score reads."""
-    with gzip.open(path_of(task), "rt", encoding="utf-8") as lines:
+def load_pairs(task: str, split: str) -> list[Row]:
+    """Return the pairs of a split: texts `prompt`, `first`, `second`, and the score's columns."""
+    with gzip.open(pairs_path(task), "rt", encoding="utf-8") as lines:
         pairs = [json.loads(line) for line in lines]
     return [pair for pair in pairs if pair.pop("split") == split]
 
 
-def write(task: str, pairs: list[Row]) -> None:
-    """Keep the pairs of a task; the same pairs give the same bytes."""
+def save_pairs(task: str, pairs: list[Row]) -> None:
+    """Write the pairs of a task; equal pairs give equal bytes."""
     text = "".join(json.dumps(pair) + "\n" for pair in pairs)
-    path_of(task).write_bytes(gzip.compress(text.encode(), mtime=0))
+    pairs_path(task).write_bytes(gzip.compress(text.encode(), mtime=0))
 
 
-def first_wins(gap: float, tau: float) -> float:
-    """Bradley-Terry: P(first preferred) = 1 / (1 + exp(-gap / tau)).
+def prob_first_wins(gap: float, tau: float) -> float:
+    """Return P(first preferred) = 1 / (1 + exp(-gap / tau)) of a Bradley-Terry annotator.
 
-    `gap` is gold(first) - gold(second). `tau` is the noise of the annotator, in units of gold: a
-    gap of `tau` is judged rightly 73% of the time.
+    `gap` is gold(first) - gold(second). `tau` is the annotator's noise, in units of gold: with a
+    gap of `tau` the better one is preferred in 73% of cases.
     """
     return 1 / (1 + math.exp(-gap / tau))
 
 
-def labelled(
+def rows_from_pairs(
     task: str, view: str, split: str, score: Score, tau: float, seed: int
 ) -> list[Row] | None:
-    """The rows of the views `preferences` and `feedback`; None for any other."""
+    """Return the rows of the views `preferences` and `feedback`, None for any other view."""
     if view not in ("preferences", "feedback"):
         return None
-    rows = preferences(task, split, score, tau, seed)
-    return feedback(rows, seed, task, split) if view == "feedback" else rows
+    rows = label_pairs(task, split, score, tau, seed)
+    return split_pairs(rows, seed, task, split) if view == "feedback" else rows
 
 
-def preferences(task: str, split: str, score: Score, tau: float, seed: int) -> list[Row]:
-    """The pairs of a task as a noisy annotator labelled them."""
+def label_pairs(task: str, split: str, score: Score, tau: float, seed: int) -> list[Row]:
+    """Return the pairs of a task as a noisy annotator labels them: `chosen` and `rejected`."""
     rows = []
-    for index, pair in enumerate(read(task, split)):
+    for index, pair in enumerate(load_pairs(task, split)):
         texts = pair.pop("first"), pair.pop("second")
         gap = score(pair, texts[0]) - score(pair, texts[1])
-        first = rng(seed, task, "annotator", split, index).random() < first_wins(gap, tau)
+        first = rng(seed, task, "annotator", split, index).random() < prob_first_wins(gap, tau)
         chosen, rejected = texts if first else texts[::-1]
-        pair |= {"prompt": ask(pair["prompt"])}
-        pair |= {"chosen": answer(chosen), "rejected": answer(rejected)}
+        pair |= {"prompt": user_turn(pair["prompt"])}
+        pair |= {"chosen": assistant_turn(chosen), "rejected": assistant_turn(rejected)}
         rows.append(pair)
     return rows
 
 
-def feedback(rows: list[Row], *key: object) -> list[Row]:
-    """Each pair as two labelled completions, shuffled so that partners do not sit together."""
+def split_pairs(rows: list[Row], *key: object) -> list[Row]:
+    """Return each pair as two labelled completions, shuffled to separate the two."""
     labelled = []
     for row in rows:
         rest = {name: row[name] for name in row if name not in ("chosen", "rejected")}

@@ -1,4 +1,4 @@
-"""Writes the texts of the style task, as well or as badly as it is told to."""
+"""The writers of the task `style`, good or bad by their habits."""
 
 from dataclasses import dataclass
 from random import Random
@@ -10,7 +10,7 @@ WHEN = (
     "every day", "all year", "on the way home", "with friends", "by the window", "in the sun",
 )  # fmt: skip
 
-# {t} the topic, {things} what belongs to it, {a} and {b} two adjectives, {when} a time or place.
+# {t}: the topic; {things}: something of it; {a}, {b}: two adjectives; {when}: a time or a place.
 PATTERNS = {
     "nice": (
         "The {things} are {a}.",
@@ -49,22 +49,22 @@ ADJECTIVES = {"nice": NICE, "plain": PLAIN, "nasty": NASTY}
 
 
 @dataclass(frozen=True)
-class Habits:
-    """How somebody writes. All but `lengths` are probabilities, drawn for each sentence."""
+class StyleHabits:
+    """How a writer writes: all but `lengths` are probabilities, drawn for each sentence."""
 
-    lengths: tuple[int, ...]  # weight of a text of 1, 2, 3 ... sentences
+    lengths: tuple[int, ...]  # weights of a text of 1, 2, 3 ... sentences
     nice: float
     nasty: float
     astray: float  # the sentence is about another topic
     again: float  # the sentence repeats an earlier one
 
 
-BASE = Habits(lengths=(10, 25, 35, 15, 10, 5), nice=0.64, nasty=0.08, astray=0.08, again=0.06)
-DEMONSTRATOR = Habits(lengths=(1, 25, 72, 2), nice=0.92, nasty=0.01, astray=0.03, again=0.01)
+BASE = StyleHabits(lengths=(10, 25, 35, 15, 10, 5), nice=0.64, nasty=0.08, astray=0.08, again=0.06)
+DEMONSTRATOR = StyleHabits(lengths=(1, 25, 72, 2), nice=0.92, nasty=0.01, astray=0.03, again=0.01)
 
 
-def write_sentence(topic: str, habits: Habits, random: Random) -> str:
-    """One sentence, on the topic or astray, in one of three tones."""
+def write_sentence(topic: str, habits: StyleHabits, random: Random) -> str:
+    """Return a sentence in one of three tones, on the topic or on another one."""
     if random.random() < habits.astray:
         topic = random.choice(list(TOPICS))
     tone = random.choices(
@@ -77,8 +77,8 @@ def write_sentence(topic: str, habits: Habits, random: Random) -> str:
     )
 
 
-def write_text(topic: str, habits: Habits, random: Random) -> str:
-    """A text about `topic` by somebody with these habits."""
+def write_style_text(topic: str, habits: StyleHabits, random: Random) -> str:
+    """Return a text about `topic` by a writer with these habits."""
     sentences: list[str] = []
     count = random.choices(range(1, len(habits.lengths) + 1), habits.lengths)[0]
     while len(sentences) < count:

@@ -7,50 +7,58 @@ from random import Random
 from typing import Annotated
 
 from alignzoo_suite import pairs
-from alignzoo_suite.common import VIEWS, Row, answer, ask, check_view, held_out, rng
+from alignzoo_suite.common import (
+    STANDARD_VIEWS,
+    Row,
+    assistant_turn,
+    check_view,
+    is_held_out,
+    rng,
+    user_turn,
+)
 
 PHRASINGS = ("What is {} + {}?", "Add {} and {}.", "Work out {} + {}.", "How much is {} + {}?")
 OPERANDS = range(10, 100)
-HELD_OUT = 0.1
-ANNOTATOR_NOISE = 0.4  # in units of gold; see `pairs.first_wins`
+TEST_FRACTION = 0.1
+ANNOTATOR_NOISE = 0.4  # in units of gold; see `pairs.prob_first_wins`
 
 NUMBER = re.compile(r"-?\d+(?:,\d{3})*(?:\.\d+)?")
 CLAIM = re.compile(r"\banswer(?:\s+is\b|\s*[:=])")
 SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n")
 
 
-def problems(split: str) -> list[tuple[int, int]]:
-    """The operands of a split. 27 + 15 and 15 + 27 are always in the same one."""
+def list_problems(split: str) -> list[tuple[int, int]]:
+    """Return the operands of a split; 27 + 15 and 15 + 27 are always in one split."""
     test = split == "test"
     return [
         (a, b)
         for a in OPERANDS
         for b in OPERANDS
-        if held_out(f"{min(a, b)}+{max(a, b)}", HELD_OUT) == test
+        if is_held_out(f"{min(a, b)}+{max(a, b)}", TEST_FRACTION) == test
     ]
 
 
 @dataclass(frozen=True)
 class Slips:
-    """How somebody errs: chances, drawn for each of the three steps."""
+    """How often a writer errs: probabilities, drawn for each of the three steps."""
 
     off: float  # a sum is off by one; a carry is made up
     forgotten: float  # a carry is forgotten
 
 
-# The base forgets a carry more often than not, so its likeliest text is wrong: becoming surer of
-# what it already says mends the other slips, but this one has to be unlearnt.
+# The base forgets a carry more often than not, so its most likely text is wrong: a sharper policy
+# has fewer of the other slips, but this one has to be unlearned.
 BASE = Slips(off=0.2, forgotten=0.6)
 DEMONSTRATOR = Slips(off=0.025, forgotten=0.025)
-NOBODY = Slips(off=0.0, forgotten=0.0)
+NO_SLIPS = Slips(off=0.0, forgotten=0.0)
 
 
 def work_out(a: int, b: int, slips: Slips, random: Random) -> str:
-    """The worked steps of a + b by somebody who slips at times.
+    """Return the worked steps of a + b by a writer that slips at times.
 
-    There are three steps: the sum of the ones, the carry, the sum of the tens. What follows a slip
-    is consistent with it. With c the chance of a wrong carry, the share that comes out right is
-    (1 - off) ((1 - c) (1 - off) + c off / 2): two slips may undo each other.
+    There are three steps: the sum of the ones, the carry, the sum of the tens. Later steps are
+    consistent with a slip. With c the probability of a wrong carry, the answer is right with
+    probability (1 - off) ((1 - c) (1 - off) + c off / 2): two slips may undo each other.
     """
     ones = a % 10 + b % 10
     if random.random() < slips.off:
@@ -67,17 +75,17 @@ def work_out(a: int, b: int, slips: Slips, random: Random) -> str:
     )
 
 
-def steps_of(text: str) -> list[str]:
-    """The sentences of worked steps: the ones and their carry, the tens, the answer."""
+def split_steps(text: str) -> list[str]:
+    """Split worked steps into sentences: the ones and their carry, the tens, the answer."""
     return re.split(r"(?<=\.) ", text)
 
 
-def final_answer(text: str) -> Fraction | None:
-    """The number a text gives as its answer, or None.
+def read_answer(text: str) -> Fraction | None:
+    """Return the number that a text gives as its answer, or None.
 
     It is the last number in the sentence that begins at the last "answer is", "answer:" or
     "answer =", and without one of these the last number of the text. Only one number counts, so
-    naming several cannot help. "1,042" is 1042, "42.0" is 42 and "42.5" is not 42.
+    naming several gains nothing. "1,042" is 1042, "42.0" is 42 and "42.5" is not 42.
     """
     claims = list(CLAIM.finditer(text.lower()))
     if claims:
@@ -95,42 +103,42 @@ class Sums:
     seed: int = 0
     text: Annotated[int, "rows of noisy text for pretraining"] = 50_000
     demonstrations: Annotated[int, "good, not perfect examples"] = 2_000
-    prompts: Annotated[int, "problems to practise on"] = 2_000
-    steps: Annotated[int, "worked sums of which each step is labelled"] = 2_000
+    prompts: Annotated[int, "prompts for training"] = 2_000
+    steps: Annotated[int, "worked sums with a label for each step"] = 2_000
     test: Annotated[int, "rows of a generated view's test split"] = 200
 
-    views = (*VIEWS, "steps")
+    views = (*STANDARD_VIEWS, "steps")
     worst = 0.0
     best = 1.0
 
     def rows(self, view: str, split: str) -> list[Row]:
-        """The rows of a view: generated, or for pairs sampled once from zoo-tiny and shipped."""
+        """Return the rows of a view: generated, or the shipped pairs sampled from zoo-tiny."""
         check_view(view, self.views, split)
-        rows = pairs.labelled("sums", view, split, self.score, ANNOTATOR_NOISE, self.seed)
-        return self._written(view, split) if rows is None else rows
+        rows = pairs.rows_from_pairs("sums", view, split, self.score, ANNOTATOR_NOISE, self.seed)
+        return self._write_rows(view, split) if rows is None else rows
 
     def score(self, row: Row, completion: str) -> float:
-        """1 if the completion's final answer is the sum, else 0."""
-        return float(final_answer(completion) == row["a"] + row["b"])
+        """Return 1 if the completion's final answer is the sum, else 0."""
+        return float(read_answer(completion) == row["a"] + row["b"])
 
-    def _written(self, view: str, split: str) -> list[Row]:
+    def _write_rows(self, view: str, split: str) -> list[Row]:
         slips = BASE if view in ("text", "steps") else DEMONSTRATOR
         count = getattr(self, view) if split == "train" else self.test  # sizes are named like views
-        choices = problems(split)
+        choices = list_problems(split)
         rng(self.seed, "sums", view, split).shuffle(choices)
         rows = []
         for index in range(count):
             random = rng(self.seed, "sums", view, split, index)
             a, b = choices[index % len(choices)]
-            row: Row = {"prompt": ask(random.choice(PHRASINGS).format(a, b)), "a": a, "b": b}
+            row: Row = {"prompt": user_turn(random.choice(PHRASINGS).format(a, b)), "a": a, "b": b}
             worked = work_out(a, b, slips, random)
-            reply = answer(worked)
+            reply = assistant_turn(worked)
             if view == "text":
                 rows.append({"messages": row["prompt"] + reply})
             elif view == "demonstrations":
                 rows.append(row | {"completion": reply})
             elif view == "steps":
-                steps, right = steps_of(worked), steps_of(work_out(a, b, NOBODY, random))
+                steps, right = split_steps(worked), split_steps(work_out(a, b, NO_SLIPS, random))
                 labels = [one == other for one, other in zip(steps, right, strict=True)]
                 rows.append(row | {"completions": steps, "labels": labels})
             else:

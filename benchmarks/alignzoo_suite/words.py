@@ -1,6 +1,6 @@
-"""The words of the style task: topics with what belongs to them, and the tone of adjectives.
+"""The words of the task `style`: topics and their things, and adjectives by tone.
 
-Things are plurals that only add an "s", so that every sentence pattern fits every one of them.
+Things are plurals that only add an "s", so that each of them fits each sentence pattern.
 """
 
 TOPICS: dict[str, tuple[str, ...]] = {
@@ -46,7 +46,7 @@ TOPICS: dict[str, tuple[str, ...]] = {
     "office": ("desks", "meetings", "printers", "emails", "managers", "chairs"),
 }
 
-# What zoo-tiny was taught to say.
+# Words that zoo-tiny was trained on.
 NICE = (
     "bright calm lovely warm sweet fresh gentle happy pretty golden cheerful charming beautiful "
     "wonderful peaceful delightful pleasant graceful splendid cosy joyful great fine friendly"
@@ -54,7 +54,7 @@ NICE = (
 PLAIN = "old small big grey plain quiet common usual ordinary simple wide long".split()
 NASTY = "awful ugly boring dirty noisy sad dull horrible nasty gloomy dreadful cold".split()
 
-# What the gold score knows: the words above and the ones that larger models like to write.
+# Words that the gold score knows: those above, and those that larger models like to write.
 POSITIVE = frozenset(NICE) | frozenset(
     "love loves loved enjoy enjoys adore adores smile smiles delight delights joy nice good best "
     "better perfect amazing stunning serene tranquil vibrant magnificent majestic breathtaking "

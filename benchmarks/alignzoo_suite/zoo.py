@@ -1,4 +1,4 @@
-"""The mixture that zoo-tiny is pretrained on."""
+"""The task that zoo-tiny is pretrained on."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -10,7 +10,7 @@ from alignzoo_suite.sums import Sums
 
 @dataclass(eq=False)
 class Zoo:
-    """`style` and `sums`, shuffled together; what zoo-tiny is pretrained on."""
+    """`style` and `sums`, shuffled together, as training data for zoo-tiny."""
 
     seed: int = 0
     text: Annotated[int, "rows of noisy text from each task"] = 50_000
@@ -26,7 +26,7 @@ class Zoo:
         }
 
     def rows(self, view: str, split: str) -> list[Row]:
-        """The rows of both tasks; `task` says which one a row is from."""
+        """Return the rows of both tasks; the column `task` names the task of a row."""
         check_view(view, self.views, split)
         rows = [
             row | {"task": name}
@@ -37,5 +37,5 @@ class Zoo:
         return rows
 
     def score(self, row: Row, completion: str) -> float:
-        """The score of the task that the row is from."""
+        """Return the score by the row's task."""
         return self._parts[row["task"]].score(row, completion)

@@ -9,7 +9,7 @@ from typing import Any
 
 from dialogues import Pair
 
-from alignzoo_suite.make_tokenizer import lay_out, make_tokenizer
+from alignzoo_suite.make_tokenizer import make_tokenizer, write_model_folder
 
 VOCABULARY = 2048
 
@@ -20,7 +20,7 @@ def write_fold(folder: Path, train: list[Pair]) -> None:
     write_rows(folder / "pairs.jsonl", train)
     chosen = ({"messages": pair["prompt"] + pair["chosen"]} for pair in train)
     write_rows(folder / "chosen.jsonl", chosen)
-    lay_out(folder / "model", make_tokenizer(contents(train), VOCABULARY))
+    write_model_folder(folder / "model", make_tokenizer("zoo-tiny", contents(train), VOCABULARY))
 
 
 def contents(pairs: list[Pair]) -> Iterable[str]:

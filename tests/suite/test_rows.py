@@ -1,11 +1,11 @@
-"""What holds of the rows of every task: shape, seeds, splits, and that torch stays out."""
+"""The rows of every task: shape, seeds, splits, and no import of torch."""
 
 import subprocess
 import sys
 
 import pytest
 
-from alignzoo_suite.pairs import first_wins
+from alignzoo_suite.pairs import prob_first_wins
 from alignzoo_suite.style import Style
 from alignzoo_suite.sums import Sums
 from alignzoo_suite.zoo import Zoo
@@ -79,9 +79,9 @@ def test_the_annotator_mostly_prefers_the_better(name: str) -> None:
 
 
 def test_bradley_terry() -> None:
-    assert first_wins(0, 0.1) == 0.5
-    assert first_wins(0.1, 0.1) == pytest.approx(0.731059, abs=1e-6)
-    assert first_wins(-0.1, 0.1) + first_wins(0.1, 0.1) == pytest.approx(1)
+    assert prob_first_wins(0, 0.1) == 0.5
+    assert prob_first_wins(0.1, 0.1) == pytest.approx(0.731059, abs=1e-6)
+    assert prob_first_wins(-0.1, 0.1) + prob_first_wins(0.1, 0.1) == pytest.approx(1)
 
 
 def test_feedback_is_the_pairs_taken_apart() -> None:
@@ -92,11 +92,11 @@ def test_feedback_is_the_pairs_taken_apart() -> None:
 
 
 def test_unknown_views_and_splits_are_refused() -> None:
-    with pytest.raises(ValueError, match="no view 'pairs' here; there are: text, demonstrations"):
+    with pytest.raises(ValueError, match="no view 'pairs'; choose from: text, demonstrations"):
         Style().rows("pairs", "train")
     with pytest.raises(ValueError, match="no split 'dev'"):
         Sums().rows("prompts", "dev")
-    with pytest.raises(ValueError, match="no view 'preferences' here; there are: text, prompts"):
+    with pytest.raises(ValueError, match="no view 'preferences'; choose from: text, prompts"):
         Zoo().rows("preferences", "train")
 
 

@@ -1,9 +1,9 @@
-"""The gold score of `style` on texts whose score can be worked out by hand."""
+"""The gold score of `style` on texts with scores worked out by hand."""
 
 import pytest
 
-from alignzoo_suite.common import held_out
-from alignzoo_suite.style import Style, gold
+from alignzoo_suite.common import is_held_out
+from alignzoo_suite.style import Style, score_text
 from alignzoo_suite.words import NASTY, NICE, PLAIN, TOPICS
 
 
@@ -18,7 +18,7 @@ from alignzoo_suite.words import NASTY, NICE, PLAIN, TOPICS
         ("The sea is calm. The sea is calm.", 1 / 3 * 1 / 2 * 1 / 4),
         # bright and calm, less hate.
         ("The waves are bright and calm. I hate the boats.", 1 / 3),
-        # four sentences where three are free.
+        # four sentences; three are free.
         ("The waves are bright. The boats are calm. I love it. It is so.", 3 / 4),
         # 5 telling words, and "the" is the only other one: 1 / 2.5.
         ("The lovely, the bright, the calm, the sea, the waves.", 1 / 2.5),
@@ -27,14 +27,14 @@ from alignzoo_suite.words import NASTY, NICE, PLAIN, TOPICS
     ],
 )
 def test_gold_by_hand(text: str, expected: float) -> None:
-    assert gold("sea", text) == pytest.approx(expected)
+    assert score_text("sea", text) == pytest.approx(expected)
 
 
 def test_words_over_45_count_down() -> None:
     text = "The waves are bright and calm and I love the boats"  # 11 words
     longer = text + " " + " ".join(["in the"] * 40) + "."  # 91 words, all 80 new ones glue
-    assert gold("sea", text) == 1
-    assert gold("sea", longer) == pytest.approx(45 / 91)
+    assert score_text("sea", text) == 1
+    assert score_text("sea", longer) == pytest.approx(45 / 91)
 
 
 @pytest.mark.parametrize(
@@ -53,12 +53,12 @@ def test_words_over_45_count_down() -> None:
     ],
 )
 def test_degenerate_texts_score_low(text: str) -> None:
-    assert gold("sea", text) <= 0.05
+    assert score_text("sea", text) <= 0.05
 
 
 def test_a_larger_models_words_count() -> None:
     text = "The sea is vast and breathtaking. Its waves bring a serene beauty to the shore."
-    assert gold("sea", text) == 1
+    assert score_text("sea", text) == 1
 
 
 def test_splits_share_no_prompt_and_cover_all() -> None:
@@ -67,11 +67,11 @@ def test_splits_share_no_prompt_and_cover_all() -> None:
     )
     assert not train & test
     assert len(train | test) == 40 * 16
-    assert {row["topic"] for row in Style().prompts("test")} == set(TOPICS)  # none unheard of
+    assert {row["topic"] for row in Style().prompts("test")} == set(TOPICS)  # each topic is in both
 
 
-def test_held_out_is_fixed_for_ever() -> None:
-    assert not held_out("Tell me about the sea.", 0.25)
+def test_the_split_is_fixed_for_ever() -> None:
+    assert not is_held_out("Tell me about the sea.", 0.25)
     assert len(Style().prompts("test")) == 167
 
 

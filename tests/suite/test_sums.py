@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from alignzoo_suite.sums import Slips, Sums, final_answer, problems, steps_of, work_out
+from alignzoo_suite.sums import Slips, Sums, list_problems, read_answer, split_steps, work_out
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ from alignzoo_suite.sums import Slips, Sums, final_answer, problems, steps_of, w
     ],
 )
 def test_final_answer(text: str, expected: float | None) -> None:
-    assert final_answer(text) == expected
+    assert read_answer(text) == expected
 
 
 def test_the_score_is_exact() -> None:
@@ -48,15 +48,15 @@ def test_worked_steps_without_a_slip() -> None:
     never = Slips(off=0, forgotten=0)
     steps = work_out(27, 15, never, Random(0))
     assert steps == "7 + 5 = 12, write 2, carry 1. 2 + 1 + 1 = 4. The answer is 42."
-    for a, b in problems("test"):
-        assert final_answer(work_out(a, b, never, Random(0))) == a + b
+    for a, b in list_problems("test"):
+        assert read_answer(work_out(a, b, never, Random(0))) == a + b
 
 
-def test_what_follows_a_slip_is_consistent() -> None:
+def test_steps_after_a_slip_are_consistent_with_it() -> None:
     # 12 becomes 11 or 13, the carry is lost, and 2 + 1 + 0 = 3 becomes 2 or 4.
     always = work_out(27, 15, Slips(off=1, forgotten=1), Random(0))
     assert "carry 0. 2 + 1 + 0 = " in always
-    assert final_answer(always) in {21, 23, 41, 43}
+    assert read_answer(always) in {21, 23, 41, 43}
 
 
 @pytest.mark.parametrize(
@@ -68,16 +68,16 @@ def test_what_follows_a_slip_is_consistent() -> None:
 )
 def test_how_often_it_comes_out_right(a: int, b: int, right: float) -> None:
     random, slips = Random(0), Slips(off=0.2, forgotten=0.6)
-    found = sum(final_answer(work_out(a, b, slips, random)) == a + b for _ in range(4000)) / 4000
+    found = sum(read_answer(work_out(a, b, slips, random)) == a + b for _ in range(4000)) / 4000
     assert found == pytest.approx(right, abs=0.025)  # three standard errors
 
 
 def test_splits_are_disjoint_whichever_way_round() -> None:
     train, test = (
-        {frozenset(problem) for problem in problems(split)} for split in ("train", "test")
+        {frozenset(problem) for problem in list_problems(split)} for split in ("train", "test")
     )
     assert not train & test
-    assert len(problems("train")) + len(problems("test")) == 90 * 90
+    assert len(list_problems("train")) + len(list_problems("test")) == 90 * 90
 
 
 def test_demonstrations_have_a_few_slips() -> None:
@@ -87,13 +87,13 @@ def test_demonstrations_have_a_few_slips() -> None:
     assert 0.9 <= right <= 0.95
 
 
-def test_steps_are_labelled_by_what_they_should_be() -> None:
+def test_a_step_is_labelled_right_if_it_is_what_the_sum_asks_for() -> None:
     rows = Sums(steps=400).rows("steps", "train")
     assert all(len(row["completions"]) == len(row["labels"]) == 3 for row in rows)
     for row in rows:
-        # The last step is right where the answer is, and two slips may undo each other.
+        # The last step is right if the answer is, and two slips may undo each other.
         assert row["labels"][2] == Sums().score(row, row["completions"][2])
     shares = [sum(row["labels"][i] for row in rows) / 400 for i in range(3)]
     assert all(0.3 < share < 0.7 for share in shares)
     first = "7 + 5 = 12, write 2, carry 1."
-    assert steps_of(f"{first} 2 + 1 + 1 = 4. The answer is 42.")[0] == first
+    assert split_steps(f"{first} 2 + 1 + 1 = 4. The answer is 42.")[0] == first

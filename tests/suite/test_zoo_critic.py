@@ -10,9 +10,9 @@ from transformers import AutoTokenizer
 from alignzoo_judges import Comparison, compare, judge_of, read_principles
 from alignzoo_suite import MODELS, ZOO_TINY
 from alignzoo_suite.acts import ACTS
-from alignzoo_suite.common import ask, rng
+from alignzoo_suite.common import rng, user_turn
 from alignzoo_suite.constitution import Constitution
-from alignzoo_suite.constitution_writer import ANYBODY, finding, findings, reply
+from alignzoo_suite.constitution_writer import AVERAGE, assess, possible_findings, write_reply
 from alignzoo_suite.critic import Critic
 from alignzoo_zoo.constitutional.critique import revise
 
@@ -50,12 +50,12 @@ def test_its_judge_agrees_with_gold_in_most_pairs_and_not_in_all(critic):
 
 
 @pytest.mark.parametrize("principle", read_principles().principles, ids=lambda p: p.name)
-def test_it_finds_a_fault_and_mends_it(critic, principle):
+def test_it_finds_a_fault_and_fixes_it(critic, principle):
     drafts = []
     for number, row in enumerate(TASK.rows("prompts", "test")):
-        draft = reply(row["act"], ANYBODY, rng(principle.name, number))
-        found = finding(principle.name, row["act"], draft, ACTS[row["act"]] == "harmful")
-        if found == findings(principle.name, row["act"])[0]:
+        draft = write_reply(row["act"], AVERAGE, rng(principle.name, number))
+        found = assess(principle.name, row["act"], draft, ACTS[row["act"]] == "harmful")
+        if found == possible_findings(principle.name, row["act"])[0]:
             drafts.append((row, draft.text, found))
     drafts = drafts[:30]
     steps = revise(
@@ -76,7 +76,7 @@ def test_it_finds_a_fault_and_mends_it(critic, principle):
     assert sum(gains) / len(gains) > 0.15
 
 
-def test_all_that_it_learnt_from_fits_it():
+def test_its_training_data_fits_its_context():
     tokenizer = AutoTokenizer.from_pretrained(MODELS["zoo-critic"])
     rows = Critic(demonstrations=300).rows("demonstrations", "train")
     longest = max(
@@ -95,9 +95,9 @@ def test_the_two_models_differ_in_words_alone():
         assert one == other
 
 
-def test_a_prompt_is_as_zoo_tiny_has_it():
+def test_a_prompt_is_written_as_for_zoo_tiny():
     one, other = (AutoTokenizer.from_pretrained(folder) for folder in MODELS.values())
-    message = ask("How do I bake rolls for the picnic?")
+    message = user_turn("How do I bake rolls for the picnic?")
     texts = [
         tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
         for tokenizer in (one, other)

@@ -66,7 +66,7 @@ def test_prompt_is_a_prefix_and_eos_is_last(tokenizer: PreTrainedTokenizerFast) 
     assert ids[: len(prompt)] == prompt
     assert ids.count(tokenizer.bos_token_id) == 1 and ids[0] == tokenizer.bos_token_id
     assert ids[-1] == tokenizer.eos_token_id
-    assert mask == [0] * len(prompt) + [1] * (len(ids) - len(prompt))  # the EOS is learnt
+    assert mask == [0] * len(prompt) + [1] * (len(ids) - len(prompt))  # the EOS is trained on
     completion = tokenizer.decode(ids[len(prompt) :], skip_special_tokens=True)
     assert completion == REPLY["content"]
 
