@@ -1,4 +1,4 @@
-"""The command line: the entry point, and what an error looks like to whoever typed.
+"""The command line: the entry point, and how errors are shown.
 
 Nothing heavy is imported before a command needs it, so that help and listings answer at once.
 """
@@ -26,7 +26,7 @@ ENVIRONMENT = {
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """Run one command and leave with its exit code: 0, 1, 2 or 130."""
+    """Run one command and exit with its code: 0, 1, 2 or 130."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     # A service may start us with these closed; opened in this order they get their own numbers.
@@ -38,13 +38,13 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 def status(argv: list[str]) -> int:
-    """Run one command; whatever goes wrong becomes one message on stderr and an exit code."""
+    """Run one command, print any error as one message on stderr, and return the exit code."""
     import typer
 
-    from alignzoo.cli.app import app
+    from alignzoo.cli.app import build_app
 
     try:
-        code = app(args=argv or ["--help"], prog_name="alignzoo", standalone_mode=False)
+        code = build_app()(args=argv or ["--help"], prog_name="alignzoo", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except AlignzooError as error:
         complain(error.message, error)
@@ -60,6 +60,7 @@ def status(argv: list[str]) -> int:
 
 
 def complain(message: str, error: Exception) -> None:
+    """Print an error on stderr, with its traceback if `ALIGNZOO_DEBUG=1`."""
     from alignzoo.cli.render import clean
 
     if os.environ.get("ALIGNZOO_DEBUG") == "1":
@@ -70,12 +71,12 @@ def complain(message: str, error: Exception) -> None:
 
 
 def usage(error: Exception) -> str:
-    """A mistake in the words of the command line, with the nearest option if one was unknown.
+    """Return the message of a usage error, with the nearest option if one was unknown.
 
-    The classes of these errors are typer's own affair; their attributes are enough to go by.
+    typer's classes for these errors are private, so that their attributes have to do.
     """
     context = getattr(error, "ctx", None)
-    hint = f"\n  {context.command_path} --help shows what there is" if context else ""
+    hint = f"\n  see {context.command_path} --help" if context else ""
     if hasattr(error, "possibilities"):
         name, near = getattr(error, "option_name", "?"), error.possibilities
         meant = f": did you mean {near[0]}?" if near else ""
@@ -85,6 +86,7 @@ def usage(error: Exception) -> str:
 
 
 def write_traceback() -> str:
+    """Write the current traceback to a temporary file and return its path."""
     with tempfile.NamedTemporaryFile(
         "w", prefix="alignzoo-", suffix=".log", delete=False, encoding="utf-8"
     ) as file:

@@ -1,157 +1,101 @@
-"""The commands. Each is a few lines here; what it does is imported when it is called."""
+"""The root command. A command is imported when it is called, so that help answers at once."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import chain
-from typing import Annotated, Any
+from contextlib import suppress
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 import typer
-from annotated_types import Ge, Gt
-from rich.markup import escape
+from typer.core import TyperGroup, TyperOption
 
-from alignzoo.cli.options import argument, checked, extra, parameters, with_parameters
+from alignzoo.cli.options import SETTINGS, DeferredCommand, descriptor
 from alignzoo.discovery import Found, discover
-from alignzoo.options import options_of
-
-SETTINGS = {"help_option_names": ["-h", "--help"]}
-# A command whose parameters are not known before it is called takes its words as they are.
-RAW = {
-    "ignore_unknown_options": True,
-    "allow_extra_args": True,
-    "allow_interspersed_args": False,
-}
-app = typer.Typer(
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    context_settings=SETTINGS,
-    help="Align language models: one training loop, every algorithm a plugin.",
-)
+from alignzoo.errors import AlignzooError
 
 
-@dataclass
-class Generation:
-    """How completions are generated; the defaults are those of a run's own evaluation."""
-
-    seed: Annotated[int, "seed of the sampling", Ge(0)] = 0
-    temperature: Annotated[float, "temperature of generation (0: greedy)", Ge(0)] = 1.0
-    max_new_tokens: Annotated[int, "longest completion that is generated", Gt(0)] = 64
-
-
-@dataclass
-class Evaluate(Generation):
-    """Options of `alignzoo eval`."""
-
-    tasks: Annotated[str | None, "tasks to judge by, a,b [default: the run's own, or style]"] = None
-    limit: Annotated[int, "most items per task", Ge(1)] = 200
-
-
-@dataclass
-class Chat(Generation):
-    """Options of `alignzoo chat`."""
-
-    max_new_tokens: Annotated[int, "longest reply that is generated", Gt(0)] = 256
-    system: Annotated[str | None, "a system message before the conversation"] = None
-    prompt: Annotated[str | None, "answer this and leave"] = None
-
-
-MODEL = argument("model", "folder of a run, or a model: zoo-tiny, a name on the hub, a folder")
-TRUST = extra(
-    "trust_remote_code", bool, "--trust-remote-code", "run code that comes with the model"
-)
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            print(f"alignzoo {version('alignzoo')}")
-        except PackageNotFoundError:
-            print("alignzoo (not installed)")
-        raise typer.Exit
-
-
-@app.callback()
-def root(
-    version: Annotated[
-        bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
-    ] = False,
-) -> None:
-    pass
+def build_app() -> TyperGroup:
+    """Return the root command, with the commands of plugins that are installed."""
+    commands = [
+        DeferredCommand("run", "Train a model with an algorithm.", run),
+        DeferredCommand("eval", "Evaluate a run or a model on tasks.", evaluate),
+        DeferredCommand(
+            "chat", "Chat with a model, or with a run side by side with its base.", chat
+        ),
+        DeferredCommand(
+            "plugins",
+            "List what is installed: algorithms, tasks, rewards, judges, samplers, add-ons and "
+            "commands.",
+            plugins,
+        ),
+    ]
+    # Two packages that claim one command break nothing else; `alignzoo plugins` reports them.
+    with suppress(AlignzooError):
+        commands += [
+            DeferredCommand(found.name, found.summary, partial(plugin, found))
+            for found in discover("commands").values()
+        ]
+    return TyperGroup(
+        name="alignzoo",
+        help="Align language models: one training loop, every algorithm a plugin.",
+        commands=commands,
+        params=[
+            TyperOption(
+                param_decls=["version", "--version"],
+                help="Show the version.",
+                is_flag=True,
+                is_eager=True,
+                expose_value=False,
+                callback=print_version,
+                metavar="",
+                **descriptor(bool),
+            )
+        ],
+        context_settings=SETTINGS,
+        rich_markup_mode="rich",
+    )
 
 
-@app.command(
-    "run",
-    help="Train a model with an algorithm.",
-    add_help_option=False,
-    context_settings=RAW,
-)
-def run(context: typer.Context) -> Any:
+def run(words: list[str]) -> Any:
     from alignzoo.cli.run import run_command
 
-    return run_command(context.args)
+    return run_command(words)
 
 
-def evaluate(**values: Any) -> None:
-    from alignzoo.cli.evaluate import evaluate_command
+def evaluate(words: list[str]) -> Any:
+    from alignzoo.cli.evaluate import Evaluate
+    from alignzoo.cli.options import run_class
 
-    options = Evaluate(**checked(options_of(Evaluate), values))
-    evaluate_command(
-        values["model"],
-        options,
-        as_json=bool(values["json"]),
-        trust_remote_code=bool(values["trust_remote_code"]),
-    )
+    return run_class(Evaluate, words, "alignzoo eval", argument="model")
 
 
-def chat(**values: Any) -> None:
-    from alignzoo.cli.chat import chat_command
+def chat(words: list[str]) -> Any:
+    from alignzoo.cli.chat import Chat
+    from alignzoo.cli.options import run_class
 
-    options = Chat(**checked(options_of(Chat), values))
-    chat_command(values["model"], options, trust_remote_code=bool(values["trust_remote_code"]))
-
-
-app.command("eval", help="Judge a run or a model by tasks.")(
-    with_parameters(
-        evaluate,
-        [
-            MODEL,
-            *chain.from_iterable(map(parameters, options_of(Evaluate))),
-            extra("json", bool, "--json", "print everything as JSON, for a program"),
-            TRUST,
-        ],
-    )
-)
-app.command("chat", help="Talk to a run, beside its base, or to a model.")(
-    with_parameters(chat, [MODEL, *chain.from_iterable(map(parameters, options_of(Chat))), TRUST])
-)
+    return run_class(Chat, words, "alignzoo chat", argument="model")
 
 
-@app.command(
-    "plugins", help="List what is installed: algorithms, tasks, rewards, samplers, add-ons."
-)
-def plugins(
-    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
-) -> None:
-    from alignzoo.cli.plugins import plugins_command
+def plugins(words: list[str]) -> Any:
+    from alignzoo.cli.options import run_class
+    from alignzoo.cli.plugins import Plugins
 
-    plugins_command(as_json=as_json)
+    return run_class(Plugins, words, "alignzoo plugins")
 
 
-def _add_plugin_command(found: Found) -> None:
-    """A command of another package; it is imported when it is called."""
+def plugin(found: Found, words: list[str]) -> Any:
+    from alignzoo.cli.plugins import plugin_command
 
-    @app.command(
-        found.name, help=escape(found.summary), add_help_option=False, context_settings=RAW
-    )
-    def command(context: typer.Context) -> Any:
-        from alignzoo.cli.plugin_command import plugin_command
-
-        return plugin_command(found, context.args)
+    return plugin_command(found, words)
 
 
-for _found in discover("commands").values():
-    _add_plugin_command(_found)
+def print_version(context: Any, parameter: Any, wanted: bool) -> None:
+    """Print the version and leave, if `--version` was typed."""
+    if not wanted:
+        return
+    try:
+        print(f"alignzoo {version('alignzoo')}")
+    except PackageNotFoundError:
+        print("alignzoo (not installed)")
+    raise typer.Exit

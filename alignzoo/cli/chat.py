@@ -1,39 +1,66 @@
-"""`alignzoo chat`: a plain prompt loop; a run answers beside its base."""
+"""`alignzoo chat`: a prompt loop, in which a run answers side by side with its base."""
 
 from __future__ import annotations
 
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
+from annotated_types import Gt
 from rich.console import Console
 
+from alignzoo.cli.options import Generation
 from alignzoo.cli.quiet import quiet
 from alignzoo.cli.render import beside, clean
 from alignzoo.cli.terminal import Terminal, console_for
 
-if TYPE_CHECKING:
-    from alignzoo.cli.app import Chat
+
+@dataclass(kw_only=True)
+class Chat(Generation):
+    """Chat with a model, or with a run side by side with its base."""
+
+    model: Annotated[str, "folder of a run, or a model: zoo-tiny, a name on the Hub, a folder"]
+    max_new_tokens: Annotated[int, "maximum length of a reply in tokens", Gt(0)] = 256
+    system: Annotated[str | None, "system message"] = None
+    prompt: Annotated[str | None, "answer this prompt and exit"] = None
+    trust_remote_code: Annotated[bool, "run custom code that the model ships"] = False
+
+    def main(self) -> None:
+        """Load the model and answer one prompt, or prompts until the end of the input."""
+        with quiet() as log:
+            ui = Terminal(log.err if self.prompt is not None else log.out)
+            with ui.phase(f"loading {self.model}"):
+                from alignzoo.cli.chat_model import ChatModel
+
+                model = ChatModel(self.model, trust_remote_code=self.trust_remote_code)
+        conversation = Conversation(model, self)
+        console = console_for(sys.stdout)
+        if self.prompt is not None:
+            answer(console, conversation, self.prompt)
+        else:
+            talk(console, conversation)
 
 
 class Conversation:
-    """One history for each side: a model is never shown what the other one said."""
+    """A dialogue with one history per side, so that no model sees replies of the other."""
 
-    def __init__(self, speaker: Any, options: Chat):
-        self.speaker, self.options = speaker, options
+    def __init__(self, model: Any, options: Chat):
+        self.options = options
         self.sides = (
-            {"base": speaker.base_reply, "tuned": speaker.reply}
-            if speaker.has_base
-            else {"": speaker.reply}
+            {"base": model.base_reply, "tuned": model.reply}
+            if model.has_base
+            else {"": model.reply}
         )
         self.reset()
 
     def reset(self) -> None:
+        """Forget the dialogue, apart from the system message."""
         start = [{"role": "system", "content": self.options.system}] if self.options.system else []
         self.histories: dict[str, list[dict[str, str]]] = {side: list(start) for side in self.sides}
 
     def say(self, text: str) -> dict[str, str]:
-        """The replies by side. They join the histories only when all of them are there."""
+        """Return the replies by side. The histories get them once every side has answered."""
         asked = {"role": "user", "content": text}
         replies = {
             side: reply(
@@ -49,38 +76,23 @@ class Conversation:
         return replies
 
 
-def chat_command(model: str, options: Chat, *, trust_remote_code: bool) -> None:
-    with quiet() as log:
-        ui = Terminal(log.err if options.prompt is not None else log.out)
-        with ui.phase(f"loading {model}"):
-            from alignzoo.cli.chat_model import Speaker
-
-            speaker = Speaker(model, trust_remote_code=trust_remote_code)
-    conversation = Conversation(speaker, options)
-    console = console_for(sys.stdout)
-    if options.prompt is not None:
-        answer(console, conversation, options.prompt)
-    else:
-        talk(console, conversation)
-
-
 def talk(console: Console, conversation: Conversation) -> None:
-    """Until the end of the input. Ctrl-C stops a reply, and at the prompt leaves."""
+    """Answer prompts until the end of the input. Ctrl-C stops a reply, or exits at the prompt."""
     with suppress(ImportError):
         import readline  # noqa: F401  importing it gives `input` a history and editing keys
 
-    asking = sys.stdin.isatty()
-    if asking:
-        console.print("/reset starts afresh, Ctrl-D quits", style="dim")
+    interactive = sys.stdin.isatty()
+    if interactive:
+        console.print("/reset starts over, Ctrl-D exits", style="dim")
     while True:
         try:
-            text = input("you> " if asking else "").strip()
+            text = input("you> " if interactive else "").strip()
         except EOFError:
             console.print()
             return
         if text == "/reset":
             conversation.reset()
-            console.print("the conversation starts afresh", style="dim")
+            console.print("starting over", style="dim")
         elif text:
             try:
                 answer(console, conversation, text)
@@ -89,6 +101,7 @@ def talk(console: Console, conversation: Conversation) -> None:
 
 
 def answer(console: Console, conversation: Conversation, text: str) -> None:
+    """Print the reply, or the replies of both sides."""
     with quiet():
         replies = conversation.say(text)
     if len(replies) == 1:

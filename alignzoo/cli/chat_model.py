@@ -1,4 +1,4 @@
-"""Talking to a model, and to the base it was made from."""
+"""A model that chats, and the base model it was trained from."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from alignzoo.policy import ModelSpec, load_policy
 from alignzoo.rollout import Sampling, generate
 
 
-class Speaker:
-    """A model, folder or run that answers; with an adapter, its base can be asked as well."""
+class ChatModel:
+    """A model, folder or run that answers dialogues; with an adapter, its base can answer too."""
 
     def __init__(self, model: str, *, trust_remote_code: bool = False):
         self.policy = load_policy(ModelSpec(model, trust_remote_code=trust_remote_code))
@@ -20,18 +20,19 @@ class Speaker:
 
     @property
     def has_base(self) -> bool:
+        """Return if there is a base model to compare with."""
         return self.policy.has_base
 
     def reply(
         self, messages: list[dict[str, str]], *, max_new_tokens: int, temperature: float, seed: int
     ) -> str:
-        """The next turn of the dialogue."""
+        """Return the next turn of the dialogue."""
         return self._reply(messages, max_new_tokens, temperature, seed, base=False)
 
     def base_reply(
         self, messages: list[dict[str, str]], *, max_new_tokens: int, temperature: float, seed: int
     ) -> str:
-        """The same from the model before training, with the same random numbers."""
+        """Return the next turn of the base model, drawn with the random numbers of `reply`."""
         return self._reply(messages, max_new_tokens, temperature, seed, base=True)
 
     def _reply(

@@ -1,4 +1,4 @@
-"""`alignzoo eval`: a run or a model judged by tasks, as a table or as JSON."""
+"""`alignzoo eval`: a run or a model evaluated on tasks, as a table or as JSON."""
 
 from __future__ import annotations
 
@@ -6,49 +6,62 @@ import dataclasses
 import json
 import math
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any
 
+from annotated_types import Ge
+
+from alignzoo.cli.options import Generation
 from alignzoo.cli.quiet import quiet
 from alignzoo.cli.render import summary_table
 from alignzoo.cli.terminal import Terminal, console_for
 from alignzoo.errors import BadInput
 from alignzoo.record import read_run
 
-if TYPE_CHECKING:
-    from alignzoo.cli.app import Evaluate
-
-
 DEFAULT_TASK = "style"
 
 
-def evaluate_command(
-    model: str, options: Evaluate, *, as_json: bool, trust_remote_code: bool
-) -> None:
-    tasks = task_names(options.tasks) if options.tasks is not None else [own_task(model)]
-    with quiet() as log:
-        # Standard output is for a program then, and holds nothing but JSON.
-        ui = Terminal(log.err if as_json else log.out)
-        with ui.phase("starting"):
-            from alignzoo.evaluation import evaluate_model
-        found = evaluate_model(
-            model,
-            tasks,
-            limit=options.limit,
-            seed=options.seed,
-            temperature=options.temperature,
-            max_new_tokens=options.max_new_tokens,
-            trust_remote_code=trust_remote_code,
-            ui=ui,
-        )
-    if as_json:
-        print(json.dumps({"model": model, "tasks": plain(found)}, indent=2, allow_nan=False))
-        return
-    console_for(sys.stdout).print(summary_table({task: one.summary for task, one in found.items()}))
+@dataclass(kw_only=True)
+class Evaluate(Generation):
+    """Evaluate a run or a model on tasks."""
+
+    model: Annotated[str, "folder of a run, or a model: zoo-tiny, a name on the Hub, a folder"]
+    tasks: Annotated[
+        str | None, "tasks to evaluate on, a,b [default: the run's own task, or style]"
+    ] = None
+    limit: Annotated[int, "maximum number of items per task", Ge(1)] = 200
+    json: Annotated[bool, "print machine-readable JSON"] = False
+    trust_remote_code: Annotated[bool, "run custom code that the model ships"] = False
+
+    def main(self) -> None:
+        """Evaluate, and print a table or JSON."""
+        tasks = task_names(self.tasks) if self.tasks is not None else [own_task(self.model)]
+        with quiet() as log:
+            # With --json, standard output holds nothing else.
+            ui = Terminal(log.err if self.json else log.out)
+            with ui.phase("starting"):
+                from alignzoo.evaluation import evaluate_model
+            found = evaluate_model(
+                self.model,
+                tasks,
+                limit=self.limit,
+                seed=self.seed,
+                temperature=self.temperature,
+                max_new_tokens=self.max_new_tokens,
+                trust_remote_code=self.trust_remote_code,
+                ui=ui,
+            )
+        if self.json:
+            facts = {"model": self.model, "tasks": plain(found)}
+            print(json.dumps(facts, indent=2, allow_nan=False))
+        else:
+            summaries = {task: one.summary for task, one in found.items()}
+            console_for(sys.stdout).print(summary_table(summaries))
 
 
 def task_names(text: str) -> list[str]:
-    """`a,b` as names, each once."""
+    """Return the names in `a,b`, each once."""
     names = [name.strip() for name in text.split(",")]
     if not all(names):
         raise BadInput(f"option --tasks: {text!r} has an empty name in it")
@@ -56,18 +69,23 @@ def task_names(text: str) -> list[str]:
 
 
 def own_task(model: str) -> str:
-    """What it is judged by when nothing is named: a run's own task, or the recipe's default."""
+    """Return the task of a run, or the default task for any other model.
+
+    Raise `BadInput` if the run has no task.
+    """
     folder = Path(model)
     if not (folder / "run.json").is_file():
         return DEFAULT_TASK
     task = read_run(folder)["recipe"].get("task")
     if task is None:
-        raise BadInput("the run learnt from data and has no task", where=model, hint="add --tasks")
+        raise BadInput(
+            "the run was trained on data and has no task", where=model, hint="add --tasks"
+        )
     return str(task)
 
 
 def plain(value: Any) -> Any:
-    """The same in what JSON knows; NaN and infinity, which it does not, become null."""
+    """Return a value as JSON can hold it: dataclasses as objects, NaN and infinity as null."""
     if dataclasses.is_dataclass(value):
         return {
             field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)

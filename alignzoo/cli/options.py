@@ -1,8 +1,8 @@
-"""Options of a dataclass as parameters of a typer command.
+"""Commands of the terminal, with parameters built from the options of a dataclass.
 
-typer is given strings and switches only, and None for what was not typed. The values are checked
-by `Option.check`, so that a flag, a recipe file and Python give the same message for the same
-mistake, and only what was really typed outranks a recipe file.
+A parameter hands over text and switches as they were typed, and nothing if it was not typed.
+`Option.check` converts them, so that a flag, a recipe file and Python give the same message for the
+same mistake, and only what was really typed outranks a recipe file.
 """
 
 from __future__ import annotations
@@ -13,24 +13,120 @@ import re
 import sys
 import types
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-import typer
+from annotated_types import Ge, Gt
 from rich.markup import escape
+from typer import models
+from typer._coercion import resolve_type_descriptor
+from typer.core import TyperArgument, TyperCommand, TyperOption
 
 from alignzoo.errors import BadInput
-from alignzoo.options import MISSING, Option, flag_of, rename_options
+from alignzoo.options import MISSING, Option, build, flag_of, options_of, rename_options
 
-F = TypeVar("F", bound=Callable[..., Any])
-list_of_text = list[str]
-LONG = 36  # characters of choices that stand behind a flag; of more, the help text tells them
+SETTINGS = {"help_option_names": ["-h", "--help"]}
+# Settings of a command that parses its words itself, when it is called.
+RAW_WORDS = {
+    "ignore_unknown_options": True,
+    "allow_extra_args": True,
+    "allow_interspersed_args": False,
+}
+LONG = 36  # characters of choices that fit behind a flag; the help text lists longer ones
 NAMES = {str: "text", int: "int", float: "float", bool: "bool"}
+Parameter = TyperOption | TyperArgument
+
+
+@dataclass(kw_only=True)
+class Generation:
+    """Options of commands that generate; the defaults are those of a run's own evaluation."""
+
+    seed: Annotated[int, "random seed of the sampling", Ge(0)] = 0
+    temperature: Annotated[float, "sampling temperature (0: greedy)", Ge(0)] = 1.0
+    max_new_tokens: Annotated[int, "maximum length of a completion in tokens", Gt(0)] = 64
+
+
+class Switch(TyperOption):
+    """A flag with an opposite, `--no-x`, that the help shows only if the flag is on by default.
+
+    With the flag off, `--no-x` is only good for overruling a recipe file, and in a narrow terminal
+    two long names side by side leave no room to read either.
+    """
+
+    def add_to_parser(self, parser: Any, ctx: Any) -> None:
+        """Accept the flag and its opposite; the value is a list of what was typed."""
+        super().add_to_parser(parser, ctx)
+        if not self.secondary_opts:
+            parser.add_option(
+                obj=self,
+                opts=[opposite(self.opts[0])],
+                dest=self.name,
+                action="append_const",
+                const=False,
+            )
+
+
+class DeferredCommand(TyperCommand):
+    """A command that is imported, and its words parsed, when it is called."""
+
+    def __init__(self, name: str, summary: str, action: Callable[[list[str]], Any]):
+        super().__init__(
+            name,
+            help=escape(summary),
+            add_help_option=False,
+            context_settings=RAW_WORDS,
+            rich_markup_mode="rich",
+        )
+        self.action = action
+
+    def invoke(self, ctx: Any) -> Any:
+        """Hand the words over as they were typed."""
+        return self.action(ctx.args)
+
+
+def run_words(
+    words: list[str],
+    program: str,
+    help: str,
+    parameters: Sequence[Parameter],
+    callback: Callable[..., Any],
+) -> Any:
+    """Parse the words of a command and call it with the values, by the parameters' names."""
+    command = TyperCommand(
+        program.rpartition(" ")[2],
+        help=escape(help),
+        params=list(parameters),
+        callback=callback,
+        context_settings=SETTINGS,
+        rich_markup_mode="rich",
+    )
+    return command(args=words, prog_name=program, standalone_mode=False)
+
+
+def run_class(cls: type, words: list[str], program: str, argument: str = "") -> Any:
+    """Run a command that is a dataclass: its docstring is the help, its fields are the options.
+
+    The field named `argument` is a positional argument. The words become an object of the class,
+    and its `main()` does the work.
+    """
+    options = options_of(cls)
+    found: list[Parameter] = []
+    for option in options:
+        if option.name == argument:
+            found.append(positional(option.name, option.help))
+        else:
+            found += parameters(option)
+
+    def call(**values: Any) -> None:
+        build(cls, typed_values(options, values), program).main()
+
+    return run_words(words, program, doc_of(cls), found, call)
 
 
 def core_type(option: Option) -> Any:
-    """The type that a value has when it is given at all: `int` for `int | None`."""
+    """Return the type of a value that is given at all: `int` for `int | None`."""
     kind = option.bare_type
     if get_origin(kind) in (Union, types.UnionType):
         given = [part for part in get_args(kind) if part is not type(None)]
@@ -39,101 +135,94 @@ def core_type(option: Option) -> Any:
 
 
 def is_switch(option: Option) -> bool:
+    """Return if an option is on or off, a flag without a value."""
     return core_type(option) is bool
 
 
 def flags(option: Option, flag: str | None = None) -> list[str]:
     """Return what can be typed for it, former names last: `["--verbose", "--no-verbose"]`."""
     names = [flag or option.flag, *map(flag_of, option.aliases)]
-    return [n for name in names for n in with_opposite(option, name)]
+    return [n for name in names for n in ([name, opposite(name)] if is_switch(option) else [name])]
 
 
-def with_opposite(option: Option, name: str) -> list[str]:
-    """Return a flag, and its opposite if the option is a switch."""
-    return [name, f"--no-{name[2:]}"] if is_switch(option) else [name]
+def opposite(flag: str) -> str:
+    """Return the flag that turns a switch off: `--no-verbose` of `--verbose`."""
+    return f"--no-{flag[2:]}"
 
 
 def parameters(
     option: Option, *, panel: str | None = None, default: Any = MISSING, flag: str | None = None
-) -> list[inspect.Parameter]:
-    """typer options for it. `default` is what the help shows where it is not the option's own.
+) -> list[Parameter]:
+    """Return the parameter of an option, and a hidden one for each former name.
 
-    A switch that is off takes `--no-x` without showing it: its only use is to overrule a recipe
-    file, and in a narrow terminal the two names side by side leave no room to read either.
+    The help shows `default`, or the option's own.
     """
     kind, shown = core_type(option), option.default if default is MISSING else default
-    if is_switch(option):
-        typed: Any = bool
-    elif get_origin(kind) in (list, tuple, set) or kind in (list, tuple, set):
-        typed = list_of_text
-    else:
-        typed = str
-    names = with_opposite(option, flag or option.flag)
-    hidden = names[1:] if shown is False else []
-    info = typer.Option(
-        "/".join(names[: len(names) - len(hidden)]),
-        help=help_text(option, default),
-        metavar="" if typed is bool else _metavar(kind) + " ..." * (typed is list_of_text),
-        show_default=False,
-        rich_help_panel=panel,
-    )
-    found = [_parameter(option.name, typed, info)]
-    found += [_parameter(f"no_{option.name}", bool, typer.Option(n, hidden=True)) for n in hidden]
-    for alias in option.aliases:
-        former = typer.Option("/".join(with_opposite(option, flag_of(alias))), hidden=True)
-        found.append(_parameter(alias, typed, former))
+    multiple = get_origin(kind) in (list, tuple, set) or kind in (list, tuple, set)
+    found: list[Parameter] = []
+    for name in (option.name, *option.aliases):
+        text = (flag or option.flag) if name == option.name else flag_of(name)
+        common: dict[str, Any] = {
+            "help": help_text(option, default),
+            "rich_help_panel": panel,
+            "hidden": name != option.name,
+        }
+        if kind is bool:
+            names = [name, text if shown is False else f"{text}/{opposite(text)}"]
+            common |= {"is_flag": True, "multiple": True, "metavar": "", **descriptor(list[bool])}
+            found.append(Switch(param_decls=names, **common))
+        else:
+            common |= {"multiple": multiple, "metavar": _metavar(kind) + " ..." * multiple}
+            common |= descriptor(list[str] if multiple else str)
+            found.append(TyperOption(param_decls=[name, text], **common))
     return found
 
 
-def extra(
-    name: str,
-    kind: Any,
-    flag: str,
-    help: str,
-    *,
-    metavar: str | None = None,
-    panel: str | None = None,
-) -> inspect.Parameter:
-    """A parameter of the command itself, such as `--resume`, that is no option of a dataclass."""
-    info = typer.Option(
-        flag,
+def switch(name: str, help: str, panel: str | None = None) -> TyperOption:
+    """Return a flag of a command itself, such as `--resume`, that is no option of a dataclass."""
+    return TyperOption(
+        param_decls=[name, flag_of(name)],
         help=escape(help),
-        metavar="" if kind is bool else metavar,
-        show_default=False,
+        is_flag=True,
+        metavar="",
         rich_help_panel=panel,
+        **descriptor(bool),
     )
-    return _parameter(name, kind, info)
 
 
-def argument(name: str, help: str) -> inspect.Parameter:
-    """A required positional argument, shown in capitals."""
-    info = typer.Argument(help=escape(help), metavar=name.upper(), show_default=False)
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[str, info])
+def positional(name: str, help: str) -> TyperArgument:
+    """Return a required positional argument, shown in capitals."""
+    return TyperArgument(
+        param_decls=[name],
+        help=escape(help),
+        metavar=name.upper(),
+        required=True,
+        show_default=False,
+        **descriptor(str),
+    )
 
 
-def with_parameters(function: F, parameters: Iterable[inspect.Parameter]) -> F:
-    """The function, which takes `**values`, with a signature that typer reads."""
-    signature = inspect.Signature(list(parameters))
-    function.__signature__ = signature  # type: ignore[attr-defined]
-    function.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
-    return function
+def descriptor(kind: Any) -> dict[str, Any]:
+    """Return typer's description of a parameter's type, as a keyword argument."""
+    return {"type_descriptor": resolve_type_descriptor(kind, models.OptionInfo())}
 
 
-def checked(options: Iterable[Option], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options that were typed, as values of their types, under their current names."""
-    found = {}
+def typed_values(options: Iterable[Option], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that were typed, under their current names, as values of their types."""
     options = list(options)
+    given = {name: value for name, value in values.items() if value not in (None, ())}
     with show_deprecations():
-        values = rename_options(options, {k: v for k, v in values.items() if v is not None})
+        given = rename_options(options, given)
+    found = {}
     for option in options:
-        value = values.get(option.name)
-        if values.get(f"no_{option.name}"):
-            if value:
-                raise BadInput(
-                    f"{' and '.join(with_opposite(option, option.flag))} contradict each other"
-                )
-            value = False
-        if value is not None:
+        if option.name in given:
+            value = given[option.name]
+            if is_switch(option) and isinstance(value, list | tuple):
+                if len(set(value)) > 1:
+                    raise BadInput(
+                        f"{option.flag} and {opposite(option.flag)} contradict each other"
+                    )
+                value = value[0]
             found[option.name] = option.check(value)
     return found
 
@@ -148,8 +237,14 @@ def show_deprecations() -> Iterator[None]:
         print(f"alignzoo: {warning.message}", file=sys.stderr)
 
 
+def doc_of(cls: type) -> str:
+    """Return the docstring of a dataclass, unless it is the signature that `dataclass` puts in."""
+    doc = inspect.cleandoc(vars(cls).get("__doc__") or "")
+    return "" if doc.startswith(f"{cls.__name__}(") else doc
+
+
 def help_text(option: Option, default: Any = MISSING) -> str:
-    """The option's help, its bounds, and its default unless the text itself already tells it."""
+    """Return the help of an option with its bounds, and its default unless the text states it."""
     text = option.help
     label = _label(core_type(option))
     if len(label) > LONG:
@@ -168,14 +263,8 @@ def help_text(option: Option, default: Any = MISSING) -> str:
     return " ".join([*filter(None, [escape(text)]), *notes])
 
 
-def _parameter(name: str, kind: Any, info: Any) -> inspect.Parameter:
-    return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, info]
-    )
-
-
 def _metavar(kind: Any) -> str:
-    """What stands behind a flag: its choices, where they do not crowd the flags out."""
+    """Return what is shown behind a flag: its choices, unless they would crowd the flags out."""
     label = _label(kind)
     return "<choice>" if len(label) > LONG else f"<{label}>"
 

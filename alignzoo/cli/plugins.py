@@ -1,15 +1,24 @@
-"""`alignzoo plugins`: what is installed, read from metadata and source; nothing is imported."""
+"""`alignzoo plugins` lists what is installed, and plugins of the kind `commands` are run here.
+
+The list is read from metadata and source; nothing is imported for it. A command is a dataclass
+under the entry point `alignzoo.commands`: its docstring is the help, its fields are the options,
+and `main` does the work.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from alignzoo import discovery
+from alignzoo.cli.options import run_class
+from alignzoo.cli.quiet import quiet
 from alignzoo.cli.render import clean
 from alignzoo.cli.terminal import console_for
 from alignzoo.errors import AlignzooError
@@ -17,17 +26,38 @@ from alignzoo.errors import AlignzooError
 FIELDS = ("kind", "name", "package", "version", "summary")
 
 
-def plugins_command(*, as_json: bool) -> None:
-    """One broken package is reported on stderr and hides no other."""
-    rows: list[dict[str, str]] = []
-    for kind in discovery.KINDS:
-        try:
-            rows += [describe(found) for found in discovery.discover(kind).values()]
-        except AlignzooError as error:
-            print(f"alignzoo: {clean(error.message)}", file=sys.stderr)
-    if as_json:
-        print(json.dumps(rows, indent=2))
-        return
+def plugin_command(found: discovery.Found, words: list[str]) -> Any:
+    """Import the command of a plugin, parse the words by its options, and call its `main`."""
+    with quiet():
+        cls = found.load()
+    return run_class(cls, words, f"alignzoo {found.name}")
+
+
+@dataclass
+class Plugins:
+    """List what is installed: algorithms, tasks, rewards, judges, samplers, add-ons and commands.
+
+    A Python file works in place of a name wherever one of these is named.
+    """
+
+    json: Annotated[bool, "print machine-readable JSON"] = False
+
+    def main(self) -> None:
+        """Print the list; report a broken package on stderr, and list the others."""
+        rows: list[dict[str, str]] = []
+        for kind in discovery.KINDS:
+            try:
+                rows += [describe(found) for found in discovery.discover(kind).values()]
+            except AlignzooError as error:
+                print(f"alignzoo: {clean(error.message)}", file=sys.stderr)
+        if self.json:
+            print(json.dumps(rows, indent=2))
+        else:
+            console_for(sys.stdout).print(table_of(rows) if rows else "no plugins are installed")
+
+
+def table_of(rows: list[dict[str, str]]) -> Table:
+    """Return a table of plugins, which names a kind at its first plugin only."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("kind", "name", "package", "summary"):
         table.add_column(heading)
@@ -36,16 +66,17 @@ def plugins_command(*, as_json: bool) -> None:
         kind, before = row["kind"] if row["kind"] != before else "", row["kind"]
         cells = (kind, row["name"], f"{row['package']} {row['version']}", row["summary"])
         table.add_row(*(Text(clean(cell)) for cell in cells))
-    console_for(sys.stdout).print(table if rows else "no plugins are installed")
+    return table
 
 
 def describe(found: discovery.Found) -> dict[str, str]:
+    """Return the fields of a plugin as text."""
     described = {"summary": summary(found)}
     return {field: described.get(field) or getattr(found, field) for field in FIELDS}
 
 
 def summary(found: discovery.Found) -> str:
-    """The first line of its docstring; a package that cannot even be looked into has none."""
+    """Return the first line of a plugin's docstring, or nothing if its source cannot be read."""
     try:
         return found.summary
     except Exception:

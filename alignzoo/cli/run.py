@@ -1,8 +1,7 @@
-"""`alignzoo run`: a command whose options are the recipe's and those of the chosen algorithm."""
+"""`alignzoo run`: a command with the options of the recipe and of the chosen algorithm."""
 
 from __future__ import annotations
 
-import inspect
 import os
 import shlex
 import sys
@@ -13,23 +12,26 @@ from typing import Any
 
 import typer
 from rich.markup import escape
+from typer.core import TyperCommand, TyperGroup
 
 from alignzoo import discovery
 from alignzoo.algorithm import Traits
-from alignzoo.cli.app import SETTINGS
 from alignzoo.cli.options import (
-    checked,
-    extra,
+    SETTINGS,
+    Parameter,
+    doc_of,
     flags,
     is_switch,
     parameters,
+    run_words,
     show_deprecations,
-    with_parameters,
+    switch,
+    typed_values,
 )
 from alignzoo.cli.quiet import quiet
 from alignzoo.cli.render import lines, samples, summary_table
 from alignzoo.cli.terminal import Terminal, console_for
-from alignzoo.errors import BadInput, nearest
+from alignzoo.errors import BadInput, count, nearest
 from alignzoo.ledger import CALLS, Ledger
 from alignzoo.options import MISSING, Option, options_of, rename_options
 from alignzoo.recipe import Recipe, read_recipe, resolve
@@ -45,7 +47,7 @@ PANELS = {
     "weight_decay max_grad_norm cache_reference",
     "Evaluation": "eval_size eval_every stop_on_alarm",
     "Generation": "sampler importance_cap max_new_tokens temperature top_k top_p min_p stop_text",
-    "Run": "",  # and whatever is in none of the others
+    "Run": "",  # and every option that is in no other panel
 }
 PANEL_OF = {name: panel for panel, names in PANELS.items() for name in names.split()}
 FLAGS = {"addons": "--with"}
@@ -54,48 +56,21 @@ SWITCHES = ("--qlora", "--resume", "--trust-remote-code", "--allow-code")
 
 
 def recipe_options() -> list[Option]:
-    """The recipe's options that are flags, in the order of the help."""
+    """Return the options of the recipe that are flags, in the order of the help."""
     order = list(PANELS)
     found = [option for option in options_of(Recipe) if option.name not in ("algorithm", "options")]
     return sorted(found, key=lambda option: order.index(panel_of(option)))
 
 
 def panel_of(option: Option) -> str:
+    """Return the panel of the help that shows an option."""
     return PANEL_OF.get(option.name, "Run")
 
 
-EXTRAS = [
-    extra("qlora", bool, "--qlora", "short for --adapter qlora", panel="Model"),
-    extra(
-        "recipe",
-        str,
-        "--recipe",
-        "YAML file with the same keys as the flags",
-        metavar="<file>",
-        panel="Run",
-    ),
-    extra("resume", bool, "--resume", "go on with an interrupted run", panel="Run"),
-    extra(
-        "trust_remote_code",
-        bool,
-        "--trust-remote-code",
-        "run code that comes with the model",
-        panel="Run",
-    ),
-    extra(
-        "allow_code",
-        bool,
-        "--allow-code",
-        "let a reward run what the model writes, as programs on this machine",
-        panel="Run",
-    ),
-]
-
-
 def split_algorithm(words: list[str]) -> tuple[str | None, list[str]]:
-    """The algorithm and the other words. Flags may stand before it.
+    """Return the algorithm, or None, and the other words. Flags may come before it.
 
-    The options of an algorithm are not known before it is: an unknown flag is taken to have a
+    The options of an algorithm are unknown until it is found: an unknown flag is taken to have a
     value unless another flag follows.
     """
     alone, valued = {*HELP_FLAGS, *SWITCHES}, {"--recipe"}
@@ -113,7 +88,7 @@ def split_algorithm(words: list[str]) -> tuple[str | None, list[str]]:
 
 
 def value_of(flag: str, words: list[str]) -> str | None:
-    """The value of the last such flag, for what must be known before the words can be parsed."""
+    """Return the value of the last such flag, when the words cannot be parsed yet."""
     found = None
     for word, following in zip_longest(words, words[1:]):
         if word == flag:
@@ -124,7 +99,7 @@ def value_of(flag: str, words: list[str]) -> str | None:
 
 
 def run_command(words: list[str]) -> Any:
-    """Find the algorithm, build the command for it, and give it the words that were typed."""
+    """Find the algorithm among the words, and run the command that has its options."""
     name, rest = split_algorithm(words)
     file = value_of("--recipe", words)
     if name is None and file:
@@ -135,56 +110,71 @@ def run_command(words: list[str]) -> Any:
         if any(flag in words for flag in HELP_FLAGS):
             return overview()(args=["--help"], prog_name="alignzoo run", standalone_mode=False)
         known = ", ".join(discovery.discover("algorithms")) or "none"
+        also = f"{file} has no key `algorithm`. " if file else ""
         raise BadInput(
-            "no algorithm is named" + (f", nor does {file} name one" if file else ""),
-            hint=f"write it first: alignzoo run ALGO [options]. Installed: {known}.",
+            "missing ALGO; usage: alignzoo run ALGO [options]", hint=f"{also}Installed: {known}."
         )
-    # Importing an algorithm imports torch, which may have things to say.
+    # Importing an algorithm imports torch, which may print warnings.
     with quiet():
         algorithm = discovery.load("algorithms", name)
-    command = command_for(name, algorithm, words)
-    return command(args=rest, prog_name=f"alignzoo run {name}", standalone_mode=False)
 
-
-def overview() -> typer.Typer:
-    """Help without an algorithm: what every run takes, and the algorithms as if subcommands."""
-    app = _app(subcommand_metavar="ALGO [ALGO OPTIONS]")
-    app.callback(
-        help="Train a model with an algorithm, an installed one or a Python file.\n\n"
-        "alignzoo run ALGO --help adds the options of that algorithm. A switch that a recipe file "
-        "turns on, such as --fail-on-bad-rows, is turned off by --no-fail-on-bad-rows."
-    )(with_parameters(lambda **values: None, _common_parameters({})))
-    for found in discovery.discover("algorithms").values():
-        app.command(found.name, help=escape(found.summary), rich_help_panel="Algorithms")(
-            lambda: None
-        )
-    return app
-
-
-def command_for(name: str, algorithm: type, words: list[str]) -> typer.Typer:
-    """The command `alignzoo run NAME`, with the algorithm's options before the recipe's."""
-    own = options_of(algorithm)
-    refuse_clashes(name, own)
-
-    def command(**values: Any) -> None:
-        recipe = compose(name, algorithm, values)
+    def run(**values: Any) -> None:
         start(
-            recipe,
+            compose(name, algorithm, values),
             words,
             resume=bool(values["resume"]),
             trust_remote_code=bool(values["trust_remote_code"]),
             allow_code=bool(values["allow_code"]),
         )
 
-    all_of_them = [p for option in own for p in parameters(option, panel=OWN_PANEL)]
-    all_of_them += _common_parameters(Traits.of(algorithm).defaults)
-    app = _app()
-    app.command(help=escape(doc_of(algorithm)))(with_parameters(command, all_of_them))
-    return app
+    program = f"alignzoo run {name}"
+    return run_words(rest, program, doc_of(algorithm), parameters_for(name, algorithm), run)
+
+
+def overview() -> TyperGroup:
+    """Return the help without an algorithm: options of every run, and the algorithms in a list."""
+    return TyperGroup(
+        name="run",
+        help="Train a model with an algorithm: an installed one, or a Python file.\n\n"
+        "alignzoo run ALGO --help adds the options of that algorithm. A switch that a recipe file "
+        "turns on, such as --fail-on-bad-rows, is turned off by --no-fail-on-bad-rows.",
+        subcommand_metavar="ALGO [ALGO OPTIONS]",
+        params=common_parameters({}),
+        commands=[
+            TyperCommand(found.name, help=escape(found.summary), rich_help_panel="Algorithms")
+            for found in discovery.discover("algorithms").values()
+        ],
+        context_settings=SETTINGS,
+        rich_markup_mode="rich",
+    )
+
+
+def parameters_for(name: str, algorithm: type) -> list[Parameter]:
+    """Return the options of `alignzoo run NAME`, the algorithm's before the recipe's."""
+    own = options_of(algorithm)
+    refuse_clashes(name, own)
+    found = [p for option in own for p in parameters(option, panel=OWN_PANEL)]
+    return found + common_parameters(Traits.of(algorithm).defaults)
+
+
+def common_parameters(defaults: Mapping[str, Any]) -> list[Parameter]:
+    """Return the options of every run, shown with an algorithm's defaults."""
+    found: list[Parameter] = [switch("qlora", "short for --adapter qlora", "Model")]
+    for option in recipe_options():
+        default, flag = defaults.get(option.name, MISSING), FLAGS.get(option.name)
+        found += parameters(option, panel=panel_of(option), default=default, flag=flag)
+    file = Option("recipe", str | None, None, "YAML file with the same keys as the flags")
+    return [
+        *found,
+        *parameters(file, panel="Run"),
+        switch("resume", "resume an interrupted run", "Run"),
+        switch("trust_remote_code", "run custom code that the model ships", "Run"),
+        switch("allow_code", "let a reward execute programs that the model writes", "Run"),
+    ]
 
 
 def refuse_clashes(name: str, own: list[Option]) -> None:
-    """An option of an algorithm may not be one that every run has: no flag can mean two things."""
+    """Raise `BadInput` if an option of an algorithm is a flag of every run, or a former one."""
     taken = {flag for option in recipe_options() for flag in flags(option, FLAGS.get(option.name))}
     taken.update(HELP_FLAGS, SWITCHES, ("--recipe", "--algorithm", "--options"))
     for option in own:
@@ -192,26 +182,26 @@ def refuse_clashes(name: str, own: list[Option]) -> None:
             if flag in taken:
                 raise BadInput(
                     f"algorithm {name!r} has an option {option.name!r}, but every run has {flag}",
-                    hint="give the algorithm's option another name, or only another default "
-                    f"to the run's: defaults = {{{option.name!r}: ...}}",
+                    hint="rename the algorithm's option, or change only the default of the run's: "
+                    f"defaults = {{{option.name!r}: ...}}",
                 )
 
 
 def compose(algorithm: str, plugin: type, values: Mapping[str, Any]) -> Recipe:
-    """The recipe: the algorithm's defaults, then the recipe file, then what was typed."""
+    """Return the recipe: the algorithm's defaults, then the recipe file, then the flags."""
     own = options_of(plugin)
     file = values.get("recipe")
     with show_deprecations():
         from_file = read_checked(Path(file), own) if file else {}
-    from_flags = checked(recipe_options(), values)
+    from_flags = typed_values(recipe_options(), values)
     if values.get("qlora") and from_flags.setdefault("adapter", "qlora") != "qlora":
         raise BadInput(f"--qlora and --adapter {from_flags['adapter']} contradict each other")
-    from_flags |= {"algorithm": algorithm, "options": checked(own, values)}
+    from_flags |= {"algorithm": algorithm, "options": typed_values(own, values)}
     return resolve(Traits.of(plugin).defaults, from_file, from_flags)
 
 
 def read_checked(path: Path, own: list[Option]) -> dict[str, Any]:
-    """A recipe file with every value checked here, where the message can name the file."""
+    """Read a recipe file and check every value here, so that messages can name the file."""
     where = str(path)
     loaded = read_recipe(path)
     options = loaded.pop("options", None) or {}
@@ -232,8 +222,10 @@ def read_checked(path: Path, own: list[Option]) -> dict[str, Any]:
 
 
 def start(recipe: Recipe, words: list[str], **allowed: bool) -> None:
-    """Run it, quietly but for our own words, and show what came of it. `allowed`: what is only
-    ever said on the command line, never by a recipe."""
+    """Run a recipe with the output of libraries in the log, and print the result.
+
+    `allowed` are permissions that only the command line can give, never a recipe.
+    """
     folder: Path | None = None
     try:
         with quiet() as log:
@@ -263,12 +255,12 @@ def start(recipe: Recipe, words: list[str], **allowed: bool) -> None:
 
 
 def speaks() -> bool:
-    """Whether this is the process that talks, of the several that a launcher may have started."""
+    """Return if this process prints: of those that a launcher started, the first one does."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def resume_command(words: list[str], name: str | None) -> str:
-    """The command as it was typed, and what makes it go on with that same run."""
+    """Return the command as it was typed, with what it takes to resume the run."""
     added = ["--name", name] if name else []
     if "--resume" not in words:
         added.append("--resume")
@@ -276,7 +268,7 @@ def resume_command(words: list[str], name: str | None) -> str:
 
 
 def report(result: Any) -> None:
-    """Before and after, two samples of each, and where to go from here."""
+    """Print the evaluations before and after, sample completions, and what to do next."""
     console = console_for(sys.stdout)
     columns = {"before": result.before, "after": result.after}
     if any(columns.values()):
@@ -284,11 +276,11 @@ def report(result: Any) -> None:
     if result.before and result.after:
         samples(console, result.before, result.after)
     if result.ledger.feedback["judge_calls"]:
-        lines(console, [judging(result.ledger)])
+        lines(console, [judge_line(result.ledger)])
     folder = shlex.quote(str(result.folder))
     if not result.trains:
-        told = f"{result.status}: {result.folder}"
-        lines(console, [told, "  nothing was trained; the answers are in its evals.jsonl"])
+        done = f"{result.status}: {result.folder}"
+        lines(console, [done, "  nothing was trained; completions are in its evals.jsonl"])
         return
     lines(
         console,
@@ -296,44 +288,20 @@ def report(result: Any) -> None:
             f"{result.status}: {result.folder}",
             *(
                 [
-                    f"  alignzoo chat {folder}   talk to it, beside its base",
-                    f"  alignzoo eval {folder}   judge it by other tasks",
-                    f"  alignzoo run ALGO --model {folder}   train it further",
+                    f"  alignzoo chat {folder}   chat with it next to its base",
+                    f"  alignzoo eval {folder}   evaluate it on other tasks",
+                    f"  alignzoo run ALGO --model {folder}   continue training",
                 ]
                 if result.generates
-                else [f"  alignzoo run ALGO --reward {folder}   let it judge completions"]
+                else [f"  alignzoo run ALGO --reward {folder}   use it as a reward"]
             ),
         ],
     )
 
 
-def judging(ledger: Ledger) -> str:
-    """What the judge was asked, and what that took."""
+def judge_line(ledger: Ledger) -> str:
+    """Return the judge's calls, tokens and cost as a line."""
     calls, cached, retries = (ledger.feedback[kind] for kind in CALLS)
-    told = f"judge: {calls:,} answers asked for, {cached:,} known already, {retries:,} asked again"
-    price = f", price {ledger.money:.4g}" if ledger.money else ""
-    return f"{told}; {ledger.tokens['judge']:,} tokens{price}"
-
-
-def doc_of(algorithm: type) -> str:
-    """Its docstring, unless that is the signature that `dataclass` puts where there is none."""
-    doc = inspect.cleandoc(vars(algorithm).get("__doc__") or "")
-    return "" if doc.startswith(f"{algorithm.__name__}(") else doc
-
-
-def _common_parameters(defaults: Mapping[str, Any]) -> list[inspect.Parameter]:
-    found: list[inspect.Parameter] = []
-    for option in recipe_options():
-        default, flag = defaults.get(option.name, MISSING), FLAGS.get(option.name)
-        found += parameters(option, panel=panel_of(option), default=default, flag=flag)
-    return found + EXTRAS
-
-
-def _app(**more: Any) -> typer.Typer:
-    return typer.Typer(
-        add_completion=False,
-        pretty_exceptions_enable=False,
-        rich_markup_mode="rich",
-        context_settings=SETTINGS,
-        **more,
-    )
+    made = f"{count(calls, 'judge call')} ({cached:,} cached, {retries:,} retried)"
+    cost = f", cost {ledger.money:.4g}" if ledger.money else ""
+    return f"{made}; {ledger.tokens['judge']:,} tokens{cost}"

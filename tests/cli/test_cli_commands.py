@@ -37,8 +37,8 @@ def test_quick_commands_import_nothing_heavy(alignzoo: Alignzoo, words: list[str
         (["--version"], 0, ""),
         (["rum"], 2, "alignzoo: no such command 'rum'. Did you mean 'run'?"),
         (["--verson"], 2, "alignzoo: unknown option --verson: did you mean --version?"),
-        (["run"], 2, "alignzoo: no algorithm is named"),
-        (["run", "--seed", "1"], 2, "alignzoo: no algorithm is named"),
+        (["run"], 2, "alignzoo: missing ALGO; usage: alignzoo run ALGO [options]"),
+        (["run", "--seed", "1"], 2, "alignzoo: missing ALGO; usage: alignzoo run ALGO [options]"),
         (["run", "no-such-algorithm"], 2, "alignzoo: unknown algorithm 'no-such-algorithm'"),
         (["run", "./none.py"], 2, "alignzoo: none.py: no such file"),
         (["run", "--recipe", "none.yaml"], 2, "alignzoo: none.yaml: no such recipe file"),
@@ -181,8 +181,8 @@ def test_what_json_does_not_know_becomes_null() -> None:
     }
 
 
-class Speaker:
-    """Answers with what it was asked, so that histories can be read off."""
+class ChatModel:
+    """Answers with its whole history."""
 
     def __init__(self, model: str, *, trust_remote_code: bool):
         print("noise")
@@ -197,7 +197,9 @@ class Speaker:
 
 @pytest.fixture
 def chat(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "alignzoo.cli.chat_model", SimpleNamespace(Speaker=Speaker))
+    monkeypatch.setitem(
+        sys.modules, "alignzoo.cli.chat_model", SimpleNamespace(ChatModel=ChatModel)
+    )
 
 
 @pytest.mark.usefixtures("chat")
@@ -217,6 +219,6 @@ def test_chat_keeps_a_history_for_each_side_until_reset(
         "loading run",
         "base", "base one", "tuned", "tuned one",
         "base", "base one/base one/two", "tuned", "tuned one/tuned one/two",
-        "the conversation starts afresh",
+        "starting over",
         "base", "base three", "tuned", "tuned three",
     ]  # fmt: skip
