@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,13 @@ class Batch:
     def __getitem__(self, name: str) -> Tensor:
         """Return a column, `[N]` or `[N, T]`."""
         return self.columns[name]
+
+    def grouped(self, values: Sequence[T]) -> list[list[T]]:
+        """Split N values, one per completion, into B lists, one per group."""
+        lists: list[list[T]] = [[] for _ in range(len(self))]
+        for b, value in zip(self.group.tolist(), values, strict=True):
+            lists[b].append(value)
+        return lists
 
     def groups(self, x: Tensor) -> Tensor:
         """Reshape `[N, ...]` to `[B, G, ...]`; raise `ValueError` if groups differ in size."""

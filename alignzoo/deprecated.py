@@ -51,7 +51,7 @@ RENAMED: Mapping[str, Mapping[str, str]] = {
         "credit": "alignzoo.rollout:add_advantages",
         "experience": "alignzoo.rollout:rollout",
         "gathered": "alignzoo.rollout:batch_completions",
-        "journal": "alignzoo_judges:journal",
+        "journal": "alignzoo_judges:keep_journal",
         "judged": "alignzoo.rollout:with_rewards",
         "observe": "alignzoo.rollout:log_completions",
         "tied": "alignzoo.rollout:is_tied",

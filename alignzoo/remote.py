@@ -1,7 +1,7 @@
-"""Asking a server over HTTP, JSON in and JSON out, again where it fails in passing.
+"""JSON over HTTP, with a rate limit and retries.
 
-A key comes from the environment alone, goes to the address that was named and to no other (no
-redirect is followed), and is in no message.
+An API key is read from an environment variable only, is sent to the given server only (redirects
+are not followed), and appears in no message.
 """
 
 from __future__ import annotations
@@ -20,58 +20,61 @@ from typing import Any
 
 from alignzoo.errors import BadInput, RunFailed
 
-PASSING = (408, 425, 429, 500, 502, 503, 504)  # statuses that another attempt may not have
-LONGEST_PAUSE = 30.0  # seconds
-LONGEST_HOLD = 600.0  # seconds that a server may ask us to stay away
+TRANSIENT = (408, 425, 429, 500, 502, 503, 504)  # statuses that are worth another attempt
+MAX_BACKOFF = 30.0  # seconds
+MAX_PAUSE = 600.0  # seconds, the longest Retry-After that is obeyed
 
 
-class Pace:
-    """At most `per_minute` requests in a minute, one after the other at equal distances; 0: as many
-    as come. A server that asks for a pause holds all of them up."""
+class RateLimiter:
+    """Spaces requests evenly, at most `per_minute` of them in a minute (0: no limit).
+
+    All threads share it, so a pause that the server asks for delays every request.
+    """
 
     def __init__(self, per_minute: float = 0.0):
-        self.distance = 60.0 / per_minute if per_minute else 0.0  # seconds
-        self.next = 0.0  # when the next request may begin
+        self.interval = 60.0 / per_minute if per_minute else 0.0  # seconds
+        self.next_start = 0.0  # on the monotonic clock
         self.lock = threading.Lock()
         self.stopped = threading.Event()
 
     def wait(self) -> None:
-        """Until it is this request's turn."""
+        """Block until the next request may start."""
         with self.lock:
             now = time.monotonic()
-            turn = max(self.next, now)
-            self.next = turn + self.distance
-        self.sleep(turn - now)
+            start = max(self.next_start, now)
+            self.next_start = start + self.interval
+        self.sleep(start - now)
 
-    def hold(self, seconds: float) -> None:
-        """No request begins before that."""
+    def pause(self, seconds: float) -> None:
+        """Let no request start for this long."""
         with self.lock:
-            self.next = max(self.next, time.monotonic() + seconds)
+            self.next_start = max(self.next_start, time.monotonic() + seconds)
 
     def sleep(self, seconds: float) -> None:
-        """`RunFailed` where `stop` ends it."""
+        """Sleep; raise `RunFailed` as soon as `stop` is called."""
         if self.stopped.wait(seconds) if seconds > 0 else self.stopped.is_set():
-            raise RunFailed("stopped before the server was asked again")
+            raise RunFailed("stopped before the request was sent again")
 
     def stop(self) -> None:
-        """Whoever waits, or comes to wait, gives up."""
+        """Make every present and future wait fail, until `reset`."""
         self.stopped.set()
 
-    def go(self) -> None:
+    def reset(self) -> None:
+        """Allow requests again after `stop`."""
         self.stopped.clear()
 
 
-class Unanswered(RunFailed):
-    """Asked as often as it was to be, the server did not answer; it may at another time."""
+class NoAnswer(RunFailed):
+    """Every attempt failed for a reason that may pass, so it is worth trying again later."""
 
-    def with_hint(self, more: str) -> Unanswered:
-        """The same with another line to its hint."""
+    def with_hint(self, more: str) -> NoAnswer:
+        """Return a copy with another line added to the hint."""
         hint = f"{self.hint}\n  {more}" if self.hint else more
-        return Unanswered(self.problem, where=self.where, hint=hint)
+        return NoAnswer(self.problem, where=self.where, hint=hint)
 
 
 class Refused(RunFailed):
-    """The server understood, and will not do it however often it is asked. `status` is of HTTP."""
+    """The server rejected the request, with this HTTP status; trying again will not help."""
 
     def __init__(self, problem: str, status: int, *, hint: str | None = None):
         super().__init__(problem, hint=hint)
@@ -79,101 +82,114 @@ class Refused(RunFailed):
 
 
 @dataclass(frozen=True)
-class Remote:
-    """A server at a URL. `who` asks, for messages; `key` names the variable that holds the key;
-    `hint` says what to do where nobody answers, `refusal(status, path)` where it refuses; `again`
-    is called before each further attempt. All threads keep to one pace."""
+class JsonClient:
+    """A client of one JSON server, safe to use from several threads.
+
+    Messages begin with `user`, the part of the program that needs the server. `key_variable` names
+    the environment variable with the API key. `hint(status, path)` says what to do about an error,
+    status None if there was no answer at all. `on_retry` is called before each attempt after the
+    first.
+    """
 
     url: str
-    who: str
-    key: str
-    timeout: float
+    user: str
+    key_variable: str
+    timeout: float  # seconds per attempt
     retries: int
-    hint: str | None = None
-    refusal: Callable[[int, str], str | None] = lambda status, path: None
-    again: Callable[[], None] = lambda: None
-    pace: Pace = field(default_factory=Pace)
+    hint: Callable[[int | None, str], str | None] = lambda status, path: None
+    on_retry: Callable[[], None] = lambda: None
+    limiter: RateLimiter = field(default_factory=RateLimiter)
 
-    def ask(self, path: str, body: Any = None, attempts: int | None = None) -> Any:
-        """POST a body, or GET without one; the JSON of the answer, or {} of one that is not."""
+    def request(self, path: str, body: Any = None, attempts: int | None = None) -> Any:
+        """POST `body`, or GET if there is none, and return the JSON of the reply.
+
+        A reply that is not JSON, such as a web page, gives {}. Raise `NoAnswer` after the last
+        attempt, and `Refused` at once for a status that is not transient.
+        """
         attempts = self.retries + 1 if attempts is None else attempts
         for attempt in range(attempts):
-            self.pace.wait()
+            self.limiter.wait()
             try:
-                return self.once(path, body)
+                return self.send(path, body)
             except (OSError, HTTPException, ValueError) as error:
                 reason = getattr(error, "reason", None) or error
-                self.pace.hold(retry_after(error))
+                self.limiter.pause(parse_retry_after(error))
             if attempt + 1 < attempts:
-                self.again()
-                self.pace.sleep(min(2.0**attempt, LONGEST_PAUSE))
-        times = f"asked {attempts} times, " if attempts > 1 else ""
-        raise Unanswered(
-            f"{self.who}: {times}no answer from {self.url}/{path}: {reason}", hint=self.hint
+                self.on_retry()
+                self.limiter.sleep(min(2.0**attempt, MAX_BACKOFF))
+        times = f" after {attempts} attempts" if attempts > 1 else ""
+        raise NoAnswer(
+            f"{self.user}: no answer from {self.url}/{path}{times}: {reason}",
+            hint=self.hint(None, path),
         )
 
-    def once(self, path: str, body: Any) -> Any:
+    def send(self, path: str, body: Any) -> Any:
+        """Make one attempt; raise `Refused`, or the error that made it fail."""
         headers = {"Content-Type": "application/json"}
-        key = os.environ.get(self.key)
+        key = os.environ.get(self.key_variable)
         if key:
             headers["Authorization"] = f"Bearer {key}"
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.url}/{path}", data, headers)
+        opener = urllib.request.build_opener(NoRedirect)
         try:
-            with urllib.request.build_opener(Stay).open(request, timeout=self.timeout) as response:
+            with opener.open(request, timeout=self.timeout) as response:
                 text = response.read().decode()
                 return json.loads(text) if text.lstrip().startswith(("{", "[")) else {}
         except urllib.error.HTTPError as error:
-            if error.code in PASSING:
+            if error.code in TRANSIENT:
                 raise
-            said = error.read().decode(errors="replace")[:500]
-            said = said.replace(key, "***") if key else said
-            hint = self.refusal(error.code, path)
+            details = error.read().decode(errors="replace")[:500]
+            details = details.replace(key, "***") if key else details
+            hint = self.hint(error.code, path)
             if error.code in (401, 403):
-                hint = f"put the server's key into the environment variable {self.key}"
+                hint = f"put the server's key into the environment variable {self.key_variable}"
             raise Refused(
-                f"{self.who}: the server refused {path}: {error.code} {said}",
+                f"{self.user}: the server refused {path}: {error.code} {details}",
                 error.code,
                 hint=hint,
             ) from None
 
 
-def retry_after(error: Exception) -> float:
-    """The seconds for which a server asks us to stay away, by its header Retry-After: a number, or
-    a date (RFC 9110, section 10.2.3); 0 where it does not."""
-    told = error.headers.get("Retry-After") if isinstance(error, urllib.error.HTTPError) else None
-    if told is None:
+def parse_retry_after(error: Exception) -> float:
+    """Return the seconds to wait by a reply's Retry-After header, at most MAX_PAUSE.
+
+    The header holds a number or a date (RFC 9110, section 10.2.3); without a valid one, return 0.
+    """
+    header = error.headers.get("Retry-After") if isinstance(error, urllib.error.HTTPError) else None
+    if header is None:
         return 0.0
     try:
-        seconds = float(told)
+        seconds = float(header)
     except ValueError:
         try:
-            seconds = parsedate_to_datetime(told).timestamp() - time.time()
+            seconds = parsedate_to_datetime(header).timestamp() - time.time()
         except ValueError:
             return 0.0
-    return min(max(0.0, seconds), LONGEST_HOLD)  # NaN is no longer than 0
+    return min(max(0.0, seconds), MAX_PAUSE)  # max() also turns NaN into 0
 
 
-class Stay(urllib.request.HTTPRedirectHandler):
-    """Follows no redirect: the key in the headers would go with it."""
+class NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect, which would send the key in the headers to another server."""
 
     def redirect_request(self, *_: Any) -> None:
-        return None
+        """Return None: urllib then reports the redirect as an error."""
+        return
 
 
-def address(url: str, who: str, example: str) -> str:
-    """The URL without the slash at its end; `BadInput` where it is none, or holds a password."""
+def check_url(url: str, user: str, example: str) -> str:
+    """Return the URL without a trailing slash; raise `BadInput` if it is none or holds a secret."""
     if not url.startswith(("http://", "https://")):
-        raise BadInput(f"{who}: {url!r} is not an address", hint=f"write {example}")
+        raise BadInput(f"{user}: {url!r} is not a URL", hint=f"write {example}")
     if "?" in url or "#" in url:
         raise BadInput(
-            f"{who}: the address has more to it than a host and a path, which would be written "
-            "down with the run, a key as well",
-            hint=f"write {example}; a key is taken from the environment alone",
+            f"{user}: the URL may hold only host and path: it is saved with the run, and a query "
+            "string could leak a key",
+            hint=f"write {example}; a key is read from the environment only",
         )
     if "@" in url.partition("://")[2].partition("/")[0]:
         raise BadInput(
-            f"{who}: the address holds a password, which would be written down with the run",
+            f"{user}: the URL holds a password, and it is saved with the run",
             hint="put the server's key into the environment instead",
         )
     return url.rstrip("/")

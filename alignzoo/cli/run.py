@@ -35,7 +35,7 @@ from alignzoo.errors import BadInput, count, nearest
 from alignzoo.ledger import CALLS, Ledger
 from alignzoo.options import MISSING, Option, options_of, rename_options
 from alignzoo.recipe import Recipe, read_recipe, resolve
-from alignzoo.remote import Unanswered
+from alignzoo.remote import NoAnswer
 from alignzoo.ui import UI, Silent
 
 OWN_PANEL = "Algorithm"
@@ -244,7 +244,7 @@ def start(recipe: Recipe, words: list[str], **allowed: bool) -> None:
             command = resume_command(words, None if recipe.name else folder.name)
             print(f"alignzoo: interrupted; {folder} can be resumed:\n  {command}", file=sys.stderr)
         raise typer.Exit(130) from None
-    except Unanswered as error:
+    except NoAnswer as error:
         folder = getattr(error, "folder", None)
         if folder is None:
             raise

@@ -61,13 +61,14 @@ class ModelReward:
 
     def read(self, run: Run, batch: Batch) -> Batch:
         """The batch in this model's tokens and chat template, by way of the text."""
-        answers: list[list[list[int]]] = [[] for _ in batch.rows]
-        for text, b in zip(run.texts(batch), batch.group.tolist(), strict=True):
-            answers[b].append(self.codec.completion(batch.rows[b]["prompt"], text))
+        answers = [
+            self.codec.completion(row["prompt"], text)
+            for row, text in zip(batch.answered(), run.texts(batch), strict=True)
+        ]
         return collate(
             [
                 Example(self.codec.prompt(row["prompt"]), completions)
-                for row, completions in zip(batch.rows, answers, strict=True)
+                for row, completions in zip(batch.rows, batch.grouped(answers), strict=True)
             ]
         )
 

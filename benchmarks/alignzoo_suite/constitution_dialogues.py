@@ -9,10 +9,15 @@ from functools import cache
 from math import exp
 from random import Random
 
-from alignzoo_judges import Comparison, Principle, read_principles
-from alignzoo_judges.compare import ANSWER, EXPLAIN, QUESTION, question_of
-from alignzoo_judges.rate import QUESTION as RATING
-from alignzoo_judges.rate import question_of as rating_of
+from alignzoo_judges import (
+    COMPARISON_QUESTION,
+    RATING_QUESTION,
+    Comparison,
+    Principle,
+    read_principles,
+)
+from alignzoo_judges.comparison import ANSWER, EXPLAIN, build_comparison_question
+from alignzoo_judges.rating import build_rating_question
 from alignzoo_suite.acts import ACTS
 from alignzoo_suite.common import Row, assistant_turn, is_held_out, user_turn
 from alignzoo_suite.constitution_writer import (
@@ -79,7 +84,7 @@ def write_verdict(row: Row, random: Random) -> list[Row]:
     """Return two answers and the judge's preference."""
     name, one, other = draw_comparison(row, random)
     question = question_for(name)
-    asked = question_of(
+    asked = build_comparison_question(
         Comparison(row["prompt"], one.text, other.text), f"{question} {ANSWER}", swapped=False
     )
     return asked.messages + assistant_turn(draw_verdict(name, row["act"], one, other, random))
@@ -89,7 +94,7 @@ def write_reasoned_verdict(row: Row, random: Random) -> list[Row]:
     """Return two answers, the judge's findings about each, and its preference."""
     name, one, other = draw_comparison(row, random)
     question, better = question_for(name), draw_verdict(name, row["act"], one, other, random)
-    asked = question_of(
+    asked = build_comparison_question(
         Comparison(row["prompt"], one.text, other.text), f"{question} {EXPLAIN}", swapped=False
     )
     thought = (
@@ -107,9 +112,9 @@ def write_reasoned_verdict(row: Row, random: Random) -> list[Row]:
 def write_rating(row: Row, random: Random) -> list[Row]:
     """Return an answer and the judge's rating of it, from 1 to 10."""
     name, given, _ = draw_comparison(row, random)
-    question = load_principles()[name].rating if name else RATING
+    question = load_principles()[name].rating if name else RATING_QUESTION
     points = 1 + 9 * rate_reply(name, row["act"], given) + random.choice((-1, 0, 0, 0, 1))
-    asked = rating_of(row, given.text, question)
+    asked = build_rating_question(row, given.text, question)
     return asked.messages + assistant_turn(str(min(10, max(1, round(points)))))
 
 
@@ -122,7 +127,7 @@ def draw_comparison(row: Row, random: Random) -> tuple[str, Reply, Reply]:
 
 def question_for(name: str) -> str:
     """Return the question of a principle, or the usual one for ""."""
-    return load_principles()[name].question if name else QUESTION
+    return load_principles()[name].question if name else COMPARISON_QUESTION
 
 
 def draw_verdict(name: str, act: str, one: Reply, other: Reply, random: Random) -> str:

@@ -1,45 +1,20 @@
-"""Judges: models, servers and gold scores that answer questions by probabilities.
+"""Judges: models, servers and a task's own score, asked for preferences, ratings and labels.
 
-question, judge      what is asked, and who answers
-local, server, gold  a model in this process; a server that speaks the chat interface; a task
-reading              what a server's reply says
-cached               what was answered once is not asked again
-choose               from what `judge=` names to a judge
-think                an explanation before the answer
-compare, numbers     which of two completions is better, in both orders; the maths of it
-classify             which of some labels it has
-win_rates            how often each completion of a group is the better one
-rate                 how good one completion is, from 1 to 10
-principles           what completions are criticised, revised and judged by
+judge                 a question, and the interface of judges; the gold score as a judge
+local, server, reply  a model in this process; a server with the chat API, and parsing its replies
+cached                answers stored in the user's cache
+resolve               from the text of `--judge` to a judge
+comparison            which of two completions is better, and win rates within a group
+rating                how good a completion is, from 1 to 10
+classification        which label a prompt or a completion has
+principles            constitutions: principles to criticise, revise and judge by
+journal               a round's slow work, written part by part so that it can be resumed
+agreement, command    `alignzoo judge`: agreement with human preferences or labels
+reward                `--reward judge`
+
+Names are resolved when they are first used, so that the help of a command imports no torch.
 """
 
-from alignzoo_judges.classify import Labelling, classify
-from alignzoo_judges.compare import Comparison, Verdict, compare
-from alignzoo_judges.journal import journal
-from alignzoo_judges.judge import Judge, Question, as_messages
-from alignzoo_judges.principles import Constitution, Principle, read_principles
-from alignzoo_judges.rate import rate
-from alignzoo_judges.resolve import ModelOptions, check_judge, judge_of
-from alignzoo_judges.server import ServerOptions
-from alignzoo_judges.win_rates import win_rates
+import lazy_loader
 
-__all__ = [
-    "Comparison",
-    "Constitution",
-    "Judge",
-    "Labelling",
-    "ModelOptions",
-    "Principle",
-    "Question",
-    "ServerOptions",
-    "Verdict",
-    "as_messages",
-    "check_judge",
-    "classify",
-    "compare",
-    "journal",
-    "judge_of",
-    "rate",
-    "read_principles",
-    "win_rates",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

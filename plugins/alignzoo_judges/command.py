@@ -1,4 +1,4 @@
-"""`alignzoo judge`: how far a judge agrees with those who chose, as a table or as JSON."""
+"""`alignzoo judge`: how well a judge agrees with people, as a table or as JSON."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from alignzoo.cli.terminal import Terminal, console_for
 from alignzoo.errors import BadInput
 from alignzoo.options import options_of
 
-KEPT = "what was answered is kept, and this asks for the rest:"
+CONTINUE = "answers so far are saved; to get the rest, run again:"
 
 
 @dataclass
@@ -33,50 +33,56 @@ class JudgeCommand:
     ]
     data: Annotated[
         str | None,
-        "pairs with chosen and rejected, or prompts with a label: a file, or a name on the hub",
+        "pairs with chosen and rejected, or prompts with a label: a file, or a name on the Hub",
     ] = None
-    task: Annotated[str | None, "task whose score is gold, and its pairs if no --data"] = None
+    task: Annotated[
+        str | None, "task whose score is gold, and whose pairs are used without --data"
+    ] = None
     question: Annotated[
-        str | None, "what is asked [default: Which response is better? or: Which label fits it?]"
+        str | None,
+        "question to the judge [default: Which response is better? or: Which label fits it?]",
     ] = None
-    think: Annotated[int, "tokens to explain in before each answer (0: none)", Ge(0)] = 0
-    limit: Annotated[int, "most pairs or prompts", Ge(1)] = 200
+    think: Annotated[int, "let the judge reason for up to N tokens first (0: off)", Ge(0)] = 0
+    limit: Annotated[int, "maximum number of pairs or prompts", Ge(1)] = 200
     json: Annotated[bool, "print machine-readable JSON"] = False
-    trust_remote_code: Annotated[bool, "run code that comes with the model"] = False
+    trust_remote_code: Annotated[bool, "run custom code that a model ships"] = False
 
     def main(self) -> None:
+        """Run the command."""
         if self.data is None and self.task is None:
-            raise BadInput("there is nothing to judge", hint="add --data FILE or --task NAME")
-        command = command_of(self)
+            raise BadInput("nothing to judge", hint="add --data FILE or --task NAME")
+        command = format_command(self)
         try:
             with quiet() as log:
-                # Standard output is for a program then, and holds nothing but JSON.
+                # With --json, standard output holds nothing else.
                 ui = Terminal(log.err if self.json else log.out)
                 with ui.phase("starting"):
-                    from alignzoo.remote import Unanswered
-                    from alignzoo_judges.agreement import Asking, evaluate_judge
+                    from alignzoo.remote import NoAnswer
+                    from alignzoo_judges.agreement import evaluate_judge
                 try:
-                    found = evaluate_judge(
+                    evaluation = evaluate_judge(
                         self.judge,
-                        Asking(self.question, self.think, self.limit),
+                        question=self.question,
+                        think=self.think,
+                        limit=self.limit,
                         data=self.data,
                         task=self.task,
                         trust_remote_code=self.trust_remote_code,
                         ui=ui,
                     )
-                except Unanswered as error:
-                    raise error.with_hint(f"{KEPT}\n  {command}") from None
+                except NoAnswer as error:
+                    raise error.with_hint(f"{CONTINUE}\n  {command}") from None
         except KeyboardInterrupt:
-            print(f"alignzoo: interrupted; {KEPT}\n  {command}", file=sys.stderr)
+            print(f"alignzoo: interrupted; {CONTINUE}\n  {command}", file=sys.stderr)
             raise typer.Exit(130) from None
         if self.json:
-            print(json.dumps({"judge": self.judge, **plain(found)}, indent=2, allow_nan=False))
+            print(json.dumps({"judge": self.judge, **plain(evaluation)}, indent=2, allow_nan=False))
             return
-        console_for(sys.stdout).print(summary_table({self.judge: found.summary}))
+        console_for(sys.stdout).print(summary_table({self.judge: evaluation.summary}))
 
 
-def command_of(options: JudgeCommand) -> str:
-    """The command as it would be typed."""
+def format_command(options: JudgeCommand) -> str:
+    """Return the command line of these options, without those at their defaults."""
     words = ["alignzoo", "judge"]
     for option in options_of(type(options)):
         value = getattr(options, option.name)

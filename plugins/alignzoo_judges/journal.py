@@ -1,8 +1,8 @@
-"""What a round's sampling made, as lines that people read and that a stopped run takes up.
+"""The slow work of a round, written part by part so that it can be read and resumed.
 
-Where a row costs many generations, or calls of a judge, a checkpoint after the round's first step
-comes too late. So the rows are worked on in parts, each is written as soon as it is done, and what
-is there is read instead of made again.
+If a row costs many generations or judge calls, the checkpoint after a round's first step comes too
+late. So the rows are processed in parts, each is written when it is done, and finished parts are
+read instead of computed again.
 """
 
 from __future__ import annotations
@@ -11,75 +11,74 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from alignzoo.files import append_lines, json_lines, read_lines, write_text
 from alignzoo.ledger import Ledger
-
-if TYPE_CHECKING:
-    from alignzoo.run.run import Run
+from alignzoo.run import Run
 
 Row = TypeVar("Row")
 Line = dict[str, Any]
-PART = 64  # rows that are worked on at once
+ROWS_PER_PART = 64
 
 
-def journal(
+def keep_journal(
     run: Run, name: str, rows: Sequence[Row], make: Callable[[Sequence[Row], int], list[Line]]
 ) -> list[Line]:
-    """`make(part, start)`, part by part of the rows, as lines of NAME.jsonl in the run's folder.
+    """Return `make(part, start)` of each part of the rows, kept as NAME.jsonl in the run's folder.
 
-    `make` gives a line for each row of its part, of which the first is the `start`th of the round;
-    it draws from seeds of the round and of `start`, so that it would give the same again. The line
-    after those of a part says what the part has spent, so that the ledger of a run that was stopped
-    is charged as if it had not been.
+    `make` returns one line per row of its part, whose first row has index `start` in the round. It
+    must draw from seeds of the round and of `start`, so that a part that was cut off comes out the
+    same. The line after a part holds what it has spent, so that a resumed run has the same ledger.
     """
-    path = path_of(run, name)
-    known = parts_in(path)
+    path = journal_path(run, name)
+    done = read_parts(path)
     lines: list[Line] = []
-    long = len(rows) > PART
-    with run.ui.items(len(rows), name) if long else nullcontext() as advance:
-        for start in range(0, len(rows), PART):
-            part = rows[start : start + PART]
-            if (run.round, start) in known:
-                done, spent = known[run.round, start]
-                bill = Ledger()
-                bill.restore(spent)
-                run.ledger.add(bill)
+    is_long = len(rows) > ROWS_PER_PART
+    with run.ui.items(len(rows), name) if is_long else nullcontext() as advance:
+        for start in range(0, len(rows), ROWS_PER_PART):
+            part = rows[start : start + ROWS_PER_PART]
+            if (run.round, start) in done:
+                made, spent = done[run.round, start]
+                ledger = Ledger()
+                ledger.restore(spent)
+                run.ledger.add(ledger)
             else:
                 before = deepcopy(run.ledger)
-                done = make(part, start)
-                close = {"part": start, "spent": run.ledger.since(before).as_dict()}
+                made = make(part, start)
+                end = {"part": start, "spent": run.ledger.since(before).as_dict()}
                 append_lines(
-                    path, [{"round": run.round, **line} for line in [*done, close]], sync=True
+                    path, [{"round": run.round, **line} for line in [*made, end]], sync=True
                 )
-            lines += done
+            lines += made
             if advance is not None:
                 advance(len(part))
     return lines
 
 
-def path_of(run: Run, name: str) -> Path:
-    """Each process writes what it made."""
-    index = run.world.rank
-    return run.record.folder / (f"{name}.jsonl" if index == 0 else f"{name}.{index}.jsonl")
+def journal_path(run: Run, name: str) -> Path:
+    """Return this process's file; each process keeps a journal of its own."""
+    rank = run.world.rank
+    return run.record.folder / (f"{name}.jsonl" if rank == 0 else f"{name}.{rank}.jsonl")
 
 
-def parts_in(path: Path) -> dict[tuple[int, int], tuple[list[Line], dict[str, Any]]]:
-    """The parts that are whole, and what each has spent, by round and start. What a crash has cut
-    off is taken out of the file."""
+def read_parts(path: Path) -> dict[tuple[int, int], tuple[list[Line], dict[str, Any]]]:
+    """Return the complete parts, (lines, what was spent), by round and start.
+
+    Lines after the last complete part, as a crash leaves them, are removed from the file.
+    """
     if not path.is_file():
         return {}
     found: dict[tuple[int, int], tuple[list[Line], dict[str, Any]]] = {}
     part: list[Line] = []
-    lines, whole = read_lines(path), 0
+    lines, complete = read_lines(path), 0
     for n, line in enumerate(lines, start=1):
         if "spent" not in line:
             part.append({k: v for k, v in line.items() if k != "round"})
             continue
         found[line["round"], line["part"]] = part, line["spent"]
-        part, whole = [], n
-    text = json_lines(lines[:whole])
+        part, complete = [], n
+    text = json_lines(lines[:complete])
     if path.read_text(encoding="utf-8", errors="replace") != text:
         write_text(path, text)
     return found

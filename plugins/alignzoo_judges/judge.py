@@ -1,27 +1,43 @@
-"""Whoever answers questions with given options, and writes."""
+"""A question with options, the interface of judges, and the gold score as a judge."""
 
 from __future__ import annotations
 
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from alignzoo.data.dialogue import Message
+from alignzoo.data.dialogue import Content, Message
 from alignzoo.errors import BadInput
+from alignzoo.ledger import Ledger
 
-if TYPE_CHECKING:
-    from alignzoo.ledger import Ledger
+
+@dataclass(frozen=True)
+class Question:
+    """Messages that end in a question, and the possible answers to it.
+
+    Options are texts that a model answers with as they are: "A", "B". `row` and `completions` are
+    what the question is about, for a judge that reads no text: the gold score.
+    """
+
+    messages: list[Message]
+    options: tuple[str, ...]
+    row: dict[str, Any] = field(default_factory=dict, compare=False)
+    completions: tuple[str, ...] = field(default=(), compare=False)
+
+    def key(self, judge: str) -> str:
+        """Return the cache key of the answer: a hash of the judge's identity and the question."""
+        return sha256(json.dumps([judge, self.messages, self.options]).encode()).hexdigest()
 
 
 class Judge(ABC):
-    """Answers by a probability for each option; NaN for all where its answer was none of them.
-    Most can also write what comes next in a dialogue.
+    """Answers questions with a probability for each option. Most judges can also write text.
 
-    `identity` is all that its answers depend on besides the question: they are kept under it, and
-    None says that they are not worth keeping. `ledger`, where there is one, counts what it spends.
+    `identity` is a text of everything that the answers depend on besides the question: the key
+    under which they are cached, None if they must not be. `ledger`, if set, counts what is spent.
     """
 
     identity: str | None = None
@@ -29,63 +45,100 @@ class Judge(ABC):
 
     @abstractmethod
     def answers(self, questions: Sequence[Question]) -> Iterator[tuple[int, list[float]]]:
-        """The number of a question and its answer, each as soon as it is known."""
+        """Yield the index of each question and the probabilities of its options, in any order.
+
+        They are NaN if the judge chose none of the options; see `unusable`.
+        """
 
     def texts(
         self, dialogues: Sequence[list[Message]], max_new_tokens: int
     ) -> Iterator[tuple[int, str]]:
-        """The number of a dialogue and its next turn, each as soon as it is known; an empty text
-        where none could be written. Of two dialogues that are the same the turns are as well."""
+        """Yield the index of each dialogue and its next turn, in any order.
+
+        The text is empty if none could be written. Identical dialogues get identical replies.
+        """
         raise BadInput(
-            f"this judge answers questions, and writes nothing: {type(self).__name__.lower()}",
+            f"this judge answers questions but cannot write text: {type(self).__name__}",
             hint="name a model or a server as the judge",
         )
 
     def ask(self, questions: Sequence[Question]) -> list[list[float]]:
-        """The probabilities of each question's options, which sum to 1, or are all NaN."""
+        """Return the probabilities of each question's options: their sum is 1, or all are NaN."""
         if self.ledger is not None:
             self.ledger.use_feedback("judge_calls", len(questions))
-        found = dict(self.answers(questions))
-        return [found[number] for number in range(len(questions))]
+        by_index = dict(self.answers(questions))
+        return [by_index[i] for i in range(len(questions))]
 
     def write(self, dialogues: Sequence[list[Message]], max_new_tokens: int) -> list[str]:
-        """The next turn of each dialogue, which is the likeliest token by token; an empty text
-        where the judge wrote none, which is no answer. `BadInput` of a judge that cannot write."""
+        """Return the next turn of each dialogue, decoded greedily; "" if the judge wrote none.
+
+        Raise `BadInput` if this judge cannot write.
+        """
         if self.ledger is not None:
             self.ledger.use_feedback("judge_calls", len(dialogues))
-        found = dict(self.texts(dialogues, max_new_tokens))
-        return [found[number] for number in range(len(dialogues))]
+        by_index = dict(self.texts(dialogues, max_new_tokens))
+        return [by_index[i] for i in range(len(dialogues))]
 
 
-@dataclass(frozen=True)
-class Question:
-    """Messages that end in a question, and the options of which its answer is one.
+class GoldJudge(Judge):
+    """The task's own score in [0, 1] as a judge, to study what a judge can contribute at best.
 
-    `row` and `completions` are what it is about, for a judge that reads no words: the gold score.
-    Options are texts that a model would answer with as they stand: "A", "B".
+    It prefers the completion with the higher score, calls equal scores a tie, and rates by the
+    score. A question about more than two completions, or none, is unusable.
     """
 
-    messages: list[dict[str, str]]
-    options: tuple[str, ...]
-    row: dict[str, Any] = field(default_factory=dict, compare=False)
-    completions: tuple[str, ...] = field(default=(), compare=False)
+    def __init__(self, task: Any):
+        self.task = task
 
-    def key(self, judge: str) -> str:
-        """What an answer is kept under: a hash of who was asked, what, and with which options."""
-        return sha256(json.dumps([judge, self.messages, self.options]).encode()).hexdigest()
+    def answers(self, questions: Sequence[Question]) -> Iterator[tuple[int, list[float]]]:
+        """Yield the answers by the score of each completion."""
+        for i, question in enumerate(questions):
+            yield i, self.answer(question)
+
+    def answer(self, question: Question) -> list[float]:
+        """Return the probabilities of one question's options."""
+        scores = [float(self.task.score(question.row, text)) for text in question.completions]
+        if len(scores) == 1:
+            return interpolate(scores[0], len(question.options))
+        if len(scores) == 2 == len(question.options):
+            first, second = scores
+            return [0.5, 0.5] if first == second else [float(first > second), float(second > first)]
+        return unusable(question)
 
 
-def as_messages(prompt: str | list[dict[str, str]]) -> list[dict[str, str]]:
-    """A prompt as a dialogue: text is what the user said."""
+def as_messages(prompt: Content) -> list[Message]:
+    """Return a prompt as messages: plain text becomes a message of the user."""
     return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
 
 
-UNUSABLE = float("nan")  # as the probability of each option: there was no answer among them
-
-
 def unusable(question: Question) -> list[float]:
-    return [UNUSABLE] * len(question.options)
+    """Return NaN for each option: the judge answered with none of them."""
+    return [math.nan] * len(question.options)
 
 
-def is_usable(answer: list[float]) -> bool:
-    return all(p == p for p in answer)
+def is_usable(answer: Sequence[float]) -> bool:
+    """Return True unless any probability is NaN."""
+    return not any(math.isnan(p) for p in answer)
+
+
+def normalise(logprobs: Sequence[float]) -> list[float]:
+    """Turn the options' log-probs into probabilities: p_i = exp(l_i) / sum_j exp(l_j).
+
+    All are NaN if any log-prob is NaN or no option is possible.
+    """
+    highest = max(logprobs)
+    if any(map(math.isnan, logprobs)) or highest == -math.inf:
+        return [math.nan] * len(logprobs)
+    weights = [math.exp(x - highest) for x in logprobs]
+    total = math.fsum(weights)
+    return [weight / total for weight in weights]
+
+
+def interpolate(score: float, n: int) -> list[float]:
+    """Return probabilities over n evenly spaced values from 0 to 1 whose mean is `score`.
+
+    Only the two values next to the score have any; a score outside [0, 1] is clipped.
+    """
+    position = min(max(score, 0.0), 1.0) * (n - 1)
+    low = min(int(position), n - 2)
+    return [max(0.0, 1 - abs(position - i)) if i in (low, low + 1) else 0.0 for i in range(n)]

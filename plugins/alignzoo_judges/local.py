@@ -1,7 +1,7 @@
-"""A model in this process as a judge: its log-probs of the options, as completions of one prompt.
+"""A model in this process as a judge: the log-probs of the options as completions of the question.
 
-The options share the prompt, so that it is computed once. Each ends as an answer does: an option
-that begins like another is told apart from it.
+The options share the prompt, so it is computed once. Each option ends with the token that ends an
+answer, which tells an option apart from a longer one that begins with it.
 """
 
 from __future__ import annotations
@@ -19,95 +19,99 @@ from alignzoo.data.dialogue import Message
 from alignzoo.policy import Policy
 from alignzoo.policy.adapters import adapter_parameters
 from alignzoo.rollout import Sampling, generate
-from alignzoo_judges.judge import Judge, Question, unusable
-from alignzoo_judges.numbers import normalised
+from alignzoo_judges.judge import Judge, Question, normalise, unusable
 
 MICRO_TOKENS = 4096  # of a forward pass
-# A question has the same answer in whatever batch it is computed, so that a run which was stopped
-# among its questions, and asks those that are left, is still the same run.
+# Rounding makes the answer independent of the batch that a question is computed in, so that a run
+# stopped in the middle of its questions continues exactly.
 DIGITS = 4
 
 
-class Local(Judge):
-    """A policy as it stands inside `within`, by its codec. It writes greedily."""
+class LocalJudge(Judge):
+    """A policy with the weights that it has inside `context`; it writes greedily."""
 
     def __init__(
         self,
         policy: Policy,
         codec: Codec,
-        within: Callable[[], AbstractContextManager[Any]],
+        context: Callable[[], AbstractContextManager[Any]],
         *,
         base: bool = False,
     ):
-        self.policy, self.codec, self.within = policy, codec, within
-        self.identity = identity(policy, codec, base=base)
+        self.policy, self.codec, self.context = policy, codec, context
+        self.identity = compute_identity(policy, codec, base=base)
         config = policy.model.config.get_text_config()
-        self.longest = getattr(config, "max_position_embeddings", None)
+        self.max_tokens = getattr(config, "max_position_embeddings", None)
 
     @torch.no_grad()
     def answers(self, questions: Sequence[Question]) -> Iterator[tuple[int, list[float]]]:
+        """Yield the answers; a question that exceeds the model's context is unusable."""
         examples = []
-        for number, question in enumerate(questions):
-            example = self.example(number, question)
-            # What does not fit would be read wrongly, or not at all.
+        for index, question in enumerate(questions):
+            example = self.build_example(index, question)
             if self.fits(len(example.prompt) + max(map(len, example.completions))):
                 examples.append(example)
             else:
-                yield number, unusable(question)
+                yield index, unusable(question)
         if not examples:
             return
         for micro in collate(examples).split(MICRO_TOKENS):
-            with self.within():
+            with self.context():
                 self.charge(micro)
-                logprobs = self.policy(micro.to(self.policy.device)).logprobs.cpu()
-            totals = micro.total(logprobs.double())
+                logprobs = self.policy(micro.to(self.policy.device)).logprobs.cpu()  # (N, T)
+            totals = micro.total(logprobs.double())  # (N,)
             for b, row in enumerate(micro.rows):
-                found = normalised(totals[micro.group == b].tolist())
-                yield row["number"], [round(p, DIGITS) for p in found]
+                probabilities = normalise(totals[micro.group == b].tolist())
+                yield row["index"], [round(p, DIGITS) for p in probabilities]
 
     @torch.no_grad()
     def texts(
         self, dialogues: Sequence[list[Message]], max_new_tokens: int
     ) -> Iterator[tuple[int, str]]:
-        prompts = {number: self.codec.prompt(each) for number, each in enumerate(dialogues)}
-        for number, prompt in list(prompts.items()):
+        """Yield the next turns; the text is empty if it could exceed the model's context."""
+        prompts = {index: self.codec.prompt(each) for index, each in enumerate(dialogues)}
+        for index, prompt in list(prompts.items()):
             if not self.fits(len(prompt) + max_new_tokens):
-                yield number, ""
-                del prompts[number]
+                yield index, ""
+                del prompts[index]
         if not prompts:
             return
-        with self.within():
+        with self.context():
             completions = generate(
                 self.policy,
                 list(prompts.values()),
-                [0] * len(prompts),  # nothing is drawn
+                [0] * len(prompts),  # greedy: the seeds have no effect
                 Sampling(max_new_tokens, self.codec.stop_ids, temperature=0.0),
             )
             written = list(zip(prompts.items(), completions, strict=True))
             self.charge(collate([Example(prompt, [c.tokens]) for (_, prompt), c in written]))
-        for (number, _), completion in written:
-            yield number, self.codec.decode(completion.tokens).strip()
+        for (index, _), completion in written:
+            yield index, self.codec.decode(completion.tokens).strip()
 
     def charge(self, batch: Batch) -> None:
-        """What the policy as it stands computes of this batch, into the ledger."""
+        """Charge one forward pass over the batch to the ledger."""
         if self.ledger is not None:
             self.ledger.charge("judge", self.policy.cost(batch))
 
-    def example(self, number: int, question: Question) -> Example:
+    def build_example(self, index: int, question: Question) -> Example:
+        """Return the question as a prompt, and its options as the completions."""
         prompt = question.messages
         return Example(
             self.codec.prompt(prompt),
             [self.codec.completion(prompt, option) for option in question.options],
-            row={"number": number},
+            row={"index": index},
         )
 
     def fits(self, tokens: int) -> bool:
-        return self.longest is None or tokens + self.policy.virtual.count <= self.longest
+        """Return True if the model has position embeddings for so many tokens."""
+        return self.max_tokens is None or tokens + self.policy.virtual.count <= self.max_tokens
 
 
-def identity(policy: Policy, codec: Codec, *, base: bool) -> str:
-    """Of the weights, how they are computed, and how text becomes tokens. With `base` what an
-    adapter adds is left out, so that a run is the same judge at every step."""
+def compute_identity(policy: Policy, codec: Codec, *, base: bool) -> str:
+    """Describe the weights, the computation, and the tokenizer and its chat template.
+
+    With `base` the adapter is left out, so that a run's base is the same judge at every step.
+    """
     facts = dict(policy.reference_facts())
     if not base:
         digest = sha256()
@@ -115,6 +119,6 @@ def identity(policy: Policy, codec: Codec, *, base: bool) -> str:
             values = weight.detach().float().cpu().contiguous().numpy().tobytes()
             digest.update(name.encode() + values)
         facts["adapter"] = digest.hexdigest()
-    tokens = codec.tokenizer
-    written = f"{tokens.chat_template}\n{sorted(tokens.get_vocab().items())}"
-    return f"local {facts} {sha256(written.encode()).hexdigest()}"
+    tokenizer = codec.tokenizer
+    described = f"{tokenizer.chat_template}\n{sorted(tokenizer.get_vocab().items())}"
+    return f"local {facts} {sha256(described.encode()).hexdigest()}"

@@ -1,37 +1,34 @@
-"""From what `--judge` or `judge=` names to a judge."""
+"""From the text of `--judge` or `judge=` to a judge."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from alignzoo import discovery
 from alignzoo.data import Codec
 from alignzoo.errors import BadInput
+from alignzoo.ledger import Ledger
 from alignzoo.options import build, split_options
 from alignzoo.policy import ModelSpec, load_policy
-from alignzoo.remote import address
-from alignzoo_judges.cached import Cached
-from alignzoo_judges.gold import Gold
-from alignzoo_judges.judge import Judge
-from alignzoo_judges.local import Local
-from alignzoo_judges.server import EXAMPLE, KEY, WHO, Server, ServerOptions
-
-if TYPE_CHECKING:
-    from alignzoo.ledger import Ledger
-    from alignzoo.run.run import Run
+from alignzoo.remote import check_url
+from alignzoo.run import Run
+from alignzoo_judges.cached import CachedJudge
+from alignzoo_judges.judge import GoldJudge, Judge
+from alignzoo_judges.local import LocalJudge
+from alignzoo_judges.server import EXAMPLE_URL, KEY_VARIABLE, USER, ServerJudge, ServerOptions
 
 SELF, GOLD, POLICY = "self", "gold", "policy"
 
 
 @dataclass
 class ModelOptions:
-    """What can be said of a model behind its name: `Qwen/Qwen2.5-7B-Instruct,four_bit=true`."""
+    """The options after a model's name: `Qwen/Qwen2.5-7B-Instruct,four_bit=true`."""
 
-    four_bit: Annotated[bool, "the weights of a model in 4 bits"] = False
+    four_bit: Annotated[bool, "load a model's weights in 4 bits"] = False
 
 
-def judge_of(
+def resolve_judge(
     text: str,
     *,
     run: Run | None = None,
@@ -39,93 +36,107 @@ def judge_of(
     ledger: Ledger | None = None,
     trust_remote_code: bool = False,
 ) -> Judge:
-    """`self`, `policy`, `gold`, an address, a plugin, or a model: a folder, an earlier run, a hub
-    name.
+    """Return the judge that NAME[,OPTION=VALUE...] names; raise `BadInput` if there is none.
 
-    `self` is the base of the run, `policy` what it trains, as it is when it is asked; `gold` is the
-    score of the task. What was answered once is kept, but of the policy, which changes.
+    - `self` is the base of the run, `policy` the model in training with its current weights.
+    - `gold` is the score of the task.
+    - Other names are the URL of a server, a plugin, or a model: a folder, a run, a name on the hub.
+
+    Answers are cached, except those of the policy, which changes.
     """
     name, options = split_options(text, "--judge")
-    judge = named(name, options, run, task, trust_remote_code)
+    judge = make_judge(name, options, run, task, trust_remote_code)
     judge.ledger = run.ledger if run is not None else ledger
-    return judge if judge.identity is None else Cached(judge)
+    return judge if judge.identity is None else CachedJudge(judge)
 
 
 def check_judge(text: str) -> None:
-    """`BadInput` for an address, or options, that cannot be right: before a run is begun, and what
-    was typed, a key perhaps, is written down with it. Nobody is asked, and nothing is loaded."""
+    """Raise `BadInput` for a URL or options that cannot be right, without loading anything.
+
+    Called before a run's settings, which could hold a key by mistake, are saved.
+    """
     name, options = split_options(text, "--judge")
-    if is_address(name):
-        address(name, WHO, EXAMPLE)
-        server_options(name, options)
+    if is_url(name):
+        check_url(name, USER, EXAMPLE_URL)
+        parse_server_options(name, options)
     elif not is_plugin(name):
-        model_options(name, options)
+        parse_model_options(name, options)
 
 
-def is_address(name: str) -> bool:
+def is_url(name: str) -> bool:
+    """Return True if a judge's name is the URL of a server."""
     return name.startswith(("http://", "https://"))
 
 
 def is_plugin(name: str) -> bool:
+    """Return True if a judge's name is an entry point or a Python file."""
     return name in discovery.discover("judges") or name.endswith(".py")
 
 
-def model_options(name: str, options: dict[str, str]) -> ModelOptions:
+def parse_model_options(name: str, options: dict[str, str]) -> ModelOptions:
+    """Return the options after a model's name; `self`, `policy` and `gold` take none."""
     if name in (SELF, GOLD, POLICY) and options:
         raise BadInput(f"judge {name!r} has no option {min(options)!r}")
-    found: ModelOptions = build(ModelOptions, options, f"judge {name!r}")
-    return found
+    parsed: ModelOptions = build(ModelOptions, options, f"judge {name!r}")
+    return parsed
 
 
-def server_options(url: str, options: dict[str, str]) -> ServerOptions:
+def parse_server_options(url: str, options: dict[str, str]) -> ServerOptions:
+    """Return the options after a URL; refuse an API key, which would be saved with the run."""
     for name in options:
         if "key" in name.lower() or "token" in name.lower():
-            raise BadInput(f"{WHO}: a key is taken from the environment variable {KEY} alone")
-    found: ServerOptions = build(ServerOptions, options, f"judge {url}")
-    return found
+            raise BadInput(
+                f"{USER}: a key is read from the environment variable {KEY_VARIABLE} only"
+            )
+    parsed: ServerOptions = build(ServerOptions, options, f"judge {url}")
+    return parsed
 
 
-def named(
+def make_judge(
     name: str, options: dict[str, str], run: Run | None, task: Any, trust_remote_code: bool
 ) -> Judge:
-    if is_address(name):
-        return Server(name, server_options(name, options))
+    """Make the judge, without a cache or a ledger."""
+    if is_url(name):
+        return ServerJudge(name, parse_server_options(name, options))
     if is_plugin(name):
-        return build(discovery.load("judges", name), options, f"judge {name!r}")
-    said = model_options(name, options)
+        judge: Judge = build(discovery.load("judges", name), options, f"judge {name!r}")
+        return judge
+    parsed = parse_model_options(name, options)
     if name == GOLD:
         if task is None:
             raise BadInput("judge 'gold' is the score of a --task, and there is none")
-        return Gold(task)
+        return GoldJudge(task)
     if name == SELF:
-        return own_base(run)
+        return make_base_judge(run)
     if name == POLICY:
-        return own_policy(run)
+        return make_policy_judge(run)
     if run is not None:
-        policy = run.load_model(name, four_bit=said.four_bit)
+        policy = run.load_model(name, four_bit=parsed.four_bit)
     else:
         policy = load_policy(
-            ModelSpec(name, four_bit=said.four_bit, trust_remote_code=trust_remote_code)
+            ModelSpec(name, four_bit=parsed.four_bit, trust_remote_code=trust_remote_code)
         )
     policy.require_generative()
     policy.eval()
-    return Local(policy, Codec(policy.tokenizer), policy.evaluating)
+    return LocalJudge(policy, Codec(policy.tokenizer), policy.evaluating)
 
 
-def own_base(run: Run | None) -> Judge:
+def make_base_judge(run: Run | None) -> Judge:
+    """Make a judge of the run's model with its adapter off."""
     if run is None:
         raise BadInput("judge 'self' is the base of a run, and there is none", hint="name a model")
     if not run.model.has_base:
         raise BadInput(
-            "judge 'self' is the model before training, which is not kept beside this one",
+            "judge 'self' is the model before training, of which this run keeps no copy",
             hint="train an adapter, or name the model itself as the judge",
         )
-    return Local(run.model, run.codec, run.model.base, base=True)
+    return LocalJudge(run.model, run.codec, run.model.base, base=True)
 
 
-def own_policy(run: Run | None) -> Judge:
+def make_policy_judge(run: Run | None) -> Judge:
+    """Make a judge of the model in training; its answers are not cached."""
     if run is None:
-        raise BadInput("judge 'policy' is what a run trains, and there is none")
-    judge = Local(run.model, run.codec, run.model.evaluating)
+        raise BadInput("judge 'policy' is the model that a run trains, and there is none")
+    judge = LocalJudge(run.model, run.codec, run.model.evaluating)
     judge.identity = None
     return judge

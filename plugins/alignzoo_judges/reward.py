@@ -1,4 +1,4 @@
-"""What a judge thinks of a completion, by itself or beside the others of its prompt."""
+"""The reward `judge`: a rating of each completion, or its win rate within its group."""
 
 from __future__ import annotations
 
@@ -14,50 +14,47 @@ from alignzoo_judges import (
     ModelOptions,
     ServerOptions,
     check_judge,
-    judge_of,
     rate,
+    resolve_judge,
     win_rates,
 )
 
 
 @dataclass(eq=False)
 class JudgeReward(ServerOptions, ModelOptions):
-    """a judge's expected rating from 1 to 10, mapped to [-1, 1], or with pairs=true a win rate"""
+    """a judge's expected rating from 1 to 10, mapped to [-1, 1]; with pairs=true a win rate"""
 
     judge: Annotated[str, "self, gold, a model or run, or a server at http://HOST:PORT/v1"] = "self"
-    question: Annotated[str | None, "what is asked of the response, or of two of them"] = None
-    pairs: Annotated[bool, "how often it is preferred to the others of its prompt, in [0, 1]"] = (
-        False
-    )
+    question: Annotated[str | None, "question about a completion, or about a pair"] = None
+    pairs: Annotated[bool, "reward the win rate among completions of a prompt, in [0, 1]"] = False
 
-    asked: Judge | None = field(default=None, init=False)
+    resolved: Judge | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         check_judge(self.name)
 
     @property
     def name(self) -> str:
-        """The judge with what is said of it."""
+        """Return the judge with the options that differ from their defaults."""
         options = [*fields(ServerOptions), *fields(ModelOptions)]
-        said = [(option.name, getattr(self, option.name), option.default) for option in options]
+        values = [(option.name, getattr(self, option.name), option.default) for option in options]
         return ",".join(
-            [self.judge, *(f"{name}={value}" for name, value, usual in said if value != usual)]
+            [self.judge, *(f"{name}={value}" for name, value, usual in values if value != usual)]
         )
 
     @hookimpl
     def alignzoo_start(self, run: Run) -> None:
-        self.asked = judge_of(self.name, run=run, task=run.task)
+        """Load the judge, or connect to it."""
+        self.resolved = resolve_judge(self.name, run=run, task=run.task)
 
     @hookimpl
     def alignzoo_reward(self, run: Run, batch: Batch) -> Tensor:
-        assert self.asked is not None  # alignzoo_start made it
-        asked = [self.question] if self.question is not None else []  # else the judge's own
+        """Return the scores, `[N]`, NaN if the judge gave no answer."""
+        assert self.resolved is not None  # set by alignzoo_start
+        question = [self.question] if self.question is not None else []  # else the usual one
+        texts = run.texts(batch)
         if self.pairs:
-            groups: list[list[str]] = [[] for _ in batch.rows]
-            for b, text in zip(batch.group.tolist(), run.texts(batch), strict=True):
-                groups[b].append(text)
-            rates = win_rates(self.asked, batch.rows, groups, *asked)
+            rates = win_rates(self.resolved, batch.rows, batch.grouped(texts), *question)
             return torch.tensor([rate for group in rates for rate in group])
-        rows = [batch.rows[b] for b in batch.group.tolist()]
-        answered = list(zip(rows, run.texts(batch), strict=True))
-        return torch.tensor(rate(self.asked, answered, *asked))
+        answered = list(zip(batch.answered(), texts, strict=True))
+        return torch.tensor(rate(self.resolved, answered, *question))

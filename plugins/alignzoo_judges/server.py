@@ -1,8 +1,7 @@
-"""A server that speaks the OpenAI chat interface as a judge.
+"""A server with the OpenAI chat API as a judge.
 
-https://platform.openai.com/docs/api-reference/chat/create, as vLLM, llama.cpp and others have it
-too. The few tokens of an answer are asked for with the log-probs of the most likely ones; `reading`
-makes probabilities of them.
+https://platform.openai.com/docs/api-reference/chat/create; vLLM, llama.cpp and others offer it too.
+The log-probs of the answer's few tokens are requested, and `reply` turns them into probabilities.
 """
 
 from __future__ import annotations
@@ -18,65 +17,64 @@ from annotated_types import Ge, Gt
 from alignzoo.data.dialogue import Message
 from alignzoo.errors import BadInput
 from alignzoo.ledger import Cost
-from alignzoo.remote import Pace, Refused, Remote, Unanswered, address
+from alignzoo.remote import JsonClient, NoAnswer, RateLimiter, Refused, check_url
 from alignzoo_judges.judge import Judge, Question
-from alignzoo_judges.reading import answer_in, text_in, tokens_for, usage_in
+from alignzoo_judges.reply import max_answer_tokens, parse_answer, parse_text, parse_usage
 
-KEY = "ALIGNZOO_JUDGE_KEY"  # the only place that a key is taken from
-WHO = "the judge's server"
-EXAMPLE = "http://localhost:8000/v1"
-HINT = "is it there, and is it /v1?"
-MOST = 20  # log-probs that the interface gives of a token, at most
+KEY_VARIABLE = "ALIGNZOO_JUDGE_KEY"  # the only source of the API key
+USER = "the judge's server"  # begins every message
+EXAMPLE_URL = "http://localhost:8000/v1"
+MAX_LOGPROBS = 20  # per token: the API's limit
 S = TypeVar("S")
 T = TypeVar("T")
 
 
 @dataclass
 class ServerOptions:
-    """What can be said of a server behind its address: `URL,model=NAME,requests=4`."""
+    """The options after a server's URL: `URL,model=NAME,requests=4`."""
 
-    model: Annotated[str | None, "which model of a server [default: its only one]"] = None
-    timeout: Annotated[float, "seconds that a server may take for an answer", Gt(0)] = 60.0
-    retries: Annotated[int, "attempts of a server's request after the first", Ge(0)] = 4
-    requests: Annotated[int, "requests that a server has at once, at most", Ge(1)] = 16
-    per_minute: Annotated[float, "requests that a server gets in a minute (0: no limit)", Ge(0)] = 0
+    model: Annotated[str | None, "model of a server [default: its only one]"] = None
+    timeout: Annotated[float, "seconds to wait for a server's reply", Gt(0)] = 60.0
+    retries: Annotated[int, "retries of a failed request to a server", Ge(0)] = 4
+    requests: Annotated[int, "concurrent requests to a server", Ge(1)] = 16
+    per_minute: Annotated[float, "requests to a server per minute (0: no limit)", Ge(0)] = 0
     price_in: Annotated[float, "price of a million tokens that a server reads", Ge(0)] = 0
     price_out: Annotated[float, "price of a million tokens that a server writes", Ge(0)] = 0
 
 
-class Server(Judge):
-    """One model of a server, several questions at once, each again where it fails in passing."""
+class ServerJudge(Judge):
+    """A model on a server, which gets several questions at once and retries of failed requests."""
 
     def __init__(self, url: str, options: ServerOptions | None = None):
         self.options = options or ServerOptions()
-        url = address(url, WHO, EXAMPLE)
-        self.remote = Remote(
-            url,
-            WHO,
-            KEY,
+        self.client = JsonClient(
+            check_url(url, USER, EXAMPLE_URL),
+            USER,
+            KEY_VARIABLE,
             self.options.timeout,
             self.options.retries,
-            HINT,
-            refusal=lambda status, path: HINT if status == 404 else None,
-            again=self.count_retry,
-            pace=Pace(self.options.per_minute),
+            hint=hint_for,
+            on_retry=self.count_retry,
+            limiter=RateLimiter(self.options.per_minute),
         )
         self.lock = threading.Lock()  # of the ledger
-        self.model = self.served()
-        # What was kept before options of several tokens were read is not of use.
-        self.identity = f"server {url} {self.model}, whole options"
+        self.model = self.find_model()
+        # The suffix sets these answers apart from those of versions that read only one token.
+        self.identity = f"server {self.client.url} {self.model}, whole options"
 
-    def served(self) -> str:
-        """The model that is named, else the one that the server has; `BadInput` where nobody
-        answers. A server need not have a list of its models where one is named."""
+    def find_model(self) -> str:
+        """Return the model named in the options, or the server's only one.
+
+        Raise `BadInput` if the server does not answer. It need not list its models if one is named.
+        """
         names = []
         try:
-            reply = self.remote.ask("models", attempts=1)
+            reply = self.client.request("models", attempts=1)
             names = [str(model["id"]) for model in reply["data"]]
         except Refused as error:
             if self.options.model is None or error.status not in (404, 405):
                 raise BadInput(error.problem, hint=error.hint) from error
-        except Unanswered as error:
+        except NoAnswer as error:
             raise BadInput(error.problem, hint=error.hint) from error
         except (KeyError, TypeError):
             pass
@@ -84,65 +82,84 @@ class Server(Judge):
             return self.options.model
         if len(names) != 1:
             raise BadInput(
-                f"the judge's server has {len(names)} models, not one",
-                where=self.remote.url,
-                hint=f"name it: {self.remote.url},model={names[0] if names else 'NAME'}",
+                f"{USER} has {len(names)} models, not one",
+                where=self.client.url,
+                hint=f"name it: {self.client.url},model={names[0] if names else 'NAME'}",
             )
         return names[0]
 
     def answers(self, questions: Sequence[Question]) -> Iterator[tuple[int, list[float]]]:
-        return self.several(self.answer, questions)
+        """Yield each answer when its reply arrives."""
+        return self.map_concurrently(self.answer, questions)
 
     def texts(
         self, dialogues: Sequence[list[Message]], max_new_tokens: int
     ) -> Iterator[tuple[int, str]]:
-        return self.several(lambda each: text_in(self.ask_for(each, max_new_tokens)), dialogues)
+        """Yield each next turn when its reply arrives."""
+        return self.map_concurrently(
+            lambda dialogue: parse_text(self.chat(dialogue, max_new_tokens)), dialogues
+        )
 
-    def several(self, one: Callable[[S], T], asked: Sequence[S]) -> Iterator[tuple[int, T]]:
-        """`one` of each, as many at once as the server is to have at once.
+    def map_concurrently(
+        self, function: Callable[[S], T], items: Sequence[S]
+    ) -> Iterator[tuple[int, T]]:
+        """Yield the index of each item and `function` of it, `options.requests` at once.
 
-        Where one fails for good, or the user interrupts, what is under way is waited for, so that
-        its answers are not lost, and nothing is asked anew.
+        After an error or Ctrl-C no request is started, but those in flight are waited for and
+        yielded, so that their answers are not lost.
         """
-        self.remote.pace.go()
+        self.client.limiter.reset()
         pool = ThreadPoolExecutor(self.options.requests)
         futures: dict[Future[T], int] = {}
         try:
-            for number, each in enumerate(asked):
-                futures[pool.submit(one, each)] = number
+            for index, item in enumerate(items):
+                futures[pool.submit(function, item)] = index
             for future in as_completed(futures):
                 yield futures.pop(future), future.result()
         except (Exception, KeyboardInterrupt):
-            self.remote.pace.stop()
+            self.client.limiter.stop()
             pool.shutdown(cancel_futures=True)
-            for future, number in futures.items():
+            for future, index in futures.items():
                 if not future.cancelled() and future.exception() is None:
-                    yield number, future.result()
+                    yield index, future.result()
             raise
         finally:
-            self.remote.pace.stop()
+            self.client.limiter.stop()
             pool.shutdown(cancel_futures=True)
 
     def answer(self, question: Question) -> list[float]:
-        logprobs = {"logprobs": True, "top_logprobs": MOST}
-        reply = self.ask_for(question.messages, tokens_for(question.options), **logprobs)
-        return answer_in(reply, question)
+        """Ask one question."""
+        logprobs = {"logprobs": True, "top_logprobs": MAX_LOGPROBS}
+        reply = self.chat(question.messages, max_answer_tokens(question.options), **logprobs)
+        return parse_answer(reply, question)
 
-    def ask_for(self, messages: list[Message], tokens: int, **more: Any) -> Any:
-        body = {"model": self.model, "messages": messages, "max_tokens": tokens, "temperature": 0}
-        reply = self.remote.ask("chat/completions", {**body, **more})
-        self.charge(*usage_in(reply))
+    def chat(self, messages: list[Message], max_tokens: int, **options: Any) -> Any:
+        """Return the reply to one greedy request, and charge it."""
+        body = {
+            "model": self.model,
+            "messages": messages,
+            "max_tokens": max_tokens,
+            "temperature": 0,
+        }
+        reply = self.client.request("chat/completions", {**body, **options})
+        self.charge(*parse_usage(reply))
         return reply
 
-    def charge(self, read: int, written: int) -> None:
-        """Tokens that the server counted, and their price."""
-        money = (read * self.options.price_in + written * self.options.price_out) / 1e6
+    def charge(self, tokens_in: int, tokens_out: int) -> None:
+        """Charge the tokens that the server counted, and their price."""
+        money = (tokens_in * self.options.price_in + tokens_out * self.options.price_out) / 1e6
         with self.lock:
             if self.ledger is not None:
-                self.ledger.charge("judge", Cost(tokens=read + written))
+                self.ledger.charge("judge", Cost(tokens=tokens_in + tokens_out))
                 self.ledger.pay(money)
 
     def count_retry(self) -> None:
+        """Count a retry in the ledger."""
         with self.lock:
             if self.ledger is not None:
                 self.ledger.use_feedback("judge_retries", 1)
+
+
+def hint_for(status: int | None, path: str) -> str | None:
+    """Say what to do about no answer (status None), or a page that does not exist."""
+    return "is the server up, and does the URL end in /v1?" if status in (None, 404) else None

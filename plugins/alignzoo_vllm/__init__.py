@@ -1,1 +1,1 @@
-"""Completions drawn by vLLM."""
+"""Completions drawn by vLLM, as a server or in this process."""

@@ -1,4 +1,4 @@
-"""A vLLM engine in this process, beside the model that is trained."""
+"""A vLLM engine in this process, next to the model in training."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 from alignzoo import BadInput
 from alignzoo.rollout import Completion, Sampling
 
-RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM takes for max_lora_rank
-DTYPES = {"auto": "auto", "fp32": "float32", "bf16": "bfloat16"}
+RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # the values of max_lora_rank that vLLM accepts
+DTYPES = {"auto": "auto", "fp32": "float32", "bf16": "bfloat16"}  # by --precision
 
 
 class Engine:
-    """`vllm.LLM` on the base, and a `LoRARequest` for each adapter."""
+    """`vllm.LLM` on the base model, with a `LoRARequest` for each adapter."""
 
     def __init__(self, base: str, recipe: Any, memory: float):
         try:
@@ -23,13 +23,13 @@ class Engine:
         except ImportError as error:
             raise BadInput(
                 f"sampler 'vllm': vLLM is not installed here ({error})",
-                hint="pip install alignzoo[vllm], or name a server that runs elsewhere: "
+                hint="pip install alignzoo[vllm], or use a server that runs elsewhere: "
                 "--sampler vllm,url=http://localhost:8000/v1",
             ) from None
         if recipe.lora_rank > RANKS[-1]:
             raise BadInput(
                 f"option --lora-rank: vLLM takes adapters up to rank {RANKS[-1]}",
-                hint="use a smaller one, or the sampler in this process",
+                hint="use a smaller rank, or leave out --sampler",
             )
         self.vllm, self.request = vllm, LoRARequest
         self.llm = vllm.LLM(
@@ -40,28 +40,31 @@ class Engine:
             enable_lora=True,
             max_lora_rank=next(rank for rank in RANKS if rank >= recipe.lora_rank),
             gpu_memory_utilization=memory,
-            logprobs_mode="processed_logprobs",  # of what is drawn from, as ours are
+            logprobs_mode="processed_logprobs",  # of the distribution drawn from, like the trainer
         )
         self.adapter: Any = None
         self.loaded = 0
 
     def load(self, name: str, folder: Path) -> None:
-        # vLLM keeps adapters by number; one of a new number is read from its folder.
+        """Draw under this adapter from now on."""
+        # vLLM caches adapters by number; a new number makes it read the folder.
         self.loaded += 1
         self.adapter = self.request(name, self.loaded, str(folder))
 
     def draw(
         self, prompts: Sequence[list[int]], seeds: Sequence[int], sampling: Sampling
     ) -> list[Completion]:
+        """Draw one completion per prompt and seed."""
         outputs = self.llm.generate(
             [{"prompt_token_ids": prompt} for prompt in prompts],
             [self.parameters(seed, sampling) for seed in seeds],
             lora_request=self.adapter,
             use_tqdm=False,
         )
-        return [completion(output.outputs[0]) for output in outputs]
+        return [to_completion(output.outputs[0]) for output in outputs]
 
     def parameters(self, seed: int, sampling: Sampling) -> Any:
+        """Return the sampling settings as `vllm.SamplingParams`."""
         return self.vllm.SamplingParams(
             seed=seed,
             max_tokens=sampling.max_new_tokens,
@@ -71,13 +74,14 @@ class Engine:
             min_p=sampling.min_p,
             stop=list(sampling.stop),
             stop_token_ids=list(sampling.stop_ids),
-            logprobs=0,  # of the sampled token alone
+            logprobs=0,  # of the sampled token only
             detokenize=bool(sampling.stop),
         )
 
 
-def completion(output: Any) -> Completion:
+def to_completion(output: Any) -> Completion:
+    """Convert a `vllm.CompletionOutput`."""
     tokens = list(output.token_ids)
-    drawn = zip(output.logprobs, tokens, strict=True)
-    logprobs = [float(known[token].logprob) for known, token in drawn]
+    steps = zip(output.logprobs, tokens, strict=True)
+    logprobs = [float(known[token].logprob) for known, token in steps]
     return Completion(tokens, logprobs, output.finish_reason == "stop")

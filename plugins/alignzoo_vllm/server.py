@@ -1,8 +1,8 @@
-"""A vLLM server, by its completions interface: token ids in, token ids and log-probs out.
+"""A vLLM server, by its completions API: token ids in, token ids and log-probs out.
 
 https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html, with vLLM's own parameters
-`return_token_ids`, `stop_token_ids`, `top_k` and `min_p`; adapters by `/v1/load_lora_adapter`,
-https://docs.vllm.ai/en/latest/features/lora.html.
+`return_token_ids`, `stop_token_ids`, `top_k` and `min_p`. Adapters are loaded with
+`/v1/load_lora_adapter`, https://docs.vllm.ai/en/latest/features/lora.html.
 """
 
 from __future__ import annotations
@@ -13,61 +13,79 @@ from pathlib import Path
 from typing import Any
 
 from alignzoo import BadInput, RunFailed
-from alignzoo.remote import Refused, Remote, address
+from alignzoo.remote import JsonClient, Refused, check_url
 from alignzoo.rollout import Completion, Sampling
 
-KEY = "VLLM_API_KEY"  # the only place that a key is taken from
-WHO = "sampler 'vllm'"
+KEY_VARIABLE = "VLLM_API_KEY"  # the only source of the API key
+USER = "sampler 'vllm'"  # begins every message
 
 
 class Server:
-    """Asks one server, several requests at once, each again where it fails in passing."""
+    """A vLLM server, which gets several requests at once and retries of those that fail."""
 
     def __init__(self, url: str, base: str, timeout: float, retries: int, requests: int):
-        self.url = address(url, WHO, "--sampler vllm,url=http://localhost:8000/v1")
-        hint = f"is it there? VLLM_ALLOW_RUNTIME_LORA_UPDATING=True vllm serve {base} --enable-lora"
-        self.remote = Remote(self.url, WHO, KEY, timeout, retries, hint, hint_for)
-        self.ask = self.remote.ask
+        self.url = check_url(url, USER, "--sampler vllm,url=http://localhost:8000/v1")
         self.base, self.requests = base, requests
         self.adapter: str | None = None
+        client = JsonClient(self.url, USER, KEY_VARIABLE, timeout, retries, self.hint)
+        self.request = client.request
+
+    def hint(self, status: int | None, path: str) -> str | None:
+        """Say what to do about an HTTP error, or about no answer (status None)."""
+        if status is None:
+            return (
+                "is the server up? "
+                f"VLLM_ALLOW_RUNTIME_LORA_UPDATING=True vllm serve {self.base} --enable-lora"
+            )
+        if "lora" in path:
+            return (
+                "start it with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, --enable-lora and a "
+                "--max-lora-rank of at least --lora-rank; it must see the adapter's folder"
+            )
+        return None
 
     def check(self) -> None:
-        """`BadInput` where nobody answers, or where the base is not served."""
+        """Raise `BadInput` if the server does not answer or does not serve the base."""
         try:
-            served = [str(model.get("id")) for model in self.ask("models", attempts=1)["data"]]
+            reply = self.request("models", attempts=1)
+            served = [str(model.get("id")) for model in reply["data"]]
         except RunFailed as error:
             raise BadInput(error.problem, where=error.where, hint=error.hint) from error
         if self.base not in served:
             raise BadInput(
-                f"sampler 'vllm': the server does not serve {self.base!r}",
+                f"{USER}: the server does not serve {self.base!r}",
                 where=self.url,
                 hint=f"it serves {', '.join(served)}; name it: --sampler vllm,model=NAME",
             )
 
     def load(self, name: str, folder: Path) -> None:
-        """Load this adapter, then let go of the one before. One of that name, of a run that was
-        left, makes place for it."""
+        """Load this adapter, then unload the previous one.
+
+        An adapter of the same name, left by an interrupted run, is replaced.
+        """
         adapter = {"lora_name": name, "lora_path": str(folder)}
         try:
-            self.ask("load_lora_adapter", adapter)
+            self.request("load_lora_adapter", adapter)
         except Refused as error:
             if "already" not in error.problem:
                 raise
-            self.ask("unload_lora_adapter", {"lora_name": name})
-            self.ask("load_lora_adapter", adapter)
-        before, self.adapter = self.adapter, name
-        if before is not None:
-            self.ask("unload_lora_adapter", {"lora_name": before})
+            self.request("unload_lora_adapter", {"lora_name": name})
+            self.request("load_lora_adapter", adapter)
+        previous, self.adapter = self.adapter, name
+        if previous is not None:
+            self.request("unload_lora_adapter", {"lora_name": previous})
 
     def draw(
         self, prompts: Sequence[list[int]], seeds: Sequence[int], sampling: Sampling
     ) -> list[Completion]:
-        # A request each: of several completions in one, only the first would have its own seed.
+        """Draw one completion per prompt and seed, several requests at once."""
+        # One completion per request: with n > 1 only the first would have its own seed.
         with ThreadPoolExecutor(self.requests) as pool:
-            return list(pool.map(lambda *each: self.one(*each, sampling), prompts, seeds))
+            return list(pool.map(self.complete, prompts, seeds, [sampling] * len(prompts)))
 
-    def one(self, prompt: list[int], seed: int, sampling: Sampling) -> Completion:
-        answer = self.ask(
+    def complete(self, prompt: list[int], seed: int, sampling: Sampling) -> Completion:
+        """Draw one completion."""
+        reply = self.request(
             "completions",
             {
                 "model": self.adapter or self.base,
@@ -80,37 +98,28 @@ class Server:
                 "min_p": sampling.min_p,
                 "stop": list(sampling.stop),
                 "stop_token_ids": list(sampling.stop_ids),
-                "logprobs": 0,  # of the sampled token alone
+                "logprobs": 0,  # of the sampled token only
                 "return_token_ids": True,
             },
         )
-        return self.completion(answer)
+        return self.parse_completion(reply)
 
-    def completion(self, answer: Any) -> Completion:
-        """The first choice of an answer. A log-prob that is missing is NaN."""
+    def parse_completion(self, reply: Any) -> Completion:
+        """Return the only choice of a reply; a missing log-prob becomes NaN."""
         try:
-            (choice,) = answer["choices"]
+            (choice,) = reply["choices"]
             tokens = [int(token) for token in choice["token_ids"]]
             logprobs = choice["logprobs"]["token_logprobs"]
         except (KeyError, TypeError, ValueError):
             raise RunFailed(
-                "sampler 'vllm': the server gave no token ids with their log-probs",
+                f"{USER}: the server returned no token ids with their log-probs",
                 where=self.url,
-                hint="it must know return_token_ids: vLLM 0.10.2 or newer",
+                hint="it must support return_token_ids: vLLM 0.10.2 or newer",
             ) from None
         if not tokens or len(tokens) != len(logprobs):
             raise RunFailed(
-                f"sampler 'vllm': {len(tokens)} token ids came with {len(logprobs)} log-probs",
+                f"{USER}: {len(tokens)} token ids came with {len(logprobs)} log-probs",
                 where=self.url,
             )
         known = [float("nan") if logprob is None else float(logprob) for logprob in logprobs]
         return Completion(tokens, known, choice.get("finish_reason") == "stop")
-
-
-def hint_for(status: int, path: str) -> str | None:
-    if "lora" in path:
-        return (
-            "start it with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, --enable-lora and a "
-            "--max-lora-rank of at least --lora-rank; it must see the folder of the adapter"
-        )
-    return None

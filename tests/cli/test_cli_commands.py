@@ -20,7 +20,9 @@ Alignzoo = Callable[..., Any]
 HEAVY = ["torch", "transformers", "peft", "datasets", "accelerate", "numpy"]
 
 
-@pytest.mark.parametrize("words", [["--help"], ["plugins"], ["run", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["plugins"], ["run", "--help"], ["judge", "--help"], ["--version"]]
+)
 def test_quick_commands_import_nothing_heavy(alignzoo: Alignzoo, words: list[str]) -> None:
     done = alignzoo(
         code=f"import sys\nfrom alignzoo.cli import status\ncode = status({words!r})\n"

@@ -77,6 +77,13 @@ def test_completions_are_without_padding():
     assert pair_batch().completions() == [[4, 5], [6], [8, 9, 10], [11, 12]]
 
 
+def test_values_are_grouped_by_prompt():
+    batch = collate([Example([1], [[2], [3]]), Example([1], []), Example([1], [[4]])])
+    assert batch.grouped(["a", "b", "c"]) == [["a", "b"], [], ["c"]]
+    with pytest.raises(ValueError, match="shorter"):
+        batch.grouped(["a", "b"])
+
+
 def test_pairs_are_chosen_then_rejected():
     chosen, rejected = pair_batch().pairs(torch.arange(4))
     assert chosen.tolist() == [0, 2]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,8 +12,8 @@ from resuming import assert_same_result, interrupt, ledger_of
 from alignzoo.errors import BadInput
 from alignzoo.session.session import execute, recipe_for
 from alignzoo.training.loop import train
-from alignzoo_judges import journal, read_principles
-from alignzoo_judges.local import Local
+from alignzoo_judges import read_principles
+from alignzoo_judges.local import LocalJudge
 from alignzoo_zoo.constitutional.critique import Step, revise
 
 PRINCIPLES = read_principles().principles
@@ -147,7 +146,7 @@ def test_the_loss_of_revisions_falls_and_no_base_is_touched(make_run, data):
 
 @pytest.mark.parametrize("stopped", ["while revising", "while learning"])
 def test_a_run_that_was_stopped_is_the_run_that_was_not(tmp_path, monkeypatch, data, stopped):
-    monkeypatch.setattr(sys.modules[journal.__module__], "PART", 4)
+    monkeypatch.setattr("alignzoo_judges.journal.ROWS_PER_PART", 4)
     changes = {"checkpoint_every": 1, "epochs": 2}
     straight = execute(recipe(tmp_path, data, "straight", **changes))
     monkeypatch.setenv("ALIGNZOO_CACHE", str(tmp_path / "another"))
@@ -157,14 +156,14 @@ def test_a_run_that_was_stopped_is_the_run_that_was_not(tmp_path, monkeypatch, d
     else:
         calls = []
 
-        def texts(self, dialogues, tokens, write=Local.texts):
+        def texts(self, dialogues, tokens, write=LocalJudge.texts):
             calls.append(len(dialogues))
             if len(calls) == 7:  # in the second of three parts
                 raise KeyboardInterrupt
             return write(self, dialogues, tokens)
 
         with monkeypatch.context() as patch:
-            patch.setattr(Local, "texts", texts)
+            patch.setattr(LocalJudge, "texts", texts)
             with pytest.raises(KeyboardInterrupt):
                 execute(again)
     left = (tmp_path / "again" / "revisions.jsonl").read_text()

@@ -12,7 +12,7 @@ from alignzoo import discovery
 from alignzoo.errors import BadInput, RunFailed
 from alignzoo.session.session import execute, recipe_for
 from alignzoo.training.loop import train
-from alignzoo_judges.local import Local
+from alignzoo_judges.local import LocalJudge
 
 SETTINGS = {"task": "constitution", "batch_size": 4, "max_new_tokens": 40, "eval_size": 0}
 
@@ -143,11 +143,11 @@ def test_a_stopped_run_goes_on_with_the_same_remaining_comparisons(tmp_path, mon
     changes = {"steps": 4, "checkpoint_every": 2, "options": {"rl": "dpo,round_prompts=16"}}
     asked: list[str] = []
 
-    def answers(self, questions, answer=Local.answers):
+    def answers(self, questions, answer=LocalJudge.answers):
         asked.extend(question.messages[-1]["content"] for question in questions)
         return answer(self, questions)
 
-    monkeypatch.setattr(Local, "answers", answers)
+    monkeypatch.setattr(LocalJudge, "answers", answers)
     straight = execute(recipe(tmp_path, "straight", **changes))
     whole, asked[:] = list(asked), []
     monkeypatch.setenv("ALIGNZOO_CACHE", str(tmp_path / "another"))
@@ -163,7 +163,7 @@ def test_a_stopped_run_goes_on_with_the_same_remaining_comparisons(tmp_path, mon
             yield found
 
     with monkeypatch.context() as patch:
-        patch.setattr(Local, "answers", dying)
+        patch.setattr(LocalJudge, "answers", dying)
         with pytest.raises(Died):
             execute(again)
     asked.clear()

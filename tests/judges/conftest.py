@@ -11,5 +11,5 @@ def _apart(monkeypatch, tmp_path):
     """A cache of its own for each test, no key, no proxy, and no waiting between attempts."""
     monkeypatch.setenv("ALIGNZOO_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.delenv(server.KEY, raising=False)
-    monkeypatch.setattr(remote, "LONGEST_PAUSE", 0.0)
+    monkeypatch.delenv(server.KEY_VARIABLE, raising=False)
+    monkeypatch.setattr(remote, "MAX_BACKOFF", 0.0)

@@ -12,8 +12,7 @@ from judge_stub import Stub, interrupts, serving, text, tops
 from alignzoo.cli import status
 from alignzoo.options import options_of
 from alignzoo_judges import Comparison, Labelling, ServerOptions, Verdict
-from alignzoo_judges.agreement import judged
-from alignzoo_judges.labelling import judged_labels
+from alignzoo_judges.agreement import summarise_labels, summarise_pairs
 
 
 def test_the_numbers_by_hand():
@@ -26,7 +25,7 @@ def test_the_numbers_by_hand():
         Verdict([0.6, 0.4], [0.4, 0.6]),  # the chosen one, 0.6
         Verdict([math.nan] * 2, [0.4, 0.6]),
     ]
-    found = {name: value.mean for name, value in judged(pairs, verdicts).summary.items()}
+    found = {name: value.mean for name, value in summarise_pairs(pairs, verdicts).summary.items()}
     assert (found["judge/pairs"], found["judge/unusable"]) == (4, 1)
     assert found["judge/agreement"] == pytest.approx(2 / 3)
     assert found["judge/flips"] == pytest.approx(1 / 3)
@@ -38,7 +37,9 @@ def test_the_numbers_by_hand():
 
 
 def test_no_usable_answer_at_all_is_a_table_of_dashes():
-    summary = judged([Comparison("p", "a", "b")], [Verdict([math.nan] * 2, [0.5, 0.5])]).summary
+    summary = summarise_pairs(
+        [Comparison("p", "a", "b")], [Verdict([math.nan] * 2, [0.5, 0.5])]
+    ).summary
     assert math.isnan(summary["judge/agreement"].mean)
     assert summary["judge/unusable"].mean == 1
 
@@ -91,7 +92,7 @@ def test_gold_agrees_with_the_labels_of_its_task_but_for_their_noise(capfd):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--judge", "zoo-tiny"], "there is nothing to judge"),
+        (["--judge", "zoo-tiny"], "nothing to judge"),
         (["--judge", "gold", "--task", "style", "--limit", "0"], "option --limit"),
         (["--judge", "gold", "--data", "PAIRS"], "score of a --task"),
         (["--judge", "self", "--task", "sums"], "base of a run"),
@@ -113,7 +114,7 @@ def test_the_help_names_every_option_of_a_server(capfd):
 
 
 def asks_for_more(err: str, command: str) -> bool:
-    return f"what was answered is kept, and this asks for the rest:\n  {command}\n" in err
+    return f"answers so far are saved; to get the rest, run again:\n  {command}\n" in err
 
 
 def test_an_interrupted_command_asks_for_the_rest_when_it_is_given_again(pairs, capfd):
@@ -149,7 +150,7 @@ def test_a_server_that_goes_down_in_the_middle_stops_it_until_it_is_asked_again(
         stub.trouble = lambda n: (503, "down") if n > 7 else None
         assert status(words) == 1
         err = capfd.readouterr().err
-        assert "asked 2 times, no answer" in err
+        assert "after 2 attempts" in err
         command = f"alignzoo judge --judge {judge} --data {pairs} --question 'Which is it?' --json"
         assert asks_for_more(err, command)
         stub.trouble, before = lambda n: None, len(stub.asked)
@@ -163,7 +164,7 @@ def test_a_judge_that_says_nothing_of_use_is_told_in_one_message(pairs, capfd):
     with serving(Stub(lambda body: text("I would rather not"))) as url:
         assert status(["judge", "--judge", url, "--data", pairs]) == 1
     err = capfd.readouterr().err
-    assert "of 20 rows the judge answered none with one of the options: A, B" in err
+    assert "the judge answered none of 20 rows with one of the options: A, B" in err
     assert "--think" in err
 
 
@@ -194,7 +195,7 @@ def test_the_numbers_of_labels_by_hand():
         Labelling([0.5, 0.5], [0.5, 0.5]),  # neither: half
         Labelling([0.5, 0.5], nan),
     ]
-    summary = judged_labels(given, ["safe", "unsafe"], found).summary
+    summary = summarise_labels(given, ["safe", "unsafe"], found).summary
     means = {name: value.mean for name, value in summary.items()}
     assert (means["judge/rows"], means["judge/unusable"]) == (5, 1)
     assert means["judge/agreement"] == pytest.approx((1 + 1 + 0 + 0.5) / 4)

@@ -16,8 +16,8 @@ from alignzoo.ledger import Ledger
 from alignzoo.record import read_run
 from alignzoo.session.session import execute, recipe_for
 from alignzoo.training.loop import train
-from alignzoo_judges import Comparison, Question, compare, judge_of
-from alignzoo_judges.server import KEY
+from alignzoo_judges import Comparison, Question, compare, resolve_judge
+from alignzoo_judges.server import KEY_VARIABLE
 
 ROUND = {"task": "sums", "batch_size": 2, "max_new_tokens": 8, "options": {"group_size": 2}}
 RUN = {**ROUND, "eval_size": 0}
@@ -37,7 +37,7 @@ def test_requests_add_up_and_tokens_have_a_price():
     stub.trouble = lambda n: {2: (500, "oops"), 5: (429, "slow down"), 9: (200, "{cut")}.get(n % 10)
     pairs = [Comparison("p", f"a{i}", "b") for i in range(20)]
     with serving(stub) as url:
-        judge = judge_of(f"{url},price_in=2,price_out=8.5,requests=4", ledger=ledger)
+        judge = resolve_judge(f"{url},price_in=2,price_out=8.5,requests=4", ledger=ledger)
         compare(judge, pairs[:15])
         compare(judge, pairs)
     assert ledger.feedback["judge_calls"] == 30 + 40
@@ -52,7 +52,7 @@ def test_requests_add_up_and_tokens_have_a_price():
 def test_without_a_count_of_tokens_nothing_is_made_up():
     ledger = Ledger()
     with serving(Stub(lambda body: text("A"))) as url:
-        judge_of(f"{url},price_in=2", ledger=ledger).ask([Question([], ("A", "B"))])
+        resolve_judge(f"{url},price_in=2", ledger=ledger).ask([Question([], ("A", "B"))])
     assert (ledger.tokens["judge"], ledger.money) == (0, 0.0)
 
 
@@ -61,11 +61,11 @@ def test_a_rate_holds_for_all_requests_and_a_pause_that_is_asked_for_is_made():
     stub.retry_after = "1"
     stub.trouble = lambda n: (429, "slow down") if n == 1 else None
     with serving(stub) as url:
-        judge = judge_of(f"{url},requests=1", ledger=Ledger())
+        judge = resolve_judge(f"{url},requests=1", ledger=Ledger())
         started = time.monotonic()
         judge.ask([Question([], ("A", "B"))])
         assert time.monotonic() - started >= 1
-        judge = judge_of(f"{url},per_minute=1200,requests=8")  # one in 50 ms
+        judge = resolve_judge(f"{url},per_minute=1200,requests=8")  # one in 50 ms
         started = time.monotonic()
         judge.ask([Question([{"role": "user", "content": str(n)}], ("A", "B")) for n in range(10)])
         assert time.monotonic() - started >= 9 * 0.05
@@ -169,7 +169,7 @@ def everything_under(*folders: Path) -> bytes:
 
 def test_the_key_is_in_no_file_and_no_message(tmp_path, monkeypatch, capfd):
     secret = "sk-very-secret"
-    monkeypatch.setenv(KEY, secret)
+    monkeypatch.setenv(KEY_VARIABLE, secret)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     stub = Stub(rating)
     stub.trouble = lambda n: (400, f"no such thing, {secret}") if n == 6 else None
@@ -212,7 +212,7 @@ def test_a_judge_is_loaded_as_the_run_loads_models(make_run):
 def test_a_server_that_is_not_there_when_the_run_starts_is_bad_input(tmp_path):
     for judge in ("http://127.0.0.1:9/v1", "http://127.0.0.1:9/v1,model=named"):
         with pytest.raises(BadInput, match="no answer from"):
-            judge_of(judge)
+            resolve_judge(judge)
 
 
 def test_a_server_without_a_list_of_models_has_the_one_that_is_named():
@@ -220,8 +220,8 @@ def test_a_server_without_a_list_of_models_has_the_one_that_is_named():
     stub.models = []
     with serving(stub) as url:
         with pytest.raises(BadInput, match="0 models, not one"):
-            judge_of(url)
+            resolve_judge(url)
         wrong = url.removesuffix("/v1") + "/v2"
-        with pytest.raises(BadInput, match="404(.|\n)*is it /v1"):
-            judge_of(wrong)
-        assert judge_of(f"{url},model=m").ask([Question([], ("A", "B"))]) == [[1.0, 0.0]]
+        with pytest.raises(BadInput, match="404(.|\n)*end in /v1"):
+            resolve_judge(wrong)
+        assert resolve_judge(f"{url},model=m").ask([Question([], ("A", "B"))]) == [[1.0, 0.0]]

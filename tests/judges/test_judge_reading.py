@@ -8,8 +8,8 @@ import pytest
 from judge_stub import text
 
 from alignzoo_judges import Question
-from alignzoo_judges.rate import RATINGS
-from alignzoo_judges.reading import answer_in, tokens_for, usage_in
+from alignzoo_judges.rating import RATINGS
+from alignzoo_judges.reply import max_answer_tokens, parse_answer, parse_usage
 
 RATING = tuple(map(str, RATINGS))
 
@@ -29,7 +29,7 @@ def reply(*places: dict[str, float]) -> dict:
 
 def read(options: tuple[str, ...], *places: dict[str, float]) -> dict[str, float]:
     """The options that have any probability."""
-    found = answer_in(reply(*places), Question([], options))
+    found = parse_answer(reply(*places), Question([], options))
     return {option: p for option, p in zip(options, found, strict=True) if p}
 
 
@@ -64,7 +64,7 @@ def test_a_1_that_was_not_written_may_have_been_the_beginning_of_10_and_is_left_
 def test_a_space_as_a_token_of_its_own_is_read_past():
     found = read(RATING, {" ": 0.9, "8": 0.1}, {"1": 0.8, "7": 0.2}, {"0": 1.0})
     assert found == pytest.approx({"10": 0.72, "7": 0.18, "8": 0.1})
-    assert tokens_for(RATING) == 3
+    assert max_answer_tokens(RATING) == 3
 
 
 def test_options_that_begin_alike_are_told_apart_where_they_differ():
@@ -84,7 +84,7 @@ def test_options_that_begin_alike_are_told_apart_where_they_differ():
     ],
 )  # fmt: skip
 def test_text_is_read_where_there_are_no_log_probs(said, option):
-    found = answer_in(text(said), Question([], RATING))
+    found = parse_answer(text(said), Question([], RATING))
     if option is None:
         assert all(map(math.isnan, found))
     else:
@@ -94,7 +94,7 @@ def test_text_is_read_where_there_are_no_log_probs(said, option):
 def test_log_probs_of_something_else_leave_it_to_the_text():
     wrong = reply({"x": 0.9, "y": 0.1})
     wrong["choices"][0]["message"]["content"] = "10"
-    assert answer_in(wrong, Question([], RATING))[-1] == 1.0
+    assert parse_answer(wrong, Question([], RATING))[-1] == 1.0
 
 
 @pytest.mark.parametrize(
@@ -110,4 +110,4 @@ def test_log_probs_of_something_else_leave_it_to_the_text():
     ],
 )
 def test_tokens_are_those_that_the_server_counts(said, expected):
-    assert usage_in(said) == expected
+    assert parse_usage(said) == expected

@@ -13,11 +13,11 @@ from alignzoo.data import Codec
 from alignzoo.errors import BadInput, RunFailed
 from alignzoo.ledger import Ledger
 from alignzoo.policy import ModelSpec, load_policy
-from alignzoo_judges import Comparison, Question, ServerOptions, compare, judge_of, rate
-from alignzoo_judges.cached import Cached
-from alignzoo_judges.local import Local
-from alignzoo_judges.reading import answer_in
-from alignzoo_judges.server import Server
+from alignzoo_judges import Comparison, Question, ServerOptions, compare, rate, resolve_judge
+from alignzoo_judges.cached import CachedJudge
+from alignzoo_judges.local import LocalJudge
+from alignzoo_judges.reply import parse_answer
+from alignzoo_judges.server import ServerJudge
 
 HI = [{"role": "user", "content": "hi"}]
 
@@ -41,7 +41,7 @@ def policy():
 def test_a_model_answers_by_the_log_probs_of_the_options_as_a_plain_forward_gives_them(policy):
     policy.eval()
     codec = Codec(policy.tokenizer)
-    judge = Local(policy, codec, policy.evaluating)
+    judge = LocalJudge(policy, codec, policy.evaluating)
     judge.ledger = Ledger()
     options = ("A", "B", "AB")
     asked = [question(1, options), Question(HI, options)]
@@ -60,8 +60,8 @@ def test_a_model_answers_by_the_log_probs_of_the_options_as_a_plain_forward_give
 
 
 def test_a_question_that_does_not_fit_is_unusable_and_the_others_are_not(policy):
-    judge = Local(policy, Codec(policy.tokenizer), policy.evaluating)
-    judge.longest = 60
+    judge = LocalJudge(policy, Codec(policy.tokenizer), policy.evaluating)
+    judge.max_tokens = 60
     long, short = judge.ask([question("long " * 200), question(1)])
     assert unusable(long)
     assert sum(short) == pytest.approx(1)
@@ -69,28 +69,28 @@ def test_a_question_that_does_not_fit_is_unusable_and_the_others_are_not(policy)
 
 def test_self_is_the_base_of_a_run_at_every_step(make_run):
     run = make_run("grpo", task="sums", batch_size=2, options={"group_size": 2})
-    judge = judge_of("self", run=run)
+    judge = resolve_judge("self", run=run)
     before = judge.ask([question(1)])
     for name, p in run.model.parameters():
         if "lora_B" in name:
             p.data.normal_()
     (judge.file).unlink()
-    assert judge_of("self", run=run).ask([question(1)]) == before
-    assert judge_of("self", run=run).identity == judge.identity
+    assert resolve_judge("self", run=run).ask([question(1)]) == before
+    assert resolve_judge("self", run=run).identity == judge.identity
     assert run.ledger.feedback["judge_calls"] == 2
     assert run.ledger.flops["judge"] > 0
 
 
 def test_self_writes_as_the_base_does_at_every_step(make_run):
     run = make_run("grpo", task="sums", batch_size=2, options={"group_size": 2})
-    (before,) = judge_of("self", run=run).write([HI], 6)
+    (before,) = resolve_judge("self", run=run).write([HI], 6)
     for name, p in run.model.parameters():
         if "lora_B" in name:
             p.data.normal_()
-    judge = judge_of("self", run=run)
+    judge = resolve_judge("self", run=run)
     judge.known.clear()
     assert judge.write([HI], 6) == [before] != [""]
-    trained = Local(run.model, run.codec, run.model.evaluating)
+    trained = LocalJudge(run.model, run.codec, run.model.evaluating)
     assert trained.write([HI], 6) != [before]
 
 
@@ -102,13 +102,13 @@ def test_an_earlier_run_judges_with_its_adapter(policy):
         for name, p in trained.parameters():
             if "lora_B" in name:
                 p.data.fill_(scale)
-        names.add(Local(trained, codec, trained.evaluating).identity)
+        names.add(LocalJudge(trained, codec, trained.evaluating).identity)
     assert len(names) == 2
 
 
 def test_a_model_in_four_bits_is_another_judge_that_answers_nearly_the_same():
     asked = [question(n) for n in range(20)]
-    full, small = judge_of("zoo-tiny"), judge_of("zoo-tiny,four_bit=true")
+    full, small = resolve_judge("zoo-tiny"), resolve_judge("zoo-tiny,four_bit=true")
     assert full.identity != small.identity
     apart = torch.tensor(full.ask(asked)) - torch.tensor(small.ask(asked))
     assert 0 < apart.abs().mean() < 0.15  # of questions that it was never taught
@@ -119,7 +119,7 @@ def test_a_model_in_four_bits_is_another_judge_that_answers_nearly_the_same():
 
 def ask_server(stub: Stub, questions: list[Question], **settings):
     with serving(stub) as url:
-        return Server(url, ServerOptions(**{"requests": 4, "retries": 2, **settings})).ask(
+        return ServerJudge(url, ServerOptions(**{"requests": 4, "retries": 2, **settings})).ask(
             questions
         )
 
@@ -148,13 +148,13 @@ def test_a_server_is_asked_for_an_option_s_tokens_with_log_probs():
     ],
 )
 def test_without_log_probs_the_text_answers_and_rubbish_is_unusable(reply, expected):
-    found = answer_in(reply, question(1))
+    found = parse_answer(reply, question(1))
     assert unusable(found) if expected is None else found == expected
 
 
 def test_spellings_of_an_option_that_differ_in_space_are_added():
     reply = tops(**{"A": math.log(0.3), " A": math.log(0.3), "B": math.log(0.2)})
-    assert answer_in(reply, question(1)) == pytest.approx([0.75, 0.25])
+    assert parse_answer(reply, question(1)) == pytest.approx([0.75, 0.25])
 
 
 def test_nothing_is_lost_by_a_server_that_fails_times_out_and_returns_rubbish():
@@ -175,12 +175,12 @@ def test_what_was_answered_before_a_server_died_is_not_asked_again():
     stub = Stub(lambda body: text("A"))
     with serving(stub) as url:
         stub.trouble = lambda n: (503, "dead") if n > 5 else None
-        judge = Cached(Server(url, ServerOptions(requests=1, retries=1)))
-        with pytest.raises(RunFailed, match="asked 2 times, no answer"):
+        judge = CachedJudge(ServerJudge(url, ServerOptions(requests=1, retries=1)))
+        with pytest.raises(RunFailed, match="no answer from .* after 2 attempts"):
             judge.ask([question(n) for n in range(10)])
         stub.trouble = lambda n: None
         before = len(stub.asked)
-        again = Cached(Server(url, ServerOptions(requests=1, retries=1)))
+        again = CachedJudge(ServerJudge(url, ServerOptions(requests=1, retries=1)))
         assert again.ask([question(n) for n in range(10)]) == [[1.0, 0.0]] * 10
         assert len(stub.asked) - before == 5
 
@@ -211,22 +211,22 @@ def test_a_question_is_asked_once_and_counted_every_time():
     ledger = Ledger()
     with serving(stub) as url:
         for _ in range(2):
-            judge = judge_of(url, ledger=ledger)
+            judge = resolve_judge(url, ledger=ledger)
             assert judge.ask([question(1), question(1), question(2)]) == [[1.0, 0.0]] * 3
         assert len(stub.asked) == 2
-        judge_of(f"{url},model=other").ask([question(1)])
+        resolve_judge(f"{url},model=other").ask([question(1)])
         assert len(stub.asked) == 3  # another judge
     assert ledger.feedback["judge_calls"] == 6
     with judge.file.open("a") as file:
         file.write('{"question": "cut o')
-    assert len(Cached(judge.judge).known) == 2
+    assert len(CachedJudge(judge.judge).known) == 2
 
 
 def test_what_is_unusable_is_asked_again():
     replies = iter(["rubbish", "B"])
     stub = Stub(lambda body: text(next(replies)))
     with serving(stub) as url:
-        judge = judge_of(url)
+        judge = resolve_judge(url)
         assert unusable(judge.ask([question(1)])[0])
         assert judge.ask([question(1)]) == [[0.0, 1.0]]
 
@@ -240,7 +240,9 @@ LONGER = SimpleNamespace(score=lambda row, completion: min(len(completion) / 10,
 def test_both_orders_are_asked_and_average_a_bias_to_the_first_away():
     stub = Stub(lambda body: tops(A=math.log(0.9), B=math.log(0.1)))
     with serving(stub) as url:
-        (verdict,) = compare(judge_of(url), [Comparison("hi", "one", "two")], "Which is kinder?")
+        (verdict,) = compare(
+            resolve_judge(url), [Comparison("hi", "one", "two")], "Which is kinder?"
+        )
     assert verdict.label == pytest.approx((0.5, 0.5))
     assert verdict.flips
     asked = [body["messages"][0]["content"] for body in stub.asked]
@@ -250,7 +252,7 @@ def test_both_orders_are_asked_and_average_a_bias_to_the_first_away():
 
 
 def test_gold_knows_the_better_one_and_rates_by_its_score():
-    gold = judge_of("gold", task=LONGER)
+    gold = resolve_judge("gold", task=LONGER)
     pairs = [Comparison(HI, "a", "aaaa"), Comparison("hi", "aa", "bb")]
     assert [v.label for v in compare(gold, pairs)] == [(0.0, 1.0), (0.5, 0.5)]
     assert rate(gold, [({"prompt": HI}, "a" * 10), ({"prompt": "x"}, "aaa")]) == pytest.approx(
@@ -270,8 +272,8 @@ def test_gold_knows_the_better_one_and_rates_by_its_score():
         ("zoo-tiny,four_bit=8", "--four-bit"),
         ("http://localhost/v1,four_bit=true", "unknown option 'four_bit'"),
         ("http://a:b@localhost/v1", "holds a password"),
-        ("http://localhost/v1?key=secret", "a key as well"),
-        ("http://localhost/v1,api_key=secret", "ALIGNZOO_JUDGE_KEY alone"),
+        ("http://localhost/v1?key=secret", "could leak a key"),
+        ("http://localhost/v1,api_key=secret", "ALIGNZOO_JUDGE_KEY only"),
         ("http://localhost/v1,requests=0", "--requests: '0' is not allowed"),
         ("http://localhost/v1,timeout=0", "--timeout"),
         ("http://localhost/v1,timeout=soon", "--timeout"),
@@ -283,7 +285,7 @@ def test_gold_knows_the_better_one_and_rates_by_its_score():
 )
 def test_a_judge_that_cannot_be_had_is_bad_input(text, says):
     with pytest.raises(BadInput, match=says) as error:
-        judge_of(text)
+        resolve_judge(text)
     assert "secret" not in error.value.message
 
 
@@ -291,7 +293,7 @@ def test_a_server_of_several_models_wants_one_named():
     stub = Stub(lambda body: None)
     stub.models = ["one", "two"]
     with serving(stub) as url, pytest.raises(BadInput, match=r"2 models(.|\n)*model=one"):
-        judge_of(url)
+        resolve_judge(url)
 
 
 @pytest.mark.parametrize("think", [0, 5])
@@ -299,7 +301,7 @@ def test_a_swap_swaps_the_label_exactly_and_leaves_what_is_asked_as_it_was(polic
     pairs = [Comparison(HI, f"one {i}", f"{i} two", {}, "Kind?" * i or None) for i in range(5)]
     swapped = [Comparison(c.prompt, c.b, c.a, {}, c.question) for c in pairs]
     mixed = [(swapped if i % 2 else pairs)[i] for i in range(5)]
-    local = Local(policy, Codec(policy.tokenizer), policy.evaluating)
+    local = LocalJudge(policy, Codec(policy.tokenizer), policy.evaluating)
     labels = [v.label for v in compare(local, pairs, think=think)]
     assert len(set(labels)) == 5
     assert [v.label[::-1] for v in compare(local, swapped, think=think)] == labels
@@ -321,7 +323,7 @@ def test_a_judge_s_leaning_to_a_place_is_told_from_what_it_says_of_the_two():
 
     with serving(Stub(answer)) as url:
         one, other = compare(
-            judge_of(url), [Comparison("p", "zzz", "a"), Comparison("p", "a", "zzz")]
+            resolve_judge(url), [Comparison("p", "zzz", "a"), Comparison("p", "a", "zzz")]
         )
     assert one.a_first == pytest.approx([0.9, 0.1])
     assert one.b_first == pytest.approx([0.4, 0.6])
@@ -337,7 +339,7 @@ def test_a_comparison_may_have_a_question_of_its_own():
     stub = Stub(lambda body: text("A"))
     with serving(stub) as url:
         pairs = [Comparison("p", "a", "b", question="Which is kinder?"), Comparison("p", "a", "b")]
-        compare(judge_of(url), pairs, "Which is shorter?")
+        compare(resolve_judge(url), pairs, "Which is shorter?")
     ends = sorted(body["messages"][0]["content"].rpartition("\n\n")[2] for body in stub.asked)
     kinder, shorter = (f"Which is {x}? Answer with A or B alone." for x in ("kinder", "shorter"))
     assert ends == [kinder, kinder, shorter, shorter]
@@ -346,9 +348,9 @@ def test_a_comparison_may_have_a_question_of_its_own():
 def test_a_model_writes_the_likeliest_tokens_and_is_charged_for_them(policy):
     policy.eval()
     codec = Codec(policy.tokenizer)
-    judge = Local(policy, codec, policy.evaluating)
+    judge = LocalJudge(policy, codec, policy.evaluating)
     judge.ledger = Ledger()
-    judge.longest = 40
+    judge.max_tokens = 40
     written = judge.write([HI, [{"role": "user", "content": "long " * 50}], HI], 8)
     ids = codec.prompt(HI)
     start, tokens = len(ids), 0
@@ -372,7 +374,7 @@ def test_with_thinking_an_explanation_is_written_first_and_the_answer_asked_in_a
     stub, ledger = Stub(answer), Ledger()
     with serving(stub) as url:
         for _ in range(2):
-            judge = judge_of(url, ledger=ledger)
+            judge = resolve_judge(url, ledger=ledger)
             (verdict,) = compare(
                 judge, [Comparison("p", "one", "two")], "Which is kinder?", think=7
             )
@@ -401,7 +403,7 @@ def test_what_was_not_explained_is_unusable_and_is_written_another_time():
 
     stub = Stub(answer)
     with serving(stub) as url:
-        judge = Cached(Server(url, ServerOptions(requests=1)))
+        judge = CachedJudge(ServerJudge(url, ServerOptions(requests=1)))
         pair = [Comparison("p", "one", "two")]
         (verdict,) = compare(judge, pair, think=7)
         assert not verdict.usable
@@ -415,11 +417,11 @@ def test_what_was_not_explained_is_unusable_and_is_written_another_time():
 def test_what_was_written_is_kept_by_its_length_and_dialogue():
     stub = Stub(lambda body: text(f"said {len(stub.asked)}"))
     with serving(stub) as url:
-        assert judge_of(url).write([HI, HI], 7) == ["said 1", "said 1"]
-        assert judge_of(url).write([HI], 7) == ["said 1"]
-        assert judge_of(url).write([HI], 8) == ["said 2"]
+        assert resolve_judge(url).write([HI, HI], 7) == ["said 1", "said 1"]
+        assert resolve_judge(url).write([HI], 7) == ["said 1"]
+        assert resolve_judge(url).write([HI], 8) == ["said 2"]
 
 
 def test_the_gold_score_writes_nothing():
-    with pytest.raises(BadInput, match="writes nothing: gold"):
-        compare(judge_of("gold", task=LONGER), [Comparison("p", "a", "b")], think=7)
+    with pytest.raises(BadInput, match="cannot write text: GoldJudge"):
+        compare(resolve_judge("gold", task=LONGER), [Comparison("p", "a", "b")], think=7)

@@ -9,8 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from alignzoo.errors import BadInput
-from alignzoo_judges import read_principles
-from alignzoo_judges.rate import QUESTION
+from alignzoo_judges import RATING_QUESTION, read_principles
 
 ONE = "principles:\n- {critique: c, revision: r, question: q}\n"
 
@@ -36,16 +35,16 @@ def test_the_shipped_one_is_whole():
     assert [p.name for p in found.principles] == ["harm", "respect", "alternatives", "over-refusal"]
     for principle in found.principles:
         assert principle.critique.endswith("?") and principle.question.startswith("Which response")
-        assert principle.revision.startswith("Rewrite") and principle.rating != QUESTION
+        assert principle.revision.startswith("Rewrite") and principle.rating != RATING_QUESTION
         assert principle.weight == 1.0
-    assert found.shown == []
+    assert found.example_messages == []
 
 
 def test_what_may_be_left_out(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text(ONE + "- {name: x, critique: a, revision: b, question: ' c ', weight: 3}\n")
     first, second = read_principles(file).principles
-    assert (first.name, first.weight, first.rating) == ("1", 1.0, QUESTION)
+    assert (first.name, first.weight, first.rating) == ("1", 1.0, RATING_QUESTION)
     assert (second.name, second.weight, second.question) == ("x", 3.0, "c")
 
 
@@ -53,7 +52,7 @@ def test_examples_are_shown_one_after_the_other(tmp_path):
     file = tmp_path / "mine.yaml"
     turns = "[{role: user, content: u}, {role: assistant, content: a}]"
     file.write_text(f"{ONE}examples: [{turns}, {turns}]\n")
-    assert [m["content"] for m in read_principles(file).shown] == ["u", "a", "u", "a"]
+    assert [m["content"] for m in read_principles(file).example_messages] == ["u", "a", "u", "a"]
 
 
 @pytest.mark.parametrize(
@@ -68,13 +67,13 @@ def test_examples_are_shown_one_after_the_other(tmp_path):
         ("principles: [text]", "is a mapping of fields", "principle 1"),
         (ONE + "- {critique: c, question: q}", "'revision' is missing", "principle 2"),
         (ONE + "- {name: kind, critique: c, revision: r}", "'question' is", "principle 2 (kind)"),
-        (ONE.replace("c,", "' ',"), "'critique' is not a text", "principle 1"),
-        (ONE.replace("q}", "[q]}"), "'question' is not a text", "principle 1"),
+        (ONE.replace("c,", "' ',"), "'critique' is not text", "principle 1"),
+        (ONE.replace("q}", "[q]}"), "'question' is not text", "principle 1"),
         (ONE.replace("q}", "q, wieght: 1}"), "unknown field 'wieght'", "principle 1"),
         (ONE.replace("q}", "q, weight: 0}"), "weight 0 is not", "principle 1"),
         (ONE.replace("q}", "q, weight: yes}"), "weight True is not", "principle 1"),
         (ONE.replace("q}", "q, weight: .nan}"), "weight nan is not", "principle 1"),
-        (ONE.replace("q}", "q, name: 3}"), "'name' is not a text", "principle 1"),
+        (ONE.replace("q}", "q, name: 3}"), "'name' is not text", "principle 1"),
         (ONE.replace("q}", "q, name: '2'}") + ONE[12:], "two principles", "mine.yaml"),
         (ONE + "examples: {a: b}", "is a list of dialogues", "mine.yaml"),
         (ONE + "examples: [[{role: user, content: u}]]", "user and assistant", "example 1"),
@@ -93,7 +92,7 @@ def test_near_names_are_offered(tmp_path):
 
 
 def test_a_file_that_is_not_there(tmp_path):
-    with pytest.raises(BadInput, match="no such file of principles"):
+    with pytest.raises(BadInput, match="no such principles file"):
         read_principles(tmp_path / "none.yaml")
 
 
@@ -113,10 +112,10 @@ def test_drawing_goes_by_weight_and_is_always_the_same(tmp_path):
 
 def test_a_run_keeps_to_its_principles(tmp_path):
     run = SimpleNamespace(record=SimpleNamespace(facts={}, folder=tmp_path))
-    read_principles().keep(run)
-    read_principles().keep(run)
+    read_principles().record(run)
+    read_principles().record(run)
     assert run.record.facts["principles"][0]["name"] == "harm"
     file = tmp_path / "mine.yaml"
     file.write_text(ONE)
-    with pytest.raises(BadInput, match="principles are not those"):
-        read_principles(file).keep(run)
+    with pytest.raises(BadInput, match="principles differ"):
+        read_principles(file).record(run)

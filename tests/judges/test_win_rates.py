@@ -10,7 +10,7 @@ from judge_stub import Stub, serving, text
 
 from alignzoo.errors import BadInput
 from alignzoo.ledger import Ledger
-from alignzoo_judges import Judge, judge_of, win_rates
+from alignzoo_judges import Judge, resolve_judge, win_rates
 from alignzoo_judges.judge import unusable
 
 
@@ -79,7 +79,7 @@ def test_the_reward_is_the_win_rate_within_the_group(make_run):
     assert batch["reward/judge"].std() > 0
 
 
-def test_a_judge_of_two_is_asked_its_own_question(make_run):
+def test_a_resolve_judge_two_is_asked_its_own_question(make_run):
     stub = Stub(lambda body: text("A"))
     with serving(stub) as url:
         run = make_run("grpo", reward=[f"judge,judge={url},pairs=true"], **SETTINGS)
@@ -92,7 +92,7 @@ def test_a_judge_of_two_is_asked_its_own_question(make_run):
 
 def test_the_policy_judges_as_it_stands_and_is_asked_again(make_run):
     run = make_run("grpo", task="sums", batch_size=2, options={"group_size": 2})
-    judge, base = judge_of("policy", run=run), judge_of("self", run=run)
+    judge, base = resolve_judge("policy", run=run), resolve_judge("self", run=run)
     rows = [run.data.train[0].row]
 
     def asked(judge: Judge) -> list[float]:
@@ -109,5 +109,5 @@ def test_the_policy_judges_as_it_stands_and_is_asked_again(make_run):
 
 
 def test_a_policy_is_a_judge_within_a_run_alone():
-    with pytest.raises(BadInput, match="what a run trains"):
-        judge_of("policy")
+    with pytest.raises(BadInput, match="the model that a run trains"):
+        resolve_judge("policy")

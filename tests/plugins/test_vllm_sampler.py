@@ -1,8 +1,4 @@
-"""Completions from a vLLM server and from an engine: what is asked, and what is made of it.
-
-No vLLM is here: a stub on loopback speaks the server's interface, a fake module takes the engine's
-arguments.
-"""
+"""The sampler vllm against a stub server on loopback and a fake module; no vLLM is installed."""
 
 from __future__ import annotations
 
@@ -20,10 +16,9 @@ from alignzoo.errors import BadInput, RunFailed
 from alignzoo.recipe import Recipe
 from alignzoo.rollout import Sampling, complete
 from alignzoo.training.loop import train
-from alignzoo_vllm import server as module
 from alignzoo_vllm.engine import Engine
 from alignzoo_vllm.sampler import VLLM
-from alignzoo_vllm.server import Server
+from alignzoo_vllm.server import KEY_VARIABLE, Server
 
 SETTINGS = {"task": "sums", "batch_size": 2, "max_new_tokens": 16}
 SAMPLING = Sampling(max_new_tokens=4, stop_ids=[2])
@@ -32,8 +27,8 @@ SAMPLING = Sampling(max_new_tokens=4, stop_ids=[2])
 @pytest.fixture
 def stub(monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.delenv(module.KEY, raising=False)
-    monkeypatch.setattr(remote, "LONGEST_PAUSE", 0.0)
+    monkeypatch.delenv(KEY_VARIABLE, raising=False)
+    monkeypatch.setattr(remote, "MAX_BACKOFF", 0.0)
     return Stub()
 
 
@@ -52,20 +47,20 @@ def logged(run) -> list[dict]:
     return [json.loads(line) for line in lines]
 
 
-def test_a_whole_run_draws_from_the_adapter_as_it_is_in_each_step(make_run, stub, url):
+def test_a_run_draws_with_the_adapter_of_each_step(make_run, stub, url):
     options = {"options": {"group_size": 3}, **SETTINGS, "steps": 2, "learning_rate": 0.05}
     options["max_new_tokens"] = 40  # about where a sum ends
     run = make_run("grpo", sampler=f"vllm,url={url}", **options)
     rows = run.data.train[:2]
     served = run.hook.alignzoo_sample(run=run, rows=rows)
-    # The stub draws with the seeds that it is given, as the model in this process does.
+    # The stub draws with the given seeds, as the model in this process does.
     own = make_run("grpo", **options).hook
     assert torch.equal(served.tokens, own.alignzoo_sample(run=run, rows=rows).tokens)
     assert served["ended"].any()
     train(run)
     assert run.step == 2
     for row in logged(run):
-        # The adapter went over whole: after a step, too, both have the same weights.
+        # Both have the same weights after a step too.
         assert 0 <= row["sampling/sampling_logp_difference/max"] < 1e-3
         assert row["sampling/importance_sampling_ratio/mean"] == pytest.approx(1.0, abs=1e-3)
     names = [body["lora_name"] for body in stub.asked("/v1/load_lora_adapter")]
@@ -75,7 +70,7 @@ def test_a_whole_run_draws_from_the_adapter_as_it_is_in_each_step(make_run, stub
     assert [f.name for f in (run.record.folder / "sampler").iterdir()] == names[1:]
 
 
-def test_what_is_asked_of_the_server(make_run, stub, url):
+def test_requests_hold_the_prompt_and_every_sampling_setting(make_run, stub, url):
     settings = {"temperature": 0.7, "top_p": 0.9, "top_k": 5, "min_p": 0.01}
     run = make_run("rloo", options={"group_size": 2}, sampler=f"vllm,url={url}", **SETTINGS)
     for name, value in settings.items():
@@ -92,7 +87,7 @@ def test_what_is_asked_of_the_server(make_run, stub, url):
         assert body["model"].startswith("alignzoo-") and body["max_tokens"] == 16
 
 
-def test_its_log_probs_are_not_taken_for_the_trainers(make_run, stub, url):
+def test_the_servers_logprobs_are_kept_apart_from_the_trainers(make_run, stub, url):
     stub.shift = 0.5
     run = make_run("grpo", options={"group_size": 2}, sampler=f"vllm,url={url}", **SETTINGS)
     batch = run.hook.alignzoo_sample(run=run, rows=run.data.train[:1])
@@ -100,23 +95,23 @@ def test_its_log_probs_are_not_taken_for_the_trainers(make_run, stub, url):
     assert torch.allclose(difference, torch.tensor(0.5), atol=1e-3)
 
 
-def test_an_adapter_of_a_run_that_was_left_makes_place(stub, url, make_run):
+def test_an_adapter_left_by_an_interrupted_run_is_replaced(stub, url, make_run):
     run = make_run("grpo", sampler=f"vllm,url={url}", **SETTINGS)
     stub.policies[f"alignzoo-{run.record.folder.name}-0"] = stub.policies["zoo-tiny"]
     complete(run, run.data.train[:1], 1)
     assert len(stub.asked("/v1/load_lora_adapter")) == 2
 
 
-def test_a_server_that_fails_in_passing_is_asked_again(stub, url):
+def test_transient_failures_are_retried(stub, url):
     stub.failures = 2
     (completion,) = client(url).draw([[5, 6]], [1], SAMPLING)
     assert len(completion.tokens) == len(completion.logprobs) > 0
     stub.failures = 3
-    with pytest.raises(RunFailed, match="asked 3 times, no answer from"):
+    with pytest.raises(RunFailed, match="no answer from .* after 3 attempts"):
         client(url).draw([[5, 6]], [1], SAMPLING)
 
 
-def test_a_refusal_is_not_asked_again(stub, url):
+def test_a_refusal_is_not_retried(stub, url):
     stub.refusal = 401
     with pytest.raises(RunFailed, match=r"refused completions: 401(.|\n)*VLLM_API_KEY"):
         client(url).draw([[5]], [1], SAMPLING)
@@ -125,7 +120,7 @@ def test_a_refusal_is_not_asked_again(stub, url):
 
 def test_the_key_comes_from_the_environment(stub, url, monkeypatch):
     client(url).check()
-    monkeypatch.setenv(module.KEY, "secret")
+    monkeypatch.setenv(KEY_VARIABLE, "secret")
     client(url).check()
     assert stub.keys == {None, "Bearer secret"}
 
@@ -136,16 +131,16 @@ def test_a_server_without_token_ids_is_refused(stub, url):
         client(url).draw([[5]], [1], SAMPLING)
 
 
-def test_a_log_prob_that_is_missing_is_not_a_number():
+def test_a_missing_logprob_is_nan():
     choice = {"token_ids": [4, 2], "finish_reason": "stop", "logprobs": {"token_logprobs": [None]}}
     with pytest.raises(RunFailed, match="2 token ids came with 1 log-probs"):
-        client("http://a/v1").completion({"choices": [choice]})
+        client("http://a/v1").parse_completion({"choices": [choice]})
     choice["logprobs"]["token_logprobs"] = [None, -1.0]
-    found = client("http://a/v1").completion({"choices": [choice]})
+    found = client("http://a/v1").parse_completion({"choices": [choice]})
     assert found.ended and found.logprobs[0] != found.logprobs[0]
 
 
-def test_a_server_that_is_down_is_one_message_before_anything_is_written(tmp_path, capfd):
+def test_a_server_that_is_down_is_bad_input_before_anything_is_written(tmp_path, capfd):
     from alignzoo.cli import status
 
     with socket.socket() as free:
@@ -153,37 +148,37 @@ def test_a_server_that_is_down_is_one_message_before_anything_is_written(tmp_pat
         port = free.getsockname()[1]
     words = ["run", "grpo", "--task", "sums", "--output-dir", str(tmp_path / "runs")]
     assert status([*words, "--sampler", f"vllm,url=http://127.0.0.1:{port}/v1"]) == 2
-    said = capfd.readouterr().err
-    assert "no answer from" in said and "vllm serve" in said and "Traceback" not in said
+    err = capfd.readouterr().err
+    assert "no answer from" in err and "vllm serve" in err and "Traceback" not in err
     assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"adapter": "none"}, "--adapter none cannot be handed over"),
-        ({"adapter": "dora"}, "--adapter dora cannot be handed over"),
+        ({"adapter": "none"}, "cannot load --adapter none"),
+        ({"adapter": "dora"}, "cannot load --adapter dora"),
         ({"model": "other"}, "does not serve 'other'\n.*serves zoo-tiny"),
     ],
 )
-def test_what_the_server_cannot_do_is_refused(url, settings, says):
+def test_what_the_server_does_not_support_is_refused(url, settings, says):
     with pytest.raises(BadInput, match=says):
         VLLM(url=url).alignzoo_check(Recipe("grpo", **settings))
 
 
-def test_an_earlier_runs_adapter_is_not_on_the_server(tmp_path, url):
+def test_an_earlier_run_needs_the_name_of_its_merged_weights(tmp_path, url):
     (tmp_path / "adapter").mkdir()
     with pytest.raises(BadInput, match="merged weights"):
         VLLM(url=url).alignzoo_check(Recipe("grpo", model=str(tmp_path)))
     VLLM(url=url, model="zoo-tiny").alignzoo_check(Recipe("grpo", model=str(tmp_path)))
 
 
-def test_no_address():
-    with pytest.raises(BadInput, match="is not an address"):
+def test_a_url_needs_a_scheme():
+    with pytest.raises(BadInput, match="is not a URL"):
         VLLM(url="localhost:8000").alignzoo_check(Recipe("grpo"))
 
 
-def test_without_vllm_the_engine_says_what_to_install(monkeypatch):
+def test_without_vllm_the_message_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(BadInput, match=r"not installed(.|\n)*alignzoo\[vllm\](.|\n)*url="):
         VLLM().alignzoo_check(Recipe("grpo"))
@@ -191,7 +186,7 @@ def test_without_vllm_the_engine_says_what_to_install(monkeypatch):
 
 @pytest.fixture
 def fake_vllm(monkeypatch):
-    """A module that takes down what it is given, and answers each prompt with [7, 2]."""
+    """Install a module that records its arguments and completes each prompt with [7, 2]."""
     calls = SimpleNamespace(llm=[], generate=[])
 
     class LLM:
@@ -213,7 +208,7 @@ def fake_vllm(monkeypatch):
     return calls
 
 
-def test_what_the_engine_is_given(make_run, fake_vllm):
+def test_the_engines_arguments(make_run, fake_vllm):
     settings = {**SETTINGS, "lora_rank": 20, "steps": 2, "precision": "fp32", "seed": 3}
     run = make_run("grpo", options={"group_size": 2}, sampler="vllm,memory=0.4", **settings)
     assert fake_vllm.llm == [
@@ -246,6 +241,6 @@ def test_what_the_engine_is_given(make_run, fake_vllm):
     assert folder.endswith("adapter")
 
 
-def test_a_rank_that_vllm_does_not_take(fake_vllm):
+def test_a_rank_that_vllm_does_not_support_is_refused(fake_vllm):
     with pytest.raises(BadInput, match="up to rank 512"):
         Engine("zoo-tiny", Recipe("grpo", lora_rank=600), 0.3)

@@ -1,4 +1,4 @@
-"""What a round's sampling made is written part by part, and taken up where it was left."""
+"""A journal is written part by part, and resumed after the last complete part."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import json
 import pytest
 
 from alignzoo.ledger import Cost
-from alignzoo_judges.journal import PART, journal
+from alignzoo_judges.journal import ROWS_PER_PART, keep_journal
 
-ROWS = list(range(2 * PART + 5))
+ROWS = list(range(2 * ROWS_PER_PART + 5))
+SQUARES = [{"row": row, "square": row**2} for row in ROWS]
 
 
 class Maker:
-    """Squares of rows; `fails` is the part at which the machine dies."""
+    """Squares of rows; the process dies at the part that starts at `fails`."""
 
     def __init__(self, run, fails: int | None = None):
         self.run, self.fails, self.asked = run, fails, []
@@ -41,53 +42,61 @@ def spent(run):
     return ledger.flops["generation"], ledger.tokens["generation"], ledger.feedback["judge_calls"]
 
 
-def test_lines_are_readable_and_parts_are_closed(run):
-    found = journal(run, "squares", ROWS, Maker(run))
-    assert found == [{"row": row, "square": row**2} for row in ROWS]
+def test_lines_are_readable_and_each_part_ends_with_its_cost(run):
+    found = keep_journal(run, "squares", ROWS, Maker(run))
+    assert found == SQUARES
     lines = [json.loads(line) for line in lines_of(run)]
     assert lines[1] == {"round": 0, "row": 1, "square": 1}
-    assert [line["part"] for line in lines if "spent" in line] == [0, PART, 2 * PART]
+    assert [line["part"] for line in lines if "spent" in line] == [
+        0,
+        ROWS_PER_PART,
+        2 * ROWS_PER_PART,
+    ]
     assert [len(ROWS), 2 * len(ROWS), 3] == [*spent(run)]
 
 
-def test_what_is_there_is_read_and_charged_the_same(run):
-    first = journal(run, "squares", ROWS, Maker(run))
+def test_complete_parts_are_read_and_charged_the_same(run):
+    first = keep_journal(run, "squares", ROWS, Maker(run))
     bill = spent(run)
     run.ledger.restore({})
     again = Maker(run)
-    assert journal(run, "squares", ROWS, again) == first
+    assert keep_journal(run, "squares", ROWS, again) == first
     assert again.asked == [] and spent(run) == bill
 
 
-def test_it_goes_on_where_it_was_stopped(run):
+def test_it_continues_after_the_last_complete_part(run):
     with pytest.raises(KeyboardInterrupt):
-        journal(run, "squares", ROWS, Maker(run, fails=2 * PART))
+        keep_journal(run, "squares", ROWS, Maker(run, fails=2 * ROWS_PER_PART))
     run.ledger.restore({})
     rest = Maker(run)
-    assert journal(run, "squares", ROWS, rest) == [{"row": row, "square": row**2} for row in ROWS]
-    assert rest.asked == [2 * PART] and spent(run) == (len(ROWS), 2 * len(ROWS), 3)
+    assert keep_journal(run, "squares", ROWS, rest) == [
+        {"row": row, "square": row**2} for row in ROWS
+    ]
+    assert rest.asked == [2 * ROWS_PER_PART] and spent(run) == (len(ROWS), 2 * len(ROWS), 3)
 
 
 @pytest.mark.parametrize("cut", [1, 3, 40, 300])
-def test_a_part_that_was_cut_off_is_made_again(run, cut):
-    journal(run, "squares", ROWS, Maker(run))
+def test_a_part_that_was_cut_off_is_computed_again(run, cut):
+    keep_journal(run, "squares", ROWS, Maker(run))
     file = run.record.folder / "squares.jsonl"
     file.write_bytes(file.read_bytes()[:-cut])
     rest = Maker(run)
-    assert journal(run, "squares", ROWS, rest) == [{"row": row, "square": row**2} for row in ROWS]
-    assert rest.asked == [2 * PART]
+    assert keep_journal(run, "squares", ROWS, rest) == [
+        {"row": row, "square": row**2} for row in ROWS
+    ]
+    assert rest.asked == [2 * ROWS_PER_PART]
     rows = [json.loads(line) for line in lines_of(run)]
     assert [row["row"] for row in rows if "row" in row] == ROWS
 
 
-def test_rounds_are_told_apart_and_texts_may_hold_anything(run):
+def test_rounds_are_kept_apart_and_any_text_survives(run):
     def text(part, start):
         return [{"text": f"{run.round} \u2028\n \U0001f600"} for _ in part]
 
     for index in (0, 1):
         run.schedule.round = index
-        journal(run, "squares", ROWS[:3], text)
+        keep_journal(run, "squares", ROWS[:3], text)
     for index in (0, 1):
         run.schedule.round = index
-        found = journal(run, "squares", ROWS[:3], Maker(run))
+        found = keep_journal(run, "squares", ROWS[:3], Maker(run))
         assert found == [{"text": f"{index} \u2028\n \U0001f600"}] * 3

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
-from alignzoo_judges import Comparison, compare, judge_of, read_principles
+from alignzoo_judges import Comparison, compare, read_principles, resolve_judge
 from alignzoo_suite import MODELS, ZOO_TINY
 from alignzoo_suite.acts import ACTS
 from alignzoo_suite.common import rng, user_turn
@@ -28,7 +28,7 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def critic():
-    return judge_of("zoo-critic")
+    return resolve_judge("zoo-critic")
 
 
 def text(message: list[dict[str, str]]) -> str:

@@ -16,9 +16,9 @@ from alignzoo_judges import (
     Judge,
     as_messages,
     check_judge,
-    journal,
-    judge_of,
+    keep_journal,
     read_principles,
+    resolve_judge,
 )
 from alignzoo_zoo.constitutional.critique import revise
 
@@ -55,13 +55,15 @@ class Constitutional:
 
     @hookimpl
     def alignzoo_start(self, run: Run) -> None:
-        self.constitution.keep(run)
-        self.writer = judge_of(self.critic, run=run, task=run.task)
+        self.constitution.record(run)
+        self.writer = resolve_judge(self.critic, run=run, task=run.task)
 
     @hookimpl
     def alignzoo_sample(self, run: Run, rows: list[Example]) -> Batch:
         """The prompts with the revisions of the policy's own answers."""
-        lines = journal(run, "revisions", rows, lambda part, start: self.lines(run, part, start))
+        lines = keep_journal(
+            run, "revisions", rows, lambda part, start: self.lines(run, part, start)
+        )
         last = [line["steps"][-1]["revision"] for line in lines]
         changed = [line["draft"] != text for line, text in zip(lines, last, strict=True)]
         run.log_mean(
@@ -88,7 +90,7 @@ class Constitutional:
     def lines(self, run: Run, rows: Sequence[Example], start: int) -> list[dict[str, Any]]:
         """What becomes of each prompt, as it is kept in revisions.jsonl."""
         assert self.writer is not None  # alignzoo_start chose it
-        writer, shown = self.writer, self.constitution.shown
+        writer, shown = self.writer, self.constitution.example_messages
         prompts = [as_messages(row.row["prompt"]) for row in rows]
         drafts = [
             run.codec.decode(group[0].tokens)

@@ -23,10 +23,10 @@ from alignzoo_judges import (
     as_messages,
     check_judge,
     compare,
-    journal,
-    judge_of,
+    keep_journal,
     rate,
     read_principles,
+    resolve_judge,
 )
 from alignzoo_zoo.rlaif.labelled_pairs import LabelledPairs
 
@@ -86,8 +86,8 @@ class RLAIF:
 
     @hookimpl
     def alignzoo_start(self, run: Run) -> None:
-        self.constitution.keep(run)
-        self.asked = judge_of(self.judge, run=run, task=run.task)
+        self.constitution.record(run)
+        self.asked = resolve_judge(self.judge, run=run, task=run.task)
         if not (self.pairs or self.direct):
             self.model = ModelReward(str(run.train_reward(self.labelled(run))))
             self.model.alignzoo_start(run)
@@ -180,7 +180,7 @@ class RLAIF:
             rows = [row.row for row in part for _ in range(n)]
             return self.comparisons(run, rows, texts[::2], texts[1::2], n * start)
 
-        lines = journal(run, "labels", run.data.train, make)
+        lines = keep_journal(run, "labels", run.data.train, make)
         told = [line for line in lines if line["label"] not in (None, 0.5)]
         if not told:
             raise RunFailed(

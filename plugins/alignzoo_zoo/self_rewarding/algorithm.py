@@ -13,10 +13,8 @@ from torch import Tensor
 from alignzoo import BadInput, Batch, Example, Loss, Needs, OnPolicy, Run, collate, hookimpl
 from alignzoo.functional import best_and_worst, sigmoid_loss
 from alignzoo.rollout import batch_completions, complete, log_completions
-from alignzoo_judges import Judge, judge_of, rate
+from alignzoo_judges import RATING_QUESTION, Judge, rate, resolve_judge
 from alignzoo_zoo.opponent import OPPONENT, opponent_logprobs, pair_loss
-
-QUESTION = "How good is the response?"
 
 
 @dataclass(eq=False)
@@ -29,7 +27,7 @@ class SelfRewarding(OnPolicy):
         int, "prompts per round, in steps of --batch-size (0: one step's)", Ge(0)
     ] = 512
     beta: Annotated[float, "strength of the pull to the policy that began the round", Gt(0)] = 0.1
-    question: Annotated[str, "what the policy is asked of each completion"] = QUESTION
+    question: Annotated[str, "what the policy is asked of each completion"] = RATING_QUESTION
 
     needs = Needs()  # the round's first policy is the reference
     learning_rate = (
@@ -50,7 +48,7 @@ class SelfRewarding(OnPolicy):
 
     @hookimpl
     def alignzoo_start(self, run: Run) -> None:
-        self.judge = judge_of("policy", run=run)
+        self.judge = resolve_judge("policy", run=run)
 
     @hookimpl
     def alignzoo_sample(self, run: Run, rows: list[Example]) -> Batch:
@@ -79,8 +77,7 @@ class SelfRewarding(OnPolicy):
     def ratings(self, run: Run, batch: Batch) -> Tensor:
         """The policy's own of each completion, in [-1, 1], `[N]`; NaN where it gave none."""
         assert self.judge is not None  # alignzoo_start made it
-        rows = [batch.rows[b] for b in batch.group.tolist()]
-        answered = list(zip(rows, run.texts(batch), strict=True))
+        answered = list(zip(batch.answered(), run.texts(batch), strict=True))
         return torch.tensor(rate(self.judge, answered, self.question))
 
     @hookimpl

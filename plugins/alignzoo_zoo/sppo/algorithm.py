@@ -12,7 +12,7 @@ from torch import Tensor
 from alignzoo import BadInput, Batch, Example, Loss, Needs, OnPolicy, Run, hookimpl
 from alignzoo.functional import label_metrics
 from alignzoo.rollout import batch_completions, complete, log_completions, with_rewards
-from alignzoo_judges import Judge, check_judge, judge_of, win_rates
+from alignzoo_judges import COMPARISON_QUESTION, Judge, check_judge, resolve_judge, win_rates
 from alignzoo_zoo.opponent import OPPONENT, opponent_logprobs
 from alignzoo_zoo.sppo.losses import bradley_terry_win_rates, sppo_loss
 
@@ -32,7 +32,7 @@ class SPPO(OnPolicy):
     judge: Annotated[
         str | None, "who compares: self, policy, gold, a model or run, a server; else the rewards"
     ] = None
-    question: Annotated[str, "what the judge is asked of two"] = "Which response is better?"
+    question: Annotated[str, "what the judge is asked of two"] = COMPARISON_QUESTION
     scale: Annotated[float, "of rewards: P = sigmoid(scale (r - r'))", Gt(0)] = 1.0
 
     needs = Needs()
@@ -61,7 +61,7 @@ class SPPO(OnPolicy):
     @hookimpl
     def alignzoo_start(self, run: Run) -> None:
         if self.judge is not None:
-            self.asked = judge_of(self.judge, run=run, task=run.task)
+            self.asked = resolve_judge(self.judge, run=run, task=run.task)
 
     @hookimpl
     def alignzoo_sample(self, run: Run, rows: list[Example]) -> Batch:
@@ -82,8 +82,7 @@ class SPPO(OnPolicy):
     def asked_about(self, run: Run, batch: Batch) -> Tensor:
         """The judge's win rates, `[N]`; NaN where it gave no answer."""
         assert self.asked is not None
-        texts = iter(run.texts(batch))
-        groups = [[next(texts) for _ in range(self.group_size)] for _ in batch.rows]
+        groups = batch.grouped(run.texts(batch))
         return torch.tensor(win_rates(self.asked, batch.rows, groups, self.question)).flatten()
 
     @hookimpl
