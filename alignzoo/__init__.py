@@ -12,11 +12,12 @@ import lazy_loader
 from alignzoo import deprecated
 
 _find, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+_find_former = deprecated.names_of(__name__)
 
 
 def __getattr__(name: str) -> Any:
-    """Return a public name, or what a deprecated one stands for."""
-    return _find(name) if name in __all__ else deprecated.resolve_name(__name__, name)
+    """Return a public name, or what a former one is called now."""
+    return _find(name) if name in __all__ else _find_former(name)
 
 
 deprecated.install()

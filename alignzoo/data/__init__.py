@@ -12,6 +12,7 @@ dataset, mixture, order  the result: held-out rows, several sources as one, the 
 report                   counts and notes on the rows
 """
 
+from alignzoo import deprecated
 from alignzoo.data.codec import Codec
 from alignzoo.data.dataset import Data, SourceSize, labels_in
 from alignzoo.data.load import load_data, load_rows
@@ -58,3 +59,5 @@ __all__ = [
     "split_steps",
     "step_ends",
 ]
+
+__getattr__ = deprecated.names_of(__name__)

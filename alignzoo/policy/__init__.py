@@ -4,6 +4,16 @@ Names are resolved when they are first used, so importing a light module of this
 the table of adapters, imports no torch.
 """
 
+from typing import Any
+
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+from alignzoo import deprecated
+
+_find, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+_find_former = deprecated.names_of(__name__)
+
+
+def __getattr__(name: str) -> Any:
+    """Return a public name, or what a former one is called now."""
+    return _find(name) if name in __all__ else _find_former(name)

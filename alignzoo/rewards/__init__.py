@@ -1,5 +1,6 @@
 """Scores for completions, as plugins with the hook `alignzoo_reward`."""
 
+from alignzoo import deprecated
 from alignzoo.rewards.model import ModelReward
 from alignzoo.rewards.resolve import LEARNED, TASK, RewardSpec, resolve_rewards
 from alignzoo.rewards.rows import RowReward
@@ -16,3 +17,5 @@ __all__ = [
     "score_completions",
     "weighted_sum",
 ]
+
+__getattr__ = deprecated.names_of(__name__)
