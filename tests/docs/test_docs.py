@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import alignzoo
-from alignzoo import discovery, hooks
+from alignzoo import deprecated, discovery, hooks
 from alignzoo.algorithm import Traits
 from alignzoo.cli import status
 from alignzoo.options import options_of
@@ -183,6 +183,11 @@ def test_the_design_draws_the_floors_that_hold():
         if re.match(r"\| \d+ \|", line)
     ]
     assert drawn == ast.literal_eval(value)[::-1]
+
+
+@pytest.mark.parametrize("former", [*deprecated.MODULES, *deprecated.NAMES])
+def test_the_changelog_lists_every_former_name(former):
+    assert f"`{former}`" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
 def test_the_evening_path_is_short():
