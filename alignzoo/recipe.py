@@ -1,7 +1,7 @@
-"""Everything that decides a run, as one flat dataclass: the flags, the YAML file, `run.json`.
+"""Every setting of a run as one flat dataclass: the flags, the YAML file, `run.json`.
 
-Precedence, lowest first: the defaults here, the algorithm's `defaults`, the recipe file, what was
-typed. A recipe file has the same keys as the flags, with the algorithm's own under `options`.
+Precedence, lowest first: the defaults here, the algorithm's `defaults`, the recipe file, the flags.
+A recipe file has the same keys as the flags, with the algorithm's own under `options`.
 """
 
 from __future__ import annotations
@@ -25,43 +25,45 @@ FLOPS = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?(?:e[+-]?[0-9]+)?)\s*(?:flops)?\s*",
 
 @dataclass
 class Recipe:
-    """One run, completely. Field order is the order of `--help`."""
+    """All settings of a run. Field order is the order of `--help`."""
 
     algorithm: Annotated[str, "name of an installed algorithm, or a Python file"]
     options: Annotated[dict[str, Any], "options of the algorithm"] = field(default_factory=dict)
 
     model: Annotated[
         str,
-        "zoo-tiny, zoo-critic (unless named otherwise, of --task constitution), a name on the "
-        "hub, a folder, or an earlier run",
+        "zoo-tiny, zoo-critic (the default for --task constitution), a name on the Hub, a folder, "
+        "or an earlier run",
     ] = "zoo-tiny"
     task: Annotated[
-        str | None, "task to learn and to be judged on [default: style, if no --data]"
+        str | None, "task to train and evaluate on [default: style, if there is no --data]"
     ] = None
     data: Annotated[
         str | dict[str, Any] | None,
-        "JSONL, JSON, CSV or Parquet file, folder, or name on the hub; several with their shares "
-        "as a.jsonl:0.7,b.jsonl:0.3",
+        "JSONL, JSON, CSV or Parquet file, folder, or name on the Hub; a weighted mixture is "
+        "a.jsonl:0.7,b.jsonl:0.3",
     ] = None
     reward: Annotated[
         list[str],
-        "what scores completions, NAME[:WEIGHT][,OPTION=VALUE...]: a reward's name, the folder of "
-        "a reward model, python:module.function or a Python file [default: task, its own score]",
+        "reward of a completion, NAME[:WEIGHT][,OPTION=VALUE...]: the name of a reward, the folder "
+        "of a reward model, python:module.function or a Python file [default: the task's score]",
     ] = field(default_factory=list)
     adapter: Annotated[
         Literal[
             "lora", "qlora", "dora", "rslora", "loha", "lokr", "vera", "oft", "ia3", "prompt",
             "prefix", "none",
         ],
-        "what is trained: LoRA, LoRA on a 4-bit base (qlora), another adapter, tokens before "
-        "every prompt (prompt, prefix), or all weights (none)",
+        "weights to train: LoRA, LoRA on a 4-bit base (qlora), another adapter, virtual tokens "
+        "before every prompt (prompt, prefix), or all weights (none)",
     ] = "lora"  # fmt: skip
-    lora_rank: Annotated[int, "rank of the adapter, for those named lo.. or ..lora", Ge(1)] = 16
-    lora_alpha: Annotated[float, "scale of such an adapter, over its rank", Gt(0)] = 32.0
+    lora_rank: Annotated[int, "adapter rank (lora, qlora, dora, rslora, loha, lokr)", Ge(1)] = 16
+    lora_alpha: Annotated[float, "adapter alpha (scale = alpha / rank)", Gt(0)] = 32.0
     lora_dropout: Annotated[
-        float, "dropout on the input of LoRA, DoRA and their kin", Ge(0), Le(0.9)
+        float, "dropout on the adapter's input (lora, qlora, dora, rslora)", Ge(0), Le(0.9)
     ] = 0.0
-    virtual_tokens: Annotated[int, "length of --adapter prompt or prefix", Ge(1)] = 20
+    virtual_tokens: Annotated[
+        int, "number of virtual tokens of --adapter prompt or prefix", Ge(1)
+    ] = 20
 
     steps: Annotated[
         int | None, "optimizer steps [default: --epochs passes over the data]", Ge(0)
@@ -73,7 +75,7 @@ class Recipe:
     batch_size: Annotated[int, "groups (prompts, pairs) per optimizer step", Ge(1)] = 32
     micro_tokens: Annotated[
         int | None,
-        "most tokens in one forward pass; no effect on the result "
+        "maximum tokens per forward pass; does not change the result "
         "[default: 1024 on a CPU, else 8192]",
         Ge(1),
     ] = None
@@ -83,64 +85,57 @@ class Recipe:
         Gt(0),
     ] = None
     warmup: Annotated[
-        float, "share of the run over which the learning rate rises", Ge(0), Le(1)
+        float, "fraction of the run over which the learning rate warms up", Ge(0), Le(1)
     ] = 0.1
-    schedule: Annotated[Literal["linear", "cosine", "constant"], "how the learning rate falls"] = (
-        "cosine"
-    )
+    schedule: Annotated[Literal["linear", "cosine", "constant"], "learning rate decay"] = "cosine"
     weight_decay: Annotated[float, "decoupled weight decay", Ge(0)] = 0.0
-    max_grad_norm: Annotated[float, "gradients are clipped to this norm", Gt(0)] = 1.0
+    max_grad_norm: Annotated[float, "clip gradients to this norm", Gt(0)] = 1.0
     gradient_checkpointing: Annotated[
-        bool, "recompute activations in the backward pass, to save memory"
+        bool, "recompute activations in the backward pass to save memory"
     ] = False
     precision: Annotated[
-        Literal["auto", "fp32", "bf16"], "auto: bf16 on a GPU that has it, else fp32"
+        Literal["auto", "fp32", "bf16"], "auto: bf16 on a GPU that supports it, else fp32"
     ] = "auto"
     cache_reference: Annotated[
-        bool, "compute the reference's log-probs of the data once, and keep them for later runs"
+        bool, "compute the reference's log-probs of the data once and cache them for later runs"
     ] = False
     random_init: Annotated[
-        bool, "start from random weights of the model's architecture", Alias("scratch")
+        bool, "start from random weights instead of the model's own", Alias("scratch")
     ] = False
 
-    max_length: Annotated[int, "most tokens of a prompt and its completion", Ge(8)] = 1024
+    max_length: Annotated[int, "maximum tokens of a prompt and its completion", Ge(8)] = 1024
     fail_on_bad_rows: Annotated[
         bool, "fail on unusable rows instead of skipping them", Alias("strict")
     ] = False
-    eval_size: Annotated[int, "items of the evaluation before and after (0: none)", Ge(0)] = 200
-    eval_every: Annotated[int, "also evaluate every so many steps (0: never)", Ge(0)] = 0
+    eval_size: Annotated[int, "items to evaluate before and after training (0: none)", Ge(0)] = 200
+    eval_every: Annotated[int, "also evaluate every N steps (0: never)", Ge(0)] = 0
     sampler: Annotated[
         str | None,
-        "what draws completions, NAME[,OPTION=VALUE...]: a sampler's name or a Python file "
+        "sampler of completions, NAME[,OPTION=VALUE...]: the name of a sampler or a Python file "
         "[default: the model itself, in this process]",
     ] = None
     importance_cap: Annotated[
         float,
-        "most that a token weighs where the sampler's log-probs are not the trainer's (0: all "
-        "weigh the same)",
+        "cap on per-token importance weights for an external sampler (0: no correction)",
         Ge(0),
     ] = 2.0
-    max_new_tokens: Annotated[int, "longest completion that is generated", Ge(1)] = 64
-    temperature: Annotated[float, "temperature of generation (0: greedy)", Ge(0)] = 1.0
-    top_k: Annotated[int, "draw from so many likeliest tokens (0: from all)", Ge(0)] = 0
-    top_p: Annotated[
-        float, "draw from the likeliest tokens that have this share of probability", Gt(0), Le(1)
-    ] = 1.0
-    min_p: Annotated[
-        float, "draw from tokens at least so many times as likely as the likeliest", Ge(0), Le(1)
-    ] = 0.0
+    max_new_tokens: Annotated[int, "maximum length of a generated completion in tokens", Ge(1)] = 64
+    temperature: Annotated[float, "sampling temperature (0: greedy)", Ge(0)] = 1.0
+    top_k: Annotated[int, "top-k sampling (0: off)", Ge(0)] = 0
+    top_p: Annotated[float, "nucleus (top-p) mass", Gt(0), Le(1)] = 1.0
+    min_p: Annotated[float, "min-p threshold relative to the top token", Ge(0), Le(1)] = 0.0
     stop_text: Annotated[
         list[str], "text that ends a completion (may be repeated)", Alias("stop")
     ] = field(default_factory=list)
     stop_on_alarm: Annotated[
         list[str],
-        "end the run with this alarm: ties, entropy, kl, length or overoptimised (may be repeated)",
+        "stop the run on this alarm: ties, entropy, kl, length or overoptimised (may be repeated)",
         Alias("stop_on"),
     ] = field(default_factory=list)
-    checkpoint_every: Annotated[int, "steps between checkpoints (0: only at the end)", Ge(0)] = 50
+    checkpoint_every: Annotated[int, "save every N steps (0: only at the end)", Ge(0)] = 50
 
-    seed: Annotated[int, "seed of everything random", Ge(0)] = 0
-    output_dir: Annotated[str, "folder that holds the runs", Alias("out")] = "runs"
+    seed: Annotated[int, "random seed", Ge(0)] = 0
+    output_dir: Annotated[str, "folder for runs", Alias("out")] = "runs"
     name: Annotated[
         str | None, "name of the run [default: made from algorithm, model and task]"
     ] = None
@@ -153,7 +148,10 @@ class Recipe:
 
     @property
     def budget_flops(self) -> float | None:
-        """The budget as a number of floating-point operations."""
+        """Return the budget in floating-point operations, or None.
+
+        Raise `BadInput` if it is not a number.
+        """
         if self.budget is None:
             return None
         match = FLOPS.fullmatch(self.budget)
@@ -165,11 +163,15 @@ class Recipe:
         return float(match[1])
 
     def as_dict(self) -> dict[str, Any]:
+        """Return the recipe as a dictionary of its fields."""
         return asdict(self)
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file. Names and values are checked later, with everything else."""
+    """Read a recipe file, with current option names. Raise `BadInput` for an unknown one.
+
+    Values are checked later, by `resolve`.
+    """
     loaded = read_yaml(path, "recipe file")
     if not isinstance(loaded, dict):
         raise BadInput("a recipe is a mapping of option names to values", where=str(path))
@@ -194,7 +196,10 @@ def update_stored(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def resolve(*layers: Mapping[str, Any]) -> Recipe:
-    """One recipe from layers of values, later ones winning; every value checked."""
+    """Merge layers of values into a recipe, later ones winning.
+
+    Raise `BadInput` for a wrong name or value.
+    """
     values: dict[str, Any] = {}
     options: dict[str, Any] = {}
     known = options_of(Recipe)
@@ -203,7 +208,7 @@ def resolve(*layers: Mapping[str, Any]) -> Recipe:
         values.update({k: v for k, v in layer.items() if k != "options"})
         options.update(layer.get("options") or {})
     recipe: Recipe = build(Recipe, {**values, "options": options})
-    _ = recipe.budget_flops  # fails early on a malformed amount
+    _ = recipe.budget_flops  # raises if it is malformed
     check_adapter(recipe)
     if recipe.task is None and recipe.data is None:
         recipe.task = "style"
@@ -213,12 +218,12 @@ def resolve(*layers: Mapping[str, Any]) -> Recipe:
 
 
 def check_adapter(recipe: Recipe) -> None:
-    """`BadInput` for a setting of another kind of adapter than the recipe's."""
+    """Raise `BadInput` for an option of another kind of adapter than the recipe's."""
     for option in options_of(Recipe):
         foreign = option.name in ADAPTER_OPTIONS - ADAPTERS[recipe.adapter].options
         if foreign and getattr(recipe, option.name) != option.default:
             users = [name for name, kind in ADAPTERS.items() if option.name in kind.options]
             raise BadInput(
                 f"option {option.flag} does not apply to --adapter {recipe.adapter}",
-                hint=f"it is for {', '.join(users)}",
+                hint=f"it applies to {', '.join(users)}",
             )

@@ -1,4 +1,4 @@
-"""What the core tells whoever is watching. The terminal is one implementation, silence another."""
+"""Messages and progress of a run. The terminal is one implementation, `Silent` another."""
 
 from __future__ import annotations
 
@@ -12,24 +12,26 @@ Advance = Callable[[int], None]
 
 
 class UI(Protocol):
+    """Where a run reports to."""
+
     def opened(self, folder: Path) -> None:
-        """The folder of the run exists now; the log belongs there."""
+        """Use the folder of the run, which exists now, for the log."""
 
     def note(self, text: str) -> None:
-        """One line that the user should read."""
+        """Show a line to the user."""
 
     def phase(self, text: str) -> AbstractContextManager[None]:
-        """Something that takes a while and cannot be counted."""
+        """Show that something takes a while whose progress is unknown."""
 
-    def progress(self, total: int | None, headline: str | None) -> AbstractContextManager[Update]:
-        """Training: `total` steps if known, and the metric to show beside the loss."""
+    def progress(self, total: int | None, metric: str | None) -> AbstractContextManager[Update]:
+        """Show training: `total` steps if known, and a metric to show next to the loss."""
 
     def items(self, total: int, text: str) -> AbstractContextManager[Advance]:
-        """Something counted, such as completions to generate."""
+        """Show the progress of something counted, such as completions to generate."""
 
 
 class Silent:
-    """Tells nobody."""
+    """A UI that shows nothing."""
 
     def opened(self, folder: Path) -> None: ...
 
@@ -40,7 +42,7 @@ class Silent:
         yield
 
     @contextmanager
-    def progress(self, total: int | None, headline: str | None) -> Iterator[Update]:
+    def progress(self, total: int | None, metric: str | None) -> Iterator[Update]:
         yield lambda step, fraction, metrics: None
 
     @contextmanager
@@ -49,7 +51,7 @@ class Silent:
 
 
 class Nested:
-    """What a run tells that another one has started: all but where its log belongs."""
+    """The UI of a run inside another run: it keeps the log of the outer one."""
 
     def __init__(self, outer: UI):
         self.note, self.phase = outer.note, outer.phase

@@ -1,8 +1,7 @@
-"""A quiet terminal: while libraries load and run, what they print goes to a log file.
+"""Redirect what libraries print to a log file.
 
-Redirected are the file descriptors themselves, so that warnings, progress bars and the messages
-of C++ code and of child processes are caught alike. Our own words go to duplicates of the
-descriptors that were there before.
+The file descriptors themselves are redirected, which also catches progress bars and the output of
+C++ code and child processes. Our own output goes to duplicates of the original descriptors.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 class Log:
-    """The file that fd 1 and 2 go to, and `out` and `err`: the terminal as it was before."""
+    """The file that descriptors 1 and 2 write to; `out` and `err` are the original streams."""
 
     def __init__(self, path: Path, out: TextIO, err: TextIO):
         self.path, self.out, self.err = path, out, err
 
     def move_to(self, path: Path) -> None:
-        """Go on in another file, after what has been written so far."""
+        """Continue in another file, and move what has been written so far there."""
         if path == self.path:
             return
         flush()
@@ -45,10 +44,10 @@ class Log:
 
 @contextmanager
 def quiet(path: Path | None = None) -> Iterator[Log]:
-    """Send what libraries print to `path`, or to a temporary file that goes away at the end.
+    """Redirect output to `path`, or to a temporary file that is deleted at the end.
 
-    An unforeseen exception leaves its traceback in the log, which is then kept, and comes out as
-    `RunFailed` that says where.
+    Raise `RunFailed` for an unexpected exception. Its traceback is in the log, which is then kept,
+    and the message gives the path.
     """
     temporary = path is None
     if path is None:
@@ -63,8 +62,7 @@ def quiet(path: Path | None = None) -> Iterator[Log]:
         log = Log(path, *(_open(fd, encoding) for fd in saved))
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    # Never closed: handlers that libraries make meanwhile hold on to them, and they write to
-    # whatever the descriptors are by then.
+    # Never closed: logging handlers that libraries create meanwhile keep a reference to them.
     sys.stdout, sys.stderr = (_open(fd, "utf-8", closefd=False) for fd in (1, 2))
     handler = _start_logging()
     try:
@@ -82,14 +80,14 @@ def quiet(path: Path | None = None) -> Iterator[Log]:
         os.dup2(saved[0], 1)
         os.dup2(saved[1], 2)
         for stream in (log.out, log.err):
-            with suppress(OSError):  # whoever read our words may be gone
+            with suppress(OSError):  # the reader of a pipe may be gone
                 stream.close()
         if temporary and log.path == first:
             first.unlink(missing_ok=True)
 
 
 def flush() -> None:
-    """Empty the buffers of Python and of C, which would else come out at the wrong place."""
+    """Flush the buffers of Python and C, which would otherwise end up in the wrong file."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, AttributeError):
             stream.flush()

@@ -1,4 +1,4 @@
-"""Results as tables and columns. Whatever a model wrote goes through `clean`, never as markup."""
+"""Results as tables and columns. Text of a model goes through `clean` and is never markup."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ LABELS = {
     "score": "score",
     "kl": "KL to the base",
     "length": "mean length",
-    "ended": "share ended",
+    "ended": "finished (EOS)",
     "reward": "reward",
-    "reward/drawn": "  of all drawn",
+    "reward/drawn": "  mean of all samples",
     "answer/flops": "FLOPs per answer",
     "held-out/loss": "held-out loss",
     "held-out/rewards/accuracies": "held-out accuracy",
-    "held-out/steps/accuracy": "held-out steps",
-    "held-out/steps/majority": "  the commoner label",
-    "held-out/solutions/accuracy": "held-out solutions",
-    "held-out/solutions/majority": "  the commoner verdict",
+    "held-out/steps/accuracy": "held-out step accuracy",
+    "held-out/steps/majority": "  majority baseline",
+    "held-out/solutions/accuracy": "held-out solution accuracy",
+    "held-out/solutions/majority": "  majority baseline",
     "judge/pairs": "pairs",
     "judge/rows": "rows",
-    "judge/unusable": "  without a usable answer",
+    "judge/unusable": "  unusable answers",
     "judge/agreement": "agreement with the labels",
-    "judge/flips": "orders that disagree",
+    "judge/flips": "position flips",
     "judge/first": "mean P(first)",
     "judge/length": "correlation with length",
-    "judge/calls": "answers asked for",
-    "judge/cached": "  known already",
-    "judge/retries": "  asked again after a failure",
+    "judge/calls": "judge calls",
+    "judge/cached": "  cached",
+    "judge/retries": "  retried",
     "judge/tokens": "tokens",
-    "judge/money": "price",
+    "judge/money": "cost",
     "calibration/ece": "calibration error",
     "calibration/brier": "Brier score",
 }
@@ -51,7 +51,7 @@ NARROW = 100
 
 
 def summary_table(columns: Mapping[str, Mapping[str, Any] | None]) -> Table:
-    """One row per measure, one column per model or task; a measure that is missing is a dash."""
+    """Return a table with a row per metric and a column per model or task; a dash if missing."""
     names = [
         name
         for name in dict.fromkeys(name for summary in columns.values() for name in summary or ())
@@ -68,7 +68,7 @@ def summary_table(columns: Mapping[str, Mapping[str, Any] | None]) -> Table:
 
 
 def label(name: str) -> str:
-    """A measure in words; `held-out loss: gsm8k` for one source of several."""
+    """Return the label of a metric; `held-out loss: gsm8k` for one source of several."""
     if name.startswith(PART):
         return f"{LABELS['held-out/loss']}: {clean(name.removeprefix(PART))}"
     if name.startswith(OF):
@@ -77,7 +77,7 @@ def label(name: str) -> str:
 
 
 def estimate(name: str, value: Any) -> str:
-    """`0.512 [0.480, 0.544]`: the mean and its 95% interval."""
+    """Return the mean and its 95% interval, `0.512 [0.480, 0.544]`."""
 
     def number(x: float) -> str:
         formats = {"ended": ".0%", "length": ".1f", "answer/flops": ".2g"}
@@ -93,7 +93,7 @@ def estimate(name: str, value: Any) -> str:
 
 
 def samples(console: Console, before: Any, after: Any, count: int = 2) -> None:
-    """What the model said to the first prompts before, beside what it says after."""
+    """Print completions of the first prompts, before and after training, side by side."""
     earlier = {item["item"]: item for item in before.items}
     for new in [item for item in after.items if item["item"] in earlier][:count]:
         old = earlier[new["item"]]
@@ -104,7 +104,7 @@ def samples(console: Console, before: Any, after: Any, count: int = 2) -> None:
 
 
 def beside(texts: Mapping[str, str], width: int, *, narrow: int = NARROW) -> RenderableType:
-    """Texts in columns under their names, or one after the other where the terminal is narrow."""
+    """Return texts in columns under their names, or one after the other in a narrow terminal."""
     bodies = {name: Text(clean(text) or "(empty)") for name, text in texts.items()}
     if width < narrow:
         parts: list[RenderableType] = []
@@ -119,33 +119,33 @@ def beside(texts: Mapping[str, str], width: int, *, narrow: int = NARROW) -> Ren
 
 
 def lines(console: Console, rows: Sequence[str]) -> None:
-    """Lines to copy, such as paths and commands: never broken to fit the terminal."""
+    """Print lines to copy, such as paths and commands, without wrapping them."""
     for row in rows:
         console.print(Text(clean(row)), soft_wrap=True)
 
 
-# Control, format (bidirectional overrides among them), surrogates, and the separators that some
-# terminals take for line ends.
+# Control and format characters (bidirectional overrides among them), surrogates, and separators
+# that some terminals take for line ends.
 UNSAFE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 # Line ends and tabs are layout; the joiners hold emoji and some scripts together.
 SAFE = frozenset("\n\t\u200c\u200d")
 
 
 def clean(text: str) -> str:
-    r"""The text with everything that could steer a terminal spelled out, as in `\x1b[31m`.
+    r"""Return the text with characters that could control a terminal escaped, as in `\x1b[31m`.
 
-    Spelled out and not dropped, so that a reader sees what the model really wrote.
+    They are not dropped, so that a reader sees what the model really wrote.
     """
     return "".join(
-        char if char in SAFE or unicodedata.category(char) not in UNSAFE else _spelled(char)
+        char if char in SAFE or unicodedata.category(char) not in UNSAFE else _escape(char)
         for char in text
     )
 
 
-def _spelled(char: str) -> str:
+def _escape(char: str) -> str:
     return char.encode("unicode_escape", "backslashreplace").decode("ascii")
 
 
 def shorten(text: str, limit: int = 600) -> str:
-    """The beginning of a long text, with a mark that there was more."""
+    """Return the beginning of a long text, with an ellipsis if it was cut."""
     return text if len(text) <= limit else text[:limit].rstrip() + " …"

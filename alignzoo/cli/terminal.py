@@ -1,4 +1,4 @@
-"""The terminal as the core sees it: bars where someone is looking, plain lines in a pipe."""
+"""The terminal as a `UI` of the core: progress bars on a terminal, plain lines in a pipe."""
 
 from __future__ import annotations
 
@@ -30,30 +30,33 @@ PLAIN_WIDTH = 80
 
 
 def console_for(stream: TextIO) -> Console:
-    """A console that styles only what we ask it to, at least 80 columns wide in a pipe."""
-    looking = stream.isatty()
-    width = None if looking else max(PLAIN_WIDTH, shutil.get_terminal_size().columns)
+    """Return a console without automatic styles, at least 80 columns wide in a pipe."""
+    is_terminal = stream.isatty()
+    width = None if is_terminal else max(PLAIN_WIDTH, shutil.get_terminal_size().columns)
     console = Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
-    # FORCE_COLOR makes a pipe a terminal in rich's eyes; a bar in a file is still no use.
-    console.is_interactive = looking and not console.is_dumb_terminal
+    # With FORCE_COLOR, rich takes a pipe for a terminal; progress bars do not belong in a file.
+    console.is_interactive = is_terminal and not console.is_dumb_terminal
     return console
 
 
 class Terminal:
-    """The `UI` that the core talks to, on one stream of a quiet terminal."""
+    """The `UI` of the core on a stream that libraries do not write to."""
 
     def __init__(self, stream: TextIO, log: Log | None = None):
         self.console, self.log = console_for(stream), log
 
     def opened(self, folder: Path) -> None:
+        """Move the log into the folder of the run."""
         if self.log is not None:
             self.log.move_to(folder / "log.txt")
 
     def note(self, text: str) -> None:
+        """Print a line."""
         self.console.print(Text(clean(text)), soft_wrap=not self.console.is_interactive)
 
     @contextmanager
     def phase(self, text: str) -> Iterator[None]:
+        """Show a spinner, or a line in a pipe."""
         if not self.console.is_interactive:
             self.note(text)
             yield
@@ -63,9 +66,11 @@ class Terminal:
             yield
 
     @contextmanager
-    def progress(self, total: int | None, headline: str | None) -> Iterator[Update]:
-        def told(step: int, metrics: Mapping[str, float]) -> str:
-            shown = ["loss", *([headline] if headline and headline != "loss" else [])]
+    def progress(self, total: int | None, metric: str | None) -> Iterator[Update]:
+        """Show a bar with the loss and the progress metric, or a line per tenth in a pipe."""
+
+        def describe(step: int, metrics: Mapping[str, float]) -> str:
+            shown = ["loss", *([metric] if metric and metric != "loss" else [])]
             parts = [f"step {step}/{total}" if total is not None else f"step {step}"]
             parts += [f"{name} {metrics[name]:.4g}" for name in shown if name in metrics]
             return "  ".join(parts)
@@ -75,27 +80,28 @@ class Terminal:
 
             def line(step: int, fraction: float, metrics: Mapping[str, float]) -> None:
                 if due(fraction):
-                    self.note(f"{fraction:4.0%}  {told(step, metrics)}")
+                    self.note(f"{fraction:4.0%}  {describe(step, metrics)}")
 
             yield line
             return
         columns = (
             _words("description"),
             BarColumn(20),
-            _words("told"),
+            _words("state"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
         )
         with self._bar(*columns) as bar:
-            task = bar.add_task("training", total=1.0, told="")
+            task = bar.add_task("training", total=1.0, state="")
 
             def show(step: int, fraction: float, metrics: Mapping[str, float]) -> None:
-                bar.update(task, completed=fraction, told=clean(told(step, metrics)))
+                bar.update(task, completed=fraction, state=clean(describe(step, metrics)))
 
             yield show
 
     @contextmanager
     def items(self, total: int, text: str) -> Iterator[Advance]:
+        """Show a bar that counts, or a line per tenth in a pipe."""
         if not self.console.is_interactive:
             self.note(f"{text} ({total})")
             due, done = milestones(seconds=10), 0
@@ -119,7 +125,7 @@ class Terminal:
             yield lambda n: bar.advance(task, n)
 
     def _bar(self, *columns: ProgressColumn, transient: bool = False) -> Progress:
-        # rich would put what libraries print above the bar; it belongs in the log.
+        # rich would print the output of libraries above the bar; it belongs in the log.
         return Progress(
             *columns,
             console=self.console,
@@ -131,16 +137,19 @@ class Terminal:
 
 
 def milestones(every: float = 0.1, seconds: float = 0.0) -> Callable[[float], bool]:
-    """Whether a line is due at this fraction: at each tenth, and not sooner than `seconds`."""
-    reached, spoken = 0, time.monotonic()
+    """Return a function that says if a line is due at a fraction of the work.
+
+    One is due for each further `every`, but at most one per `seconds`.
+    """
+    reached, last = 0, time.monotonic()
 
     def due(fraction: float) -> bool:
-        nonlocal reached, spoken
-        # 0.3 / 0.1 is a little less than 3.
+        nonlocal reached, last
+        # Floating point: 0.3 / 0.1 is a little less than 3.
         now, clock = int(fraction / every + 1e-9), time.monotonic()
-        if now <= reached or clock - spoken < seconds:
+        if now <= reached or clock - last < seconds:
             return False
-        reached, spoken = now, clock
+        reached, last = now, clock
         return True
 
     return due

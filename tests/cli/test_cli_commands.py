@@ -110,7 +110,7 @@ def test_a_broken_package_does_not_hide_the_others(capfd: pytest.CaptureFixture[
     assert status(["plugins"]) == 0
     out, err = capfd.readouterr()
     assert "good" in out
-    assert "Tells nobody." in out
+    assert "A UI that shows nothing." in out
     assert "broken" in out
     assert "claimed by two packages" in err
 
@@ -122,7 +122,7 @@ def test_a_broken_package_does_not_hide_the_others(capfd: pytest.CaptureFixture[
         "name": "good",
         "package": "alignzoo",
         "version": "unknown",
-        "summary": "Tells nobody.",
+        "summary": "A UI that shows nothing.",
     }
 
 
@@ -130,7 +130,7 @@ def test_a_broken_package_does_not_hide_the_others(capfd: pytest.CaptureFixture[
 def test_help_without_an_algorithm_lists_them_all(capfd: pytest.CaptureFixture[str]) -> None:
     assert status(["run", "--help"]) == 0
     out = capfd.readouterr().out
-    assert "Tells nobody." in out
+    assert "A UI that shows nothing." in out
     assert "broken" in out
     assert "--learning-rate" in out
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ from alignzoo.cli import status
 from alignzoo.cli.run import compose, recipe_options, refuse_clashes, split_algorithm
 from alignzoo.errors import BadInput
 from alignzoo.options import Option
+
+SUITE = Path(__file__).parents[2] / "benchmarks" / "alignzoo_suite"
 
 
 def test_help_shows_types_bounds_defaults_and_the_algorithms_own_defaults(
@@ -29,7 +33,7 @@ def test_help_shows_types_bounds_defaults_and_the_algorithms_own_defaults(
     assert "[default: 0.0002]" in lines["--learning-rate"]
     assert "the algorithm's" not in lines["--learning-rate"]
     assert "[default: 4]" in lines["--batch-size"]
-    assert "[default: style, if no --data]" in lines["--task"]
+    assert "[default: style, if there is no --data]" in lines["--task"]
     panels = [line.split()[1] for line in text.splitlines() if line.startswith("╭")]
     assert panels == [
         "Options",
@@ -184,3 +188,42 @@ def test_a_former_flag_still_works_and_names_its_successor(
 def test_a_former_flag_is_not_in_the_help(toy: str, capsys: pytest.CaptureFixture[str]) -> None:
     status(["run", toy, "--help"])
     assert "--out " not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("dpo --reward task", "option --reward: dpo does not learn from rewards"),
+        ("sft --stop-on-alarm ties", "option --stop-on-alarm: sft draws no completions to"),
+        ("sft --sampler vllm", "option --sampler: sft draws no completions to learn from"),
+        ("orpo --cache-reference", "option --cache-reference: orpo has no reference model"),
+        ("best-of-n --epochs 2", "option --epochs: best-of-n trains nothing"),
+        ("dpo --eval-size 0 --top-k 5", "option --top-k: dpo generates no completions in this run"),
+    ],
+)
+def test_an_option_that_nothing_reads_is_refused(
+    words: str, message: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert status(["run", *words.split(), "--output-dir", str(tmp_path)]) == 2
+    assert f"alignzoo: {message}" in capfd.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_counts_are_in_the_singular_and_a_refused_model_names_the_flag(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = ["--output-dir", str(tmp_path)]
+    words = ["sft", "--steps", "1", "--batch-size", "4", "--eval-size", "0", *out]
+    assert status(["run", *words]) == 0
+    assert "1 step of 4, learning rate" in capfd.readouterr().out
+
+    config = {
+        "model_type": "of_my_own",
+        "architectures": ["Model"],
+        "auto_map": {"AutoConfig": "code.Config", "AutoModelForCausalLM": "code.Model"},
+    }
+    shutil.copytree(SUITE / "zoo_tiny", tmp_path / "model")
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+    (tmp_path / "model" / "code.py").write_text("raise SystemExit('this ran')")
+    assert status(["run", "sft", "--model", str(tmp_path / "model"), *out]) == 2
+    assert "add --trust-remote-code to run it" in capfd.readouterr().err

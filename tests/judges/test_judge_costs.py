@@ -109,8 +109,8 @@ def test_a_run_says_what_its_judge_cost_and_goes_on_counting_when_it_is_resumed(
     spent = ledger["tokens"]["judge"] / 1010
     assert ledger["money"] == pytest.approx(spent * (1000 * 1 + 10 * 10) / 1e6)
     told = capfd.readouterr().out
-    assert f"judge: {ledger['feedback']['judge_calls']:,} answers asked for" in told
-    assert f"price {ledger['money']:.4g}" in told
+    assert f"{ledger['feedback']['judge_calls']:,} judge calls (" in told
+    assert f"cost {ledger['money']:.4g}" in told
 
 
 def test_the_judge_charges_the_ledger_of_a_resumed_run(tmp_path, monkeypatch):
