@@ -98,7 +98,7 @@ def algorithm_of(text: str, flag: str, own: Mapping[str, type] | None = None) ->
     `flag` is what `text` was given to, for messages.
     """
     name, options = split_options(text, flag)
-    cls = (own or {}).get(name) or discovery.load("algorithms", name)
+    cls = (own or {}).get(name) or discovery.load_plugin("algorithms", name)
     return build(cls, options, f"{flag} {name}")
 
 
@@ -123,7 +123,7 @@ class Traits:
         stated = {
             f.name: getattr(algorithm, f.name) for f in fields(cls) if hasattr(algorithm, f.name)
         }
-        for old, (new, convert) in RENAMED.items():
+        for old, (new, convert) in OLD_TRAITS.items():
             if hasattr(algorithm, old):
                 warn_renamed(f"{old!r} of an algorithm", repr(new))
                 stated[new] = convert(getattr(algorithm, old))
@@ -131,7 +131,7 @@ class Traits:
 
 
 # Old names of traits, with what makes a new value of an old one.
-RENAMED: dict[str, tuple[str, Callable[[Any], Any]]] = {
+OLD_TRAITS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "headline": ("progress_metric", lambda name: name),
     "splits": ("couples_rows", lambda splits: not splits),
     "credits": ("advantages_are_weights", bool),

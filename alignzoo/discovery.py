@@ -25,7 +25,7 @@ from alignzoo.errors import BadInput, nearest
 PROJECT = "alignzoo"
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
-KINDS = ("algorithms", "tasks", "rewards", "judges", "samplers", "addons", "commands")
+GROUPS = ("algorithms", "tasks", "rewards", "judges", "samplers", "addons", "commands")
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def discover(kind: str) -> dict[str, Found]:
     return dict(sorted(found.items()))
 
 
-def find(kind: str, name: str) -> Found:
+def find_plugin(kind: str, name: str) -> Found:
     """The plugin of that name, or `BadInput` with the near names."""
     found = discover(kind)
     if name not in found:
@@ -106,25 +106,25 @@ def find(kind: str, name: str) -> Found:
     return found[name]
 
 
-def load(kind: str, name: str) -> type:
+def load_plugin(kind: str, name: str) -> type:
     """The class of a plugin, by its name or by the path of a plain file (`./my_algo.py`)."""
     if name.endswith(".py"):
-        return load_file(Path(name), kind)
-    return find(kind, name).load()
+        return load_plugin_file(Path(name), kind)
+    return find_plugin(kind, name).load()
 
 
-def source_of(kind: str, name: str) -> tuple[str, str, Path | None]:
+def plugin_source(kind: str, name: str) -> tuple[str, str, Path | None]:
     """`(package, version, path)` of a plugin, for the record of a run.
 
     The path is that of a plain file, or of the folder that holds a package's module.
     """
     if name.endswith(".py"):
         return Path(name).stem, "file", Path(name)
-    found = find(kind, name)
+    found = find_plugin(kind, name)
     return found.package, found.version, found.source.parent if found.source else None
 
 
-def load_file(path: Path, kind: str = "algorithms") -> type:
+def load_plugin_file(path: Path, kind: str = "algorithms") -> type:
     """The one class with hook methods in a Python file; a judge has none, but `answers`."""
     if not path.is_file():
         raise BadInput("no such file", where=str(path))

@@ -110,7 +110,7 @@ class RunPlugins(pluggy.PluginManager):
         return super().parse_hookimpl_opts(plugin, name)
 
 
-def manager(plugins: dict[str, Any], *, loss: bool = True) -> RunPlugins:
+def make_manager(plugins: dict[str, Any], *, loss: bool = True) -> RunPlugins:
     """A plugin manager with these objects on it by name, checked; later ones are called first.
 
     `loss`: whether one of them must give the loss; else none may.

@@ -191,7 +191,7 @@ def update_stored(recipe: Mapping[str, Any]) -> dict[str, Any]:
         current = current_names(options_of(cls))
         return {current.get(name, name): value for name, value in values.items()}
 
-    algorithm = discovery.load("algorithms", recipe["algorithm"])
+    algorithm = discovery.load_plugin("algorithms", recipe["algorithm"])
     return {**rename(Recipe, recipe), "options": rename(algorithm, recipe.get("options") or {})}
 
 
@@ -213,7 +213,7 @@ def resolve(*layers: Mapping[str, Any]) -> Recipe:
     if recipe.task is None and recipe.data is None:
         recipe.task = "style"
     if "model" not in values and recipe.task is not None:
-        recipe.model = getattr(discovery.load("tasks", recipe.task), "model", recipe.model)
+        recipe.model = getattr(discovery.load_plugin("tasks", recipe.task), "model", recipe.model)
     return recipe
 
 

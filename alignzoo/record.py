@@ -25,10 +25,12 @@ from alignzoo.files import (
 )
 from alignzoo.ledger import Ledger
 
-Update = Callable[[Mapping[str, Any]], dict[str, Any]]
+UpdateRecipe = Callable[[Mapping[str, Any]], dict[str, Any]]
 Status = Literal["running", "finished", "failed", "interrupted"]
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-PACKAGES = ("alignzoo", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets")
+RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+RECORDED_PACKAGES = (
+    "alignzoo", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets",
+)  # fmt: skip
 
 
 class Record:
@@ -96,9 +98,9 @@ class Record:
         return [row for row in read_lines(self.folder / "evals.jsonl") if row["phase"] == phase]
 
 
-def folder_for(out: str, name: str) -> Path:
+def resolve_run_folder(out: str, name: str) -> Path:
     """`out/name`, refusing a name that would leave `out`."""
-    if not NAME.fullmatch(name):
+    if not RUN_NAME.fullmatch(name):
         raise BadInput(
             f"option --name: {name!r} is not a name for a run",
             hint="use letters, digits, '.', '_' and '-', beginning with a letter or digit",
@@ -106,15 +108,15 @@ def folder_for(out: str, name: str) -> Path:
     return Path(out) / name
 
 
-def free_name(out: str, stem: str) -> str:
+def find_free_name(out: str, stem: str) -> str:
     """`stem`, or the first of `stem-2`, `stem-3`, ... that is not taken."""
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:90] or "run"
     return unused_name(stem, lambda name: (Path(out) / name).exists())
 
 
-def newest_name(out: str, stem: str) -> str:
-    """The run that `free_name` named last, to be resumed."""
-    free = free_name(out, stem)
+def find_newest_name(out: str, stem: str) -> str:
+    """The run that `find_free_name` named last, to be resumed."""
+    free = find_free_name(out, stem)
     stem, _, number = free.rpartition("-") if not (Path(out) / free).exists() else (free, "", "")
     if not stem or not number.isdigit() or not (Path(out) / stem).exists():
         raise BadInput(
@@ -136,16 +138,16 @@ def read_run(folder: Path) -> dict[str, Any]:
     return facts
 
 
-def open_folder(
-    folder: Path, facts: dict[str, Any], update: Update, *, resume: bool, is_writer: bool
+def open_record(
+    folder: Path, facts: dict[str, Any], update: UpdateRecipe, *, resume: bool, is_writer: bool
 ) -> Record:
     """Make the folder of a new run, or with `resume` open that of an interrupted one."""
     if not is_writer:
         return Record(folder, facts, is_writer=False)
-    return reopen(folder, facts, update) if resume else create(folder, facts)
+    return reopen_record(folder, facts, update) if resume else create_record(folder, facts)
 
 
-def create(folder: Path, facts: dict[str, Any]) -> Record:
+def create_record(folder: Path, facts: dict[str, Any]) -> Record:
     """A fresh folder; one that holds anything already is left alone."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         held = "a run" if (folder / "run.json").exists() else "other files"
@@ -163,7 +165,7 @@ def create(folder: Path, facts: dict[str, Any]) -> Record:
     return record
 
 
-def reopen(folder: Path, facts: dict[str, Any], update: Update = dict) -> Record:
+def reopen_record(folder: Path, facts: dict[str, Any], update: UpdateRecipe = dict) -> Record:
     """Open the folder of an interrupted run, after checking that it is the same run and input.
 
     `update` gives the stored recipe the current names of its options.
@@ -186,10 +188,10 @@ def reopen(folder: Path, facts: dict[str, Any], update: Update = dict) -> Record
     return record
 
 
-def environment() -> dict[str, Any]:
+def describe_environment() -> dict[str, Any]:
     """Versions and the machine: what is needed to understand a difference, nothing personal."""
     versions = {}
-    for package in PACKAGES:
+    for package in RECORDED_PACKAGES:
         try:
             versions[package] = version(package)
         except PackageNotFoundError:
@@ -224,7 +226,7 @@ def check_trackers(names: Sequence[str]) -> None:
             raise BadInput(f"tracker {name!r} is not installed", hint=f"pip install {name}")
 
 
-def settings_for_trackers(settings: Mapping[str, Any]) -> dict[str, int | float | str | bool]:
+def flatten_settings(settings: Mapping[str, Any]) -> dict[str, int | float | str | bool]:
     """Settings as numbers and text, which is all that every tracker takes."""
     return {
         name: value if isinstance(value, int | float | str) else json.dumps(value)

@@ -45,7 +45,7 @@ class Plugins:
     def main(self) -> None:
         """Print the list; report a broken package on stderr, and list the others."""
         rows: list[dict[str, str]] = []
-        for kind in discovery.KINDS:
+        for kind in discovery.GROUPS:
             try:
                 rows += [describe(found) for found in discovery.discover(kind).values()]
             except AlignzooError as error:

@@ -116,7 +116,7 @@ def run_command(words: list[str]) -> Any:
         )
     # Importing an algorithm imports torch, which may print warnings.
     with quiet():
-        algorithm = discovery.load("algorithms", name)
+        algorithm = discovery.load_plugin("algorithms", name)
 
     def run(**values: Any) -> None:
         start(

@@ -122,7 +122,7 @@ def evaluate_model(
 
     `limit` is the number of prompts of each task. Raise `BadInput` for a task without prompts.
     """
-    loaded = {name: discovery.load("tasks", name)() for name in tasks}
+    loaded = {name: discovery.load_plugin("tasks", name)() for name in tasks}
     for name, task in loaded.items():
         if "prompts" not in task.views:
             raise BadInput(f"task {name!r} has no prompts to evaluate on")

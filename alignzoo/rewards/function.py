@@ -16,7 +16,7 @@ from torch import Tensor
 from alignzoo.batch import Batch
 from alignzoo.discovery import hookimpl
 from alignzoo.errors import AlignzooError, BadInput, RunFailed
-from alignzoo.rewards.rows import failure, number
+from alignzoo.rewards.rows import reward_failure, to_score
 from alignzoo.run import Run
 
 
@@ -30,7 +30,7 @@ class FunctionReward:
     """
 
     def __init__(self, path: str):
-        self.path, self.function = path, find_function(path)
+        self.path, self.function = path, import_function(path)
         parameters = inspect.signature(self.function).parameters
         self.accepts = set(parameters)
         self.accepts_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
@@ -45,7 +45,7 @@ class FunctionReward:
         except AlignzooError:
             raise
         except Exception as error:
-            raise self.blamed(error, pairs, ids) from error
+            raise self.find_failure(error, pairs, ids) from error
         return torch.tensor(scores)
 
     def call(self, pairs: list[tuple[dict[str, Any], str]], ids: list[list[int]]) -> list[float]:
@@ -63,7 +63,7 @@ class FunctionReward:
         )
         if inspect.iscoroutine(result):
             result = asyncio.run(result)
-        scores = [number(score) for score in result]
+        scores = [to_score(score) for score in result]
         if len(scores) != len(pairs):
             raise RunFailed(
                 f"reward {self.path!r} gave {len(scores)} scores for {len(pairs)} completions",
@@ -71,7 +71,7 @@ class FunctionReward:
             )
         return scores
 
-    def blamed(
+    def find_failure(
         self, error: Exception, pairs: list[tuple[dict[str, Any], str]], ids: list[list[int]]
     ) -> RunFailed:
         """The failure with the first completion that causes it alone, else with the first."""
@@ -79,11 +79,11 @@ class FunctionReward:
             try:
                 self.call([pair], [tokens])
             except Exception as alone:
-                return failure(self.path, alone, *pair)
-        return failure(self.path, error, *pairs[0])
+                return reward_failure(self.path, alone, *pair)
+        return reward_failure(self.path, error, *pairs[0])
 
 
-def find_function(path: str) -> Callable[..., Any]:
+def import_function(path: str) -> Callable[..., Any]:
     """The function that `module.function` names."""
     module_name, _, name = path.rpartition(".")
     if not module_name:

@@ -35,7 +35,7 @@ class ModelReward:
             self.model = run.load_model(self.folder)
         self.model.eval()
         self.codec = Codec(self.model.tokenizer)
-        self.same_tokens = same_tokens(self.codec, run.codec)
+        self.same_tokens = share_tokens(self.codec, run.codec)
 
     @hookimpl
     @torch.no_grad()
@@ -44,7 +44,7 @@ class ModelReward:
             run.ledger.charge("reward", self.model.cost(micro, states=HiddenState.OF_TOKEN))
             return self.rewards(micro, self.model.scores(micro.to(run.device)).cpu())
 
-        read = batch if self.same_tokens else self.read(run, batch)
+        read = batch if self.same_tokens else self.retokenize(run, batch)
         return read.piecewise(scores, run.micro_tokens)
 
     def rewards(self, batch: Batch, scores: Tensor) -> Tensor:
@@ -59,7 +59,7 @@ class ModelReward:
             found.append(row[ends or [len(ids) - 1]].min())
         return torch.stack(found).sigmoid()
 
-    def read(self, run: Run, batch: Batch) -> Batch:
+    def retokenize(self, run: Run, batch: Batch) -> Batch:
         """The batch in this model's tokens and chat template, by way of the text."""
         answers = [
             self.codec.completion(row["prompt"], text)
@@ -73,7 +73,7 @@ class ModelReward:
         )
 
 
-def same_tokens(one: Codec, other: Codec) -> bool:
+def share_tokens(one: Codec, other: Codec) -> bool:
     """Whether two codecs write the same ids for every prompt and every answer."""
     a, b = one.tokenizer, other.tokenizer
     return (

@@ -34,7 +34,7 @@ class RewardSpec:
         """Parse `NAME[:WEIGHT][,OPTION=VALUE...]`; a value may hold commas, a folder colons."""
         head, options = split_options(text, "--reward")
         name, colon, number = head.rpartition(":")
-        weight = _number(number) if colon and name else None
+        weight = _parse_weight(number) if colon and name else None
         if weight is None:
             name, weight = head, 1.0
         if not name:
@@ -67,7 +67,7 @@ def parse_specs(texts: list[str]) -> list[RewardSpec]:
     return found
 
 
-def _number(text: str) -> float | None:
+def _parse_weight(text: str) -> float | None:
     try:
         return float(text)
     except ValueError:
@@ -110,7 +110,7 @@ def resolve_reward(spec: RewardSpec, task: Any | None, allow_code: bool) -> Any:
         return FunctionReward(name.removeprefix(FUNCTION))
     if not is_plugin:
         return ModelReward(name)
-    reward = build(discovery.load("rewards", name), spec.options, f"reward {name!r}")
+    reward = build(discovery.load_plugin("rewards", name), spec.options, f"reward {name!r}")
     if getattr(reward, "runs_code", False) and not allow_code:
         raise BadInput(
             f"reward {name!r} runs what the model writes as programs on this machine",

@@ -35,26 +35,26 @@ class RowReward(ABC):
         run.ledger.use_feedback("verifier_calls", len(texts))
         pairs = list(zip(batch.answered(), texts, strict=True))
         if self.workers == 1:  # in this thread: math-verify ends what takes too long by a signal
-            return torch.tensor([self._scored(pair) for pair in pairs])
+            return torch.tensor([self._score(pair) for pair in pairs])
         with ThreadPoolExecutor(self.workers) as pool:
-            return torch.tensor(list(pool.map(self._scored, pairs)))
+            return torch.tensor(list(pool.map(self._score, pairs)))
 
-    def _scored(self, pair: tuple[dict[str, Any], str]) -> float:
+    def _score(self, pair: tuple[dict[str, Any], str]) -> float:
         row, text = pair
         try:
-            return number(self.score(row, text))
+            return to_score(self.score(row, text))
         except AlignzooError:
             raise
         except Exception as error:
-            raise failure(type(self).__name__.lower(), error, row, text) from error
+            raise reward_failure(type(self).__name__.lower(), error, row, text) from error
 
 
-def number(score: Any) -> float:
+def to_score(score: Any) -> float:
     """A score as a float; NaN for None, which says that the reward does not apply."""
     return float("nan") if score is None else float(score)
 
 
-def failure(name: str, error: Exception, row: dict[str, Any], text: str) -> RunFailed:
+def reward_failure(name: str, error: Exception, row: dict[str, Any], text: str) -> RunFailed:
     """What is said of an exception in a reward: the row and the completion that caused it."""
     columns = ", ".join(f"{key}={_short(value)}" for key, value in row.items())
     return RunFailed(

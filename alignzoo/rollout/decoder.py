@@ -15,7 +15,7 @@ from transformers.cache_utils import DynamicLayer
 from alignzoo.policy import Policy
 
 
-class Reader:
+class Decoder:
     """The policy, or another inside `as_another()`, with what it has read of each row in a cache.
 
     `tokens [N, L]` are what it has been told and not read yet.
@@ -31,7 +31,7 @@ class Reader:
         with as_another():
             self.model, virtual = policy.network, policy.virtual
             tokens, attention = _padded([[0] * virtual.placeholders + list(p) for p in prompts])
-            self.cache: Any = roomy_cache(self.model.config)
+            self.cache: Any = growing_cache(self.model.config)
             virtual.fill(self.cache, len(prompts))
             ahead = virtual.count - virtual.placeholders
         self.tokens, attention = tokens.to(policy.device), attention.to(policy.device)
@@ -54,7 +54,7 @@ class Reader:
             output = self.model(input_ids=self.tokens, use_cache=True, logits_to_keep=1, **memory)
         return output.logits[:, -1].float()
 
-    def tell(self, drawn: Tensor) -> None:
+    def append(self, drawn: Tensor) -> None:
         """The next token of each row, `[N]`."""
         self.tokens = drawn[:, None]
         self.attention = torch.cat([self.attention, self.attention.new_ones(len(drawn), 1)], 1)
@@ -82,10 +82,10 @@ def _padded(prompts: list[list[int]]) -> tuple[Tensor, Tensor]:
     return tokens, attention
 
 
-ROOM = 64  # tokens; a copy of everything each so many
+SPARE_LENGTH = 64  # tokens; a copy of everything each so many
 
 
-class RoomyLayer(DynamicLayer):
+class GrowingLayer(DynamicLayer):
     """`keys` and `values` are the filled part of buffers that are longer than they are."""
 
     _buffers: tuple[Tensor, Tensor] | None = None
@@ -99,7 +99,7 @@ class RoomyLayer(DynamicLayer):
             self.keys, self.values = key_states, value_states
             return key_states, value_states
         if self._buffers is None or done + more > self._buffers[0].shape[-2]:
-            self._buffers = roomy(self.keys, done + more), roomy(self.values, done + more)
+            self._buffers = grow(self.keys, done + more), grow(self.values, done + more)
         for buffer, states in zip(self._buffers, (key_states, value_states), strict=True):
             buffer[..., done : done + more, :] = states
         self.keys, self.values = (buffer[..., : done + more, :] for buffer in self._buffers)
@@ -113,15 +113,15 @@ class RoomyLayer(DynamicLayer):
         self.reorder_cache(indices)
 
 
-def roomy(states: Any, length: int) -> Tensor:
-    """A longer buffer `[..., length + ROOM, d]` that begins with these `[..., l, d]`."""
-    buffer = states.new_empty(*states.shape[:-2], length + ROOM, states.shape[-1])
+def grow(states: Any, length: int) -> Tensor:
+    """A longer buffer `[..., length + SPARE_LENGTH, d]` that begins with these `[..., l, d]`."""
+    buffer = states.new_empty(*states.shape[:-2], length + SPARE_LENGTH, states.shape[-1])
     buffer[..., : states.shape[-2], :] = states
     return buffer
 
 
-def roomy_cache(config: Any) -> DynamicCache:
+def growing_cache(config: Any) -> DynamicCache:
     """The cache that a model of this config asks for, its plain layers with room."""
     cache = DynamicCache(config=config)
-    cache.layers = [RoomyLayer() if type(x) is DynamicLayer else x for x in cache.layers]
+    cache.layers = [GrowingLayer() if type(x) is DynamicLayer else x for x in cache.layers]
     return cache

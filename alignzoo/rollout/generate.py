@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from alignzoo.policy import Policy
-from alignzoo.rollout.decoder import Reader
+from alignzoo.rollout.decoder import Decoder
 from alignzoo.rollout.sampling import Sampling
 
 
@@ -60,7 +60,7 @@ def generate(
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     for start in range(0, len(order), batch_size):
         which = order[start : start + batch_size]
-        noise = torch.stack([_stream(seeds[i], sampling.max_new_tokens) for i in which])
+        noise = torch.stack([_uniforms(seeds[i], sampling.max_new_tokens) for i in which])
         completions = _generate_batch(policy, [prompts[i] for i in which], noise, sampling, mixture)
         for i, completion in zip(which, completions, strict=True):
             done[i] = completion
@@ -69,7 +69,7 @@ def generate(
     return [completion for completion in done if completion is not None]
 
 
-def _stream(seed: int, length: int) -> Tensor:
+def _uniforms(seed: int, length: int) -> Tensor:
     """`[length]` uniform numbers in [0, 1): one row's randomness, a number per token."""
     return torch.rand(length, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
@@ -79,19 +79,19 @@ def _generate_batch(
 ) -> list[Completion]:
     noise = noise.to(policy.device)
     different = list(dict.fromkeys(map(tuple, prompts)))
-    readers = [Reader(policy, different)]
+    decoders = [Decoder(policy, different)]
     if mixture:
-        readers.append(Reader(policy, different, policy.as_reference))
+        decoders.append(Decoder(policy, different, policy.as_reference))
     completions = [Completion() for _ in prompts]
     alive = list(range(len(prompts)))
     for t in range(noise.shape[1]):
-        each = [reader.logits() for reader in readers]
+        each = [decoder.logits() for decoder in decoders]
         if t == 0 and len(different) < len(prompts):  # from prompts to completions
             places = {prompt: place for place, prompt in enumerate(different)}
             spread = [places[tuple(prompt)] for prompt in prompts]
             each = [logits[spread] for logits in each]
-            for reader in readers:
-                reader.select(spread)
+            for decoder in decoders:
+                decoder.select(spread)
         logits = each[0]
         # A mean of logits is, up to a constant, the mean of the log-probs.
         drawn = sampling.draw(logits.lerp(each[1], mixture) if mixture else logits, noise[alive, t])
@@ -105,11 +105,11 @@ def _generate_batch(
         going = [k for k, row in enumerate(alive) if not completions[row].ended]
         if not going:
             break
-        for reader in readers:
-            reader.tell(drawn)
+        for decoder in decoders:
+            decoder.append(drawn)
         # Copying the cache costs about as much as a step, so rows leave in bulk.
         if len(going) <= 0.75 * len(alive):
-            for reader in readers:
-                reader.select(going)
+            for decoder in decoders:
+                decoder.select(going)
             alive = [alive[k] for k in going]
     return completions

@@ -65,7 +65,7 @@ class DefaultSampler(Sampler):
 
 def load_sampler(recipe: Recipe) -> Sampler:
     """Return the sampler of a run: a plugin by its name, or the model itself if none is named."""
-    sampler = sampler_from(recipe.sampler) if recipe.sampler is not None else DefaultSampler()
+    sampler = build_sampler(recipe.sampler) if recipe.sampler is not None else DefaultSampler()
     if recipe.importance_cap != Recipe.importance_cap and not sampler.external_logprobs:
         raise BadInput(
             "option --importance-cap: this sampler has the trainer's log-probs, so every importance"
@@ -75,10 +75,10 @@ def load_sampler(recipe: Recipe) -> Sampler:
     return sampler
 
 
-def sampler_from(text: str) -> Sampler:
+def build_sampler(text: str) -> Sampler:
     """Build the sampler that `NAME[,OPTION=VALUE...]` names."""
     name, options = split_options(text, "--sampler")
-    found = build(discovery.load("samplers", name), options, f"sampler {name!r}")
+    found = build(discovery.load_plugin("samplers", name), options, f"sampler {name!r}")
     if not isinstance(found, Sampler):
         raise BadInput(
             f"sampler {name!r} is not an alignzoo.rollout.Sampler",

@@ -70,7 +70,7 @@ class Sampling:
         if self.temperature == 0:
             return logits.argmax(-1)
         p = (logits / self.temperature).softmax(-1)
-        return inverse_cumulative(truncated(p, self.top_k, self.top_p, self.min_p), uniform)
+        return inverse_cumulative(truncate(p, self.top_k, self.top_p, self.min_p), uniform)
 
 
 def inverse_cumulative(weights: Tensor, uniform: Tensor) -> Tensor:
@@ -101,7 +101,7 @@ def _above(cumulative: Tensor, target: Tensor) -> Tensor:
     return torch.searchsorted(cumulative, target, right=True).minimum(last)
 
 
-def truncated(p: Tensor, top_k: int = 0, top_p: float = 1.0, min_p: float = 0.0) -> Tensor:
+def truncate(p: Tensor, top_k: int = 0, top_p: float = 1.0, min_p: float = 0.0) -> Tensor:
     """Probabilities `[N, V]` with 0 for the tokens that are left out; not normalised again.
 
     In the order that transformers has: the `top_k` likeliest; of these the fewest whose share

@@ -244,13 +244,13 @@ class Run:
 
     def __getattr__(self, name: str) -> Any:
         """Return what a deprecated name stands for."""
-        if name not in RENAMED:
+        if name not in OLD_ATTRIBUTES:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        warn_renamed(f"run.{name}", f"run.{RENAMED[name]}")
-        return attrgetter(RENAMED[name])(self)
+        warn_renamed(f"run.{name}", f"run.{OLD_ATTRIBUTES[name]}")
+        return attrgetter(OLD_ATTRIBUTES[name])(self)
 
 
-RENAMED = {
+OLD_ATTRIBUTES = {
     "learn_reward": "train_reward",
     "observe": "log_mean",
     "observed": "round_metrics.numbers",

@@ -41,11 +41,13 @@ class Participants:
 
 def assemble(recipe: Recipe, trainer: RewardTrainer, *, allow_code: bool) -> Participants:
     """Build what a recipe names, or raise `BadInput` if it does not fit together."""
-    named = build(discovery.load("algorithms", recipe.algorithm), recipe.options, recipe.algorithm)
+    named = build(
+        discovery.load_plugin("algorithms", recipe.algorithm), recipe.options, recipe.algorithm
+    )
     # An algorithm that gives rewards to another is a reward, and the other is the algorithm.
     algorithm = getattr(named, "learner", named)
     check_algorithm(algorithm, recipe)
-    task = discovery.load("tasks", recipe.task)() if recipe.task else None
+    task = discovery.load_plugin("tasks", recipe.task)() if recipe.task else None
     sampler = load_sampler(recipe)
     wanted = recipe.reward or ([TASK] if task is not None and algorithm is named else [])
     rewards = resolve_rewards(wanted, task, trainer.train, allow_code=allow_code)
@@ -60,8 +62,8 @@ def assemble(recipe: Recipe, trainer: RewardTrainer, *, allow_code: bool) -> Par
         objects[PLUGIN_PREFIX + recipe.algorithm] = named
     objects[recipe.algorithm] = algorithm
     for name in recipe.addons:
-        objects[name] = discovery.load("addons", name)()
-    manager = hooks.manager(objects, loss=Traits.of(algorithm).trains)
+        objects[name] = discovery.load_plugin("addons", name)()
+    manager = hooks.make_manager(objects, loss=Traits.of(algorithm).trains)
     check_rewards(recipe, algorithm, manager)
     return Participants(algorithm, task, rewards, sampler, manager)
 

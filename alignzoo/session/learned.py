@@ -133,7 +133,7 @@ def reward_recipe(spec: RewardSpec, recipe: Recipe) -> Recipe:
     kind = recipe.adapter if recipe.adapter not in ("prompt", "prefix") else "lora"
     if "data" in spec.options:
         same["task"] = None
-    defaults = Traits.of(discovery.load("algorithms", ALGORITHM)).defaults
+    defaults = Traits.of(discovery.load_plugin("algorithms", ALGORITHM)).defaults
     return resolve(defaults, same, {"adapter": kind, "algorithm": ALGORITHM}, spec.options)
 
 
@@ -149,7 +149,7 @@ def cache_key(recipe: Recipe) -> str:
         "recipe": own,
         "data": [hashlib.sha256(f.read_bytes()).hexdigest() for f in files if f.is_file()],
         "weights": [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in weights],
-        "code": hash_sources(discovery.source_of("algorithms", ALGORITHM)[2]),
+        "code": hash_sources(discovery.plugin_source("algorithms", ALGORITHM)[2]),
     }
     text = json.dumps(facts, sort_keys=True, default=str)
     return f"{ALGORITHM}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"

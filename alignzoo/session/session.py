@@ -23,7 +23,7 @@ from alignzoo.ledger import Ledger
 from alignzoo.policy import ModelSpec, Policy, load_policy
 from alignzoo.policy.kinds import ADAPTERS
 from alignzoo.recipe import Recipe, resolve, update_stored
-from alignzoo.record import Record, check_trackers, settings_for_trackers
+from alignzoo.record import Record, check_trackers, flatten_settings
 from alignzoo.run import Run
 from alignzoo.run.schedule import Schedule
 from alignzoo.run.world import World
@@ -64,7 +64,7 @@ class Permissions:
 
 def recipe_for(algorithm: str, *layers: Mapping[str, Any]) -> Recipe:
     """Return the recipe of a run: the algorithm's defaults, then `layers`, later ones winning."""
-    cls = discovery.load("algorithms", algorithm)
+    cls = discovery.load_plugin("algorithms", algorithm)
     return resolve(Traits.of(cls).defaults, *layers, {"algorithm": algorithm})
 
 
@@ -86,9 +86,9 @@ def execute(
         if recipe.cache_reference and traits.needs.reference:
             cache_reference(run)
         charge_time(run, started)
-        before = evaluate_once(run, "before")
+        before = evaluate_phase(run, "before")
         train(run)
-        after = evaluate_once(run, "after")
+        after = evaluate_phase(run, "after")
         saves = run.record.is_writer and traits.trains
         kind = run.model.save(run.record.folder) if saves else ""
         run.record.set_status("finished", run.ledger, result=kind)
@@ -133,7 +133,7 @@ def prepare(recipe: Recipe, permissions: Permissions, *, resume: bool, ui: UI) -
         codec=Codec(model.tokenizer),
         data=data,
         task=parts.task,
-        record=open_record(folder, recipe, model, data, accelerator, resume),
+        record=start_record(folder, recipe, model, data, accelerator, resume),
         world=World(accelerator),
         ui=ui,
         learning_rate=recipe.learning_rate or default_learning_rate(recipe, parts.traits, model),
@@ -151,9 +151,9 @@ def prepare(recipe: Recipe, permissions: Permissions, *, resume: bool, ui: UI) -
     for folder_of_reward in parts.trained_rewards:
         charge_reward_model(run.ledger, folder_of_reward)
     if recipe.report_to:
-        accelerator.init_trackers("alignzoo", config=settings_for_trackers(recipe.as_dict()))
+        accelerator.init_trackers("alignzoo", config=flatten_settings(recipe.as_dict()))
     ui.opened(folder)
-    for line in describe(run):
+    for line in describe_run(run):
         ui.note(line)
     return run
 
@@ -173,7 +173,7 @@ def load_model_and_data(
 ) -> tuple[Policy, Data]:
     """Load the recipe's model, and the data in its tokens."""
     with ui.phase(f"loading {recipe.model}"):
-        model = policy_for(recipe, parts.traits.needs, device, permissions.trust_remote_code)
+        model = load_run_policy(recipe, parts.traits.needs, device, permissions.trust_remote_code)
     if model.device.type == "cpu" and model.parameter_count < ONE_THREAD_BELOW:
         torch.set_num_threads(1)
     with ui.phase("reading the data"):
@@ -190,7 +190,7 @@ def load_model_and_data(
     return model, data
 
 
-def policy_for(
+def load_run_policy(
     recipe: Recipe, needs: Needs, device: torch.device, trust_remote_code: bool
 ) -> Policy:
     """Load the recipe's model, with what the algorithm needs of it."""
@@ -228,13 +228,17 @@ def choose_folder(recipe: Recipe, resume: bool) -> Path:
         [Path(recipe.algorithm).name.removesuffix(".py"), Path(recipe.model).name, *data]
     )
     if recipe.name is not None:
-        return record.folder_for(recipe.output_dir, recipe.name)
+        return record.resolve_run_folder(recipe.output_dir, recipe.name)
     if not resume:
-        return record.folder_for(recipe.output_dir, record.free_name(recipe.output_dir, stem))
-    return record.folder_for(recipe.output_dir, record.newest_name(recipe.output_dir, stem))
+        return record.resolve_run_folder(
+            recipe.output_dir, record.find_free_name(recipe.output_dir, stem)
+        )
+    return record.resolve_run_folder(
+        recipe.output_dir, record.find_newest_name(recipe.output_dir, stem)
+    )
 
 
-def open_record(
+def start_record(
     folder: Path,
     recipe: Recipe,
     model: Policy,
@@ -243,7 +247,7 @@ def open_record(
     resume: bool,
 ) -> Record:
     """Make the folder of the run, or open it again, with what `run.json` says before it starts."""
-    package, version, source = discovery.source_of("algorithms", recipe.algorithm)
+    package, version, source = discovery.plugin_source("algorithms", recipe.algorithm)
     facts = {
         "recipe": recipe.as_dict(),
         "plugin": {"package": package, "version": version, "sha256": record.hash_sources(source)},
@@ -252,11 +256,11 @@ def open_record(
             "data": data.fingerprint,
             "code": record.hash_sources(Path(__file__).parents[1]),
         },
-        "environment": {**record.environment(), "processes": accelerator.num_processes},
+        "environment": {**record.describe_environment(), "processes": accelerator.num_processes},
         "data": data.report.lines(),
         "results": {},
     }
-    return record.open_folder(
+    return record.open_record(
         folder, facts, update_stored, resume=resume, is_writer=accelerator.is_main_process
     )
 
@@ -269,7 +273,7 @@ def default_learning_rate(recipe: Recipe, traits: Traits, model: Policy) -> floa
     return ADAPTERS[recipe.adapter].rate * rate
 
 
-def describe(run: Run) -> list[str]:
+def describe_run(run: Run) -> list[str]:
     """Return the lines that a user should read before the first step."""
     model, recipe = run.model, run.recipe
     trained = ADAPTERS[recipe.adapter].description.format(model.trainable_count)
@@ -310,7 +314,7 @@ def hidden_size(model: Policy) -> int:
     return model.model.config.get_text_config().hidden_size
 
 
-def evaluate_once(run: Run, phase: str) -> Evaluation | None:
+def evaluate_phase(run: Run, phase: str) -> Evaluation | None:
     """Evaluate, unless the run was interrupted after this evaluation and has it on disk."""
     results = run.record.facts["results"]
     if run.recipe.eval_size == 0 or not run.record.is_writer:

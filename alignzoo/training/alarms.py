@@ -16,30 +16,30 @@ from alignzoo.run import Run
 
 WINDOW = 5  # steps whose mean is looked at
 FAR = 50.0  # nats from the reference per completion, where a reward no longer means what it did
-Row = Mapping[str, float]
+MetricsRow = Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class Past:
     """The metrics of all steps, oldest first, and the scores of the evaluations in their order."""
 
-    rows: Sequence[Row]
+    rows: Sequence[MetricsRow]
     scores: Sequence[Mapping[str, Any]] = ()
 
     def first(self, name: str) -> float | None:
-        return mean(self.rows[:WINDOW], name)
+        return window_mean(self.rows[:WINDOW], name)
 
     def last(self, name: str) -> float | None:
-        return mean(self.rows[-WINDOW:], name)
+        return window_mean(self.rows[-WINDOW:], name)
 
 
-def mean(rows: Sequence[Row], name: str) -> float | None:
+def window_mean(rows: Sequence[MetricsRow], name: str) -> float | None:
     """The mean of a metric over a whole window; None where it is not in all of its rows."""
     values = [row[name] for row in rows if name in row]
     return sum(values) / WINDOW if len(values) == WINDOW else None
 
 
-def ties(past: Past) -> str | None:
+def check_ties(past: Past) -> str | None:
     """No group has two completions of different reward: there is nothing to learn from."""
     share = past.last("frac_reward_zero_std")
     if share is None or share < 1.0:
@@ -50,7 +50,7 @@ def ties(past: Past) -> str | None:
     )
 
 
-def entropy(past: Past) -> str | None:
+def check_entropy(past: Past) -> str | None:
     """Completions have all but lost their variety: a tenth of the entropy at the start."""
     before, now = past.first("entropy"), past.last("entropy")
     if before is None or now is None or now > 0.1 * before:
@@ -61,7 +61,7 @@ def entropy(past: Past) -> str | None:
     )
 
 
-def kl(past: Past) -> str | None:
+def check_kl(past: Past) -> str | None:
     """Further from the reference than `FAR`, where rewards and log-probs mean little."""
     per_token, length = past.last("kl"), past.last("completions/mean_length")
     if per_token is None or length is None or per_token * length < FAR:
@@ -72,7 +72,7 @@ def kl(past: Past) -> str | None:
     )
 
 
-def length(past: Past) -> str | None:
+def check_length(past: Past) -> str | None:
     """Twice as long as at the start, and half of the completions are cut off."""
     name = "completions/mean_length"
     before, now, clipped = past.first(name), past.last(name), past.last("completions/clipped_ratio")
@@ -84,7 +84,7 @@ def length(past: Past) -> str | None:
     )
 
 
-def overoptimised(past: Past) -> str | None:
+def check_overoptimised(past: Past) -> str | None:
     """The reward is above where it was, while the score lies below its best, interval by interval:
     the reward is being exploited (Gao et al. 2022, https://arxiv.org/abs/2210.10760).
     """
@@ -102,11 +102,11 @@ def overoptimised(past: Past) -> str | None:
 
 
 ALARMS: dict[str, Callable[[Past], str | None]] = {
-    "ties": ties,
-    "entropy": entropy,
-    "kl": kl,
-    "length": length,
-    "overoptimised": overoptimised,
+    "ties": check_ties,
+    "entropy": check_entropy,
+    "kl": check_kl,
+    "length": check_length,
+    "overoptimised": check_overoptimised,
 }
 
 
@@ -129,9 +129,9 @@ class Alarms:
         """Say what has begun to ring, log what rings, and stop if that was asked for."""
         if not self.read:  # of a run that goes on, what came before is on disk
             self.rows, self.read = run.record.read_metrics(step), True
-            self.ringing = {name for name, _ in ringing(self.past(run))}
+            self.ringing = {name for name, _ in find_alarms(self.past(run))}
         self.rows.append(dict(metrics))
-        found = dict(ringing(self.past(run)))
+        found = dict(find_alarms(self.past(run)))
         for name, text in found.items():
             metrics[f"alarms/{name}"] = 1.0
             if name not in self.ringing:
@@ -148,7 +148,7 @@ class Alarms:
         return Past(self.rows, scores)
 
 
-def ringing(past: Past) -> list[tuple[str, str]]:
+def find_alarms(past: Past) -> list[tuple[str, str]]:
     """The alarms that ring, each with what it says; none before there are two whole windows."""
     if len(past.rows) < 2 * WINDOW:
         return []

@@ -22,11 +22,11 @@ from torch import Tensor, nn
 from alignzoo.batch import Batch
 from alignzoo.files import whole_folder, write_json, write_text
 
-FOLDER = re.compile(r"step-(\d{8})")
-COLUMN = "column/"  # prefix of a batch's columns among its tensors
+STEP_FOLDER = re.compile(r"step-(\d{8})")
+COLUMN_PREFIX = "column/"  # prefix of a batch's columns among its tensors
 
 
-def save(
+def write_checkpoint(
     folder: Path,
     step: int,
     weights: dict[str, Tensor],
@@ -52,15 +52,13 @@ def save(
             shutil.rmtree(path, ignore_errors=True)
 
 
-def latest(folder: Path) -> Path | None:
+def find_checkpoint(folder: Path) -> Path | None:
     """The newest complete checkpoint, or None."""
-    found = (
-        [p for p in folder.glob("step-*") if FOLDER.fullmatch(p.name)] if folder.is_dir() else []
-    )
+    found = [path for path in folder.glob("step-*") if STEP_FOLDER.fullmatch(path.name)]
     return max(found, default=None)
 
 
-def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:
     """`(weights, optimizer, state)` of a checkpoint."""
     state = json.loads((path / "state.json").read_text(encoding="utf-8"))
     return load_file(path / "weights.safetensors"), load_file(path / "optimizer.safetensors"), state
@@ -69,18 +67,20 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, An
 def read_batch(path: Path, process: int) -> Batch:
     """What the round was learning from in that process."""
     tensors = load_file(path / f"batch-{process}.safetensors")
-    columns = {n.removeprefix(COLUMN): t for n, t in tensors.items() if n.startswith(COLUMN)}
+    columns = {
+        n.removeprefix(COLUMN_PREFIX): t for n, t in tensors.items() if n.startswith(COLUMN_PREFIX)
+    }
     rows = json.loads((path / f"rows-{process}.json").read_text(encoding="utf-8"))
-    own = {name: tensor for name, tensor in tensors.items() if not name.startswith(COLUMN)}
+    own = {name: tensor for name, tensor in tensors.items() if not name.startswith(COLUMN_PREFIX)}
     return Batch(**own, columns=columns, rows=rows)
 
 
 def _tensors(batch: Batch) -> dict[str, Tensor]:
     fields = {name: value for name, value in vars(batch).items() if isinstance(value, Tensor)}
-    return fields | {COLUMN + name: value for name, value in batch.columns.items()}
+    return fields | {COLUMN_PREFIX + name: value for name, value in batch.columns.items()}
 
 
-def optimizer_tensors(
+def flatten_optimizer(
     optimizer: torch.optim.Optimizer, names: dict[nn.Parameter, str]
 ) -> dict[str, Tensor]:
     """The optimizer's state as flat tensors, `exp_avg/lora_A...`, by the name of the parameter."""
@@ -94,7 +94,7 @@ def optimizer_tensors(
 def restore_optimizer(
     optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], names: dict[nn.Parameter, str]
 ) -> None:
-    """The inverse of `optimizer_tensors`."""
+    """The inverse of `flatten_optimizer`."""
     parameters = {name: parameter for parameter, name in names.items()}
     for path, value in tensors.items():
         key, _, name = path.partition("/")

@@ -21,7 +21,7 @@ from alignzoo.ledger import Cost, peak_memory
 from alignzoo.loss import Loss, Totals
 from alignzoo.rollout import INFERENCE, LogprobGap
 from alignzoo.run import Run
-from alignzoo.training.rounds import Round, resume, save
+from alignzoo.training.rounds import Round, resume_run, save_checkpoint
 
 # What the rows of a view count as in the ledger.
 FEEDBACK_KINDS = {
@@ -39,7 +39,7 @@ def train(run: Run) -> None:
     optimizer = torch.optim.AdamW(
         parameters, lr=run.learning_rate, weight_decay=run.recipe.weight_decay, fused=True
     )
-    current = resume(run, optimizer)
+    current = resume_run(run, optimizer)
     run.model.train()
     metric = Traits.of(run.algorithm).progress_metric
     with run.ui.progress(run.total_steps, metric) as show:
@@ -47,16 +47,16 @@ def train(run: Run) -> None:
             started = time.perf_counter()
             current = current or begin_round(run)
             for minibatch in current.remaining(run):
-                metrics = step(run, optimizer, minibatch, first=current.done == 0)
+                metrics = train_step(run, optimizer, minibatch, first=current.done == 0)
                 current.done += 1
                 run.hook.alignzoo_step(run=run, step=run.step, metrics=metrics)
-                log(run, metrics)
+                log_step(run, metrics)
                 show(run.step, run.progress, metrics)
                 if run.schedule.done:
                     break
                 if is_due(run, run.recipe.checkpoint_every, run.step - 1) and current.has_more(run):
                     started = charge_time(run, started)
-                    save(run, optimizer, current)
+                    save_checkpoint(run, optimizer, current)
             run.hook.alignzoo_round_end(run=run, index=run.round)
             run.schedule.round += 1
             charge_time(run, started)
@@ -65,7 +65,7 @@ def train(run: Run) -> None:
             if is_due(run, run.recipe.eval_every, since) and not run.schedule.done:
                 evaluate_between(run)
             if run.schedule.done or is_due(run, run.recipe.checkpoint_every, since):
-                save(run, optimizer)
+                save_checkpoint(run, optimizer)
     run.model.eval()
 
 
@@ -80,7 +80,7 @@ def begin_round(run: Run) -> Round:
     return Round(batch, began=run.step)
 
 
-def step(
+def train_step(
     run: Run, optimizer: torch.optim.Optimizer, batch: Batch, *, first: bool
 ) -> dict[str, float]:
     """Take one optimizer step, and return its metrics with those of the round.
@@ -176,7 +176,7 @@ def is_due(run: Run, every: int, since: int) -> bool:
     return every > 0 and run.step // every > since // every
 
 
-def log(run: Run, metrics: dict[str, float]) -> None:
+def log_step(run: Run, metrics: dict[str, float]) -> None:
     """Write one row of metrics.jsonl, and send it to the trackers."""
     if run.world.is_main:
         run.record.metrics({"step": run.step, **metrics, "flops": run.ledger.total_flops})

@@ -28,7 +28,7 @@ def cache_reference(run: Run) -> None:
 
     What was computed is charged to the ledger; a run that is resumed is charged as it was.
     """
-    parts = parts_of(e for e in [*run.data.train, *run.data.test] if e.completions)
+    parts = split_into_parts(e for e in [*run.data.train, *run.data.test] if e.completions)
     if not parts:
         return
     folder = cache_home() / "reference" / model_key(run.model)
@@ -68,7 +68,7 @@ def compute_parts(run: Run, parts: dict[str, list[Example]], folder: Path) -> tu
     with run.ui.items(sum(map(len, parts.values())), "the reference's log-probs") as advance:
         for name in run.shard(list(parts)):
             values, cost = compute_part(run, parts[name])
-            keep_part(run, folder / f"{name}.safetensors", values)
+            write_part(run, folder / f"{name}.safetensors", values)
             own.append((values, cost))
             advance(len(parts[name]))
     everyone: Values = {}
@@ -92,7 +92,7 @@ def compute_part(run: Run, examples: Sequence[Example]) -> tuple[Values, Cost]:
     return values, total
 
 
-def keep_part(run: Run, path: Path, values: Values) -> None:
+def write_part(run: Run, path: Path, values: Values) -> None:
     """Write a part; a disk that takes nothing is no reason to stop."""
     tensors = {
         "keys": torch.frombuffer(bytearray(b"".join(values)), dtype=torch.uint8).view(
@@ -103,19 +103,19 @@ def keep_part(run: Run, path: Path, values: Values) -> None:
     }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, save(tensors, metadata={"sha256": digest_of(tensors)}))
+        write_bytes(path, save(tensors, metadata={"sha256": hash_tensors(tensors)}))
     except OSError as error:
         run.ui.note(f"the reference's log-probs cannot be kept: {error}")
 
 
 def read_part(run: Run, path: Path) -> Values | None:
-    """What `keep_part` wrote; None where there is nothing, or nothing that can be trusted."""
+    """What `write_part` wrote; None where there is nothing, or nothing that can be trusted."""
     if not path.is_file():
         return None
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in ("keys", "lengths", "logprobs")}
-            sound = (file.metadata() or {}).get("sha256") == digest_of(tensors)
+            sound = (file.metadata() or {}).get("sha256") == hash_tensors(tensors)
     except (SafetensorError, OSError):
         sound = False
     if not sound:
@@ -125,17 +125,17 @@ def read_part(run: Run, path: Path) -> Values | None:
     return dict(zip(keys, tensors["logprobs"].split(tensors["lengths"].tolist()), strict=True))
 
 
-def digest_of(tensors: dict[str, Tensor]) -> str:
+def hash_tensors(tensors: dict[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(tensors[name].numpy().tobytes())
     return digest.hexdigest()
 
 
-PART = 256  # groups in a part, on average at most
+GROUPS_PER_PART = 256  # groups in a part, on average at most
 
 
-PACKAGES = ("torch", "transformers", "bitsandbytes")  # whose versions may change the values
+NUMERIC_PACKAGES = ("torch", "transformers", "bitsandbytes")  # whose versions may change the values
 
 
 def group_key(example: Example) -> bytes:
@@ -144,14 +144,14 @@ def group_key(example: Example) -> bytes:
     return hashlib.blake2b(b"".join(keys), digest_size=KEY_BYTES).digest()
 
 
-def parts_of(examples: Iterable[Example]) -> dict[str, list[Example]]:
+def split_into_parts(examples: Iterable[Example]) -> dict[str, list[Example]]:
     """Different groups in parts, by name, in an order that is theirs.
 
     A group's part is given by the first bits of its key, so that a row that is changed, added or
     taken away changes no part but its own (as long as the number of groups is much the same).
     """
     groups = {group_key(example): example for example in examples}
-    bits = (len(groups) // PART).bit_length()
+    bits = (len(groups) // GROUPS_PER_PART).bit_length()
     parts: dict[int, list[bytes]] = {}
     for key in sorted(groups):
         parts.setdefault(int.from_bytes(key[:4], "big") >> (32 - bits), []).append(key)
@@ -166,12 +166,12 @@ def model_key(model: Policy) -> str:
     facts = {
         **model.reference_facts(),
         "code": hash_sources(Path(__file__).parents[1] / "policy"),
-        "packages": {name: installed(name) for name in PACKAGES},
+        "packages": {name: installed_version(name) for name in NUMERIC_PACKAGES},
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def installed(package: str) -> str | None:
+def installed_version(package: str) -> str | None:
     try:
         return version(package)
     except PackageNotFoundError:

@@ -60,7 +60,9 @@ class Round:
         return min(place * run.recipe.batch_size, rows) * len(self.batch) // rows
 
 
-def save(run: Run, optimizer: torch.optim.Optimizer, current: Round | None = None) -> None:
+def save_checkpoint(
+    run: Run, optimizer: torch.optim.Optimizer, current: Round | None = None
+) -> None:
     """Write a checkpoint between two rounds, or in the middle of the `current` one."""
     state = {"round": run.round, "plugins": run.state}
     batches = []
@@ -74,27 +76,27 @@ def save(run: Run, optimizer: torch.optim.Optimizer, current: Round | None = Non
     if not run.world.is_main:
         return
     names = {parameter: name for name, parameter in run.model.parameters()}
-    checkpoint.save(
+    checkpoint.write_checkpoint(
         run.record.checkpoints,
         run.step,
         run.model.state(),
-        checkpoint.optimizer_tensors(optimizer, names),
+        checkpoint.flatten_optimizer(optimizer, names),
         {**state, "ledger": run.ledger.as_dict()},
         batches,
     )
     run.record.set_status("running", run.ledger)
 
 
-def resume(run: Run, optimizer: torch.optim.Optimizer) -> Round | None:
+def resume_run(run: Run, optimizer: torch.optim.Optimizer) -> Round | None:
     """Restore the last complete checkpoint, and forget what was logged after it.
 
     Return the round that was left in its middle, if there is one.
     """
-    path = checkpoint.latest(run.record.checkpoints)
+    path = checkpoint.find_checkpoint(run.record.checkpoints)
     if path is None:
         run.record.rewind(0)
         return None
-    weights, moments, state = checkpoint.read(path)
+    weights, moments, state = checkpoint.read_checkpoint(path)
     run.model.load_state(weights)
     names = {parameter: name for name, parameter in run.model.parameters()}
     checkpoint.restore_optimizer(optimizer, moments, names)

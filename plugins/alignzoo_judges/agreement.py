@@ -48,7 +48,7 @@ def evaluate_judge(
     Raise `BadInput` if there are no rows, `RunFailed` if the judge gave no usable answer.
     """
     check_judge(judge)  # before its name is shown anywhere
-    loaded_task = discovery.load("tasks", task)() if task is not None else None
+    loaded_task = discovery.load_plugin("tasks", task)() if task is not None else None
     labelled = load_labelled(data, ui) if data is not None else None
     rows = load_pairs(data, loaded_task, task, ui) if labelled is None else labelled
     if not rows:

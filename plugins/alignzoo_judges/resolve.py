@@ -99,7 +99,7 @@ def make_judge(
     if is_url(name):
         return ServerJudge(name, parse_server_options(name, options))
     if is_plugin(name):
-        judge: Judge = build(discovery.load("judges", name), options, f"judge {name!r}")
+        judge: Judge = build(discovery.load_plugin("judges", name), options, f"judge {name!r}")
         return judge
     parsed = parse_model_options(name, options)
     if name == GOLD:

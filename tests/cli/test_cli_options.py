@@ -90,7 +90,7 @@ def test_layers_of_a_recipe_in_their_order(toy: str, tmp_path: Path) -> None:
     file.write_text(
         "batch_size: 8\nseed: 3\nfail_on_bad_rows: true\noptions: {beta: 0.5, kind: hinge}\n"
     )
-    plugin = discovery.load_file(Path("toy.py"))
+    plugin = discovery.load_plugin_file(Path("toy.py"))
 
     bare = compose(toy, plugin, {})
     assert (bare.algorithm, bare.batch_size, bare.learning_rate, bare.seed) == (toy, 4, 2e-4, 0)
@@ -131,7 +131,7 @@ def test_layers_of_a_recipe_in_their_order(toy: str, tmp_path: Path) -> None:
 def test_a_mistake_in_a_recipe_file_names_the_file(toy: str, text: str, message: str) -> None:
     Path("r.yaml").write_text(text)
     with pytest.raises(BadInput, match=message):
-        compose(toy, discovery.load_file(Path("toy.py")), {"recipe": "r.yaml"})
+        compose(toy, discovery.load_plugin_file(Path("toy.py")), {"recipe": "r.yaml"})
 
 
 @pytest.mark.parametrize(

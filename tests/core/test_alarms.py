@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from alignzoo.errors import BadInput
-from alignzoo.training.alarms import ALARMS, WINDOW, Alarms, Past, ringing
+from alignzoo.training.alarms import ALARMS, WINDOW, Alarms, Past, find_alarms
 
 CALM = {
     "frac_reward_zero_std": 0.4,
@@ -36,19 +36,19 @@ LONG = {"completions/mean_length": 40.0, "completions/clipped_ratio": 0.5}
     ],
 )
 def test_an_alarm_rings_at_its_trouble_alone(name, trouble, scores, says):
-    found = ringing(Past([CALM] * WINDOW + [{**CALM, **trouble}] * WINDOW, scores))
+    found = find_alarms(Past([CALM] * WINDOW + [{**CALM, **trouble}] * WINDOW, scores))
     assert [n for n, _ in found] == [name]
     assert says in found[0][1]
 
 
 def test_none_rings_while_all_is_well_or_there_is_little_to_go_by():
-    assert not ringing(Past([CALM] * 30, FALLING))
+    assert not find_alarms(Past([CALM] * 30, FALLING))
     rising = [*FALLING[:2], {"mean": 0.55, "low": 0.5, "high": 0.56}]
-    assert not ringing(Past([CALM] * WINDOW + [{**CALM, "reward": 0.9}] * WINDOW, rising))
-    assert not ringing(Past([{**CALM, "frac_reward_zero_std": 1.0}] * (2 * WINDOW - 1)))
-    assert not ringing(Past([{"loss": 1.0}] * 30))
+    assert not find_alarms(Past([CALM] * WINDOW + [{**CALM, "reward": 0.9}] * WINDOW, rising))
+    assert not find_alarms(Past([{**CALM, "frac_reward_zero_std": 1.0}] * (2 * WINDOW - 1)))
+    assert not find_alarms(Past([{"loss": 1.0}] * 30))
     nearly = [CALM] * WINDOW + [{**CALM, "entropy": 0.09}] * (WINDOW - 1) + [CALM]
-    assert not ringing(Past(nearly))
+    assert not find_alarms(Past(nearly))
 
 
 @pytest.fixture

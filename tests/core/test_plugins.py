@@ -22,13 +22,13 @@ class Provider:
 
 def test_a_misspelt_name_gets_the_near_one():
     with pytest.raises(BadInput, match="did you mean 'dpo'"):
-        discovery.find("algorithms", "dpoo")
+        discovery.find_plugin("algorithms", "dpoo")
 
 
 def test_listing_imports_no_plugin_and_no_torch():
     code = (
-        "import sys; from alignzoo.discovery import KINDS, discover\n"
-        "found = [f.summary for k in KINDS for f in discover(k).values()]\n"
+        "import sys; from alignzoo.discovery import GROUPS, discover\n"
+        "found = [f.summary for k in GROUPS for f in discover(k).values()]\n"
         "assert all(found) and len(found) >= 5, found\n"
         "bad = {'torch', 'alignzoo_zoo', 'alignzoo_suite'} & set(sys.modules)\n"
         "assert not bad, bad"
@@ -59,9 +59,9 @@ def test_two_packages_with_one_name_are_both_named(monkeypatch):
 def test_a_broken_package_stops_only_itself(monkeypatch):
     good = "alignzoo_zoo.dpo.algorithm:DPO"
     fake_entry_points(monkeypatch, ("broken", "no_such_module:A"), ("good", good))
-    assert discovery.load("algorithms", "good").__name__ == "DPO"
+    assert discovery.load_plugin("algorithms", "good").__name__ == "DPO"
     with pytest.raises(BadInput, match="'broken'.*no_such_module"):
-        discovery.load("algorithms", "broken")
+        discovery.load_plugin("algorithms", "broken")
 
 
 def test_a_plain_file_is_a_plugin(tmp_path: Path):
@@ -73,7 +73,7 @@ def test_a_plain_file_is_a_plugin(tmp_path: Path):
         "@dataclass(eq=False)\nclass Mine:\n    beta: float = 2.0\n"
         "    @hookimpl\n    def alignzoo_loss(self, run, batch):\n        return self.beta\n"
     )
-    cls = discovery.load("algorithms", str(path))
+    cls = discovery.load_plugin("algorithms", str(path))
     assert cls().beta == 2.0
 
 
@@ -89,7 +89,7 @@ def test_a_plain_file_that_is_no_plugin_is_named(tmp_path: Path, text, words):
     path = tmp_path / "mine.py"
     path.write_text(text)
     with pytest.raises(BadInput) as error:
-        discovery.load("algorithms", str(path))
+        discovery.load_plugin("algorithms", str(path))
     assert all(word in error.value.message for word in [*words, "mine.py"])
 
 
@@ -129,15 +129,15 @@ class Unmarked(Provider):
 )
 def test_each_trap_has_its_message(plugin, words):
     with pytest.raises(BadInput) as error:
-        hooks.manager({"mine": plugin})
+        hooks.make_manager({"mine": plugin})
     assert all(word in error.value.message for word in [*words, "mine"]), error.value.message
 
 
 def test_two_losses_are_refused_and_none_as_well():
     with pytest.raises(BadInput, match="found .*two.*one|found .*one.*two"):
-        hooks.manager({"one": Provider(), "two": Provider()})
+        hooks.make_manager({"one": Provider(), "two": Provider()})
     with pytest.raises(BadInput, match="found none"):
-        hooks.manager({})
+        hooks.make_manager({})
 
 
 def test_a_wrapper_is_no_second_loss():
@@ -146,7 +146,7 @@ def test_a_wrapper_is_no_second_loss():
         def alignzoo_loss(self, run, batch):
             return (yield) * 2
 
-    pm = hooks.manager({"one": Provider(), "two": Doubles()})
+    pm = hooks.make_manager({"one": Provider(), "two": Doubles()})
     assert pm.hook.alignzoo_loss(run=None, batch=None) == "lossloss"
 
 
@@ -156,4 +156,4 @@ def test_properties_of_a_plugin_are_never_touched():
         def explode(self):
             raise RuntimeError("touched")
 
-    hooks.manager({"one": Touchy()})
+    hooks.make_manager({"one": Touchy()})

@@ -21,60 +21,60 @@ FACTS = {"recipe": {"algorithm": "dpo", "seed": 0}, "fingerprints": {"data": "x"
 @pytest.mark.parametrize("name", ["../escape", "a/b", "", ".hidden", "a b", "-x", "a\n", "x" * 101])
 def test_a_name_that_leaves_the_folder_is_refused(name):
     with pytest.raises(BadInput, match="--name"):
-        record.folder_for("runs", name)
+        record.resolve_run_folder("runs", name)
 
 
 def test_free_names_count_up_and_the_newest_is_found(tmp_path: Path):
     out = str(tmp_path)
-    assert record.free_name(out, "dpo-org/model x") == "dpo-org-model-x"
+    assert record.find_free_name(out, "dpo-org/model x") == "dpo-org-model-x"
     (tmp_path / "dpo").mkdir()
-    assert record.newest_name(out, "dpo") == "dpo"
-    assert record.free_name(out, "dpo") == "dpo-2"
+    assert record.find_newest_name(out, "dpo") == "dpo"
+    assert record.find_free_name(out, "dpo") == "dpo-2"
     (tmp_path / "dpo-2").mkdir()
     (tmp_path / "dpo-3").mkdir()
-    assert record.newest_name(out, "dpo") == "dpo-3"
+    assert record.find_newest_name(out, "dpo") == "dpo-3"
     with pytest.raises(BadInput, match="no run"):
-        record.newest_name(out, "sft-zoo")
+        record.find_newest_name(out, "sft-zoo")
 
 
 def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path):
-    record.create(tmp_path / "one", dict(FACTS))
+    record.create_record(tmp_path / "one", dict(FACTS))
     with pytest.raises(BadInput, match="already holds a run"):
-        record.create(tmp_path / "one", dict(FACTS))
+        record.create_record(tmp_path / "one", dict(FACTS))
     (tmp_path / "two").mkdir()
     (tmp_path / "two" / "thesis.txt").write_text("mine")
     with pytest.raises(BadInput, match="other files"):
-        record.create(tmp_path / "two", dict(FACTS))
+        record.create_record(tmp_path / "two", dict(FACTS))
 
 
 def test_only_the_same_unfinished_run_is_resumed(tmp_path: Path):
-    run = record.create(tmp_path / "one", dict(FACTS))
+    run = record.create_record(tmp_path / "one", dict(FACTS))
     run.set_status("interrupted")
-    record.reopen(tmp_path / "one", dict(FACTS))
+    record.reopen_record(tmp_path / "one", dict(FACTS))
     with pytest.raises(BadInput, match="seed was 0 and is 1 now"):
-        record.reopen(tmp_path / "one", {**FACTS, "recipe": {"algorithm": "dpo", "seed": 1}})
+        record.reopen_record(tmp_path / "one", {**FACTS, "recipe": {"algorithm": "dpo", "seed": 1}})
     with pytest.raises(BadInput, match="data was 'x' and is 'y' now"):
-        record.reopen(tmp_path / "one", {**FACTS, "fingerprints": {"data": "y"}})
+        record.reopen_record(tmp_path / "one", {**FACTS, "fingerprints": {"data": "y"}})
     run.set_status("finished")
     with pytest.raises(BadInput, match="finished"):
-        record.reopen(tmp_path / "one", dict(FACTS))
+        record.reopen_record(tmp_path / "one", dict(FACTS))
 
 
 def test_a_run_recorded_under_former_option_names_is_resumed(tmp_path: Path):
     now = {"algorithm": "dpo", "output_dir": "runs", "stop_text": ["a"], "options": {}}
     then = {"algorithm": "dpo", "out": "elsewhere", "stop": ["a"], "options": {}}
-    record.create(tmp_path / "one", {**FACTS, "recipe": then}).set_status("interrupted")
+    record.create_record(tmp_path / "one", {**FACTS, "recipe": then}).set_status("interrupted")
     facts = {**FACTS, "recipe": now}
     options = {"resume": True, "is_writer": True}
-    found = record.open_folder(tmp_path / "one", facts, update_stored, **options)
+    found = record.open_record(tmp_path / "one", facts, update_stored, **options)
     assert found.facts["recipe"] == {**now, "output_dir": "elsewhere"}
     facts["recipe"]["stop_text"] = []
     with pytest.raises(BadInput, match=r"stop_text was \['a'\] and is \[\] now"):
-        record.open_folder(tmp_path / "one", facts, update_stored, **options)
+        record.open_record(tmp_path / "one", facts, update_stored, **options)
 
 
 def test_rewinding_drops_later_rows_and_a_torn_line(tmp_path: Path):
-    run = record.create(tmp_path / "one", dict(FACTS))
+    run = record.create_record(tmp_path / "one", dict(FACTS))
     for step in (1, 2, 3):
         run.metrics({"step": step, "text": "line\u2028separator"})
     with (run.folder / "metrics.jsonl").open("a") as file:
@@ -123,18 +123,18 @@ def test_a_checkpoint_restores_the_optimizer_bit_for_bit(tmp_path: Path):
     optimizer = torch.optim.AdamW(layer.parameters(), lr=0.1, fused=True)
     one_step(layer, optimizer, x)
     names = {p: n for n, p in layer.named_parameters()}
-    checkpoint.save(
+    checkpoint.write_checkpoint(
         tmp_path,
         1,
         layer.state_dict(),
-        checkpoint.optimizer_tensors(optimizer, names),
+        checkpoint.flatten_optimizer(optimizer, names),
         {"round": 1},
     )
     one_step(layer, optimizer, x)
 
-    path = checkpoint.latest(tmp_path)
+    path = checkpoint.find_checkpoint(tmp_path)
     assert path is not None
-    weights, moments, state = checkpoint.read(path)
+    weights, moments, state = checkpoint.read_checkpoint(path)
     assert state == {"step": 1, "round": 1}
     again = nn.Linear(3, 2)
     again.load_state_dict(weights)
@@ -146,8 +146,8 @@ def test_a_checkpoint_restores_the_optimizer_bit_for_bit(tmp_path: Path):
 
 
 def test_only_the_newest_checkpoint_is_kept_and_half_ones_are_not_seen(tmp_path: Path):
-    assert checkpoint.latest(tmp_path / "none") is None
+    assert checkpoint.find_checkpoint(tmp_path / "none") is None
     (tmp_path / ".step-00000009.tmp").mkdir()
     for step in (3, 12):
-        checkpoint.save(tmp_path, step, {"w": torch.ones(1)}, {}, {})
+        checkpoint.write_checkpoint(tmp_path, step, {"w": torch.ones(1)}, {}, {})
     assert [p.name for p in tmp_path.iterdir()] == ["step-00000012"]

@@ -13,7 +13,12 @@ from hypothesis import strategies as st
 from alignzoo.batch import Example, collate
 from alignzoo.files import cache_home
 from alignzoo.policy.known import ReferenceCache, completion_key, completion_keys
-from alignzoo.training.reference_cache import PART, keep_part, parts_of, read_part
+from alignzoo.training.reference_cache import (
+    GROUPS_PER_PART,
+    read_part,
+    split_into_parts,
+    write_part,
+)
 
 PAIRS = [Example([1, 2], [[3, 4, 5], [6]]), Example([7], [[8], [9, 10]])]
 
@@ -51,16 +56,16 @@ def test_parts_do_not_depend_on_the_order(n, random):
     examples = [Example([i], [[i, 1], [2]]) for i in range(n)]
     shuffled = examples * 2
     random.shuffle(shuffled)
-    parts = parts_of(examples)
-    assert parts == parts_of(shuffled)
+    parts = split_into_parts(examples)
+    assert parts == split_into_parts(shuffled)
     assert sorted(e.prompt[0] for part in parts.values() for e in part) == list(range(n))
-    assert n / len(parts) < 2 * PART
+    assert n / len(parts) < 2 * GROUPS_PER_PART
 
 
 def test_a_row_that_changes_leaves_the_other_parts_alone():
     examples = [Example([i], [[1], [2]]) for i in range(3000)]
-    before = parts_of(examples)
-    after = parts_of([*examples[:100], Example([100], [[1], [3]]), *examples[101:]])
+    before = split_into_parts(examples)
+    after = split_into_parts([*examples[:100], Example([100], [[1], [3]]), *examples[101:]])
     assert len(before) == 16
     assert len(before.keys() - after.keys()) <= 2
 
@@ -81,7 +86,7 @@ VALUES = {bytes([i] * 16): torch.arange(i + 1) - 0.5 for i in range(4)}
 def test_written_and_read_back(run, notes, tmp_path):
     path = tmp_path / "deep/er/part.safetensors"
     assert read_part(run, path) is None
-    keep_part(run, path, VALUES)
+    write_part(run, path, VALUES)
     found = read_part(run, path)
     assert found.keys() == VALUES.keys() and notes == []
     assert all(torch.equal(found[key], value) for key, value in VALUES.items())
@@ -91,19 +96,19 @@ def test_written_and_read_back(run, notes, tmp_path):
 @pytest.mark.parametrize("harm", ["cut", "flipped", "empty", "other"])
 def test_a_damaged_file_is_not_read(run, notes, tmp_path, harm):
     path = tmp_path / "part.safetensors"
-    keep_part(run, path, VALUES)
+    write_part(run, path, VALUES)
     data = path.read_bytes()
     flipped = data[:-1] + bytes([data[-1] ^ 1])
     path.write_bytes({"cut": data[:-3], "flipped": flipped, "empty": b"", "other": b"no"}[harm])
     assert read_part(run, path) is None
     assert len(notes) == 1 and "damaged" in notes[0]
-    keep_part(run, path, VALUES)
+    write_part(run, path, VALUES)
     assert read_part(run, path).keys() == VALUES.keys()
 
 
 def test_a_disk_that_takes_nothing_is_a_note(run, notes, tmp_path):
     (tmp_path / "file").write_text("")
-    keep_part(run, tmp_path / "file/part.safetensors", VALUES)
+    write_part(run, tmp_path / "file/part.safetensors", VALUES)
     assert len(notes) == 1 and "cannot be kept" in notes[0]
 
 

@@ -112,7 +112,7 @@ def test_every_file_named_exists(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_dotted_name_resolves_without_a_warning(page):
-    groups = {f"alignzoo.{kind}" for kind in discovery.KINDS}
+    groups = {f"alignzoo.{kind}" for kind in discovery.GROUPS}
     for name in set(re.findall(r"`(alignzoo\w*(?:\.\w+)+)[`(]", text_of(page))) - groups:
         with warnings.catch_warnings():
             warnings.simplefilter("error", DeprecationWarning)
@@ -204,7 +204,7 @@ def test_the_readme_shows_the_example_as_it_is():
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_every_algorithm_has_a_page_that_knows_its_options(name):
-    found = discovery.find("algorithms", name)
+    found = discovery.find_plugin("algorithms", name)
     assert found.source is not None
     path = found.source.parent / "README.md"
     page = path.read_text(encoding="utf-8")

@@ -32,7 +32,7 @@ def data(tmp_path_factory) -> str:
     from alignzoo import discovery
 
     path = tmp_path_factory.mktemp("data") / "prompts.jsonl"
-    rows = discovery.load("tasks", "constitution")().rows("prompts", "train")[:PROMPTS]
+    rows = discovery.load_plugin("tasks", "constitution")().rows("prompts", "train")[:PROMPTS]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return str(path)
 

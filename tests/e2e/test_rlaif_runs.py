@@ -117,7 +117,7 @@ def test_ratings_are_the_reward_of_another_algorithm(make_run, rl):
 
 def test_a_reward_model_is_learnt_from_the_labels_first(tmp_path):
     data = tmp_path / "prompts.jsonl"
-    rows = discovery.load("tasks", "constitution")().rows("prompts", "train")[:12]
+    rows = discovery.load_plugin("tasks", "constitution")().rows("prompts", "train")[:12]
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     wanted = recipe(
         tmp_path, "ppo", task=None, data=str(data), model="zoo-critic",

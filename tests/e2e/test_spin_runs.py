@@ -23,7 +23,7 @@ SETTINGS = {"batch_size": 4, "max_new_tokens": 40}  # 3 steps a round
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> str:
     path = tmp_path_factory.mktemp("data") / "demonstrations.jsonl"
-    rows = discovery.load("tasks", "sums")().rows("demonstrations", "train")[:ROWS]
+    rows = discovery.load_plugin("tasks", "sums")().rows("demonstrations", "train")[:ROWS]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return str(path)
 

@@ -23,8 +23,8 @@ from alignzoo.batch import Example, collate
 from alignzoo.errors import RunFailed
 from alignzoo.policy import ModelSpec, load_policy
 from alignzoo.rollout import Sampling, generate
-from alignzoo.rollout.decoder import ROOM, roomy_cache
-from alignzoo.rollout.sampling import inverse_cumulative, truncated
+from alignzoo.rollout.decoder import SPARE_LENGTH, growing_cache
+from alignzoo.rollout.sampling import inverse_cumulative, truncate
 
 SMALL = {
     "vocab_size": 64,
@@ -197,7 +197,7 @@ def test_unlikely_tokens_are_left_out_as_transformers_does(cut: dict[str, float]
     }.items():
         if name in cut:
             warped = warper(cut[name])(None, warped)
-    kept = truncated(logits.softmax(-1), **cut) > 0
+    kept = truncate(logits.softmax(-1), **cut) > 0
     assert torch.equal(kept, warped > -torch.inf)
     assert bool((kept.sum(-1) < 40).all() and (kept.sum(-1) > 0).all())
     uniform = torch.linspace(0, 0.999999, 20, dtype=torch.float64)
@@ -351,10 +351,10 @@ def test_a_mixture_does_not_depend_on_neighbours_either(adapted):
 def test_a_cache_with_room_is_transformers_cache(policy):
     """What it holds and gives back, over a border of its buffers and a change of its rows."""
     config = policy.model.config
-    mine, theirs = roomy_cache(config), DynamicCache(config=config)
+    mine, theirs = growing_cache(config), DynamicCache(config=config)
     draw = torch.Generator().manual_seed(0)
     rows = 3
-    for length in [5, *[1] * (ROOM + 3), 2, 3, 1]:
+    for length in [5, *[1] * (SPARE_LENGTH + 3), 2, 3, 1]:
         if length == 2:
             rows, chosen = 4, torch.tensor([2, 0, 0, 1])
             mine.reorder_cache(chosen)
