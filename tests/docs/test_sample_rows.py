@@ -16,7 +16,7 @@ OFFLINE = ["bco", "cpo", "dpo", "kto", "orpo", "pretrain", "reward", "sft", "sim
 
 @pytest.mark.parametrize("name", list(discovery.discover("algorithms")))
 def test_a_sample_row_fits_its_view(name):
-    source = discovery.find("algorithms", name).source
+    source = discovery.find_plugin("algorithms", name).source
     assert source is not None
     page = (source.parent / "README.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^\*\*Data\.\*\* `(\w+)`.*?^```json\n(.*?)^```", page, re.M | re.S)
