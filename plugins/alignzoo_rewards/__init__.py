@@ -1,1 +1,1 @@
-"""Rewards that check what a completion says or how it is written."""
+"""Rewards that check the content or the form of a completion."""

@@ -1,4 +1,4 @@
-"""Does the program do what it is to do? By running it."""
+"""The reward `code`: run a completion's Python program on the tests in the row."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from typing import Annotated, Any
 from annotated_types import Ge, Gt
 
 from alignzoo import BadInput, RowReward, Run, hookimpl
-from alignzoo_sandbox.sandbox import Limits, Sandbox, why_not
+from alignzoo_sandbox.sandbox import Limits, Sandbox, unavailable_reason
 
-FENCE = re.compile(r"```[ \t]*([\w+-]*)[^\n]*\n(.*?)(?:```|\Z)", re.DOTALL)
-PYTHON = ("", "python", "python3", "py")
-TESTS = ("tests", "test", "test_list")
+FENCED_BLOCK = re.compile(r"```[ \t]*([\w+-]*)[^\n]*\n(.*?)(?:```|\Z)", re.DOTALL)
+PYTHON_LANGUAGES = ("", "python", "python3", "py")
+TEST_COLUMNS = ("tests", "test", "test_list")
 
 
 @dataclass(eq=False)
 class Code(RowReward):
-    """The share of the row's tests that the completion's Python program passes"""
+    """The fraction of the row's tests that the completion's Python program passes"""
 
-    all: Annotated[bool, "1 if all tests pass, else 0, in the place of their share"] = False
-    seconds: Annotated[float, "longest time a program has for all its tests", Gt(0)] = 5.0
-    memory: Annotated[int, "most memory of a program, in MiB", Ge(64)] = 512
+    all: Annotated[bool, "1 if all tests pass, else 0, instead of the fraction"] = False
+    seconds: Annotated[float, "time limit of a program for all its tests", Gt(0)] = 5.0
+    memory: Annotated[int, "memory limit of a program, in MiB", Ge(64)] = 512
 
     sandbox: Sandbox = field(init=False)
 
@@ -36,9 +36,10 @@ class Code(RowReward):
 
     @hookimpl
     def alignzoo_check(self, recipe: Any, data: Any) -> None:
-        never = why_not(namespaces=False) if why_not() else None
-        if never:
-            raise BadInput(f"reward 'code': no program can be run here: {never}")
+        """Refuse rows without valid tests, and machines that cannot limit a program."""
+        reason = unavailable_reason(namespaces=False) if unavailable_reason() else None
+        if reason:
+            raise BadInput(f"reward 'code': programs cannot be run on this machine: {reason}")
         where = data.report.source
         for example in data.train:
             check_tests(example.row, where)
@@ -47,99 +48,104 @@ class Code(RowReward):
             raise BadInput(
                 "reward 'code': the rows have no tests",
                 where=where,
-                hint=f"a column {', '.join(TESTS)}, or inputs and outputs; columns there: "
-                f"{', '.join(columns)}",
+                hint=f"it needs a column {', '.join(TEST_COLUMNS)}, or inputs and outputs; "
+                f"the columns are: {', '.join(columns)}",
             )
 
     @hookimpl
     def alignzoo_start(self, run: Run) -> None:
-        reason = why_not()
+        """Warn if there is no sandbox."""
+        reason = unavailable_reason()
         if reason is not None:
             run.ui.note(
-                f"reward code: programs cannot be shut in here ({reason}). They have limits of "
-                "time and memory, but only Python's own checks keep them from files, processes "
-                "and the network: do not run what may be hostile"
+                f"reward code: no sandbox on this machine ({reason}): do not run untrusted code. "
+                "Programs have limits of time and memory, but only Python's audit hooks keep them "
+                "from files, processes and the network"
             )
 
     def score(self, row: dict[str, Any], completion: str) -> float | None:
+        """Return the fraction of tests that pass, None for a row without tests."""
         if not has_tests(row):
             return None
-        program = program_in(completion)
+        program = extract_program(completion)
         if "inputs" in row:
             pairs = list(zip(row["inputs"], row["outputs"], strict=True))
-            right = [
-                said is not None and same_output(said, expected)
-                for said, expected in ((self.sandbox.output(program, i), o) for i, o in pairs)
-            ]
-            share = sum(right) / len(right)
+            passed = 0
+            for stdin, expected in pairs:
+                output = self.sandbox.run(program, stdin)
+                passed += output is not None and outputs_match(output, expected)
+            fraction = passed / len(pairs)
         else:
-            tests, count = tests_of(row)
-            share = self.sandbox.passed(program, tests) / count
-        return float(share == 1.0) if self.all else share
+            tests = split_tests(row)
+            fraction = self.sandbox.count_passed(program, tests) / len(tests)
+        return float(fraction == 1.0) if self.all else fraction
 
 
-def program_in(text: str) -> str:
-    """The last fenced block of Python, or one of no language; a text without any is all of it."""
-    blocks = [block for name, block in FENCE.findall(text) if name.lower() in PYTHON]
+def extract_program(text: str) -> str:
+    """Return the last fenced block of Python or of no language, else the whole text."""
+    blocks = [
+        block for name, block in FENCED_BLOCK.findall(text) if name.lower() in PYTHON_LANGUAGES
+    ]
     return blocks[-1] if blocks else text
 
 
-def column_of(row: dict[str, Any]) -> str | None:
-    return next((name for name in TESTS if row.get(name)), None)
+def find_test_column(row: dict[str, Any]) -> str | None:
+    """Return the column with the row's tests, if any."""
+    return next((name for name in TEST_COLUMNS if row.get(name)), None)
 
 
 def has_tests(row: dict[str, Any]) -> bool:
-    return bool(row.get("inputs")) or column_of(row) is not None
+    """Return True if the row has tests, or inputs with outputs."""
+    return bool(row.get("inputs")) or find_test_column(row) is not None
 
 
-def tests_of(row: dict[str, Any]) -> tuple[list[str], int]:
-    """The tests of a row, each a text of Python, and how many they are.
+def split_tests(row: dict[str, Any]) -> list[str]:
+    """Return the tests of a row, each as Python source.
 
-    Of one text, each `assert` at its top level is a test, with what stands before it since the last
-    one; without any, the whole is. HumanEval's `check(candidate)` is called with `entry_point`.
+    A single text is split after each `assert` at its top level; without any, all of it is one test.
+    HumanEval's `check(candidate)` is called with `entry_point`.
     """
-    column = column_of(row)
+    column = find_test_column(row)
     tests = row[column] if column is not None else []
     if not isinstance(tests, str):
-        return list(tests), len(tests)
+        return list(tests)
     if row.get("entry_point"):
         tests = f"{tests}\ncheck({row['entry_point']})\n"
     lines = tests.splitlines(keepends=True)
     ends = [node.end_lineno for node in ast.parse(tests).body if isinstance(node, ast.Assert)]
     if not ends:
-        return [tests], 1
+        return [tests]
     ends[-1] = len(lines)
     starts = [0, *ends[:-1]]
-    return ["".join(lines[a:b]) for a, b in zip(starts, ends, strict=True)], len(ends)
+    return ["".join(lines[a:b]) for a, b in zip(starts, ends, strict=True)]
 
 
 def check_tests(row: dict[str, Any], where: str) -> None:
-    """`BadInput` for tests that are none."""
+    """Raise `BadInput` for tests that are not Python, or inputs that do not fit the outputs."""
     if row.get("inputs"):
-        given, wanted = row["inputs"], row.get("outputs")
-        texts = [*given, *(wanted or [])] if isinstance(given, list) else [None]
-        if not isinstance(wanted, list) or len(given) != len(wanted):
-            raise BadInput("reward 'code': as many outputs as inputs are needed", where=where)
+        inputs, outputs = row["inputs"], row.get("outputs")
+        texts = [*inputs, *(outputs or [])] if isinstance(inputs, list) else [None]
+        if not isinstance(outputs, list) or len(inputs) != len(outputs):
+            raise BadInput("reward 'code': inputs and outputs differ in number", where=where)
         if not all(isinstance(text, str) for text in texts):
-            raise BadInput("reward 'code': inputs and outputs are lists of text", where=where)
+            raise BadInput("reward 'code': inputs and outputs must be lists of text", where=where)
         return
-    column = column_of(row)
+    column = find_test_column(row)
     if column is None:
         return
     try:
-        tests = tests_of(row)[0]
-        for test in tests:
+        for test in split_tests(row):
             ast.parse(test)
     except (SyntaxError, TypeError, ValueError) as error:
         raise BadInput(
-            f"reward 'code': not Python in column {column!r}: {error}",
+            f"reward 'code': column {column!r} is not Python: {error}",
             where=where,
             hint=f"it is {str(row[column])[:200]!r}",
         ) from None
 
 
-def same_output(said: str, expected: str) -> bool:
-    """The same lines, but for space at their ends and empty lines at the end."""
-    return [line.rstrip() for line in said.rstrip().splitlines()] == [
+def outputs_match(output: str, expected: str) -> bool:
+    """Compare line by line, ignoring trailing space and trailing empty lines."""
+    return [line.rstrip() for line in output.rstrip().splitlines()] == [
         line.rstrip() for line in expected.rstrip().splitlines()
     ]

@@ -1,4 +1,4 @@
-"""How is it written? Patterns, tags and lengths."""
+"""The rewards `regex`, `format`, `length` and `overlong`: the form of a completion."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from alignzoo import BadInput, Batch, RowReward, Run, hookimpl
 
 @dataclass(eq=False)
 class Regex(RowReward):
-    """1 if a regular expression is found in the completion; 0 if not"""
+    """1 if a regular expression matches anywhere in the completion; 0 if not"""
 
-    pattern: Annotated[str, "regular expression of Python; ^ and $ are ends of the completion"]
+    pattern: Annotated[str, "Python regular expression; ^ and $ are ends of the completion"]
 
     def __post_init__(self) -> None:
         try:
@@ -27,25 +27,25 @@ class Regex(RowReward):
             ) from None
 
     def score(self, row: dict[str, Any], completion: str) -> float:
+        """Return 1 or 0."""
         return float(self.compiled.search(completion) is not None)
 
 
 @dataclass(eq=False)
 class Format(RowReward):
-    """1 if the completion is made of these tags in this order, an answer after them; 0 if not"""
+    """1 if the completion has these tags in order, followed by an answer; 0 if not"""
 
-    tags: Annotated[str, "names of tags with spaces between: each once, opened, filled, closed"] = (
-        "think"
-    )
+    tags: Annotated[str, "tag names separated by spaces, each used once and not empty"] = "think"
 
     def __post_init__(self) -> None:
         block = r"<{0}>(?!\s*</{0}>)(?:(?!</?{0}>).)*</{0}>"
         blocks = (block.format(re.escape(tag)) for tag in self.tags.split())
-        # With an answer tag the answer is in it; else it is what comes after the tags.
+        # If the last tag is `answer`, the answer is inside it; otherwise it follows the tags.
         rest = r"\s*" if self.tags.split()[-1:] == ["answer"] else r"\s*\S.*"
         self.compiled = re.compile(r"\s*" + r"\s*".join(blocks) + rest, re.DOTALL)
 
     def score(self, row: dict[str, Any], completion: str) -> float:
+        """Return 1 or 0."""
         return float(self.compiled.fullmatch(completion) is not None)
 
 
@@ -53,39 +53,43 @@ class Format(RowReward):
 class Length:
     """0 up to a length, falling to -1 beyond it: the soft overlong punishment of DAPO"""
 
-    most: Annotated[int, "tokens that cost nothing", Ge(0)]
+    most: Annotated[int, "longest completion without a penalty, in tokens", Ge(0)]
     soft: Annotated[int, "tokens over which the reward falls from 0 to -1", Gt(0)] = 16
 
     @hookimpl
     def alignzoo_reward(self, run: Run, batch: Batch) -> Tensor:
-        return overlong(batch.lengths, self.most, self.soft)
+        """Return the penalties, `[N]`."""
+        return overlong_penalty(batch.lengths, self.most, self.soft)
 
 
 @dataclass(eq=False)
 class Overlong:
-    """0, but over the last tokens before --max-new-tokens falling to -1: DAPO's, formula 13"""
+    """0, falling to -1 over the last tokens before --max-new-tokens: DAPO's equation 13"""
 
-    cache: Annotated[int, "tokens before the longest completion over which it falls", Gt(0)] = 16
+    cache: Annotated[int, "tokens before --max-new-tokens over which it falls", Gt(0)] = 16
 
     @hookimpl
     def alignzoo_check(self, recipe: Any) -> None:
+        """Refuse a penalty that would begin before the first token."""
         if self.cache > recipe.max_new_tokens:
             raise BadInput(
                 f"reward 'overlong': a cache of {self.cache} tokens is longer than "
                 f"--max-new-tokens {recipe.max_new_tokens}",
-                hint="name a shorter one: --reward overlong,cache=TOKENS",
+                hint="use a smaller one: --reward overlong,cache=TOKENS",
             )
 
     @hookimpl
     def alignzoo_reward(self, run: Run, batch: Batch) -> Tensor:
-        return overlong(batch.lengths, run.recipe.max_new_tokens - self.cache, self.cache)
+        """Return the penalties, `[N]`."""
+        return overlong_penalty(batch.lengths, run.recipe.max_new_tokens - self.cache, self.cache)
 
 
-def overlong(lengths: Tensor, most: int, soft: int) -> Tensor:
-    """Equation 13 of Yu et al. 2025 (DAPO), https://arxiv.org/abs/2503.14476.
+def overlong_penalty(lengths: Tensor, most: int, soft: int) -> Tensor:
+    """Return the penalty of each completion by its length in tokens, `[N]`.
 
-        0 where |y| <= most,   (most - |y|) / soft up to most + soft,   -1 beyond
+        0 if |y| <= most,   (most - |y|) / soft up to most + soft,   -1 beyond
 
-    `lengths [N]` in tokens; most = L_max - L_cache and soft = L_cache of the paper.
+    Equation 13 of Yu et al. 2025 (DAPO), https://arxiv.org/abs/2503.14476, with most = L_max -
+    L_cache and soft = L_cache.
     """
     return ((most - lengths) / soft).clamp(-1.0, 0.0)

@@ -1,1 +1,1 @@
-"""Running programs that a model wrote, kept from the rest of the machine."""
+"""A sandbox for untrusted Python programs, such as those that a model writes."""

@@ -1,31 +1,37 @@
-"""What runs in the jail: a program, and the tests that are put to it. Nothing but builtins.
+"""Runs inside the jail: a program, and the tests of it. Uses nothing but the standard library.
 
-Its input begins with the length of the program in bytes, a line, and the program. With
-`tests` in the settings, "ready" is answered when the program has run; only then come the tests, as
-a line of JSON with a secret, which is answered with the number of each test that passes. So a
-program that ends everything, or prints what it likes, has not passed. Else the program reads the
-rest of the input, and its output is the output.
+The input begins with a line that holds the length of the program in bytes, and the program. Without
+`tests` in the settings, the program reads the rest of the input, and its output is the output.
+
+With `tests`, this script writes "ready" once the program has run. Only then does it read the tests,
+a line of JSON with a secret, and it writes the secret and the number of each test that passes. So a
+program that exits early, or prints whatever it likes, passes nothing.
 """
 
 import json
 import os
 import sys
+from collections.abc import Callable
 
 
-def guard(folder):
-    """Where there are no namespaces: refuse what Python itself can refuse.
+def guard(folder: str) -> None:
+    """Refuse what Python's audit hooks can refuse, for systems without namespaces.
 
-    It holds off accidents, not a program that sets out to get round it.
+    This prevents accidents; it does not stop a program that sets out to get around it.
     """
-    refused = ("socket.", "subprocess.", "ctypes.", "pty.", "os.exec", "os.fork", "os.posix_spawn")
-    refused += ("os.spawn", "os.system", "os.kill", "os.startfile", "os.putenv", "syslog.")
-    changes = ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.chmod", "os.chown", "os.link")
-    changes += ("os.symlink", "os.truncate", "os.utime", "shutil.")
+    refused = (
+        *("socket.", "subprocess.", "ctypes.", "pty.", "os.exec", "os.fork", "os.posix_spawn"),
+        *("os.spawn", "os.system", "os.kill", "os.startfile", "os.putenv", "syslog."),
+    )
+    changes = (
+        *("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.chmod", "os.chown", "os.link"),
+        *("os.symlink", "os.truncate", "os.utime", "shutil."),
+    )
     modules = ("ctypes", "_ctypes", "_posixsubprocess", "multiprocessing", "_socket")
     writing = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
     inside, real, fspath, is_text = folder + os.sep, os.path.realpath, os.fsdecode, (str, bytes)
 
-    def hook(event, arguments):
+    def hook(event, arguments):  # type: ignore[no-untyped-def]  # typing is slow to import
         if event.startswith(refused):
             raise PermissionError(f"not allowed here: {event}")
         if event == "import" and arguments[0] in modules:
@@ -40,7 +46,12 @@ def guard(folder):
     sys.addaudithook(hook)
 
 
-def line_of(source, read=os.read, leave=os._exit):
+def read_line(
+    source: int,
+    read: Callable[[int, int], bytes] = os.read,
+    leave: Callable[[int], object] = os._exit,
+) -> bytes:
+    """Read up to a newline; end the process if there is none."""
     line = b""
     while not line.endswith(b"\n"):
         byte = read(source, 1)
@@ -50,51 +61,54 @@ def line_of(source, read=os.read, leave=os._exit):
     return line
 
 
-def program_of(source):
-    length = int(line_of(source))
+def read_program(source: int) -> str:
+    """Read the length of the program, and the program."""
+    length = int(read_line(source))
     code = b""
     while len(code) < length:
         code += os.read(source, length - len(code))
     return code.decode()
 
 
-def test(settings):
-    # What the program may change is taken hold of before it runs.
+def run_tests(folder: str, namespaces: bool) -> None:
+    """Run the program, then its tests, and report those that pass; does not return."""
+    # Keep references to everything used below: the program may replace it.
     import builtins
 
     write, leave, loads, run, build = os.write, os._exit, json.loads, exec, compile
-    read, anything, order, table = line_of, BaseException, enumerate, vars(builtins)
+    read, anything, order, table = read_line, BaseException, enumerate, vars(builtins)
     known = dict(table)
     source, sink = os.dup(0), os.dup(1)
     null = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(null, stream)
-    code = program_of(source)
-    if not settings["namespaces"]:
-        guard(settings["folder"])
-    space = {"__name__": "solution"}
+    code = read_program(source)
+    if not namespaces:
+        guard(folder)
+    space: dict[str, object] = {"__name__": "solution"}
     try:
         run(build(code, "solution.py", "exec"), space)
     except anything:
         leave(1)
     write(sink, b"ready\n")
     given = loads(read(source))
-    for number, source_of_test in order(given["tests"]):
+    for number, test in order(given["tests"]):
         table.clear()
         table.update(known)
         try:
-            run(build(source_of_test, "test.py", "exec"), space)
+            run(build(test, "test.py", "exec"), space)
         except anything:
             continue
         write(sink, f"{given['secret']} {number}\n".encode())
     leave(0)
 
 
-def main():
+def main() -> None:
+    """Run the program, with tests or with input."""
     settings = json.loads(sys.argv.pop())
     if settings["tests"]:
-        test(settings)
-    code = program_of(0)
+        run_tests(settings["folder"], settings["namespaces"])
+    code = read_program(0)
     if not settings["namespaces"]:
         guard(settings["folder"])
     exec(compile(code, "solution.py", "exec"), {"__name__": "__main__"})

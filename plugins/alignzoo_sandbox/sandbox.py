@@ -1,4 +1,4 @@
-"""Programs that nobody has read, run apart from everything: see `jail` for what holds them."""
+"""Run untrusted Python programs in a sandbox; `jail` says how they are isolated."""
 
 from __future__ import annotations
 
@@ -25,45 +25,46 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Limits:
-    """Of one program: seconds by the wall clock, MiB of memory in each of its processes, MiB of
-    files and output, processes and threads."""
+    """Limits of one program."""
 
-    seconds: float = 5.0
-    memory: int = 512
-    files: int = 4
-    processes: int = 16
+    seconds: float = 5.0  # by the wall clock
+    memory: int = 512  # MiB, of each process
+    files: int = 4  # MiB, of each file and of the output
+    processes: int = 16  # and threads
 
 
 class Sandbox:
-    """Runs programs under `limits`, each in a jail of its own, in namespaces of its own where the
-    kernel has them; several threads may ask at once."""
+    """Runs programs under `limits`, each in a jail of its own, and is safe to use from threads.
+
+    A jail has namespaces of its own if the kernel allows them, or as `namespaces` says.
+    """
 
     def __init__(self, limits: Limits, namespaces: bool | None = None):
         self.limits = limits
-        self.namespaces = why_not() is None if namespaces is None else namespaces
+        self.namespaces = unavailable_reason() is None if namespaces is None else namespaces
 
-    def passed(self, program: str, tests: Sequence[str]) -> int:
-        """How many of the tests, Python statements that raise nothing, pass after the program."""
+    def count_passed(self, program: str, tests: Sequence[str]) -> int:
+        """Run the program, then the tests; return how many of these raise nothing."""
         deadline, secret = time.monotonic() + self.limits.seconds, secrets.token_hex(16)
-        with self.jailed(True, subprocess.PIPE, subprocess.PIPE) as process:
-            answers = _Lines(process, deadline, self.limits.files * MIB)
-            # The tests come when the program has run, so that it cannot know what is to be said.
-            if not answers.tell(_framed(program)) or answers.next() != "ready":
+        with self._jailed(True, subprocess.PIPE, subprocess.PIPE) as process:
+            replies = _LineReader(process, deadline, self.limits.files * MIB)
+            # The program must not know the secret, so the tests are sent after it has run.
+            if not replies.send(_add_length(program)) or replies.next() != "ready":
                 return 0
-            answers.tell(json.dumps({"tests": list(tests), "secret": secret}).encode() + b"\n")
-            right = {f"{secret} {number}" for number in range(len(tests))}
-            found: set[str] = set()
-            while (line := answers.next()) is not None:
-                found |= {line} & right
-            return len(found)
+            replies.send(json.dumps({"tests": list(tests), "secret": secret}).encode() + b"\n")
+            expected = {f"{secret} {number}" for number in range(len(tests))}
+            passed: set[str] = set()
+            while (line := replies.next()) is not None:
+                passed |= {line} & expected
+            return len(passed)
 
-    def output(self, program: str, given: str) -> str | None:
-        """What it prints when it reads `given`; None where it fails or takes too long."""
+    def run(self, program: str, stdin: str) -> str | None:
+        """Return what the program prints, or None if it fails or takes too long."""
         with TemporaryFile() as source, TemporaryFile() as sink:
-            source.write(_framed(program) + given.encode())
+            source.write(_add_length(program) + stdin.encode())
             source.flush()
             source.seek(0)
-            with self.jailed(False, source, sink) as process:
+            with self._jailed(False, source, sink) as process:
                 try:
                     status = process.wait(self.limits.seconds)
                 except subprocess.TimeoutExpired:
@@ -72,23 +73,23 @@ class Sandbox:
             return sink.read().decode(errors="replace") if status == 0 else None
 
     @contextmanager
-    def jailed(
+    def _jailed(
         self, tests: bool, source: IO[bytes] | int, sink: IO[bytes] | int
     ) -> Iterator[subprocess.Popen[bytes]]:
-        """The runner in a jail, with an empty folder for home; all of it is gone in the end."""
+        """Start the runner in a jail, with an empty folder as home; clean up at the end."""
         with TemporaryDirectory(prefix="alignzoo-", ignore_cleanup_errors=True) as folder:
-            # Where the jail is nobody's, nobody must come in.
+            # The user nobody, which a jail started by root becomes, must be able to enter.
             os.chmod(folder, 0o711 if self.namespaces else 0o777)
-            settings = settings_for(self.limits, folder, self.namespaces, tests)
-            process = _jail(settings, RUNNER, source, sink)
+            settings = _jail_settings(self.limits, folder, self.namespaces, tests)
+            process = _start_jail(settings, RUNNER, source, sink)
             try:
                 yield process
             finally:
-                _end(process)
+                _kill(process)
 
 
-def settings_for(limits: Limits, folder: str, namespaces: bool, tests: bool) -> dict[str, Any]:
-    """What the jail and the runner are told."""
+def _jail_settings(limits: Limits, folder: str, namespaces: bool, tests: bool) -> dict[str, Any]:
+    """Return the settings of the jail and the runner."""
     return {
         "folder": os.path.realpath(folder),
         "namespaces": namespaces,
@@ -101,21 +102,25 @@ def settings_for(limits: Limits, folder: str, namespaces: bool, tests: bool) -> 
 
 
 @cache
-def why_not(namespaces: bool = True) -> str | None:
-    """Why a program cannot be shut in here, or without namespaces not even be limited; None if it
-    can."""
+def unavailable_reason(namespaces: bool = True) -> str | None:
+    """Return why there is no sandbox on this machine, or None if there is one.
+
+    With `namespaces=False`, return why programs cannot even be given limits.
+    """
     with TemporaryDirectory(prefix="alignzoo-") as folder:
         os.chmod(folder, 0o711)
-        settings = settings_for(Limits(), folder, namespaces, tests=False)
+        settings = _jail_settings(Limits(), folder, namespaces, tests=False)
         try:
-            process = _jail(settings, "pass", subprocess.DEVNULL, subprocess.PIPE, subprocess.PIPE)
-            said = process.communicate(timeout=30)[1].decode(errors="replace").strip()
+            process = _start_jail(
+                settings, "pass", subprocess.DEVNULL, subprocess.PIPE, subprocess.PIPE
+            )
+            errors = process.communicate(timeout=30)[1].decode(errors="replace").strip()
         except (OSError, subprocess.SubprocessError) as error:
             return str(error)
-        return None if process.returncode == 0 else (said.splitlines() or ["it failed"])[-1]
+        return None if process.returncode == 0 else (errors.splitlines() or ["it failed"])[-1]
 
 
-def _jail(
+def _start_jail(
     settings: dict[str, Any],
     program: str,
     source: IO[bytes] | int,
@@ -129,14 +134,14 @@ def _jail(
         stdout=sink,
         stderr=errors,
         cwd=folder,
-        # Nothing of ours; and sets have the same order each time.
+        # Nothing of this process's environment, and the same order of sets each time.
         env={"HOME": folder, "TMPDIR": folder, "LANG": "C.UTF-8", "PYTHONHASHSEED": "0"},
         start_new_session=True,
     )
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill it and what is in its group; with the first process of a namespace all of it dies."""
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill the process and its group; killing a namespace's first process kills all of them."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
@@ -144,26 +149,27 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
-            with suppress(OSError):  # what was not read
+            with suppress(OSError):  # data that was not read
                 pipe.close()
 
 
-def _framed(program: str) -> bytes:
+def _add_length(program: str) -> bytes:
+    """Return the program after a line with its length in bytes, as the runner reads it."""
     code = program.encode("utf-8", errors="replace")
     return f"{len(code)}\n".encode() + code
 
 
-class _Lines:
-    """What a process says, line by line, until a deadline and up to so many bytes."""
+class _LineReader:
+    """Talks to a process line by line, until a deadline and up to `max_bytes` of output."""
 
-    def __init__(self, process: subprocess.Popen[bytes], deadline: float, most: int):
+    def __init__(self, process: subprocess.Popen[bytes], deadline: float, max_bytes: int):
         assert process.stdin is not None and process.stdout is not None
         self.source, self.sink = process.stdout.fileno(), process.stdin.fileno()
-        self.deadline, self.left, self.said = deadline, most, b""
+        self.deadline, self.left, self.buffer = deadline, max_bytes, b""
         os.set_blocking(self.sink, False)
 
-    def tell(self, data: bytes) -> bool:
-        """Whether it took all of it in time."""
+    def send(self, data: bytes) -> bool:
+        """Write data; return True if the process read all of it in time."""
         while data:
             if not self.ready(self.sink, select.POLLOUT):
                 return False
@@ -171,23 +177,24 @@ class _Lines:
                 data = data[os.write(self.sink, data) :]
             except BlockingIOError:
                 continue
-            except OSError:  # it has ended
+            except OSError:  # the process has ended
                 return False
         return True
 
     def next(self) -> str | None:
-        """The next line; None when there is no more, or no more time."""
-        while b"\n" not in self.said:
+        """Return the next line, or None if there is none or no time is left."""
+        while b"\n" not in self.buffer:
             if self.left <= 0 or not self.ready(self.source, select.POLLIN):
                 return None
             more = os.read(self.source, min(self.left, 1 << 16))
             if not more:
                 return None
-            self.said, self.left = self.said + more, self.left - len(more)
-        line, _, self.said = self.said.partition(b"\n")
+            self.buffer, self.left = self.buffer + more, self.left - len(more)
+        line, _, self.buffer = self.buffer.partition(b"\n")
         return line.decode(errors="replace")
 
-    def ready(self, stream: int, for_what: int) -> bool:
+    def ready(self, stream: int, event: int) -> bool:
+        """Wait until the stream can be read or written; return False at the deadline."""
         poll = select.poll()
-        poll.register(stream, for_what)
+        poll.register(stream, event)
         return bool(poll.poll(max(self.deadline - time.monotonic(), 0) * 1000))

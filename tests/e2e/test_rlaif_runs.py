@@ -195,7 +195,7 @@ def test_thinking_comes_before_the_verdict(make_run):
         ({"rl": "dpo,beta=-1"}, "beta"),
         ({"rl": "dpo,group_size=4"}, "--group-size"),
         ({"direct": True}, "--rl dpo learns from pairs"),
-        ({"principles": "nowhere.yaml"}, "no such file of principles"),
+        ({"principles": "nowhere.yaml"}, "no such principles file"),
         ({"judge": "no/such/judge/there"}, "no folder"),
         ({"judge": "http://127.0.0.1:9/v1"}, "judge"),
     ],

@@ -1,4 +1,4 @@
-"""Programs that completions are: judged by their tests, and kept from everything else."""
+"""The reward code: programs are scored by their tests, and isolated from everything else."""
 
 from __future__ import annotations
 
@@ -15,31 +15,35 @@ from alignzoo.cli import status
 from alignzoo.errors import BadInput
 from alignzoo.ledger import Ledger
 from alignzoo.rewards import resolve_rewards
-from alignzoo_rewards import code
-from alignzoo_rewards.code import Code, check_tests, program_in, same_output
-from alignzoo_sandbox.sandbox import Limits, Sandbox, why_not
+from alignzoo_rewards.code import Code, check_tests, extract_program, outputs_match, split_tests
+from alignzoo_sandbox.sandbox import Limits, Sandbox, unavailable_reason
 
-needs_namespaces = pytest.mark.skipif(why_not() is not None, reason=f"no jail: {why_not()}")
-SECONDS = 2.0  # enough on a machine that is busy with other things as well
-KINDS = [pytest.param(True, marks=needs_namespaces, id="shut in"), pytest.param(False, id="limits")]
+needs_namespaces = pytest.mark.skipif(
+    unavailable_reason() is not None, reason=f"no jail: {unavailable_reason()}"
+)
+SECONDS = 2.0  # enough on a busy machine
+KINDS = [
+    pytest.param(True, marks=needs_namespaces, id="namespaces"),
+    pytest.param(False, id="limits"),
+]
 
 
 @pytest.fixture(params=KINDS)
 def sandbox(request) -> Sandbox:
-    if not request.param and why_not(namespaces=False):
+    if not request.param and unavailable_reason(namespaces=False):
         pytest.skip("no program can be run here")
     return Sandbox(Limits(SECONDS, memory=256), namespaces=request.param)
 
 
 @pytest.fixture
 def jail() -> Sandbox:
-    if why_not():
-        pytest.skip(f"no jail: {why_not()}")
+    if unavailable_reason():
+        pytest.skip(f"no jail: {unavailable_reason()}")
     return Sandbox(Limits(SECONDS, memory=256))
 
 
 def left_over() -> list[str]:
-    """Command lines of what still runs of any program; what was killed has a moment to go."""
+    """Return the command lines of sandboxed processes that still run after at most 5 s."""
     deadline = time.monotonic() + 5
     while (found := running()) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -62,8 +66,8 @@ ADD = "def add(a, b):\n    return a + b\n"
 
 
 def test_tests_that_pass_are_counted(sandbox):
-    assert sandbox.passed(ADD, ["assert add(1, 2) == 3", "assert add(1, 2) == 4"]) == 1
-    assert sandbox.passed(ADD, ["assert add(1, 2) == 3", "x = add(2, 2)\nassert x == 4"]) == 2
+    assert sandbox.count_passed(ADD, ["assert add(1, 2) == 3", "assert add(1, 2) == 4"]) == 1
+    assert sandbox.count_passed(ADD, ["assert add(1, 2) == 3", "x = add(2, 2)\nassert x == 4"]) == 2
 
 
 @pytest.mark.parametrize(
@@ -79,8 +83,8 @@ def test_tests_that_pass_are_counted(sandbox):
         "import ctypes; ctypes.string_at(0)",
     ],
 )
-def test_what_ends_before_the_tests_has_passed_none(sandbox, program):
-    assert sandbox.passed(program, ["assert True"]) == 0
+def test_a_program_that_exits_early_passes_nothing(sandbox, program):
+    assert sandbox.count_passed(program, ["assert True"]) == 0
 
 
 TAMPERING = {
@@ -100,30 +104,30 @@ TAMPERING = {
 
 
 @pytest.mark.parametrize("case", list(TAMPERING))
-def test_tampering_with_the_tests_passes_none(sandbox, case):
+def test_tampering_with_the_tests_passes_nothing(sandbox, case):
     program, test, expected = TAMPERING[case]
-    assert sandbox.passed(program, [test, "assert False"]) == expected
+    assert sandbox.count_passed(program, [test, "assert False"]) == expected
 
 
 def test_output_for_input(sandbox):
-    assert sandbox.output("print(int(input()) * 2)", "21\n") == "42\n"
-    assert sandbox.output("import sys\nprint('x'); sys.exit(0)", "") == "x\n"
-    assert sandbox.output("print('x')\nraise ValueError", "") is None
+    assert sandbox.run("print(int(input()) * 2)", "21\n") == "42\n"
+    assert sandbox.run("import sys\nprint('x'); sys.exit(0)", "") == "x\n"
+    assert sandbox.run("print('x')\nraise ValueError", "") is None
 
 
 @pytest.mark.parametrize("program", ["while True: pass", "import time\ntime.sleep(60)"])
-def test_what_does_not_end_is_ended(sandbox, program):
+def test_a_program_that_does_not_end_is_killed(sandbox, program):
     started = time.monotonic()
-    assert sandbox.passed(program, ["assert True"]) == 0
-    assert sandbox.output(program, "") is None
+    assert sandbox.count_passed(program, ["assert True"]) == 0
+    assert sandbox.run(program, "") is None
     assert time.monotonic() - started < 2 * SECONDS + 4
     assert not left_over()
 
 
-def test_a_gigabyte_is_refused(sandbox):
+def test_a_gigabyte_exceeds_the_memory_limit(sandbox):
     program = "def f():\n    return len(bytearray(1 << 30))"
-    assert sandbox.passed(program, ["assert f()", "assert True"]) == 1
-    assert sandbox.output("print(len(bytearray(1 << 30)))", "") is None
+    assert sandbox.count_passed(program, ["assert f()", "assert True"]) == 1
+    assert sandbox.run("print(len(bytearray(1 << 30)))", "") is None
 
 
 FLOOD = """
@@ -137,11 +141,11 @@ while True:
 """
 
 
-def test_printing_without_end(sandbox):
+def test_endless_output_is_cut_off(sandbox):
     started = time.monotonic()
-    assert sandbox.output("while True: print('x' * 1000)", "") is None
-    assert sandbox.passed("for _ in range(10**5): print('x' * 1000)", ["assert True"]) == 1
-    assert sandbox.passed(FLOOD, ["assert True"]) == 0
+    assert sandbox.run("while True: print('x' * 1000)", "") is None
+    assert sandbox.count_passed("for _ in range(10**5): print('x' * 1000)", ["assert True"]) == 1
+    assert sandbox.count_passed(FLOOD, ["assert True"]) == 0
     assert time.monotonic() - started < 3 * SECONDS + 4
 
 
@@ -161,17 +165,17 @@ def forks():
 """
 
 
-def test_a_fork_bomb_is_held_and_leaves_nothing(jail):
-    assert jail.passed(BOMB, ["assert 0 < forks() < 16"]) == 1
+def test_a_fork_bomb_is_limited_and_leaves_no_process(jail):
+    assert jail.count_passed(BOMB, ["assert 0 < forks() < 16"]) == 1
     wild = "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass"
-    assert jail.passed(wild, ["assert True"]) == 0
+    assert jail.count_passed(wild, ["assert True"]) == 0
     time.sleep(0.2)
     assert not left_over()
 
 
-def test_without_namespaces_no_process_is_begun(sandbox):
+def test_without_namespaces_no_process_can_be_started(sandbox):
     program = "import os\ndef f():\n    os.system('true')\n    return 1"
-    assert sandbox.passed(program, ["assert f()"]) == int(sandbox.namespaces)
+    assert sandbox.count_passed(program, ["assert f()"]) == int(sandbox.namespaces)
 
 
 CONNECT = """
@@ -190,10 +194,10 @@ def test_no_network(sandbox):
         port = server.getsockname()[1]
         with socket.create_connection(("127.0.0.1", port), timeout=1):
             pass  # it is there
-        assert sandbox.passed(CONNECT, [f"assert reached({port})"]) == 0
+        assert sandbox.count_passed(CONNECT, [f"assert reached({port})"]) == 0
 
 
-def test_files_outside_of_the_folder(sandbox, tmp_path):
+def test_files_outside_the_folder_cannot_be_changed(sandbox, tmp_path):
     victim, new = tmp_path / "victim", tmp_path / "new"
     victim.write_text("kept")
     tmp_path.chmod(0o777)
@@ -209,25 +213,27 @@ def own():
     os.remove("mine")
 """
     names = ["write", "append", "delete", "delete_all"]
-    assert sandbox.passed(program, [f"{name}()" for name in names]) == 0
+    assert sandbox.count_passed(program, [f"{name}()" for name in names]) == 0
     assert victim.read_text() == "kept" and not new.exists()
-    assert sandbox.passed(program, ["own()"]) == 1
+    assert sandbox.count_passed(program, ["own()"]) == 1
 
 
-def test_a_folder_that_is_filled(sandbox):
+def test_the_size_of_files_is_limited(sandbox):
     program = "def f():\n    open('big', 'wb').write(b'x' * (64 << 20))"
-    assert sandbox.passed(program, ["f()", "assert True"]) == 1
+    assert sandbox.count_passed(program, ["f()", "assert True"]) == 1
 
 
-def test_nothing_of_ours_in_its_environment(sandbox, monkeypatch):
+def test_the_environment_is_not_inherited(sandbox, monkeypatch):
     monkeypatch.setenv("SECRET", "1")
     program = "import os\nnames = sorted(os.environ)"
-    assert sandbox.passed(program, ["assert 'SECRET' not in names and 'PATH' not in names"]) == 1
+    assert (
+        sandbox.count_passed(program, ["assert 'SECRET' not in names and 'PATH' not in names"]) == 1
+    )
 
 
-def test_no_way_out_by_other_processes(jail):
+def test_other_processes_are_invisible(jail):
     tests = ["assert os.getpid() < 10", "assert not os.listdir('/proc')", "assert os.getuid() != 0"]
-    assert jail.passed("import os", tests) == 3
+    assert jail.count_passed("import os", tests) == 3
 
 
 # --- the reward
@@ -247,22 +253,19 @@ FENCED = "Here it is:\n```python\ndef add(a, b):\n    return a - b\n```\nNo:\n``
     ],
 )
 def test_the_program_in_a_text(text, program):
-    assert program_in(text) == program
+    assert extract_program(text) == program
 
 
 def test_the_tests_in_a_row():
-    assert code.tests_of({"tests": ["assert 1", "assert 2"]}) == (["assert 1", "assert 2"], 2)
+    assert split_tests({"tests": ["assert 1", "assert 2"]}) == ["assert 1", "assert 2"]
     text = "x = f()\nassert x\nassert (\n    x)\ny = 1\n"
-    assert code.tests_of({"test": text}) == (
-        ["x = f()\nassert x\n", "assert (\n    x)\ny = 1\n"],
-        2,
-    )
+    assert split_tests({"test": text}) == ["x = f()\nassert x\n", "assert (\n    x)\ny = 1\n"]
     check = "def check(candidate):\n    assert candidate(1) == 2\n"
-    (whole,), count = code.tests_of({"test": check, "entry_point": "inc"})
-    assert whole.endswith("check(inc)\n") and count == 1
+    (whole,) = split_tests({"test": check, "entry_point": "inc"})
+    assert whole.endswith("check(inc)\n")
 
 
-def test_shares_or_all():
+def test_the_fraction_of_tests_or_all_of_them():
     row = {"tests": ["assert add(1, 2) == 3", "assert add(0, 0) == 1"]}
     assert Code(seconds=SECONDS).score(row, FENCED.format(ADD)) == 0.5
     assert Code(seconds=SECONDS, all=True).score(row, ADD) == 0.0
@@ -274,27 +277,27 @@ def test_shares_or_all():
 
 
 def test_outputs_are_compared_by_lines():
-    assert same_output("a \nb\n\n", "a\nb")
-    assert not same_output("a\n\nb", "a\nb")
-    assert not same_output(" a", "a")
+    assert outputs_match("a \nb\n\n", "a\nb")
+    assert not outputs_match("a\n\nb", "a\nb")
+    assert not outputs_match(" a", "a")
 
 
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        ({"tests": ["assert ("]}, "not Python in column 'tests'"),
-        ({"tests": [1]}, "not Python in column 'tests'"),
-        ({"inputs": ["1"], "outputs": []}, "as many outputs as inputs"),
-        ({"inputs": ["1"]}, "as many outputs as inputs"),
+        ({"tests": ["assert ("]}, "column 'tests' is not Python"),
+        ({"tests": [1]}, "column 'tests' is not Python"),
+        ({"inputs": ["1"], "outputs": []}, "differ in number"),
+        ({"inputs": ["1"]}, "differ in number"),
         ({"inputs": [1], "outputs": ["1"]}, "lists of text"),
     ],
 )
-def test_tests_that_are_none_are_refused(row, says):
+def test_invalid_tests_are_refused(row, says):
     with pytest.raises(BadInput, match=says):
         check_tests(row, "d.jsonl")
 
 
-def test_it_must_be_allowed(tmp_path, capfd):
+def test_running_code_must_be_allowed(tmp_path, capfd):
     with pytest.raises(BadInput, match="--allow-code"):
         resolve_rewards(["code"], None, lambda named: Path())
     ((_, reward),) = resolve_rewards(
@@ -322,7 +325,7 @@ def test_rows_without_tests_are_refused(tmp_path, capfd):
 
 
 def test_a_run_is_rewarded_by_it(tmp_path, capfd):
-    # What zoo-tiny writes is no program, but nothing at all would do for the second test.
+    # zoo-tiny writes no valid program.
     data = rows(tmp_path / "d.jsonl", {"prompt": "Add 1.", "tests": ["assert x == 1"]})
     words = ["run", "grpo", "--reward", "code", "--allow-code", "--data", data, "--steps", "1"]
     words += ["--batch-size", "2", "--group-size", "2", "--max-new-tokens", "8"]
@@ -332,7 +335,7 @@ def test_a_run_is_rewarded_by_it(tmp_path, capfd):
     assert json.loads(line)["rewards/code/mean"] == 0.0
 
 
-def test_several_at_once_are_scored_in_their_order():
+def test_concurrent_scores_keep_the_order():
     reward, batch = Code(seconds=10.0), collate([Example([1], [[n] for n in range(8)])])
     assert reward.workers >= 1
     reward.workers, batch.rows = 4, [{"tests": ["assert x == 1"]}]

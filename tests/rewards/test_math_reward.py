@@ -1,4 +1,4 @@
-"""The reward `math`: right is what is equal, however it is written."""
+"""The reward `math`: an equal answer is right, however it is written."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ MODELS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verificat
         ("#### -3", "#### 3", 0.0),
     ],
 )
-def test_equal_is_right(answer: str, completion: str, score: float):
+def test_an_equal_answer_is_right(answer: str, completion: str, score: float):
     assert Math().score({"prompt": "", "answer": answer}, completion) == score
 
 
-def test_it_does_not_apply_where_the_right_answer_is_no_mathematics():
+def test_it_does_not_apply_if_the_right_answer_is_not_mathematics():
     assert Math().score({"prompt": "", "answer": "a proof"}, "#### 1") is None
 
 
-def test_a_column_that_is_missing_is_said_before_the_run():
+def test_a_missing_column_is_reported_before_the_run():
     report = SimpleNamespace(source="sums.jsonl")
     data = SimpleNamespace(train=[Example([1], [], row={"prompt": "", "gold": "1"})], report=report)
     with pytest.raises(BadInput, match="sums.jsonl: .*no column 'answer'\n.*math,answer=COLUMN"):

@@ -1,4 +1,4 @@
-"""What --reward says, and the sum of what the rewards say."""
+"""Parsing and resolving --reward, and the weighted sum of rewards."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from alignzoo.rewards.resolve import parse_specs
         (r"C:\runs\judge", r"C:\runs\judge", 1.0, {}, None),
     ],
 )
-def test_a_reward_is_named_with_its_weight_and_options(text, name, weight, options, label):
+def test_a_spec_has_a_name_a_weight_and_options(text, name, weight, options, label):
     named = RewardSpec.parse(text)
     assert (named.name, named.weight, named.options) == (name, weight, options)
     assert label is None or named.label == label
@@ -45,10 +45,10 @@ def test_a_reward_is_named_with_its_weight_and_options(text, name, weight, optio
         ("math:0", "'0' is not a weight for 'math'"),
         ("math:nan", "'nan' is not a weight"),
         ("math:inf", "'inf' is not a weight"),
-        ("length,40", "'40' in 'length,40' is no option"),
+        ("length,40", "'40' in 'length,40' is not an option"),
     ],
 )
-def test_what_names_nothing_is_refused(text: str, says: str):
+def test_invalid_specs_are_refused(text: str, says: str):
     with pytest.raises(BadInput, match=says):
         RewardSpec.parse(text)
 
@@ -74,7 +74,7 @@ def test_two_rewards_of_one_name_are_refused():
         (".", "not a model"),
     ],
 )
-def test_what_cannot_be_had_is_refused(text: str, says: str):
+def test_unavailable_rewards_are_refused(text: str, says: str):
     with pytest.raises(BadInput, match=says):
         resolve_rewards([text], None, lambda named: Path())
 
