@@ -1,7 +1,7 @@
-"""IPO in a file of its own:  alignzoo run ./examples/ipo.py --beta 0.2
+"""IPO as a single file:  alignzoo run ./examples/ipo.py --beta 0.2
 
 Azar et al. 2023, https://arxiv.org/abs/2310.12036, equation 17: the log-ratio margin of a pair is
-pulled to 1 / (2 beta), so that it cannot grow without bound where annotators agree.
+pulled to 1 / (2 beta), so it cannot grow without bound if annotators always agree.
 """
 
 from dataclasses import dataclass

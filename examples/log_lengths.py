@@ -1,4 +1,4 @@
-"""An add-on around whatever loss the algorithm has: it logs how long the completions are.
+"""An add-on that wraps the loss of any algorithm and logs the length of its completions.
 
 alignzoo run dpo --with ./examples/log_lengths.py
 """
@@ -7,7 +7,7 @@ from alignzoo import hookimpl
 
 
 class LogLengths:
-    """Logs the mean length of the completions of each step"""
+    """Log the mean length of the completions of each step"""
 
     @hookimpl(wrapper=True)
     def alignzoo_loss(self, run, batch):

@@ -1,4 +1,5 @@
-"""The built-in algorithms, a folder each.
+"""The built-in algorithms, one folder each.
 
-`algorithm.py` has the options and hooks; the maths is beside it, in pure functions.
+`algorithm.py` has the options and hooks, `losses.py` the maths as pure functions on tensors, and
+`README.md` documents both.
 """

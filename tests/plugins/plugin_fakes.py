@@ -1,4 +1,4 @@
-"""A bigram language model in place of a policy: the log-prob of a token depends on the one before.
+"""A bigram language model instead of a policy: each token depends on the one before it only.
 
 The agreement tests give the same model to TRL, so that both see the same token ids from the start.
 """
@@ -16,14 +16,14 @@ VOCABULARY = 7
 
 
 def bigram(seed: int) -> Tensor:
-    """Random logits `[V, V]` of the next token, with gradient."""
+    """Return random logits `[V, V]` of the next token, with gradient."""
     generator = torch.Generator().manual_seed(seed)
     logits = 2 * torch.randn(VOCABULARY, VOCABULARY, generator=generator, dtype=torch.float64)
     return logits.requires_grad_()
 
 
 def logprobs_of(logits: Tensor, batch: Batch) -> Tensor:
-    """What `run.policy(batch).logprobs` is for a bigram model."""
+    """Return `run.policy(batch).logprobs` of a bigram model, `[N, T]`."""
     last = batch.prompts.gather(1, batch.prompt_lengths[:, None] - 1)[batch.group]
     before = torch.cat([last, batch.tokens[:, :-1]], dim=1)
     logprobs = logits.log_softmax(-1)[before, batch.tokens]
@@ -32,7 +32,7 @@ def logprobs_of(logits: Tensor, batch: Batch) -> Tensor:
 
 
 def fake_run(policy: Tensor, reference: Tensor | None = None, micro_tokens: int = 8192):
-    """As much of a run as a loss looks at, around one or two bigram models."""
+    """Return the parts of a run that a loss reads, with one or two bigram models."""
 
     def forward(logits):
         return lambda batch: SimpleNamespace(logprobs=logprobs_of(logits, batch))

@@ -1,4 +1,4 @@
-"""DPO's losses and their gradients against the papers' formulas, worked out apart in NumPy."""
+"""DPO's losses and their gradients against the formulas of the papers, computed in NumPy."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def test_divergences(name):
     assert torch.isfinite(far.grad).all()
 
 
-# Two pairs of unequal lengths; the second token of the first completion is there, not learnt.
+# Two pairs of unequal lengths; the second token of the first completion is masked.
 LENGTHS = [(3, 1), (2, 4)]
 PI = [[-1.0, -9.0, -2.0, 0.0], [-0.5, 0, 0, 0], [-0.3, -0.4, 0, 0], [-1.0, -2.0, -0.7, -0.1]]
 REF = [[-1.5, -8.0, -2.5, 0.0], [-0.4, 0, 0, 0], [-0.9, -0.1, 0, 0], [-0.5, -1.0, -1.0, -0.6]]

@@ -1,4 +1,4 @@
-"""The same losses and gradients as TRL 1.16, from the same log-probabilities."""
+"""DPO's losses and gradients against those of TRL 1.16, from the same log-probs."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Case:
     def __init__(self, lengths: list[tuple[int, int]]):
         self.batch = collate([Example([1, 2], [[5] * c, [6] * r]) for c, r in lengths])
         if lengths is UNEQUAL:
-            self.batch.mask[0, 2] = False  # a token that is there but is not learnt
+            self.batch.mask[0, 2] = False  # a masked token
         mask = self.batch.mask
         self.policy = token_values(1, 3.0, 0.0, mask).requires_grad_()
         self.reference = token_values(2, 4.0, 0.0, mask)
@@ -64,7 +64,7 @@ class Case:
         return self.with_gradient(loss.sum / loss.count), metrics
 
     def theirs(self, loss_types, loss_weights=(1.0,), **settings):
-        """`settings` by the names that TRL's trainer keeps them under."""
+        """Compute TRL's loss; `settings` are attributes of its trainer."""
         model = torch.nn.Module()
         model.is_gradient_checkpointing = False
         trainer = SimpleNamespace(
@@ -98,7 +98,7 @@ class Case:
         return self.with_gradient(loss), metrics
 
     def rows(self, x: torch.Tensor) -> torch.Tensor:
-        """`[2B, T]` as TRL has it: all chosen completions, then all rejected ones."""
+        """Return `[2B, T]` in TRL's order: all chosen completions, then all rejected ones."""
         return torch.cat(self.batch.pairs(torch.where(self.batch.mask, x, 0)))
 
     def with_gradient(self, loss: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -130,7 +130,7 @@ def test_every_loss(name, smoothing, beta):
         assert value == pytest.approx(theirs[1][metric][0], abs=1e-5), metric
 
 
-def test_sft_where_all_chosen_are_of_one_length():
+def test_sft_if_all_chosen_have_one_length():
     case = Case(EQUAL)
     agree(case.ours(loss_type="sft"), case.theirs(["sft"]))
 

@@ -94,7 +94,7 @@ ROWS = [
 
 
 def log_ratio(policy, reference, row: Example, completion: list[int], mask: list[bool]) -> float:
-    """log pi - log pi_ref of a completion under two bigram models, in NumPy."""
+    """Return log pi - log pi_ref of a completion under two bigram models, in NumPy."""
     tables = [x.detach().numpy() for x in (policy, reference)]
     total, before = 0.0, row.prompt[-1]
     for token, counts in zip(completion, mask, strict=True):

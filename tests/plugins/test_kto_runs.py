@@ -1,4 +1,4 @@
-"""KTO and BCO on real rows: the labels that they refuse, and batches that are awkward."""
+"""KTO and BCO on real rows: labels that they refuse, and awkward batches."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_labels_of_one_class_are_refused(tmp_path, capfd, algorithm, label, advi
     assert not out.exists()
 
 
-def test_a_batch_of_one_has_nothing_to_be_mismatched_with(tmp_path, capfd):
+def test_a_batch_of_one_row_is_refused(tmp_path, capfd):
     words = ["run", "kto", "--batch-size", "1", "--output-dir", str(tmp_path / "runs")]
     assert status(words) == 2
     assert "--batch-size" in capfd.readouterr().err
@@ -42,7 +42,7 @@ def test_a_batch_of_one_has_nothing_to_be_mismatched_with(tmp_path, capfd):
 
 @pytest.mark.parametrize("algorithm", ["kto", "bco"])
 def test_duplicates_ties_and_batches_of_one_class(make_run, tmp_path, algorithm):
-    """One completion labelled both ways, twice over, under one prompt: no KL, and no trouble."""
+    """One prompt with one completion, labelled both ways four times: no KL, and no failure."""
     rows = [("Say yes.", "yes", True), ("Say yes.", "yes", False)] * 4
     run = make_run(algorithm, data=feedback(tmp_path / "d.jsonl", rows), batch_size=2, epochs=2)
     train(run)
@@ -75,7 +75,7 @@ def test_a_long_prompt_beside_a_short_one_costs_no_padding(make_run, tmp_path, a
     assert run.ledger.tokens["update"] == tokens
 
 
-def test_mismatched_completions_leave_the_length_that_was_allowed(make_run, tmp_path, monkeypatch):
+def test_mismatched_completions_keep_to_the_maximum_length(make_run, tmp_path, monkeypatch):
     rows = [("word " * 90, "a", True), ("b", "word " * 90, False)] * 4
     rows = [(f"{i} {p}", c, label) for i, (p, c, label) in enumerate(rows)]
     run = make_run("kto", data=feedback(tmp_path / "d.jsonl", rows), batch_size=8, max_length=128)
@@ -91,7 +91,7 @@ def test_mismatched_completions_leave_the_length_that_was_allowed(make_run, tmp_
 
 
 def test_the_kl_is_that_of_the_whole_batch(make_run):
-    """Estimated once for all rows, whatever the micro-batches, from completions of other rows."""
+    """It is estimated once for all rows, whatever the micro-batches."""
     found = []
     for micro_tokens in (64, 8192):
         run = make_run("kto", micro_tokens=micro_tokens)

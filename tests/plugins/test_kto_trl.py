@@ -1,4 +1,4 @@
-"""KTO as TRL 1.16 computes it: the same token ids, the same two models, the same loss."""
+"""KTO against TRL 1.16: the same loss from the same token ids and the same two models."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ROWS = [
 
 
 class Bigram(torch.nn.Module):
-    """A bigram model behind the interface that TRL's fused head has."""
+    """A bigram model behind the interface of TRL's fused head."""
 
     is_gradient_checkpointing = False
 

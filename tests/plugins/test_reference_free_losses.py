@@ -124,7 +124,7 @@ PAIRS = collate(
 
 
 def sums_and_means(policy: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Per pair and side, over the tokens that count; `[2, 2]` each."""
+    """Return sums and means per pair and side over unmasked tokens, `[2, 2]` each."""
     logprobs = logprobs_of(policy, PAIRS).detach().numpy()
     mask = np.array([[1, 0, 1, 0], [1, 0, 0, 0], [1, 0, 0, 0], [1, 1, 1, 1]])
     total = (logprobs * mask).sum(1)
@@ -157,7 +157,7 @@ def test_length_and_mask_reach_every_loss():
 
 
 def test_ties_are_not_accurate():
-    """Both sides alike: the loss is what the formula says, and nothing was won."""
+    """With equal sides the loss follows the formula, and the accuracy is 0."""
     twins = collate([Example([1], [[2, 3], [2, 3]])])
     run = fake_run(bigram(5))
     for algorithm in (ORPO(), SimPO(), SimPO(alpha=0.25), CPO(), SLiC()):

@@ -36,7 +36,7 @@ def test_bradley_terry_value_and_gradient_by_hand():
 
 def test_a_soft_label_by_hand():
     # d = 1, p = 0.8: 0.8 * 0.3132617 + 0.2 * 1.3132617 = 0.5132617, slope sigmoid(1) - 0.8.
-    # d = ln 4 is where the odds are those of p = 0.8: no slope, 0.8 ln 1.25 + 0.2 ln 5 = 0.5004024.
+    # d = ln 4 has the odds of p = 0.8: slope 0, value 0.8 ln 1.25 + 0.2 ln 5 = 0.5004024.
     chosen = leaf(1.5, math.log(4))
     loss = bradley_terry_loss(
         chosen, torch.zeros(2), torch.tensor([0.5, 0.0]), torch.tensor([0.8, 0.8])

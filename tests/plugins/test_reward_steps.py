@@ -40,7 +40,7 @@ def test_extreme_scores_stay_finite(score, label, loss, slope):
 
 
 def solutions():
-    """Three, two and one steps, one of whose tokens is marked as not to be learnt."""
+    """Three, two and one steps, with one masked token."""
     return collate(
         [
             Example([1], [[2, 3, 4, 5, 6]], masks=[[False, True, True, False, True]],

@@ -57,7 +57,7 @@ def test_noise_has_the_papers_size():
 @pytest.mark.parametrize("loss_type", ["nll", "dft"])
 def test_agrees_with_trl(loss_type):
     trainer = pytest.importorskip("trl.trainer.sft_trainer").SFTTrainer
-    # Two completions of unlike length; the second token of the first is not learnt.
+    # Two completions of unequal length; the second token of the first is masked.
     tokens = collate([Example([1], [[2, 3, 4]], masks=[[True, False, True]]), Example([1], [[5]])])
     values = torch.tensor([[-0.3, -2.0, -1.1], [-50.0, 0.0, 0.0]])
     ours, theirs = values.clone().requires_grad_(), values.clone().requires_grad_()
