@@ -1,4 +1,4 @@
-"""The pairs of hh-rlhf as messages, and which of them are held out together."""
+"""The pairs of hh-rlhf as messages, and the folds of the cross-validation."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Any
 from alignzoo import Preferences
 from alignzoo.data.read import read_rows
 
-Pair = dict[str, Any]  # id, prompt, chosen, rejected: messages
+Pair = dict[str, Any]  # id, and prompt, chosen, rejected as messages
 ROLES = {"Human": "user", "Assistant": "assistant"}
 TURN = re.compile(r"\n\n(Human|Assistant):")
 
 
 def read_pairs(path: Path) -> list[Pair]:
-    """The pairs of which both answers say something; `id` is the number of the row, from 1."""
+    """Return the pairs without an empty answer; `id` is the number of the row, from 1."""
     pairs = []
     for number, row in enumerate(read_rows(str(path)), start=1):
         texts = Preferences.canonical(row)
         chosen, rejected = texts["chosen"].strip(), texts["rejected"].strip()
         if chosen and rejected:
-            prompt = messages(texts["prompt"])
+            prompt = parse_turns(texts["prompt"])
             pairs.append(
                 {
                     "id": number,
@@ -34,17 +34,17 @@ def read_pairs(path: Path) -> list[Pair]:
     return pairs
 
 
-def messages(prompt: str) -> list[dict[str, str]]:
-    """The turns of a prompt, which ends where the assistant is about to answer."""
+def parse_turns(prompt: str) -> list[dict[str, str]]:
+    """Return the turns of a prompt, without the empty turn of the assistant at its end."""
     _, *parts = TURN.split(prompt)
     turns = zip(parts[::2], parts[1::2], strict=True)
-    return [{"role": ROLES[who], "content": said.strip()} for who, said in turns][:-1]
+    return [{"role": ROLES[speaker], "content": text.strip()} for speaker, text in turns][:-1]
 
 
-def folds(pairs: list[Pair], count: int, seed: int) -> list[list[Pair]]:
-    """The pairs in so many parts; dialogues that open with the same question are in one.
+def split_folds(pairs: list[Pair], count: int, seed: int) -> list[list[Pair]]:
+    """Split the pairs into `count` parts; dialogues that open with one question stay together.
 
-    Each group goes, in random order, to the part that is smallest so far.
+    Each group of dialogues goes, in random order, to the part that is smallest so far.
     """
     groups: dict[str, list[Pair]] = {}
     for pair in pairs:
@@ -57,6 +57,6 @@ def folds(pairs: list[Pair], count: int, seed: int) -> list[list[Pair]]:
     return parts
 
 
-def answer(pair: Pair, side: str) -> str:
-    """The words of the `chosen` or the `rejected` answer."""
+def answer_text(pair: Pair, side: str) -> str:
+    """Return the text of the `chosen` or the `rejected` answer."""
     return pair[side][0]["content"]

@@ -1,4 +1,4 @@
-"""A finished run as a judge of pairs that it has not seen."""
+"""Judge held-out pairs by a finished run."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ MICRO_TOKENS = 1024
 
 
 @torch.no_grad()
-def margins(run: Path, pairs: list[Pair], max_length: int) -> dict[int, float]:
-    """By the pair's id, the chosen answer's reward minus the rejected one's.
+def measure_margins(run: Path, pairs: list[Pair], max_length: int) -> dict[int, float]:
+    """Return the reward of the chosen answer minus that of the rejected one, by the pair's id.
 
-    The reward is the score head's number where there is one, and else the log-ratio of policy and
-    reference, which orders a pair as DPO's implicit reward does. A pair whose answers are the same
-    once they are cut to size has none.
+    The reward is the output of the score head if there is one, else the log-ratio of policy and
+    reference, which orders a pair as DPO's implicit reward does. A pair whose answers are equal
+    after truncation has no margin.
     """
     policy = load_policy(str(run))
     policy.eval()

@@ -1,4 +1,4 @@
-"""What is trained on a fold, in this order, each stage one run of alignzoo."""
+"""The stages of a fold in their order, each one a run of alignzoo."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from alignzoo.functional import learning_rate_for_width
 
 @dataclass(frozen=True)
 class Stage:
-    """`start` names the stage whose result is trained further, or none for random weights."""
+    """A run that starts from the result of the stage `start`, or from random weights if None."""
 
     name: str
     algorithm: str
     data: str  # a file that `fold.py` writes
     start: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
-    judges: bool = True  # whether it is asked about the held-out pairs
+    judges: bool = True  # its result judges the held-out pairs
 
 
 STAGES = (
-    # Small batches, so that one epoch is 231 steps instead of 58. Learning to write the chosen
-    # dialogues is also the imitation from which DPO usually starts.
+    # Small batches, so that one epoch has 231 steps instead of 58. It is also the imitation of
+    # the chosen answers that DPO usually starts from.
     Stage(
         "pretrain",
         "pretrain",

@@ -1,13 +1,13 @@
-"""A grid of methods, tasks and seeds, each a run of alignzoo; a row of results for each.
+"""Run a grid of methods, tasks and seeds with alignzoo, and write a row of results for each run.
 
-    python benchmarks/studies/study.py offline             # what is missing of it
+    python benchmarks/studies/study.py offline             # run what is missing
     python benchmarks/studies/study.py offline --only dpo,kto --seeds 0,1
 
-The grid is `STUDY.yaml` beside this file. Rows go to `benchmarks/results/studies/STUDY.jsonl`, one
-as soon as its run is finished; a run whose row is there is not run again, so that a study that was
-stopped goes on, and two processes with different `--only` may work on one.
+The grid is `STUDY.yaml` beside this file. A row is appended to
+`benchmarks/results/studies/STUDY.jsonl` when its run has finished, and a run with a row is not run
+again: a stopped study continues, and two processes with different `--only` can share one.
 
-A method that starts `from:` another one begins with that one's result at the same task and seed.
+A method with `from: OTHER` starts from the result of that method at the same task and seed.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ from alignzoo.session.session import Result, execute, recipe_for
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results" / "studies"
-# The task's score, or for a reward model, which answers nothing, how often it is right about a
-# held-out pair.
+# The task's score, or for a reward model its accuracy on held-out pairs.
 MEASURES = ("score", "held-out/rewards/accuracies")
+# Former names of options, in rows recorded before the renaming.
+FORMER_OPTIONS = {"loss": "loss_type", "variant": "loss_type"}
 
 
 @dataclass(frozen=True)
@@ -46,39 +47,43 @@ class Cell:
 
     @classmethod
     def of(cls, row: dict[str, Any]) -> Cell:
-        """The cell that a row of results belongs to."""
+        """Return the cell of a row of results."""
         return cls(row["method"], row["settings"], row["task"], row["seed"])
 
     @property
     def key(self) -> str:
-        """What tells this run from all others, settings included: changed ones are run anew."""
-        return json.dumps([self.method, self.settings, self.task, self.seed], sort_keys=True)
+        """Return the identity of this run, settings included: changed settings are a new run.
+
+        Options count by their current names, so that rows recorded before a renaming are found.
+        """
+        settings = rename_options(self.settings)
+        return json.dumps([self.method, settings, self.task, self.seed], sort_keys=True)
 
 
-def cells(study: str) -> Iterator[Cell]:
-    """The grid in the order in which it is run: all methods at one seed before the next seed."""
+def list_cells(study: str) -> Iterator[Cell]:
+    """Yield the grid in the order of its runs: all methods at one seed before the next seed."""
     grid = yaml.safe_load((HERE / f"{study}.yaml").read_text(encoding="utf-8"))
     methods = {name: {"algorithm": name, **(own or {})} for name, own in grid["methods"].items()}
     for seed in grid["seeds"]:
         for method, settings in methods.items():
-            if "from" in settings:  # with all its settings, so that a row says what it began with
+            if "from" in settings:  # in full, so that a row has the settings of its start
                 settings = settings | {"from": methods[settings["from"]]}
             for task in grid["tasks"]:
                 yield Cell(method, settings, task, seed)
 
 
-def rows_of(study: str) -> list[dict[str, Any]]:
-    """The rows of a study that there are."""
+def read_rows(study: str) -> list[dict[str, Any]]:
+    """Return the rows of a study so far."""
     path = RESULTS / f"{study}.jsonl"
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def run(cell: Cell) -> dict[str, Any]:
-    """The row of a run: estimates before and after, and the gain item by item."""
+def run_cell(cell: Cell) -> dict[str, Any]:
+    """Run a cell and return its row: estimates before and after, and the gain item by item."""
     with tempfile.TemporaryDirectory() as out:
-        result = trained(cell.settings, cell.task, cell.seed, out)
+        result = train(cell.settings, cell.task, cell.seed, out)
         facts = json.loads((result.folder / "run.json").read_text(encoding="utf-8"))
         logged = (result.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     steps = [json.loads(line) for line in logged]
@@ -89,8 +94,8 @@ def run(cell: Cell) -> dict[str, Any]:
         **asdict(cell),
         "before": facts["results"]["before"],
         "after": facts["results"]["after"],
-        "during": during(facts["results"], steps),
-        "alarms": alarms(steps),
+        "during": evaluations_between(facts["results"], steps),
+        "alarms": first_alarms(steps),
         "gain": asdict(mean_with_interval(gains)) if gains else None,
         "fingerprints": facts["fingerprints"] | {"plugin": facts["plugin"]["sha256"]},
         "ledger": facts["ledger"],
@@ -98,26 +103,28 @@ def run(cell: Cell) -> dict[str, Any]:
     }
 
 
-def trained(settings: dict[str, Any], task: str, seed: int, out: str) -> Result:
-    """A run in that folder, after the one that it starts from."""
+def train(settings: dict[str, Any], task: str, seed: int, out: str) -> Result:
+    """Train in the folder `out`, from the result of another run if the settings say so."""
     settings = {**settings, "task": task, "seed": seed}
     start = settings.pop("from", None)
     if start is not None:
-        settings["model"] = start_of(json.dumps(start), task, seed)
+        settings["model"] = train_start(json.dumps(start), task, seed)
     return execute(recipe_for(settings.pop("algorithm"), settings, {"output_dir": out}))
 
 
 @cache
-def start_of(settings: str, task: str, seed: int) -> str:
-    """The folder of a run that others start from: trained once, and there while this program is."""
+def train_start(settings: str, task: str, seed: int) -> str:
+    """Return the folder of a run to start from: trained once, and deleted when the program ends."""
     out = tempfile.mkdtemp()
     atexit.register(shutil.rmtree, out, ignore_errors=True)
-    return str(trained(json.loads(settings), task, seed, out).folder)
+    return str(train(json.loads(settings), task, seed, out).folder)
 
 
-def during(results: dict[str, Any], steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The evaluations between the first and the last: the score, KL and whatever else is measured
-    of completions, and the reward at that step."""
+def evaluations_between(
+    results: dict[str, Any], steps: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return the evaluations between the first and the last: the means of all measures of
+    completions, and the training reward at that step."""
     found = []
     for phase, scores in results.items():
         if phase in ("before", "after"):
@@ -128,8 +135,8 @@ def during(results: dict[str, Any], steps: list[dict[str, Any]]) -> list[dict[st
     return found
 
 
-def alarms(steps: list[dict[str, Any]]) -> dict[str, int]:
-    """The step at which each alarm that rang did so first."""
+def first_alarms(steps: list[dict[str, Any]]) -> dict[str, int]:
+    """Return the first step of each alarm that was raised."""
     names = {name for row in steps for name in row if name.startswith("alarms/")}
     return {
         name.removeprefix("alarms/"): next(row["step"] for row in steps if name in row)
@@ -138,32 +145,51 @@ def alarms(steps: list[dict[str, Any]]) -> dict[str, int]:
 
 
 def main(study: str, only: str = "", seeds: str = "") -> None:
-    """Run what is missing of a study."""
+    """Run the cells of a study that have no row yet."""
     RESULTS.mkdir(parents=True, exist_ok=True)
-    done = {Cell.of(row).key for row in rows_of(study)}
-    for cell in cells(study):
+    done = {Cell.of(row).key for row in read_rows(study)}
+    for cell in list_cells(study):
         other_method = only and cell.method not in only.split(",")
         other_seed = seeds and str(cell.seed) not in seeds.split(",")
         if cell.key in done or other_method or other_seed:
             continue
-        row = run(cell)
+        row = run_cell(cell)
         with (RESULTS / f"{study}.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
-        print(cell.method, cell.task, cell.seed, estimates(row), flush=True)
+        print(cell.method, cell.task, cell.seed, format_change(row), flush=True)
 
 
-def measure_of(row: dict[str, Any]) -> str:
-    """What tells how good the row's model is."""
+def rename_options(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return a method's settings with options by their current names, those of its start too."""
+    renamed = dict(settings)
+    if "options" in settings:
+        options = settings["options"].items()
+        renamed["options"] = {FORMER_OPTIONS.get(name, name): value for name, value in options}
+    if "from" in settings:
+        renamed["from"] = rename_options(settings["from"])
+    return renamed
+
+
+def main_measure(row: dict[str, Any]) -> str:
+    """Return the name of the measure that rates the row's model."""
     return next(name for name in MEASURES if name in row["after"])
 
 
-def estimates(row: dict[str, Any]) -> str:
-    """Before and after, with their intervals where there are any."""
-    found = (row[phase][measure_of(row)] for phase in ("before", "after"))
+def format_change(row: dict[str, Any]) -> str:
+    """Return the main measure before and after, with intervals if it has them."""
+    estimates = (row[phase][main_measure(row)] for phase in ("before", "after"))
     return " -> ".join(
         f"{e['mean']:.3f}" + (f" [{e['low']:.3f}, {e['high']:.3f}]" if e["low"] is not None else "")
-        for e in found
+        for e in estimates
     )
+
+
+def format_mean(values: list[float], sign: str = "") -> str:
+    """Return a mean and its interval, if it has one; `sign` "+" shows the sign of each number."""
+    found = mean_with_interval(values)
+    if found.low is None:
+        return f"{found.mean:{sign}.3f}"
+    return f"{found.mean:{sign}.3f} [{found.low:{sign}.3f}, {found.high:{sign}.3f}]"
 
 
 if __name__ == "__main__":

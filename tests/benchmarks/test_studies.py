@@ -28,25 +28,31 @@ def study(tmp_path, monkeypatch):
 
 
 def test_a_method_starts_from_the_other_one_s_result(study):
-    first, more = study.cells("tiny")
+    first, more = study.list_cells("tiny")
     assert more.settings["from"] == first.settings == {
         "algorithm": "sft", "steps": 2, "eval_size": 4, "batch_size": 2
     }  # fmt: skip
     study.main("tiny")
-    ours, theirs = study.rows_of("tiny")
-    # What the second one has before is what the first one has after, and trained again it would be.
+    ours, theirs = study.read_rows("tiny")
+    # The second one starts with the result of the first one, trained again for it.
     name = "held-out/loss"
     assert theirs["before"][name]["mean"] == pytest.approx(ours["after"][name]["mean"], abs=1e-4)
     assert ours["before"][name]["mean"] != pytest.approx(ours["after"][name]["mean"], abs=1e-4)
     assert [point["step"] for point in theirs["during"]] == [2]
     study.main("tiny")
-    assert len(study.rows_of("tiny")) == 2
+    assert len(study.read_rows("tiny")) == 2
 
 
-def test_a_method_that_is_not_there_is_no_start(study, tmp_path):
+def test_an_unknown_method_is_refused_as_a_start(study, tmp_path):
     (tmp_path / "tiny.yaml").write_text(GRID.replace("from: sft", "from: stf"))
     with pytest.raises(KeyError, match="stf"):
-        list(study.cells("tiny"))
+        list(study.list_cells("tiny"))
+
+
+def test_a_recorded_row_is_found_by_the_current_names_of_its_options(study):
+    old, new = ({"algorithm": "dpo", "options": {name: "ipo"}} for name in ("loss", "loss_type"))
+    row = {"method": "dpo-ipo", "settings": old | {"from": old}, "task": "sums", "seed": 0}
+    assert study.Cell.of(row).key == study.Cell("dpo-ipo", new | {"from": new}, "sums", 0).key
 
 
 def row(method: str, seed: int, scores: list[float]) -> dict:
@@ -58,7 +64,7 @@ def row(method: str, seed: int, scores: list[float]) -> dict:
 
 def test_the_table_is_over_the_seeds_that_both_have(monkeypatch):
     monkeypatch.syspath_prepend(STUDIES)
-    from rounds import lines
+    from rounds import table_lines
 
     rows = [
         row("spin", 0, [0.5, 0.6, 0.9]),
@@ -67,7 +73,7 @@ def test_the_table_is_over_the_seeds_that_both_have(monkeypatch):
         row("more", 0, [0.5, 0.5, 0.5]),
         row("more", 1, [0.7, 0.8, 0.9]),
     ]
-    assert lines(rows, "spin", "more") == [
+    assert table_lines(rows, "spin", "more") == [
         "| 0 | 0.600 |  | 0.600 |  |",
         "| 1 | 0.600 | +0.000 | 0.650 | -0.050 |",
         "| 2 | 0.800 | +0.200 | 0.700 | +0.100 |",
