@@ -16,7 +16,7 @@ from .errors import BadInput, RunFailed
 from .loss import Loss
 from .rewards import RowReward
 from .run import Run
-from .training.on_policy import OnPolicy
+from .training.on_policy import Iterations, OnPolicy, RoundPrompts
 
 __all__ = [
     "BadInput",
@@ -25,11 +25,13 @@ __all__ = [
     "Dialogues",
     "Example",
     "Feedback",
+    "Iterations",
     "Loss",
     "Needs",
     "OnPolicy",
     "Preferences",
     "Prompts",
+    "RoundPrompts",
     "Rounds",
     "RowReward",
     "Run",

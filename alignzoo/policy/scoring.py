@@ -89,9 +89,10 @@ class Outputs:
     """
 
     logprobs: Tensor
-    entropy: Tensor | None = None
-    log_sum_p2: Tensor | None = None
-    values: Tensor | None = None
+    # None unless requested. Typed as tensors, for a caller knows what it requested.
+    entropy: Tensor = None  # type: ignore[assignment]
+    log_sum_p2: Tensor = None  # type: ignore[assignment]
+    values: Tensor = None  # type: ignore[assignment]
 
     @classmethod
     def of(cls, batch: Batch, *found: Tensor | None) -> Outputs:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -88,16 +88,24 @@ def mask_unscored(advantages: Tensor, rewards: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+def compute_column(run: Run, batch: Batch, forward: Callable[[Batch], Tensor]) -> Tensor:
+    """Compute a column of a round in micro-batches, without gradient and without dropout.
+
+    `forward` maps a micro-batch on the device of the run to `[n]` or `[n, t]`; the column is `[N]`
+    or `[N, T]`, on the CPU.
+    """
+    with run.model.evaluating():
+        return batch.piecewise(lambda micro: forward(micro.to(run.device)), run.micro_tokens)
+
+
 def replace_logprobs(run: Run, batch: Batch) -> Tensor | None:
     """Replace the sampler's log-probs by the policy's own, and keep them as another column.
 
     Return the importance weights, `[N, T]`, or None if `--importance-cap` is 0.
     """
-    with run.model.evaluating():
-        own = batch.piecewise(
-            lambda micro: run.policy(micro.to(run.device), temperature=run.temperature).logprobs,
-            run.micro_tokens,
-        )
+    own = compute_column(
+        run, batch, lambda micro: run.policy(micro, temperature=run.temperature).logprobs
+    )
     gap = LogprobGap()
     gap.add(batch, own)
     run.round_metrics.add(gap.reduce(run.world))

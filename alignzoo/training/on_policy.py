@@ -1,4 +1,4 @@
-"""What algorithms have in common that learn from completions of their own, in rounds."""
+"""The base class of algorithms that learn from their own completions, in rounds."""
 
 from __future__ import annotations
 
@@ -14,19 +14,27 @@ from alignzoo.data import Prompts
 from alignzoo.discovery import hookimpl
 from alignzoo.errors import BadInput
 from alignzoo.policy import Outputs
+from alignzoo.rollout import compute_column
 from alignzoo.run import Run
+
+# Two options, for a subclass that needs another default: `iterations: Iterations = 4`.
+Iterations = Annotated[int, "passes over the completions of a round", Ge(1)]
+RoundPrompts = Annotated[
+    int, "prompts per round, a step for each --batch-size of them (0: one step)", Ge(0)
+]
 
 
 @dataclass(eq=False)
 class OnPolicy:
-    """Options and statements of an algorithm that draws `group_size` completions of each prompt,
-    has them rewarded, and passes `iterations` times over what a round has drawn."""
+    """Sample `group_size` completions of each prompt, reward them, and make `iterations` passes
+    over the completions of a round.
+
+    A subclass has the hooks `alignzoo_advantage` and `alignzoo_loss`.
+    """
 
     group_size: Annotated[int, "completions per prompt", Ge(2)] = 8
-    iterations: Annotated[int, "passes over the completions of a round", Ge(1)] = 1
-    round_prompts: Annotated[
-        int, "prompts per round, in steps of --batch-size (0: one step's)", Ge(0)
-    ] = 0
+    iterations: Iterations = 1
+    round_prompts: RoundPrompts = 0
     beta: Annotated[float, "strength of the pull to the reference (0: none)", Ge(0)] = 0.0
 
     data = Prompts
@@ -35,28 +43,33 @@ class OnPolicy:
 
     @property
     def needs(self) -> Needs:
+        """Keep a reference only if `beta` pulls to it."""
         return Needs(reference=self.beta > 0)
 
     @property
     def rounds(self) -> Rounds:
+        """Return the prompts of a round and the passes over it."""
         return Rounds(rows=self.round_prompts or None, iterations=self.iterations)
 
     @hookimpl
     def alignzoo_check(self, recipe: Any) -> None:
+        """Refuse greedy sampling, which gives a group of identical completions."""
         if recipe.temperature == 0:
             raise BadInput(
-                "option --temperature: greedy completions of one prompt are all the same",
-                hint=f"{recipe.algorithm} learns from their differences: leave it at 1",
+                "option --temperature: at 0 all completions of a prompt are identical",
+                hint=f"{recipe.algorithm} learns from their differences: use the default, 1",
             )
 
-    def policy(self, run: Run, batch: Batch, **asked: Any) -> Outputs:
-        """What `run.policy` gives, of the distribution that completions are drawn from: logits are
-        divided by `--temperature`, as they were when the sampler drew."""
-        return run.policy(batch, temperature=run.temperature, **asked)
+    def policy(self, run: Run, batch: Batch, **options: Any) -> Outputs:
+        """Return `run.policy(batch)` at the sampling temperature.
+
+        Logits are divided by `--temperature`, as they were when the tokens were sampled.
+        """
+        return run.policy(batch, temperature=run.temperature, **options)
 
     def reference_logprobs(self, run: Run, batch: Batch) -> Tensor:
-        """`[N, T]`: those of a whole round, under the reference, at the same temperature."""
-        return batch.piecewise(
-            lambda micro: run.reference(micro.to(run.device), temperature=run.temperature).logprobs,
-            run.micro_tokens,
+        """Compute the log-probs of a round under the reference, `[N, T]`, at the sampling
+        temperature."""
+        return compute_column(
+            run, batch, lambda micro: run.reference(micro, temperature=run.temperature).logprobs
         )

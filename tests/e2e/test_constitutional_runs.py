@@ -14,7 +14,7 @@ from alignzoo.session.session import execute, recipe_for
 from alignzoo.training.loop import train
 from alignzoo_judges import read_principles
 from alignzoo_judges.local import LocalJudge
-from alignzoo_zoo.constitutional.critique import Step, revise
+from alignzoo_zoo.constitutional.critique import Revision, revise
 
 PRINCIPLES = read_principles().principles
 PROMPTS = 10
@@ -64,7 +64,7 @@ def test_a_step_asks_for_a_critique_and_then_for_a_revision():
         return [f"{len(asked)}{n}" for n in range(len(dialogues))]
 
     found = revise(prompts("p", "q"), ["a", "b"], PRINCIPLES[:2], write)
-    assert found == [Step("harm", "10", "20"), Step("respect", "11", "21")]
+    assert found == [Revision("harm", "10", "20"), Revision("respect", "11", "21")]
     critique, revision = asked
     assert [m["content"] for m in critique[0]] == ["p", "a", PRINCIPLES[0].critique]
     assert [m["content"] for m in revision[1]] == [
@@ -81,8 +81,8 @@ def test_without_critique_and_with_examples():
         return ["new"]
 
     shown = [*prompts("e")[0], {"role": "assistant", "content": "f"}]
-    found = revise(prompts("p"), ["a"], PRINCIPLES[:1], write, critique=False, shown=shown)
-    assert found == [Step("harm", "", "new")] and len(asked) == 1
+    found = revise(prompts("p"), ["a"], PRINCIPLES[:1], write, critique=False, examples=shown)
+    assert found == [Revision("harm", "", "new")] and len(asked) == 1
     assert [m["content"] for m in asked[0][0]] == ["e", "f", "p", "a", PRINCIPLES[0].revision]
 
 
@@ -133,7 +133,7 @@ def test_all_revisions_may_be_learnt_from(make_run, data):
 def test_the_loss_of_revisions_falls_and_no_base_is_touched(make_run, data):
     run = make_run(
         "constitutional", model="zoo-critic", **{**SETTINGS, "task": None}, data=data,
-        options={**OPTIONS, "passes": 6},
+        options={**OPTIONS, "iterations": 6},
     )  # fmt: skip
     run.hook.alignzoo_start(run=run)
     train(run)

@@ -8,7 +8,7 @@ from resuming import Interrupts, rows_of
 
 from alignzoo import hookimpl
 from alignzoo.training.loop import train
-from alignzoo_zoo.grpo.dynamic import differs
+from alignzoo_zoo.grpo.dynamic import is_untied
 
 SETTINGS = {"task": "sums", "batch_size": 4, "max_new_tokens": 40}
 
@@ -42,7 +42,7 @@ def test_as_many_prompts_are_drawn_again_as_are_missing(make_run):
     wanted = {1: {3}, 2: {0, 2}, 3: {0}}
     run, rewards, batch = sampled(make_run, lambda draw, b: b in wanted[draw])
     assert rewards.drawn == [4, 3, 1]
-    assert len(batch) == 4 and differs(batch).all()
+    assert len(batch) == 4 and is_untied(batch).all()
     assert batch.rows[0] == run.data.train[3].row
     seen = run.round_metrics.numbers
     assert (seen["dynamic/kept"], seen["dynamic/filled"]) == (4 / 8, 1.0)
@@ -83,3 +83,25 @@ def test_a_resumed_run_draws_the_same_again(make_run):
     logs = [rows_of(run.record.folder) for run in (whole, part)]
     assert logs[0] == logs[1] and len(logs[0]) == 3
     assert any(row["dynamic/drawn"] > 1 for row in logs[0])
+
+
+class LogsBefore:
+    """An add-on that logs about the round before its completions are sampled."""
+
+    @hookimpl(wrapper=True)
+    def alignzoo_sample(self, run, rows):
+        run.round_metrics.add({"before/number": 1.0})
+        run.log_mean({"before/mean": torch.tensor([2.0, 4.0])})
+        return (yield)
+
+
+@pytest.mark.parametrize("draws", [0, 2])
+def test_metrics_that_were_logged_before_sampling_are_kept(make_run, draws):
+    options = {"group_size": 2, "dynamic_sampling": draws}
+    run = make_run("grpo", options=options, **SETTINGS, steps=1)
+    run.plugins.register(LogsBefore())
+    train(run)
+    (row,) = rows_of(run.record.folder)
+    assert (row["before/number"], row["before/mean"]) == (1.0, 3.0)
+    assert {"reward", "completions/mean_length"} <= row.keys()
+    assert ("dynamic/kept" in row) == (draws > 0)

@@ -10,7 +10,7 @@ import torch
 from alignzoo.batch import Batch
 from alignzoo.cli import status
 from alignzoo.training.loop import train, update
-from alignzoo_zoo.grpo.family import LOSSES
+from alignzoo_zoo.grpo.loss_types import LOSS_TYPES
 
 SETTINGS = {"task": "sums", "batch_size": 4, "max_new_tokens": 36}
 SPLITS = [[[0], [1], [2], [3]], [[3, 0, 2], [1]]]
@@ -57,7 +57,7 @@ def test_micro_batches_change_nothing_in_any_loss(make_run, monkeypatch):
     assert 0 < batch["ended"].sum() < 12
     batch.columns["advantages"] = torch.linspace(-1.0, 1.0, 12)  # whatever was right or wrong
     move(run, seed=2)
-    for name in LOSSES:
+    for name in LOSS_TYPES:
         run.algorithm.loss_type = name
         the_same_from_any_cut(run, monkeypatch, batch)
 

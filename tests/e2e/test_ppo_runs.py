@@ -32,7 +32,7 @@ def test_micro_batches_change_nothing(make_run, monkeypatch, values):
     run.recipe.warmup = 0.0
     move(run, scale=0.01)
     batch = run.hook.alignzoo_sample(run=run, rows=run.data.train[:4])
-    batch.columns["judged"][::5] = False
+    batch.columns["has_reward"][::5] = False
     move(run, seed=2)
     the_same_from_any_cut(run, monkeypatch, batch)
 
@@ -90,7 +90,7 @@ def test_what_no_reward_applies_to_has_no_part(make_run):
         run.plugins.unregister(plugin)
     run.plugins.register(Halves(), "reward halves")
     batch = run.hook.alignzoo_sample(run=run, rows=run.data.train[:4])
-    assert batch["judged"].tolist() == [True, False] * 6
+    assert batch["has_reward"].tolist() == [True, False] * 6
     judged = run.hook.alignzoo_loss(run=run, batch=batch)
     assert judged.count == batch.mask[::2].sum()
     whitened = batch["advantages"][::2][batch.mask[::2]]

@@ -18,8 +18,8 @@ SETTINGS = {"task": "sums", "batch_size": 4, "max_new_tokens": 40}
     ("options", "dimensions"),
     [
         ({"group_size": 1, "baseline": "none"}, 1),
-        ({"group_size": 1, "variant": "plus-plus", "iterations": 2}, 2),
-        ({"group_size": 4, "variant": "plus-plus-baseline"}, 2),
+        ({"group_size": 1, "loss_type": "plus-plus", "iterations": 2}, 2),
+        ({"group_size": 4, "loss_type": "plus-plus-baseline"}, 2),
     ],
 )
 def test_it_learns_from_what_it_drew(make_run, options, dimensions):

@@ -95,7 +95,7 @@ def test_what_the_judge_did_not_answer_is_left_out(make_run, tmp_path):
 
 def test_a_judge_that_never_answers_ends_the_run_with_one_message(tmp_path):
     judge = judge_file(tmp_path, "[float('nan')] * 2")
-    with pytest.raises(RunFailed, match="no answer that could be used"):
+    with pytest.raises(RunFailed, match="no usable answer"):
         execute(recipe(tmp_path, "mute", options={"judge": judge}))
     assert json.loads((tmp_path / "mute" / "run.json").read_text())["status"] == "failed"
 
@@ -189,12 +189,12 @@ def test_thinking_comes_before_the_verdict(make_run):
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"rl": "sft"}, "does not learn from rewards"),
+        ({"rl": "sft"}, "does not train on rewards"),
         ({"rl": "gpro"}, "gpro"),
         ({"rl": "grpo,group=4"}, "group"),
         ({"rl": "dpo,beta=-1"}, "beta"),
-        ({"rl": "dpo,group_size=4"}, "--group-size"),
-        ({"direct": True}, "--rl dpo learns from pairs"),
+        ({"rl": "dpo,group_size=4"}, "unknown option 'group_size'"),
+        ({"direct": True}, "--rl dpo trains on pairs"),
         ({"principles": "nowhere.yaml"}, "no such principles file"),
         ({"judge": "no/such/judge/there"}, "no folder"),
         ({"judge": "http://127.0.0.1:9/v1"}, "judge"),
@@ -208,5 +208,5 @@ def test_bad_input(tmp_path, options, problem):
 
 
 def test_no_other_reward_beside_the_judge(tmp_path):
-    with pytest.raises(BadInput, match="the judge alone"):
+    with pytest.raises(BadInput, match="the judge is the only reward"):
         execute(recipe(tmp_path, "bad", reward=["length,most=3"]))

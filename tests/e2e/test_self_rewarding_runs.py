@@ -105,7 +105,7 @@ def test_a_policy_that_rates_nothing_learns_nothing(make_run):
     ("settings", "message"),
     [
         ({"reward": ["task"]}, "its own judge"),
-        ({"temperature": 0.0}, "greedy completions"),
+        ({"temperature": 0.0}, "identical"),
         ({"options": {"beta": 0}}, "beta"),
     ],
 )

@@ -115,7 +115,7 @@ def test_pairs_that_are_gone_are_missed_in_words(make_run, data):
     (path,) = (run.record.folder / "pairs").iterdir()
     path.write_text(path.read_text()[:-9])
     run.schedule.round = 1
-    with pytest.raises(RunFailed, match="the pairs of round 1 cannot be read"):
+    with pytest.raises(RunFailed, match="cannot read the pairs of round 1"):
         run.hook.alignzoo_sample(run=run, rows=run.data.train)
 
 
@@ -185,7 +185,7 @@ def test_micro_batches_do_not_change_the_update(make_run, data):
 
 
 def test_passes_go_over_a_round_again(make_run, data):
-    run = make_run("spin", data=data, **SETTINGS, options={"passes": 2})
+    run = make_run("spin", data=data, **SETTINGS, options={"iterations": 2})
     run.plugins.register(watch := Watch())
     train(run)
     assert run.step == 6 and len(watch.batches) == 1
@@ -238,7 +238,7 @@ def test_a_run_is_taken_up_in_a_round_or_between_two(
     straight, broken = straight_and_broken(recipe, monkeypatch, step=stop)
     state = state_of(broken)
     assert state["step"] == at and state["round"] == (2 if at == 14 else 1)
-    assert ("experience" in state) == (at != 14)
+    assert ("current" in state) == (at != 14)
 
     rounds = rounds_sampled(monkeypatch)
     execute(recipe("broken"), resume=True)

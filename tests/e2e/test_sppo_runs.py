@@ -122,8 +122,8 @@ def test_a_judge_needs_no_reward_and_its_silence_teaches_nothing(make_run, tmp_p
     settings = {**SETTINGS, "task": None, "data": str(path), "temperature": 3.0}
     options = {**OPTIONS, "round_prompts": 2, "judge": "self", "question": "Which is kinder?"}
     run = started(make_run("sppo", **settings, options=options, steps=1))
-    run.algorithm.asked = Silent()
-    run.algorithm.asked.ledger = run.ledger
+    run.algorithm.loaded_judge = Silent()
+    run.algorithm.loaded_judge.ledger = run.ledger
     before = {name: p.detach().clone() for name, p in run.model.parameters()}
     train(run)
     assert run.ledger.feedback["judge_calls"] == 2 * 3 * 2
@@ -134,9 +134,9 @@ def test_a_judge_needs_no_reward_and_its_silence_teaches_nothing(make_run, tmp_p
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"task": None, "data": "PROMPTS"}, "nobody says it"),
-        ({"options": {"judge": "gold"}, "reward": ["task"]}, "no --reward is asked"),
-        ({"temperature": 0.0}, "greedy completions"),
+        ({"task": None, "data": "PROMPTS"}, "needs a preference signal"),
+        ({"options": {"judge": "gold"}, "reward": ["task"]}, "does not read --reward"),
+        ({"temperature": 0.0}, "identical"),
         ({"options": {"eta": 0}}, "eta"),
         ({"options": {"group_size": 1}}, "group-size"),
     ],

@@ -8,14 +8,14 @@ import math
 import pytest
 import torch
 
-from alignzoo_zoo.best_of_n.selection import best, kl_bound
+from alignzoo_zoo.best_of_n.selection import best_index, kl_bound
 
 NAN, INF = float("nan"), float("inf")
 
 
 def test_the_best_of_each_group():
     rewards = torch.tensor([[0.0, 2.0, 1.0], [NAN, 1.0, 1.0], [NAN, NAN, NAN], [NAN, -INF, NAN]])
-    assert best(rewards).tolist() == [1, 1, 0, 1]
+    assert best_index(rewards).tolist() == [1, 1, 0, 1]
 
 
 def kl_of_best(p: list[float], n: int) -> float:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from alignzoo_zoo.nash_md.losses import nash_md_loss, preference_probability
-from alignzoo_zoo.xpo.losses import optimism
+from alignzoo_zoo.xpo.losses import exploration_bonus
 
 NAN = float("nan")
 
@@ -23,9 +23,11 @@ def gradient(loss, x: Tensor) -> Tensor:
 
 def test_optimism_takes_probability_from_what_the_reference_wrote():
     logps = torch.tensor([-2.0, -30.0])
-    assert optimism(logps, 0.1).tolist() == pytest.approx([-0.2, -3.0])
+    assert exploration_bonus(logps, 0.1).tolist() == pytest.approx([-0.2, -3.0])
     # To descend is to lower log pi(y'|x), whatever it is.
-    assert gradient(lambda x: optimism(x, 0.1), logps).tolist() == pytest.approx([0.1, 0.1])
+    assert gradient(lambda x: exploration_bonus(x, 0.1), logps).tolist() == pytest.approx(
+        [0.1, 0.1]
+    )
 
 
 def test_preference_probability_by_hand():

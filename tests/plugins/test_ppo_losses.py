@@ -10,8 +10,8 @@ from torch import Tensor
 
 from alignzoo.errors import BadInput
 from alignzoo.functional import clipped_surrogate, importance_ratio, kl_estimate
+from alignzoo_zoo.ppo.advantages import adapted_beta, generalized_advantages, token_rewards
 from alignzoo_zoo.ppo.algorithm import PPO
-from alignzoo_zoo.ppo.credit import adapted_beta, generalized_advantages, token_rewards
 from alignzoo_zoo.ppo.losses import clipped_value_loss
 
 

@@ -14,10 +14,10 @@ from alignzoo import BadInput
 from alignzoo.functional import kl_estimate
 from alignzoo_zoo.reinforce.algorithm import Reinforce
 from alignzoo_zoo.reinforce.losses import (
-    less_group_mean,
-    moved_average,
     reinforce_loss,
     rewards_to_go,
+    subtract_group_mean,
+    update_average,
 )
 
 NAN = float("nan")
@@ -34,17 +34,17 @@ def test_rewards_to_go_by_hand():
 
 
 def test_less_group_mean_by_hand():
-    found = less_group_mean(torch.tensor([[1.0, 0.0, 5.0], [2.0, NAN, 4.0], [7.0, NAN, NAN]]))
+    found = subtract_group_mean(torch.tensor([[1.0, 0.0, 5.0], [2.0, NAN, 4.0], [7.0, NAN, NAN]]))
     assert found[0].tolist() == [-1.0, -2.0, 3.0]
     assert found[1, ::2].tolist() == [-1.0, 1.0]
     assert found[2, 0] == 0.0
 
 
 def test_the_moving_average_begins_with_the_first_mean():
-    average = moved_average(None, torch.tensor([1.0, 3.0, NAN]), 0.75)
+    average = update_average(None, torch.tensor([1.0, 3.0, NAN]), 0.75)
     assert average == 2.0
-    assert moved_average(average, torch.tensor([4.0, 8.0]), 0.75) == 0.75 * 2 + 0.25 * 6
-    assert moved_average(average, torch.tensor([NAN]), 0.75) == 2.0
+    assert update_average(average, torch.tensor([4.0, 8.0]), 0.75) == 0.75 * 2 + 0.25 * 6
+    assert update_average(average, torch.tensor([NAN]), 0.75) == 2.0
 
 
 def test_the_loss_of_reinforce_and_its_gradient():
@@ -79,7 +79,7 @@ def test_the_mean_gradient_is_that_of_reward_less_kl(baseline, beta, share):
         drawn = torch.tensor(pair)
         rewards = worth[drawn] - beta * kl_estimate(old[drawn], reference[drawn], "k1")
         run = SimpleNamespace(state={"reinforce/baseline": 0.7})
-        advantages = rewards - algorithm.subtracted(run, rewards.tolist())
+        advantages = rewards - algorithm.round_baseline(run, rewards.tolist())
         loss = reinforce_loss(logp[drawn][:, None], advantages[:, None], mask).mean()
         mean = mean + old[drawn].sum().exp() * loss
     (found,) = torch.autograd.grad(mean, logits, retain_graph=True)
@@ -92,37 +92,42 @@ def test_the_mean_gradient_is_that_of_reward_less_kl(baseline, beta, share):
 def test_a_baseline_that_moves_is_of_the_rounds_before():
     run = SimpleNamespace(state={})
     algorithm = Reinforce(baseline="moving", decay=0.5)
-    assert [algorithm.subtracted(run, [r]) for r in (4.0, 8.0, NAN, 0.0)] == [0.0, 4.0, 6.0, 6.0]
+    assert [algorithm.round_baseline(run, [r]) for r in (4.0, 8.0, NAN, 0.0)] == [
+        0.0,
+        4.0,
+        6.0,
+        6.0,
+    ]
     assert run.state == {"reinforce/baseline": 3.0}
 
 
-@pytest.mark.parametrize("variant", ["plus-plus", "plus-plus-baseline"])
-def test_the_loss_of_plus_plus_is_clipped_per_token(variant):
+@pytest.mark.parametrize("loss_type", ["plus-plus", "plus-plus-baseline"])
+def test_the_loss_of_plus_plus_is_clipped_per_token(loss_type):
     """The mean over the tokens that count of -min(r A, clip(r) A), and beta (log r_ref)^2 / 2."""
     batch = experience()
     batch.columns["advantages"] = torch.linspace(-1, 1, 30, dtype=torch.float64).reshape(6, 5)
     logprobs = policy_logprobs(batch)
-    algorithm = Reinforce(variant=variant, beta=0.4, epsilon=0.1)
+    algorithm = Reinforce(loss_type=loss_type, beta=0.4, epsilon=0.1)
     loss = algorithm.alignzoo_loss(run_around(logprobs), batch)
     expected = 0.0
     for n, t in batch.mask.nonzero().tolist():
         p, a = logprobs[n, t].item(), batch["advantages"][n, t].item()
         r = math.exp(p - batch["logprobs"][n, t].item())
         expected -= min(r * a, min(max(r, 0.9), 1.1) * a)
-        if variant == "plus-plus-baseline":
+        if loss_type == "plus-plus-baseline":
             expected += 0.4 * (p - batch["reference"][n, t].item()) ** 2 / 2
     assert loss.sum.item() == pytest.approx(expected, rel=1e-9)
     assert loss.count == batch.mask.sum()
     assert loss.metrics["clip_ratio/region_mean"][0] > 0
 
 
-@pytest.mark.parametrize("variant", ["plus-plus", "plus-plus-baseline"])
-def test_advantages_are_normalised_over_the_tokens_of_all_processes(variant):
+@pytest.mark.parametrize("loss_type", ["plus-plus", "plus-plus-baseline"])
+def test_advantages_are_normalised_over_the_tokens_of_all_processes(loss_type):
     """A second process has the same groups with rewards that are 10 higher."""
     batch = experience()
     batch.columns["rewards"] = torch.tensor([1.0, 0.0, 0.5, NAN, 0.5, 1.0])
-    algorithm = Reinforce(variant=variant, beta=0.0)
-    shift = 10.0 if variant == "plus-plus" else 0.0  # which a group's mean takes away
+    algorithm = Reinforce(loss_type=loss_type, beta=0.0)
+    shift = 10.0 if loss_type == "plus-plus" else 0.0  # which a group's mean takes away
     run = SimpleNamespace(gather_masked=lambda x, mask: torch.cat([x[mask], x[mask] + shift]))
     found = algorithm.alignzoo_advantage(run, batch)
     assert found.shape == batch.mask.shape
@@ -130,7 +135,7 @@ def test_advantages_are_normalised_over_the_tokens_of_all_processes(variant):
     judged = batch.mask & ~found.isnan()
     own = found[judged]
     values = (
-        batch["rewards"] if shift else less_group_mean(batch.groups(batch["rewards"])).flatten()
+        batch["rewards"] if shift else subtract_group_mean(batch.groups(batch["rewards"])).flatten()
     )
     spread_out = values[:, None].expand(batch.mask.shape)[judged].double()
     both = torch.cat([spread_out, spread_out + shift])
@@ -141,9 +146,9 @@ def test_advantages_are_normalised_over_the_tokens_of_all_processes(variant):
 @pytest.mark.parametrize(
     "options",
     [
-        {"variant": "plus-plus", "baseline": "mean"},
-        {"variant": "reinforce", "iterations": 2},
-        {"variant": "plus-plus-baseline", "group_size": 1},
+        {"loss_type": "plus-plus", "baseline": "none"},
+        {"loss_type": "reinforce", "iterations": 2},
+        {"loss_type": "plus-plus-baseline", "group_size": 1},
     ],
 )
 def test_options_that_would_be_ignored_or_teach_nothing_are_refused(options):

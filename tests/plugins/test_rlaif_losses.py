@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from alignzoo.functional import sigmoid_loss
-from alignzoo_zoo.rlaif.labelled_pairs import ordered
+from alignzoo_zoo.pairs import order_pair
 
 
 def soft_label_loss(margin: torch.Tensor, label: torch.Tensor, beta: float) -> torch.Tensor:
@@ -65,5 +65,5 @@ def test_it_stays_finite_far_out():
 
 def test_metrics_call_the_likelier_one_preferred():
     won = torch.tensor([True, False])
-    preferred, rejected = ordered(won, torch.tensor([1.0, 2.0]), torch.tensor([3.0, 4.0]))
+    preferred, rejected = order_pair(won, torch.tensor([1.0, 2.0]), torch.tensor([3.0, 4.0]))
     assert preferred.tolist() == [1.0, 4.0] and rejected.tolist() == [3.0, 2.0]

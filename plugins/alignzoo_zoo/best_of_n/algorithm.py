@@ -11,14 +11,14 @@ from torch import Tensor
 
 from alignzoo import BadInput, Example, Prompts, Run, hookimpl
 from alignzoo.rollout import Completion, Sampling, complete, with_rewards
-from alignzoo_zoo.best_of_n.selection import best, kl_bound
+from alignzoo_zoo.best_of_n.selection import best_index, kl_bound
 
 
 @dataclass(eq=False)
 class BestOfN:
-    """The best of n completions by the rewards, without any training (https://arxiv.org/abs/2009.01325)"""
+    """The best of n completions by reward, without training (https://arxiv.org/abs/2009.01325)"""
 
-    n: Annotated[int, "completions per prompt, of which the best is the answer", Ge(1)] = 8
+    n: Annotated[int, "completions per prompt; the best is the answer", Ge(1)] = 8
 
     data = Prompts
     trains = False
@@ -29,27 +29,28 @@ class BestOfN:
 
     @hookimpl
     def alignzoo_check(self, recipe: Any) -> None:
+        """Refuse greedy sampling, and a run without a reward."""
         if recipe.temperature == 0 and self.n > 1:
-            raise BadInput(
-                "option --temperature: greedy completions of one prompt are all the same"
-            )
+            raise BadInput("option --temperature: at 0 all completions of a prompt are identical")
         if not recipe.task and not recipe.reward:
-            raise BadInput("option --reward: nothing says which completion is the best")
+            raise BadInput("option --reward: best-of-n needs a reward")
 
     @hookimpl
     def alignzoo_answer(self, run: Run, rows: Sequence[Example]) -> list[Completion]:
-        """Of n completions of each prompt the one with the highest reward."""
+        """Return the completion with the highest reward of each prompt's n."""
         groups = complete(run, rows, self.n, stream="answer")
         batch = with_rewards(run, rows, groups)
         self.rewards = batch.groups(batch["rewards"])
-        places = best(self.rewards).tolist()
-        return [group[place] for group, place in zip(groups, places, strict=True)]
+        chosen = best_index(self.rewards).tolist()
+        return [group[index] for group, index in zip(groups, chosen, strict=True)]
 
     @hookimpl
     def alignzoo_evaluate(self, run: Run) -> dict[str, float | list[float]]:
-        """The bound of the KL, for what is measured of a chosen completion is the model's own; and
-        the rewards, of the answers and of all that was drawn."""
-        if self.rewards is None:  # before
+        """Return the rewards of the answers and of all completions, and the bound of the KL.
+
+        The KL cannot be measured: the log-probs of a chosen completion are the model's own.
+        """
+        if self.rewards is None:  # the evaluation before
             return {}
         known = self.rewards[~self.rewards.isnan().any(1)]
         found: dict[str, float | list[float]] = {}

@@ -1,4 +1,4 @@
-"""Best-of-n, as pure functions."""
+"""Selection of the best completion, and its KL, as pure functions."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 
-def best(rewards: Tensor) -> Tensor:
-    """The place of the highest reward of each group, the first of those that tie.
+def best_index(rewards: Tensor) -> Tensor:
+    """Return the index of the highest reward of each group; of ties, the first.
 
     Args:
-        rewards: `[B, N]`, in any unit; NaN where none applies, which is never the best.
+        rewards: `[B, N]`, in any unit; NaN if none applies; it is never the best.
 
     Returns:
         `[B]`; 0 for a group without a reward.
@@ -21,12 +21,12 @@ def best(rewards: Tensor) -> Tensor:
 
 
 def kl_bound(n: int) -> float:
-    """The most that the best of n can be from the model it is drawn from: KL in nats.
+    """Compute an upper bound of the KL between the best of n and the model, in nats.
 
         KL(best of n || pi) <= log n - (n - 1) / n
 
-    Stiennon et al. 2020, https://arxiv.org/abs/2009.01325, appendix G.3, has it as an equality. It
-    is one where no two completions tie and none is likely to be drawn twice; else it is an upper
-    bound, and may be a loose one: Beirami et al. 2024, https://arxiv.org/abs/2401.01879.
+    Stiennon et al. 2020, https://arxiv.org/abs/2009.01325, appendix G.3, give it as an equality,
+    which holds if no two completions tie and none is likely to be sampled twice. Otherwise it is an
+    upper bound, possibly a loose one: Beirami et al. 2024, https://arxiv.org/abs/2401.01879.
     """
     return math.log(n) - (n - 1) / n

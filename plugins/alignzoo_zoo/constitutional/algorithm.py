@@ -10,6 +10,7 @@ import torch
 from annotated_types import Ge
 
 from alignzoo import Batch, Example, Loss, Prompts, Rounds, Run, collate, hookimpl
+from alignzoo.options import Alias
 from alignzoo.rollout import complete
 from alignzoo_judges import (
     Constitution,
@@ -25,24 +26,24 @@ from alignzoo_zoo.constitutional.critique import revise
 
 @dataclass(eq=False)
 class Constitutional:
-    """Constitutional AI: fine-tune on one's own revised answers (https://arxiv.org/abs/2212.08073)"""
+    """Constitutional AI: fine-tune on own revised answers (https://arxiv.org/abs/2212.08073)"""
 
     principles: Annotated[str | None, "YAML file of principles [default: the shipped one]"] = None
     critic: Annotated[
-        str, "who criticises and revises: self (the base), a model or run, or a server's address"
+        str, "model that criticises and revises: self (the base), a model, a run or a server's URL"
     ] = "self"
-    revisions: Annotated[int, "critiques and revisions of an answer", Ge(1)] = 4
+    revisions: Annotated[int, "critiques and revisions per answer", Ge(1)] = 4
     critique: Annotated[bool, "criticise before revising"] = True
     learn: Annotated[
-        Literal["last", "all"], "the last revision of an answer, or every one of them"
+        Literal["last", "all"], "train on the last revision of an answer, or on all of them"
     ] = "last"
-    passes: Annotated[int, "passes over the revisions of a round", Ge(1)] = 1
+    iterations: Annotated[int, "passes over the revisions of a round", Ge(1), Alias("passes")] = 1
 
     constitution: Constitution = field(init=False)
-    writer: Judge | None = field(default=None, init=False)
+    loaded_critic: Judge | None = field(default=None, init=False)
 
     data = Prompts
-    learning_rate = 5e-4  # as in sft, whose loss this is
+    learning_rate = 5e-4  # as in sft, which has the same loss
 
     def __post_init__(self) -> None:
         check_judge(self.critic)
@@ -50,17 +51,18 @@ class Constitutional:
 
     @property
     def rounds(self) -> Rounds:
-        """A round is the whole set: answered, revised, and then learnt from."""
-        return Rounds(rows="all", iterations=self.passes)
+        """Return rounds of the whole data: answer it, revise the answers, train on them."""
+        return Rounds(rows="all", iterations=self.iterations)
 
     @hookimpl
     def alignzoo_start(self, run: Run) -> None:
+        """Load the critic, and record the principles."""
         self.constitution.record(run)
-        self.writer = resolve_judge(self.critic, run=run, task=run.task)
+        self.loaded_critic = resolve_judge(self.critic, run=run, task=run.task)
 
     @hookimpl
     def alignzoo_sample(self, run: Run, rows: list[Example]) -> Batch:
-        """The prompts with the revisions of the policy's own answers."""
+        """Return the prompts with the revisions of the policy's own answers."""
         lines = keep_journal(
             run, "revisions", rows, lambda part, start: self.lines(run, part, start)
         )
@@ -78,44 +80,48 @@ class Constitutional:
                     row, completions=[run.codec.completion(row.row["prompt"], t) for t in texts]
                 )
                 for row, line in zip(rows, lines, strict=True)
-                if (texts := self.learnt(line))
+                if (texts := self.training_texts(line))
             ]
         )
 
-    def learnt(self, line: dict[str, Any]) -> list[str]:
-        """Of what became of an answer, the texts that are learnt from."""
+    def training_texts(self, line: dict[str, Any]) -> list[str]:
+        """Return the revisions of an answer that are trained on, empty ones left out."""
         revisions = [step["revision"] for step in line["steps"] if step["revision"]]
         return revisions if self.learn == "all" else revisions[-1:]
 
     def lines(self, run: Run, rows: Sequence[Example], start: int) -> list[dict[str, Any]]:
-        """What becomes of each prompt, as it is kept in revisions.jsonl."""
-        assert self.writer is not None  # alignzoo_start chose it
-        writer, shown = self.writer, self.constitution.example_messages
+        """Answer prompts and revise the answers. Return their lines of revisions.jsonl."""
+        assert self.loaded_critic is not None  # alignzoo_start loaded it
+        critic, examples = self.loaded_critic, self.constitution.example_messages
         prompts = [as_messages(row.row["prompt"]) for row in rows]
         drafts = [
             run.codec.decode(group[0].tokens)
             for group in complete(run, rows, 1, f"drafts from {start}")
         ]
-        answers, steps = drafts, []
+        answers, revisions = drafts, []
         for n in range(self.revisions):
-            drawn = self.constitution.draw(run, "revision", n, start, len(rows))
-            steps.append(
+            principles = self.constitution.draw(run, "revision", n, start, len(rows))
+            revisions.append(
                 revise(
                     prompts,
                     answers,
-                    drawn,
-                    lambda dialogues: writer.write(dialogues, run.recipe.max_new_tokens),
+                    principles,
+                    lambda dialogues: critic.write(dialogues, run.recipe.max_new_tokens),
                     critique=self.critique,
-                    shown=shown,
+                    examples=examples,
                 )
             )
-            answers = [step.revision for step in steps[-1]]
+            answers = [revision.revision for revision in revisions[-1]]
         return [
-            {"prompt": row.row["prompt"], "draft": draft, "steps": [asdict(s[b]) for s in steps]}
+            {
+                "prompt": row.row["prompt"],
+                "draft": draft,
+                "steps": [asdict(step[b]) for step in revisions],
+            }
             for b, (row, draft) in enumerate(zip(rows, drafts, strict=True))
         ]
 
     @hookimpl
     def alignzoo_loss(self, run: Run, batch: Batch) -> Loss:
-        """-log pi of each token of the revisions."""
+        """Return -log pi of each token of the revisions."""
         return Loss.per_token(-run.policy(batch).logprobs, batch.mask)

@@ -1,7 +1,7 @@
-"""An answer, what is found wrong with it by a principle, its revision, and so on.
+"""Critique of an answer by a principle, and its revision.
 
-Bai et al. 2022, section 3.1, https://arxiv.org/abs/2212.08073. Whoever writes is a function from
-dialogues to their next turns; nothing here knows a model.
+Bai et al. 2022, section 3.1, https://arxiv.org/abs/2212.08073. The writer is a function from
+dialogues to their next turns: no model is known here.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ Write = Callable[[Sequence[Dialogue]], list[str]]
 
 
 @dataclass(frozen=True)
-class Step:
-    """What a principle found in an answer, and the answer that came of it."""
+class Revision:
+    """The critique of an answer by a principle, and the answer after it."""
 
     principle: str
     critique: str
@@ -32,35 +32,40 @@ def revise(
     write: Write,
     *,
     critique: bool = True,
-    shown: Sequence[Message] = (),
-) -> list[Step]:
-    """One step for each prompt and answer, by its principle.
+    examples: Sequence[Message] = (),
+) -> list[Revision]:
+    """Criticise and revise each answer once, by its principle.
 
-    `write` gives the next turn of each dialogue; where it is empty the answer stays as it was.
-    Without `critique` the revision is asked for at once. `shown` are examples that stand before
-    every dialogue.
+    `write` returns the next turn of each dialogue. If a turn is empty, the answer stays as it was.
+    Without `critique` there is only the request for a revision. `examples` precede each dialogue.
     """
     dialogues = [
-        [*shown, *prompt, said(answer)] for prompt, answer in zip(prompts, answers, strict=True)
+        [*examples, *prompt, assistant_turn(answer)]
+        for prompt, answer in zip(prompts, answers, strict=True)
     ]
-    found = [""] * len(dialogues)
+    critiques = [""] * len(dialogues)
     if critique:
-        dialogues = asked(dialogues, [principle.critique for principle in principles])
-        found = write(dialogues)
-        dialogues = [[*d, said(text)] for d, text in zip(dialogues, found, strict=True)]
-    revised = write(asked(dialogues, [principle.revision for principle in principles]))
+        dialogues = add_requests(dialogues, [principle.critique for principle in principles])
+        critiques = write(dialogues)
+        dialogues = [
+            [*dialogue, assistant_turn(text)]
+            for dialogue, text in zip(dialogues, critiques, strict=True)
+        ]
+    revised = write(add_requests(dialogues, [principle.revision for principle in principles]))
     return [
-        Step(principle.name, finding, new if new and (finding or not critique) else old)
-        for principle, finding, new, old in zip(principles, found, revised, answers, strict=True)
+        Revision(principle.name, found, new if new and (found or not critique) else old)
+        for principle, found, new, old in zip(principles, critiques, revised, answers, strict=True)
     ]
 
 
-def asked(dialogues: Sequence[Dialogue], requests: Sequence[str]) -> list[Dialogue]:
+def add_requests(dialogues: Sequence[Dialogue], requests: Sequence[str]) -> list[Dialogue]:
+    """Append a user's turn to each dialogue."""
     return [
         [*dialogue, {"role": "user", "content": request}]
         for dialogue, request in zip(dialogues, requests, strict=True)
     ]
 
 
-def said(text: str) -> Message:
+def assistant_turn(text: str) -> Message:
+    """Return a turn of the assistant."""
     return {"role": "assistant", "content": text}

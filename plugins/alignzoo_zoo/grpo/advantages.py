@@ -1,7 +1,7 @@
-"""How good a completion is beside the others of its group.
+"""Advantages of completions relative to their group, as pure functions on tensors.
 
-Everywhere `rewards` is `[B, G, K]`: B prompts, G completions of each, K rewards, NaN where one
-does not apply. An advantage is one number per completion, `[B, G]`; 0 where no reward applies.
+`rewards` is `[B, G, K]`: B prompts, G completions of each, K rewards; NaN if one does not apply.
+There is one advantage per completion, `[B, G]`; 0 if no reward applies.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from torch import Tensor
 from alignzoo.functional import nanstd
 
 Scale = Literal["group", "batch", "none"]
-SMALLEST_SPREAD = 1e-4  # added to what is divided by, so that a group of ties stays at 0
+STD_EPSILON = 1e-4  # added to each divisor, so that a group of ties stays at 0
 
 
 def group_advantages(rewards: Tensor, scale: Scale) -> Tensor:
-    """The reward less the mean of its group, over a standard deviation.
+    """Compute the reward minus the mean of its group, divided by a standard deviation, `[B, G]`.
 
         A_i = (r_i - mean(r_1 .. r_G)) / (std + 1e-4)
 
-    with the standard deviation (n - 1 in its denominator) of the group: Shao et al. 2024,
-    https://arxiv.org/abs/2402.03300, section 4.1.2; of all rewards of the round: Liu et al. 2025,
-    https://arxiv.org/abs/2508.08221; or without any: Liu et al. 2025 (Dr. GRPO),
+    The standard deviation (n - 1 in its denominator) is that of the group: Shao et al. 2024,
+    https://arxiv.org/abs/2402.03300, section 4.1.2; that of all rewards of the round: Liu et al.
+    2025, https://arxiv.org/abs/2508.08221; or is left out: Liu et al. 2025 (Dr. GRPO),
     https://arxiv.org/abs/2503.20783.
 
     Args:
@@ -34,9 +34,9 @@ def group_advantages(rewards: Tensor, scale: Scale) -> Tensor:
     summed = rewards.squeeze(-1)
     centred = summed - summed.nanmean(-1, keepdim=True)
     if scale == "group":
-        centred = centred / (nanstd(summed)[:, None] + SMALLEST_SPREAD)
+        centred = centred / (nanstd(summed)[:, None] + STD_EPSILON)
     elif scale == "batch":
-        centred = centred / (nanstd(summed.flatten()) + SMALLEST_SPREAD)
+        centred = centred / (nanstd(summed.flatten()) + STD_EPSILON)
     return centred.nan_to_num(0.0)
 
 
@@ -51,8 +51,8 @@ def decoupled_advantages(rewards: Tensor, weights: Sequence[float]) -> Tensor:
     https://arxiv.org/abs/2601.05242.
     """
     each = rewards.transpose(1, 2)
-    scaled = (each - each.nanmean(-1, keepdim=True)) / (nanstd(each)[..., None] + SMALLEST_SPREAD)
+    scaled = (each - each.nanmean(-1, keepdim=True)) / (nanstd(each)[..., None] + STD_EPSILON)
     scaled = scaled * torch.tensor(weights)[:, None]
     total = scaled.nansum(1).masked_fill(rewards.isnan().all(-1), float("nan"))
     centred = total - total.nanmean()
-    return (centred / (nanstd(total.flatten()) + SMALLEST_SPREAD)).nan_to_num(0.0)
+    return (centred / (nanstd(total.flatten()) + STD_EPSILON)).nan_to_num(0.0)

@@ -9,11 +9,12 @@ import torch
 from annotated_types import Ge, Gt
 from torch import Tensor
 
-from alignzoo import Batch, Example, Loss, OnPolicy, Run, hookimpl
+from alignzoo import BadInput, Batch, Example, Loss, OnPolicy, Run, hookimpl
 from alignzoo.functional import Estimator, kl_estimate, per_token, rewards_apart
+from alignzoo.options import refuse_unread
 from alignzoo_zoo.grpo.advantages import Scale, decoupled_advantages, group_advantages
-from alignzoo_zoo.grpo.dynamic import differing_round
-from alignzoo_zoo.grpo.family import LOSSES, Terms, check, weights_and_count
+from alignzoo_zoo.grpo.dynamic import sample_until_full
+from alignzoo_zoo.grpo.loss_types import LOSS_TYPES, Terms, token_weights
 
 
 @dataclass(eq=False)
@@ -24,39 +25,57 @@ class GRPO(OnPolicy):
         Literal[
             "grpo", "dr_grpo", "dapo", "bnpo", "gspo", "cispo", "sapo", "gmpo", "vespo", "luspo"
         ],
-        "which loss of the family",
+        "loss of the GRPO family",
     ] = "grpo"
-    epsilon: Annotated[
-        float | None, "how far the ratio may go before it is clipped [default: the loss's]", Gt(0)
-    ] = None
+    epsilon: Annotated[float | None, "clip range of the ratio [default: the loss's]", Gt(0)] = None
     epsilon_high: Annotated[
-        float | None, "clip-higher: the same upwards [default: as --epsilon]", Gt(0)
+        float | None, "upper clip range (clip-higher) [default: --epsilon]", Gt(0)
     ] = None
-    scale_rewards: Annotated[Scale, "whose standard deviation rewards are divided by"] = "group"
+    scale_rewards: Annotated[
+        Scale, "divide rewards by the standard deviation of the group, of the batch, or not at all"
+    ] = "group"
     normalize_rewards: Annotated[
-        Literal["before", "after"], "GDPO: several rewards are scaled before their sum, or after it"
+        Literal["before", "after"], "scale several rewards before (GDPO) or after their sum"
     ] = "after"
-    kl_estimator: Annotated[Estimator, "how the KL to the reference is estimated"] = "k3"
-    kl_in: Annotated[Literal["loss", "reward"], "where the KL is: a loss, or a cost"] = "loss"
-    entropy_bonus: Annotated[float, "weight of the entropy, which is to stay high", Ge(0)] = 0.0
-    mask_truncated: Annotated[bool, "learn nothing from completions that did not end"] = False
+    kl_estimator: Annotated[Estimator, "estimator of the KL to the reference"] = "k3"
+    kl_in: Annotated[Literal["loss", "reward"], "apply the KL to the loss or to the reward"] = (
+        "loss"
+    )
+    entropy_bonus: Annotated[float, "entropy bonus coefficient", Ge(0)] = 0.0
+    mask_truncated: Annotated[bool, "mask completions without EOS out of the loss"] = False
     dynamic_sampling: Annotated[
-        int, "draws of further prompts in the place of groups of ties, at most (0: none)", Ge(0)
+        int, "maximum resampling rounds for groups with zero reward variance (0: off)", Ge(0)
     ] = 0
 
     def __post_init__(self) -> None:
-        check(self)
+        reads = {name: loss_type.reads for name, loss_type in LOSS_TYPES.items()}
+        refuse_unread(self, "loss_type", reads)
+        if self.kl_in == "loss" and self.kl_estimator == "k1":
+            raise BadInput(
+                "option --kl-estimator k1: in the loss, its expected gradient is zero",
+                hint="use k2 or k3, or --kl-in reward",
+            )
+        if self.normalize_rewards == "before":
+            if self.scale_rewards != "group":
+                raise BadInput(
+                    "option --scale-rewards: --normalize-rewards before scales by the group"
+                )
+            if self.beta and self.kl_in == "reward":
+                raise BadInput(
+                    "option --kl-in reward: the penalty is subtracted from the sum of the rewards, "
+                    "which --normalize-rewards before does not take first"
+                )
 
     @hookimpl
     def alignzoo_sample(self, run: Run, rows: list[Example]) -> Batch | None:
-        """With --dynamic-sampling a round without groups of ties; else the default."""
+        """Replace ties with --dynamic-sampling; else leave the round to the default."""
         if not self.dynamic_sampling:
             return None
-        return differing_round(run, rows, self.group_size, self.dynamic_sampling)
+        return sample_until_full(run, rows, self.group_size, self.dynamic_sampling)
 
     @hookimpl
     def alignzoo_advantage(self, run: Run, batch: Batch) -> Tensor:
-        """One per completion, `[N]`; and as columns what needs the whole round."""
+        """Return one advantage per completion, `[N]`, and add the columns that the loss reads."""
         if self.beta:
             batch.columns["reference"] = self.reference_logprobs(run, batch)
         apart = rewards_apart(batch) if self.normalize_rewards == "before" else {}
@@ -64,44 +83,43 @@ class GRPO(OnPolicy):
         if self.beta and self.kl_in == "reward":
             kl = kl_estimate(batch["logprobs"], batch["reference"], self.kl_estimator)
             rewards = rewards - self.beta * batch.total(kl)[:, None]
-        # Groups of all processes: some scales and counts are those of the whole round.
-        everyone = torch.tensor(run.gather(batch.groups(rewards).tolist()))
-        tokens = run.gather(self.learnt(batch).mask.sum(-1).tolist())
+        # Some scales and counts are those of the whole round: gather it from all processes.
+        all_rewards = torch.tensor(run.gather(batch.groups(rewards).tolist()))  # (B, G, K)
+        tokens = run.gather(self.training_mask(batch).sum(-1).tolist())
         batch.columns["mean_tokens"] = torch.full_like(batch["rewards"], sum(tokens) / len(tokens))
         advantages = (
-            decoupled_advantages(everyone, [run.reward_weights.get(name, 1.0) for name in apart])
+            decoupled_advantages(all_rewards, [run.reward_weights.get(name, 1.0) for name in apart])
             if apart
-            else group_advantages(everyone, self.scale_rewards)
+            else group_advantages(all_rewards, self.scale_rewards)
         )
         return torch.tensor(run.shard(advantages.tolist())).flatten()
 
     @hookimpl
     def alignzoo_loss(self, run: Run, batch: Batch) -> Loss:
-        """The chosen loss per token, the KL and the entropy added, under the loss's average."""
-        kind = LOSSES[self.loss_type]
+        """Return the loss of each token, with KL and entropy bonus, in the average of the loss."""
+        loss_type = LOSS_TYPES[self.loss_type]
         policy = self.policy(run, batch, entropy=True)
-        counted = self.learnt(batch)
-        mask = counted.mask
+        mask = self.training_mask(batch)
         terms = Terms(
             policy.logprobs,
             policy.logprobs - batch["logprobs"],
             per_token(batch["advantages"]),
             mask,
-            *kind.bounds(self),
+            *loss_type.bounds(self.epsilon, self.epsilon_high),
         )
-        loss = kind.loss(terms).expand_as(mask)
-        metrics = kind.clip_metrics(terms) | {"entropy": policy.entropy}
+        loss = loss_type.loss(terms).expand_as(mask)
+        metrics = loss_type.clip_metrics(terms) | {"entropy": policy.entropy}
         if self.beta:
             kl = metrics["kl"] = kl_estimate(policy.logprobs, batch["reference"], self.kl_estimator)
             if self.kl_in == "loss":
                 loss = loss + self.beta * kl
         if self.entropy_bonus:
             loss = loss - self.entropy_bonus * policy.entropy
-        weights, count = weights_and_count(counted, kind.average, run.recipe.max_new_tokens)
+        weights, count = token_weights(
+            replace(batch, mask=mask), loss_type.average, run.recipe.max_new_tokens
+        )
         return replace(Loss.per_token(weights * loss, mask, metrics), count=count)
 
-    def learnt(self, batch: Batch) -> Batch:
-        """The batch with the mask of the tokens that are learnt from."""
-        if not self.mask_truncated:
-            return batch
-        return replace(batch, mask=batch.mask & batch["ended"][:, None])
+    def training_mask(self, batch: Batch) -> Tensor:
+        """Return the mask of the tokens that are trained on, `[N, T]`."""
+        return batch.mask & batch["ended"][:, None] if self.mask_truncated else batch.mask

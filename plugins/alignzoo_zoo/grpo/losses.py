@@ -1,17 +1,17 @@
 """The losses of the GRPO family, as pure functions on tensors.
 
-Everywhere, of N completions of up to T tokens, in nats:
+Arguments, of N completions of up to T tokens, in nats:
 
     logprobs    log pi(y_t|x, y_<t), `[N, T]`, with gradient
-    log_ratio   log pi - log pi_old, `[N, T]`, pi_old being the policy that drew the tokens
+    log_ratio   log pi - log pi_old, `[N, T]`, pi_old the policy that sampled the tokens
     ratio       r_t = pi / pi_old, `[N, T]`, or one per completion, `[N, 1]`
     advantages  A, one per completion, `[N, 1]`; or that times a positive weight for each token,
                 `[N, T]`, which then weighs the token's loss
-    mask        the tokens y_t that count, bool, `[N, T]`; |y| is how many
+    mask        the tokens y_t in the loss, bool, `[N, T]`; |y| is their number
 
-A loss is one value per token, `[N, T]`, or the same for all tokens of a completion, `[N, 1]`, and
-a positive multiple of A is the same multiple of the loss.
-The clipped ones without a function here are `alignzoo.policy_gradient.clipped_surrogate`.
+A loss is one value per token, `[N, T]`, or one for all tokens of a completion, `[N, 1]`. A positive
+multiple of A gives the same multiple of the loss. The plain clipped losses have no function here:
+they are `alignzoo.functional.clipped_surrogate`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MIN_LOG_WEIGHT = math.log(1e-8)
 
 
 def sequence_ratio(log_ratio: Tensor, mask: Tensor) -> Tensor:
-    """GSPO's ratio of a completion: s = (pi(y|x) / pi_old(y|x))^(1/|y|), `[N, 1]`.
+    """Compute GSPO's ratio of a completion, s = (pi(y|x) / pi_old(y|x))^(1/|y|), `[N, 1]`.
 
     Zheng et al. 2025, https://arxiv.org/abs/2507.18071.
     """
@@ -35,17 +35,17 @@ def sequence_ratio(log_ratio: Tensor, mask: Tensor) -> Tensor:
 
 
 def cispo_loss(logprobs: Tensor, ratio: Tensor, advantages: Tensor, upper: float) -> Tensor:
-    """CISPO: the weight of a token is clipped, not its loss, so that no token loses its gradient.
+    """Compute CISPO's loss, which clips the weight of a token, so that all tokens keep a gradient.
 
-        L = -sg(min(r_t, upper)) A log pi(y_t),    sg: without gradient
+        L = -sg(min(r_t, upper)) A log pi(y_t),    sg: stop gradient
 
-    MiniMax 2025, https://arxiv.org/abs/2506.13585, without a lower bound, as there.
+    MiniMax 2025, https://arxiv.org/abs/2506.13585; there is no lower bound, as in the paper.
     """
     return -ratio.clamp(max=upper).detach() * advantages * logprobs
 
 
 def sapo_loss(ratio: Tensor, advantages: Tensor, positive: float, negative: float) -> Tensor:
-    """SAPO: a smooth gate in place of the clip.
+    """Compute SAPO's loss, with a smooth gate in place of the clip.
 
         L = -4 / tau sigmoid(tau (r_t - 1)) A,    tau = `positive` if A > 0, else `negative`
 
@@ -58,7 +58,7 @@ def sapo_loss(ratio: Tensor, advantages: Tensor, positive: float, negative: floa
 def gmpo_loss(
     log_ratio: Tensor, advantages: Tensor, mask: Tensor, lower: float, upper: float
 ) -> Tensor:
-    """GMPO: the geometric mean of a completion's ratios, each clipped by itself, `[N, 1]`.
+    """Compute GMPO's loss from the geometric mean of clipped token ratios, `[N, 1]`.
 
         L = -A (prod over t of min(r_t, upper))^(1/|y|)    if A > 0
         L = -A (prod over t of max(r_t, lower))^(1/|y|)    if A <= 0
@@ -66,10 +66,10 @@ def gmpo_loss(
     Algorithm 1 of Zhao et al. 2025, https://arxiv.org/abs/2507.20673, where (lower, upper) =
     (e^-0.4, e^0.4).
     """
-    held = torch.where(
+    clipped = torch.where(
         advantages > 0, log_ratio.clamp(max=math.log(upper)), log_ratio.clamp(min=math.log(lower))
     )
-    return -advantages * importance_ratio(_token_mean(held, mask))
+    return -advantages * importance_ratio(_token_mean(clipped, mask))
 
 
 def vespo_loss(
@@ -80,7 +80,7 @@ def vespo_loss(
     positive: tuple[float, float],
     negative: tuple[float, float],
 ) -> Tensor:
-    """VESPO: tokens weighted by a smooth function of the whole completion's ratio w.
+    """Compute VESPO's loss: tokens weighted by a smooth function of the sequence ratio w.
 
         L = -sg(phi(w)) A log pi(y_t)
         phi(w) = w^k exp(lambda (1 - w)),    w = pi(y|x) / pi_old(y|x)
@@ -96,6 +96,6 @@ def vespo_loss(
 
 
 def _token_mean(x: Tensor, mask: Tensor) -> Tensor:
-    """`[N, T] -> [N, 1]`: the mean over the tokens that count; 0 where there is none."""
+    """Average over the tokens in the mask, `[N, T] -> [N, 1]`; 0 if there are none."""
     total = torch.where(mask, x, 0.0).sum(-1, keepdim=True)
     return total / mask.sum(-1, keepdim=True).clamp(min=1)

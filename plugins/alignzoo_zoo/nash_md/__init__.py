@@ -1,1 +1,1 @@
-"""Nash learning from fresh pairs."""
+"""Nash learning against a mixture of policy and reference."""

@@ -9,7 +9,17 @@ import torch
 from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor
 
-from alignzoo import BadInput, Batch, Loss, Needs, OnPolicy, Run, hookimpl
+from alignzoo import (
+    BadInput,
+    Batch,
+    Iterations,
+    Loss,
+    Needs,
+    OnPolicy,
+    RoundPrompts,
+    Run,
+    hookimpl,
+)
 from alignzoo.functional import (
     clip_metrics,
     clipped_surrogate,
@@ -17,10 +27,11 @@ from alignzoo.functional import (
     kl_estimate,
     whiten,
 )
-from alignzoo_zoo.ppo.credit import adapted_beta, generalized_advantages, token_rewards
+from alignzoo.rollout import compute_column
+from alignzoo_zoo.ppo.advantages import adapted_beta, generalized_advantages, token_rewards
 from alignzoo_zoo.ppo.losses import clipped_value_loss
 
-BETA = "ppo/beta"  # the coefficient as it has been adapted, in the state of the run
+BETA = "ppo/beta"  # the adapted coefficient, in the state of the run
 
 
 @dataclass(eq=False)
@@ -28,85 +39,82 @@ class PPO(OnPolicy):
     """Proximal Policy Optimization, from prompts and a reward (https://arxiv.org/abs/1707.06347)"""
 
     group_size: Annotated[int, "completions per prompt", Ge(1)] = 4
-    iterations: Annotated[int, "passes over the completions of a round", Ge(1)] = 4
-    round_prompts: Annotated[
-        int, "prompts per round, in steps of --batch-size (0: one step's)", Ge(0)
-    ] = 32
-    beta: Annotated[float, "cost of the KL to the reference, in reward per nat", Ge(0)] = 0.05
-    kl_estimator: Annotated[
-        Literal["k1", "k3"], "how the KL of a token is estimated in its reward"
-    ] = "k1"
+    iterations: Iterations = 4
+    round_prompts: RoundPrompts = 32
+    beta: Annotated[float, "KL penalty, in reward per nat", Ge(0)] = 0.05
+    kl_estimator: Annotated[Literal["k1", "k3"], "estimator of the KL of a token in its reward"] = (
+        "k1"
+    )
     kl_target: Annotated[
-        float | None,
-        "nats of KL per completion that --beta is steered to [default: it stays]",
-        Gt(0),
+        float | None, "target KL per completion that --beta adapts to [default: fixed beta]", Gt(0)
     ] = None
-    kl_horizon: Annotated[int, "completions over which --beta is steered", Ge(1)] = 10_000
-    epsilon: Annotated[float, "how far the ratio may go before it is clipped", Gt(0), Lt(1)] = 0.2
-    value_epsilon: Annotated[float, "how far a value may go in a round", Gt(0)] = 0.2
-    value_coef: Annotated[float, "weight of the critic's loss", Ge(0)] = 0.1
+    kl_horizon: Annotated[int, "horizon of the adaptation, in completions", Ge(1)] = 10_000
+    epsilon: Annotated[float, "clip range of the ratio", Gt(0), Lt(1)] = 0.2
+    value_epsilon: Annotated[float, "value clip range", Gt(0)] = 0.2
+    value_coef: Annotated[float, "value loss coefficient", Ge(0)] = 0.1
     values: Annotated[
         Literal["shared", "own"],
-        "the critic's trunk: the policy's, or one with its own adapter",
+        "backbone of the critic: the policy's, or one with its own adapter",
     ] = "shared"
-    gamma: Annotated[float, "discount of a token's worth for the one before", Gt(0), Le(1)] = 1.0
-    lam: Annotated[float, "GAE: 1 sums up rewards, 0 trusts the critic", Ge(0), Le(1)] = 0.95
+    gamma: Annotated[float, "discount factor", Gt(0), Le(1)] = 1.0
+    lam: Annotated[float, "GAE lambda", Ge(0), Le(1)] = 0.95
     whiten_rewards: Annotated[bool, "scale the rewards of a round to a variance of 1"] = False
     missing_eos_penalty: Annotated[
-        float, "taken from the score of a completion that did not end", Ge(0)
+        float, "subtracted from the score of a completion without EOS", Ge(0)
     ] = 0.0
 
     def __post_init__(self) -> None:
         if self.kl_target is not None and self.beta == 0:
             raise BadInput(
-                "option --kl-target: a --beta of 0 cannot be steered, for it stays 0",
-                hint="begin with a small one, such as --beta 0.01",
+                "option --kl-target: a --beta of 0 stays 0 and cannot adapt",
+                hint="start with a small one, such as --beta 0.01",
             )
 
     @property
     def needs(self) -> Needs:
+        """Need a value head, and a reference if the KL has a price."""
         return Needs(reference=self.beta > 0, values=self.values)
 
     @hookimpl
     def alignzoo_advantage(self, run: Run, batch: Batch) -> Tensor:
-        """GAE of the scores and the KL, whitened over the round, `[N, T]`; the rest as columns."""
+        """Return GAE of scores and KL, whitened over the round, `[N, T]`; add the loss's columns.
+
+        The columns are `has_reward [N]`, `values`, `returns` and, with `beta`, `kl`, `[N, T]` each.
+        """
         beta = run.state.get(BETA, self.beta)
-        scores = batch["rewards"] - self.missing_eos_penalty * ~batch["ended"]
-        batch.columns["judged"] = ~scores.isnan()
-        kl = torch.zeros_like(batch["logprobs"])
+        scores = batch["rewards"] - self.missing_eos_penalty * ~batch["ended"]  # (N,)
+        batch.columns["has_reward"] = ~scores.isnan()
+        kl = torch.zeros_like(batch["logprobs"])  # (N, T)
         if self.beta:
             reference = self.reference_logprobs(run, batch)
             kl = batch.columns["kl"] = kl_estimate(batch["logprobs"], reference, self.kl_estimator)
-        with torch.no_grad(), run.model.evaluating():
-            values = batch.piecewise(
-                lambda micro: run.values(micro.to(run.device)), run.micro_tokens
-            )
-        mask = self.learnt(batch)
+        values = compute_column(run, batch, run.values)  # (N, T)
+        mask = self.rewarded_mask(batch)
         rewards = token_rewards(scores.nan_to_num(0.0), kl, beta, batch.lengths)
         if self.whiten_rewards:
             rewards = whiten(rewards, run.gather_masked(rewards, mask), shift_mean=False)
         advantages, returns = generalized_advantages(rewards, values, mask, self.gamma, self.lam)
         batch.columns |= {"values": values, "returns": returns}
-        self.observe(run, batch, scores, beta * kl)
+        self.log_objective(run, batch, scores, beta * kl)
         return whiten(advantages, run.gather_masked(advantages, mask))
 
-    def observe(self, run: Run, batch: Batch, scores: Tensor, paid: Tensor) -> None:
-        """The classic numbers of a round's objective, means over its completions."""
+    def log_objective(self, run: Run, batch: Batch, scores: Tensor, penalty: Tensor) -> None:
+        """Log the objective of the round, from scores `[N]` and KL penalties `[N, T]`."""
         beta = run.state.get(BETA, self.beta)
         numbers = {
             "objective/scores": scores,
             "objective/entropy": -batch.total(batch["logprobs"]),
-            "objective/non_score_reward": -batch.total(paid),
-            "objective/rlhf_reward": scores - batch.total(paid),
+            "objective/non_score_reward": -batch.total(penalty),
+            "objective/rlhf_reward": scores - batch.total(penalty),
             "objective/kl_coef": torch.full_like(scores, beta),
         }
         if self.beta:
             numbers["objective/kl"] = batch.total(batch["kl"])
-        judged = batch["judged"]
-        run.log_mean({name: x[judged] for name, x in numbers.items()})
+        has_reward = batch["has_reward"]
+        run.log_mean({name: x[has_reward] for name, x in numbers.items()})
         ended = sum(run.gather(batch["ended"].tolist()))
         run.round_metrics.add({"val/num_eos_tokens": float(ended)})
-        mask = self.learnt(batch)
+        mask = self.rewarded_mask(batch)
         returns = run.gather_masked(batch["returns"], mask)
         errors = run.gather_masked(batch["returns"] - batch["values"], mask)
         explained = 1 - float(errors.var() / (returns.var() + 1e-8))
@@ -114,7 +122,7 @@ class PPO(OnPolicy):
 
     @hookimpl
     def alignzoo_loss(self, run: Run, batch: Batch) -> Loss:
-        """The policy's clipped loss and `value_coef` times the critic's, per token."""
+        """Return the policy's clipped loss plus `value_coef` times the critic's, per token."""
         policy = self.policy(run, batch, entropy=True, values=True)
         log_ratio = policy.logprobs - batch["logprobs"]
         ratio, advantages = importance_ratio(log_ratio), batch["advantages"]
@@ -135,11 +143,11 @@ class PPO(OnPolicy):
         }
         if self.beta:
             metrics["kl"] = batch["kl"]
-        return Loss.per_token(actor + self.value_coef * critic, self.learnt(batch), metrics)
+        return Loss.per_token(actor + self.value_coef * critic, self.rewarded_mask(batch), metrics)
 
     @hookimpl
     def alignzoo_round_end(self, run: Run) -> None:
-        """Steer beta by the KL of the round that is over."""
+        """Adapt beta to the KL of the round."""
         if self.kl_target is not None:
             run.state[BETA] = adapted_beta(
                 run.state.get(BETA, self.beta),
@@ -150,6 +158,6 @@ class PPO(OnPolicy):
             )
 
     @staticmethod
-    def learnt(batch: Batch) -> Tensor:
-        """The mask `[N, T]` without the completions that no reward applies to."""
-        return batch.mask & batch["judged"][:, None]
+    def rewarded_mask(batch: Batch) -> Tensor:
+        """Return the mask `[N, T]` without the completions to which no reward applies."""
+        return batch.mask & batch["has_reward"][:, None]

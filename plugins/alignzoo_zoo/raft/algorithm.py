@@ -17,29 +17,30 @@ from alignzoo_zoo.raft.selection import at_least, best_of_each
 
 @dataclass(eq=False)
 class RAFT(OnPolicy):
-    """Reward-ranked fine-tuning on the best of one's own completions (https://arxiv.org/abs/2304.06767)"""
+    """Reward-ranked fine-tuning on the best own completions (https://arxiv.org/abs/2304.06767)"""
 
     keep: Annotated[
-        Literal["best", "threshold"], "the best completion of each prompt, or all good enough"
+        Literal["best", "threshold"],
+        "keep the best completion of each prompt, or all above a threshold",
     ] = "best"
-    threshold: Annotated[float | None, "--keep threshold: the least reward that is kept"] = None
-    beta: Annotated[
-        float, "cost of the KL to the reference where completions are ranked, per nat", Ge(0)
-    ] = 0.0
+    threshold: Annotated[float | None, "minimum reward for --keep threshold"] = None
+    beta: Annotated[float, "KL penalty in the ranking, in reward per nat", Ge(0)] = 0.0
 
-    advantages_are_weights = False  # advantages tell what is kept
+    advantages_are_weights = False  # advantages mark the kept completions
 
     def __post_init__(self) -> None:
         if (self.keep == "threshold") != (self.threshold is not None):
             raise BadInput(
-                "option --threshold: --keep threshold needs one, and nothing else has one",
-                hint="write --keep threshold --threshold 1, say",
+                "option --threshold: needed with --keep threshold, and only there",
+                hint="use --keep threshold --threshold 1, for example",
             )
 
     @hookimpl
     def alignzoo_advantage(self, run: Run, batch: Batch) -> Tensor:
-        """1 for a completion that is kept and 0 for the others, `[N]`: fine-tuning on what is kept
-        is a policy gradient with these."""
+        """Return 1 for a kept completion and 0 for the others, `[N]`.
+
+        Fine-tuning on the kept ones is the policy gradient with these advantages.
+        """
         rewards = batch["rewards"]
         if self.beta:
             reference = self.reference_logprobs(run, batch)
@@ -51,18 +52,18 @@ class RAFT(OnPolicy):
 
     @hookimpl(wrapper=True)
     def alignzoo_sample(self, run: Run, rows: list[Example]) -> Generator[None, Batch, Batch]:
-        """The round without what is not kept, on which no forward pass is spent then."""
+        """Drop the completions that are not kept, so that they cost no forward pass."""
         batch = yield
         kept = batch["advantages"] > 0
-        everyone = torch.tensor(run.gather(kept.tolist()))
-        rewards = torch.tensor(run.gather(batch["rewards"].tolist()))[everyone]
-        run.round_metrics.add({"raft/kept": float(everyone.float().mean())})
+        all_kept = torch.tensor(run.gather(kept.tolist()))  # of all processes
+        rewards = torch.tensor(run.gather(batch["rewards"].tolist()))[all_kept]
+        run.round_metrics.add({"raft/kept": float(all_kept.float().mean())})
         if len(rewards):
             run.round_metrics.add({"raft/reward": float(rewards.mean())})
         return batch.keep(kept)
 
     @hookimpl
     def alignzoo_loss(self, run: Run, batch: Batch) -> Loss:
-        """The negative log-likelihood of the kept, averaged over their tokens."""
+        """Return the negative log-likelihood of the kept completions, per token."""
         policy = run.policy(batch, entropy=True)
         return Loss.per_token(-policy.logprobs, batch.mask, {"entropy": policy.entropy})

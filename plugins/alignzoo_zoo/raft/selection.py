@@ -1,4 +1,4 @@
-"""Which completions are learnt from, as pure functions on tensors."""
+"""The choice of the completions to train on, as pure functions on tensors."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from torch import Tensor
 
 
 def best_of_each(rewards: Tensor) -> Tensor:
-    """The completion with the highest reward of each group, the first of them where several tie.
+    """Mark the completion with the highest reward of each group; of ties, the first.
 
     Algorithm 1 of Dong et al. 2023, https://arxiv.org/abs/2304.06767.
 
     Args:
-        rewards: `[B, G]`, in any unit; NaN where none applies.
+        rewards: `[B, G]`, in any unit; NaN if none applies.
 
     Returns:
         Bool, `[B, G]`: one of each group, none of a group without a reward.
@@ -24,7 +24,7 @@ def best_of_each(rewards: Tensor) -> Tensor:
 
 
 def at_least(rewards: Tensor, threshold: float) -> Tensor:
-    """The completions whose reward is the threshold or more, bool, in the shape of `rewards`.
+    """Mark the completions whose reward is at least the threshold, bool, in the shape of `rewards`.
 
     The filter of Gulcehre et al. 2023 (ReST), https://arxiv.org/abs/2308.08998. NaN is not kept.
     """

@@ -18,104 +18,113 @@ from alignzoo.functional import (
     per_token,
     whiten,
 )
+from alignzoo.options import Alias, refuse_unread
 from alignzoo_zoo.reinforce.losses import (
-    less_group_mean,
-    moved_average,
     reinforce_loss,
     rewards_to_go,
+    subtract_group_mean,
+    update_average,
 )
 
-BASELINE = "reinforce/baseline"  # where the moving average is in `run.state`
+READS = {
+    "reinforce": ("baseline", "decay"),
+    "plus-plus": ("epsilon",),
+    "plus-plus-baseline": ("epsilon",),
+}
+BASELINE = "reinforce/baseline"  # the moving average, in the state of the run
 
 
 @dataclass(eq=False)
 class Reinforce(OnPolicy):
     """REINFORCE and REINFORCE++, from prompts and a reward (https://arxiv.org/abs/2501.03262)"""
 
-    variant: Annotated[
+    loss_type: Annotated[
         Literal["reinforce", "plus-plus", "plus-plus-baseline"],
-        "Williams' own, REINFORCE++, or the same with the group's mean as baseline",
+        "REINFORCE, REINFORCE++, or REINFORCE++ with the group's mean as baseline",
+        Alias("variant"),
     ] = "reinforce"
     group_size: Annotated[int, "completions per prompt", Ge(1)] = 8
     baseline: Annotated[
-        Literal["none", "mean", "moving"] | None,
-        "what reinforce takes off a reward: nothing, the round's mean, a moving average "
-        "[default: mean]",
-    ] = None
-    decay: Annotated[float, "how slowly --baseline moving moves", Gt(0), Lt(1)] = 0.9
-    beta: Annotated[float, "cost of the KL to the reference, per nat", Ge(0)] = 0.05
-    epsilon: Annotated[
-        float, "plus-plus: how far the ratio may go before it is clipped", Gt(0), Lt(1)
-    ] = 0.2
+        Literal["none", "mean", "moving"],
+        "baseline of --loss-type reinforce: none, the round's mean or a moving average",
+    ] = "mean"
+    decay: Annotated[float, "decay of --baseline moving", Gt(0), Lt(1)] = 0.9
+    beta: Annotated[float, "KL penalty, in reward per nat", Ge(0)] = 0.05
+    epsilon: Annotated[float, "clip range of the ratio, in REINFORCE++", Gt(0), Lt(1)] = 0.2
 
     def __post_init__(self) -> None:
-        if self.variant != "reinforce" and self.baseline is not None:
-            raise BadInput(f"option --baseline: it has no part in {self.variant}")
-        if self.variant == "reinforce" and self.iterations > 1:
+        refuse_unread(self, "loss_type", READS)
+        refuse_unread(self, "baseline", {"none": (), "mean": (), "moving": ("decay",)})
+        if self.loss_type == "reinforce" and self.iterations > 1:
             raise BadInput(
-                "option --iterations: reinforce has no ratio, and learns from completions of the "
-                "policy as it is alone",
-                hint="take --variant plus-plus, or rloo",
+                "option --iterations: reinforce has no ratio, so its gradient is right only for "
+                "completions of the current policy",
+                hint="use --loss-type plus-plus, or rloo",
             )
-        if self.variant == "plus-plus-baseline" and self.group_size < 2:
+        if self.loss_type == "plus-plus-baseline" and self.group_size < 2:
             raise BadInput(
-                "option --group-size: less its group's mean, a single completion's reward is 0",
-                hint="take 2 or more, or --variant plus-plus",
+                "option --group-size: minus its group's mean, the reward of a single completion is "
+                "always 0",
+                hint="use 2 or more, or --loss-type plus-plus",
             )
 
     @hookimpl
     def alignzoo_check(self, recipe: Any) -> None:
+        """Refuse greedy sampling, and rounds of several steps if there is no ratio."""
         super().alignzoo_check(recipe)
-        if self.variant == "reinforce" and self.round_prompts > recipe.batch_size:
+        if self.loss_type == "reinforce" and self.round_prompts > recipe.batch_size:
             raise BadInput(
-                f"option --round-prompts: {self.round_prompts} are several steps, and after the "
-                "first the policy is no longer the one that drew",
-                hint="take --variant plus-plus, or a larger --batch-size",
+                f"option --round-prompts: {self.round_prompts} prompts make several steps, and "
+                "only the first one updates the policy that sampled the completions",
+                hint="use --loss-type plus-plus, or a larger --batch-size",
             )
 
     @hookimpl
     def alignzoo_advantage(self, run: Run, batch: Batch) -> Tensor:
-        """One per completion, `[N]`; in REINFORCE++ one per token, `[N, T]`."""
+        """Return one advantage per completion, `[N]`; in REINFORCE++ one per token, `[N, T]`."""
         rewards, kl = batch["rewards"], torch.zeros_like(batch["logprobs"])
         if self.beta:
             reference = batch.columns["reference"] = self.reference_logprobs(run, batch)
             kl = kl_estimate(batch["logprobs"], reference, "k1")
-        if self.variant == "reinforce":
-            paid = rewards - self.beta * batch.total(kl)
-            return paid - self.subtracted(run, run.gather(paid.tolist()))
-        if self.variant == "plus-plus":
+        if self.loss_type == "reinforce":
+            rewards = rewards - self.beta * batch.total(kl)
+            return rewards - self.round_baseline(run, run.gather(rewards.tolist()))
+        if self.loss_type == "plus-plus":
             values = rewards_to_go(rewards, kl, batch.mask, self.beta)
         else:
-            centred = less_group_mean(batch.groups(rewards)).flatten()
+            centred = subtract_group_mean(batch.groups(rewards)).flatten()
             values = centred[:, None].expand(batch.mask.shape)
         return whiten(values, run.gather_masked(values, batch.mask))
 
-    def subtracted(self, run: Run, rewards: list[float]) -> float:
-        """The baseline of a round, from the rewards of all processes or from earlier rounds."""
-        everyone = torch.tensor(rewards, dtype=torch.float64)
+    def round_baseline(self, run: Run, rewards: list[float]) -> float:
+        """Return the baseline of a round, from the rewards of all processes or earlier rounds.
+
+        The moving average is that of the earlier rounds; this round then updates it.
+        """
+        all_rewards = torch.tensor(rewards, dtype=torch.float64)
         if self.baseline == "moving":
             average = run.state.get(BASELINE)
-            moved = moved_average(average, everyone, self.decay)
-            if moved is not None:
-                run.state[BASELINE] = moved
+            updated = update_average(average, all_rewards, self.decay)
+            if updated is not None:
+                run.state[BASELINE] = updated
             return average or 0.0
-        return 0.0 if self.baseline == "none" else float(everyone.nanmean())
+        return 0.0 if self.baseline == "none" else float(all_rewards.nanmean())
 
     @hookimpl
     def alignzoo_loss(self, run: Run, batch: Batch) -> Loss:
-        """The score function, or the clipped ratio per token, averaged over the step's tokens."""
+        """Return REINFORCE's loss per completion, or the clipped loss per token of REINFORCE++."""
         policy = self.policy(run, batch, entropy=True)
         metrics = {"entropy": policy.entropy}
         if self.beta:
             metrics["kl"] = kl_estimate(batch["logprobs"], batch["reference"], "k1")
         advantages, mask = batch["advantages"], batch.mask
-        if self.variant == "reinforce":
+        if self.loss_type == "reinforce":
             losses = reinforce_loss(policy.logprobs, per_token(advantages), mask)
             return Loss.per_sequence(losses, {name: x[mask] for name, x in metrics.items()})
         ratio = importance_ratio(policy.logprobs - batch["logprobs"])
         bounds = (1 - self.epsilon, 1 + self.epsilon)
         losses = clipped_surrogate(ratio, advantages, *bounds)
         metrics |= clip_metrics(ratio, advantages, *bounds)
-        if self.beta and self.variant == "plus-plus-baseline":
+        if self.beta and self.loss_type == "plus-plus-baseline":
             losses = losses + self.beta * kl_estimate(policy.logprobs, batch["reference"], "k2")
         return Loss.per_token(losses, mask, metrics)

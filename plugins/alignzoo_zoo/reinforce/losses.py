@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def reinforce_loss(logprobs: Tensor, advantages: Tensor, mask: Tensor) -> Tensor:
-    """The score function times an advantage; one loss per completion, `[N]`.
+    """Compute REINFORCE's loss of each completion, `[N]`.
 
         L = -(the sum over t of A log pi(y_t|x, y_<t))
 
@@ -20,15 +20,15 @@ def reinforce_loss(logprobs: Tensor, advantages: Tensor, mask: Tensor) -> Tensor
     Args:
         logprobs: log pi(y_t|x, y_<t), `[N, T]`.
         advantages: A, in units of reward, one per completion `[N, 1]`, or per token `[N, T]`.
-        mask: the tokens that count, bool, `[N, T]`.
+        mask: the tokens in the loss, bool, `[N, T]`.
     """
     return -torch.where(mask, advantages * logprobs, 0.0).sum(-1)
 
 
-def moved_average(average: float | None, rewards: Tensor, decay: float) -> float | None:
-    """The exponential moving average after a round: b' = decay b + (1 - decay) mean(R).
+def update_average(average: float | None, rewards: Tensor, decay: float) -> float | None:
+    """Update an exponential moving average by a round: b' = decay b + (1 - decay) mean(R).
 
-    The first round's mean is where it begins; rewards of which none applies leave it as it was.
+    It starts as the mean of the first round. A round without any reward leaves it unchanged.
     """
     mean = float(rewards.nanmean())
     if mean != mean:
@@ -37,17 +37,17 @@ def moved_average(average: float | None, rewards: Tensor, decay: float) -> float
 
 
 def rewards_to_go(rewards: Tensor, kl: Tensor, mask: Tensor, beta: float) -> Tensor:
-    """What a completion still earns from each of its tokens on, undiscounted, `[N, T]`.
+    """Compute the undiscounted return from each token on, `[N, T]`.
 
         G_t = r - beta * the sum over i >= t of KL(i),    KL(i) = log pi_old(y_i) - log pi_ref(y_i)
 
-    The reward r `[N]` is paid at the last token, each token's KL `[N, T]` at once. REINFORCE++,
-    Hu et al. 2025, https://arxiv.org/abs/2501.03262.
+    The reward r `[N]` is given at the last token, the KL penalty `[N, T]` at each token.
+    REINFORCE++, Hu et al. 2025, https://arxiv.org/abs/2501.03262.
     """
     paid = torch.where(mask, kl, 0.0)
     return rewards[:, None] - beta * paid.flip(-1).cumsum(-1).flip(-1)
 
 
-def less_group_mean(rewards: Tensor) -> Tensor:
-    """The reward less its group's mean, `[B, G] -> [B, G]`; a single one is 0."""
+def subtract_group_mean(rewards: Tensor) -> Tensor:
+    """Subtract the group's mean from each reward, `[B, G] -> [B, G]`; a group of one gives 0."""
     return rewards - rewards.nanmean(-1, keepdim=True)

@@ -1,1 +1,1 @@
-"""Learning from a judge's preferences."""
+"""Reinforcement learning from AI feedback."""

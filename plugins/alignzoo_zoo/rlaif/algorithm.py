@@ -35,27 +35,29 @@ DPO = "dpo"
 
 @dataclass(eq=False)
 class RLAIF:
-    """Learning from a judge's preferences, by written principles (https://arxiv.org/abs/2309.00267)"""
+    """RL from AI feedback: preferences of a judge by written principles (https://arxiv.org/abs/2309.00267)"""
 
-    judge: Annotated[
-        str, "who judges: self (the base), gold, a model or run, or a server's address"
-    ] = "self"
+    judge: Annotated[str, "judge: self (the base), gold, a model, a run or the URL of a server"] = (
+        "self"
+    )
     principles: Annotated[str | None, "YAML file of principles [default: the shipped one]"] = None
     rl: Annotated[
         str,
-        "who learns, NAME[,OPTION=VALUE...]: dpo from the labels of fresh pairs; grpo, ppo or "
-        "another that learns from rewards, from a reward model of them",
+        "learner, NAME[,OPTION=VALUE...]: dpo on labels of fresh pairs; grpo, ppo or another "
+        "algorithm with rewards, on a reward model trained on labels",
     ] = DPO
     labels_per_prompt: Annotated[
-        int, "pairs of completions of each prompt that a reward model learns from", Ge(1)
+        int, "labelled pairs per prompt to train a reward model on", Ge(1)
     ] = 4
-    direct: Annotated[bool, "no reward model: the judge's rating is the reward"] = False
-    think: Annotated[int, "tokens of an explanation before each verdict (0: none)", Ge(0)] = 0
+    direct: Annotated[bool, "use the judge's rating as the reward, without a reward model"] = False
+    think: Annotated[
+        int, "let the judge reason for up to N tokens before each verdict (0: off)", Ge(0)
+    ] = 0
 
     constitution: Constitution = field(init=False)
     learner: Any = field(init=False)
-    asked: Judge | None = field(default=None, init=False)
-    model: ModelReward | None = field(default=None, init=False)
+    loaded_judge: Judge | None = field(default=None, init=False)
+    reward_model: ModelReward | None = field(default=None, init=False)
 
     data = Prompts
 
@@ -65,135 +67,143 @@ class RLAIF:
         self.learner = algorithm_of(self.rl, "--rl", {DPO: LabelledPairs})
         if not hasattr(self.learner, "alignzoo_advantage"):
             raise BadInput(
-                f"option --rl: {self.rl!r} does not learn from rewards",
-                hint="name dpo, grpo, ppo, rloo or another that does",
+                f"option --rl: {self.rl!r} does not train on rewards",
+                hint="use dpo, grpo, ppo, rloo or another algorithm that does",
             )
-        if self.direct and self.pairs:
+        if self.direct and self.labels_pairs:
             raise BadInput(
-                "option --direct: --rl dpo learns from pairs, and a rating is of one completion",
-                hint="name who learns from ratings, --rl grpo say",
+                "option --direct: --rl dpo trains on pairs, but a rating is of one completion",
+                hint="use --rl grpo, for example",
             )
 
     @property
-    def pairs(self) -> bool:
-        """Whether the learner takes the labels as they are."""
+    def labels_pairs(self) -> bool:
+        """True if the learner trains on the labels themselves."""
         return isinstance(self.learner, LabelledPairs)
 
     @hookimpl
     def alignzoo_check(self, recipe: Any) -> None:
+        """Refuse a reward beside the judge."""
         if recipe.reward:
-            raise BadInput("option --reward: with rlaif the judge alone says what is good")
+            raise BadInput("option --reward: in rlaif the judge is the only reward")
 
     @hookimpl
     def alignzoo_start(self, run: Run) -> None:
+        """Load the judge, and train the reward model if the learner needs one."""
         self.constitution.record(run)
-        self.asked = resolve_judge(self.judge, run=run, task=run.task)
-        if not (self.pairs or self.direct):
-            self.model = ModelReward(str(run.train_reward(self.labelled(run))))
-            self.model.alignzoo_start(run)
+        self.loaded_judge = resolve_judge(self.judge, run=run, task=run.task)
+        if not (self.labels_pairs or self.direct):
+            self.reward_model = ModelReward(str(run.train_reward(self.label_pairs(run))))
+            self.reward_model.alignzoo_start(run)
 
     @hookimpl
     def alignzoo_reward(self, run: Run, batch: Batch) -> Tensor:
-        """Of a pair, the probability that each is the better one; else a rating, or the reward
-        model's score. `[N]`, NaN where the judge gave no answer."""
-        if self.model is not None:
-            return self.model.alignzoo_reward(run, batch)
+        """Return the reward of each completion, `[N]`; NaN if the judge gave no answer.
+
+        It is the probability of being the better one of a pair, a rating, or the score of the
+        reward model.
+        """
+        if self.reward_model is not None:
+            return self.reward_model.alignzoo_reward(run, batch)
         if self.direct:
             return torch.tensor(self.ratings(run, batch))
-        texts = run.texts(batch)
-        lines = self.comparisons(run, batch.rows, texts[::2], texts[1::2], 0)
-        found = [line["label"] for line in lines]
+        pairs = batch.grouped(run.texts(batch))
+        lines = self.comparisons(run, batch.rows, pairs, 0)
         run.record.feedback(run.step + 1, lines)
-        first = torch.tensor([torch.nan if label is None else label for label in found])
+        labels = [line["label"] for line in lines]
+        first = torch.tensor([torch.nan if label is None else label for label in labels])  # (B,)
         return torch.stack([first, 1 - first], -1).flatten()
 
     def ratings(self, run: Run, batch: Batch) -> list[float]:
-        """Each completion by the principle that was drawn for its prompt."""
-        assert self.asked is not None  # alignzoo_start chose it
+        """Rate each completion by the principle drawn for its prompt, and log the ratings."""
+        assert self.loaded_judge is not None  # alignzoo_start chose it
         drawn = self.constitution.draw(run, "rating", 0, 0, len(batch.rows))
-        which, texts = batch.group.tolist(), run.texts(batch)
-        found = rate(
-            self.asked,
-            [(batch.rows[b], text) for b, text in zip(which, texts, strict=True)],
-            [drawn[b].rating for b in which],
-        )
+        principles = [drawn[b] for b in batch.group.tolist()]
+        answered = list(zip(batch.answered(), run.texts(batch), strict=True))
+        ratings = rate(self.loaded_judge, answered, [p.rating for p in principles])
         lines = [
             {
-                "prompt": batch.rows[b]["prompt"],
+                "prompt": row["prompt"],
                 "completion": text,
-                "principle": drawn[b].name,
-                "rating": usable(score),
+                "principle": principle.name,
+                "rating": nan_to_none(rating),
             }
-            for b, text, score in zip(which, texts, found, strict=True)
+            for (row, text), principle, rating in zip(answered, principles, ratings, strict=True)
         ]
         run.record.feedback(run.step + 1, lines)
-        must_answer(line["rating"] for line in lines)
-        return found
+        check_answers(line["rating"] for line in lines)
+        return ratings
 
     def comparisons(
         self,
         run: Run,
         rows: Sequence[dict[str, Any]],
-        one: Sequence[str],
-        other: Sequence[str],
+        pairs: Sequence[Sequence[str]],
         start: int,
     ) -> list[dict[str, Any]]:
-        """What the judge says of two completions of each row's prompt, under a drawn principle.
-        Two that are the same are a tie without asking."""
-        assert self.asked is not None  # alignzoo_start chose it
+        """Let the judge compare two completions of each row's prompt, by a drawn principle.
+
+        Return the lines of the log. Identical completions are a tie, without a question.
+        """
+        assert self.loaded_judge is not None  # alignzoo_start chose it
         drawn = self.constitution.draw(run, "label", 0, start, len(rows))
-        different = [n for n in range(len(rows)) if one[n] != other[n]]
-        asked = [
-            Comparison(rows[n]["prompt"], one[n], other[n], rows[n], drawn[n].question)
+        different = [n for n, (a, b) in enumerate(pairs) if a != b]
+        comparisons = [
+            Comparison(rows[n]["prompt"], pairs[n][0], pairs[n][1], rows[n], drawn[n].question)
             for n in different
         ]
+        found = compare(self.loaded_judge, comparisons, think=self.think)
         verdicts = [Verdict([0.5, 0.5], [0.5, 0.5])] * len(rows)
-        for n, verdict in zip(different, compare(self.asked, asked, think=self.think), strict=True):
+        for n, verdict in zip(different, found, strict=True):
             verdicts[n] = verdict
-        must_answer(usable(verdicts[n].label[0]) for n in different)
+        check_answers(nan_to_none(verdicts[n].label[0]) for n in different)
         return [
             {
                 "prompt": rows[n]["prompt"],
-                "a": one[n],
-                "b": other[n],
+                "a": pairs[n][0],
+                "b": pairs[n][1],
                 "principle": drawn[n].name,
-                "label": usable(verdict.label[0]),
-                "a_first": [usable(p) for p in verdict.a_first],
-                "b_first": [usable(p) for p in verdict.b_first],
+                "label": nan_to_none(verdict.label[0]),
+                "a_first": [nan_to_none(p) for p in verdict.a_first],
+                "b_first": [nan_to_none(p) for p in verdict.b_first],
                 "flips": verdict.flips,
             }
             for n, verdict in enumerate(verdicts)
         ]
 
-    def labelled(self, run: Run) -> Path:
-        """A file of preferences: pairs of completions of every prompt, the better one as judged."""
+    def label_pairs(self, run: Run) -> Path:
+        """Sample and label pairs of completions of every prompt, and write them as preferences.
+
+        Return the file. Raise `RunFailed` if every label is a tie.
+        """
         if run.world.size > 1:
             raise BadInput(
-                "rlaif trains its reward model in one process",
-                hint="run it in one, or with --direct or --rl dpo",
+                "rlaif trains a reward model in one process only",
+                hint="use one process, --direct or --rl dpo",
             )
 
-        def make(part: Sequence[Example], start: int) -> list[dict[str, Any]]:
+        def label(part: Sequence[Example], start: int) -> list[dict[str, Any]]:
             n = self.labels_per_prompt
             groups = complete(run, part, 2 * n, f"labels from {start}")
-            texts = [run.codec.decode(written.tokens) for group in groups for written in group]
+            texts = [run.codec.decode(c.tokens) for group in groups for c in group]
             rows = [row.row for row in part for _ in range(n)]
-            return self.comparisons(run, rows, texts[::2], texts[1::2], n * start)
+            pairs = list(zip(texts[::2], texts[1::2], strict=True))
+            return self.comparisons(run, rows, pairs, n * start)
 
-        lines = keep_journal(run, "labels", run.data.train, make)
-        told = [line for line in lines if line["label"] not in (None, 0.5)]
-        if not told:
+        lines = keep_journal(run, "labels", run.data.train, label)
+        decided = [line for line in lines if line["label"] not in (None, 0.5)]
+        if not decided:
             raise RunFailed(
-                f"the judge preferred neither of two completions of any of {len(lines)} prompts",
+                f"the judge preferred no completion in any of {len(lines)} pairs",
                 hint="see labels.jsonl in the run's folder",
             )
-        sure = fmean(abs(2 * line["label"] - 1) for line in told)
-        run.ui.note(f"{len(told)} of {len(lines)} pairs labelled, on average {sure:.0%} apart")
-        return run.record.write("preferences.jsonl", [preference(line) for line in told])
+        margin = fmean(abs(2 * line["label"] - 1) for line in decided)
+        run.ui.note(f"{len(decided)} of {len(lines)} pairs labelled, mean margin {margin:.0%}")
+        return run.record.write("preferences.jsonl", [preference_row(line) for line in decided])
 
 
-def preference(line: dict[str, Any]) -> dict[str, Any]:
-    """A label as a row of preferences, and how sure it is."""
+def preference_row(line: dict[str, Any]) -> dict[str, Any]:
+    """Return the row of preferences of a label, with the probability of the chosen side."""
     label = line["label"]
     won, lost = (line["a"], line["b"]) if label > 0.5 else (line["b"], line["a"])
     chosen, rejected = ([{"role": "assistant", "content": text}] for text in (won, lost))
@@ -205,17 +215,20 @@ def preference(line: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def must_answer(found: Iterable[float | None]) -> None:
-    """A judge may fail now and then; one that never answers has nothing to teach."""
-    answers = list(found)
-    if answers and all(answer is None for answer in answers):
+def check_answers(answers: Iterable[float | None]) -> None:
+    """Raise `RunFailed` if a judge answered none of several questions.
+
+    A judge may fail now and then; one that never answers gives nothing to train on.
+    """
+    found = list(answers)
+    if found and all(answer is None for answer in found):
         raise RunFailed(
-            f"the judge gave no answer that could be used to any of {len(answers)} questions",
-            hint="does the model follow instructions, and does what it reads fit its length? "
-            "`alignzoo judge` shows what it makes of pairs",
+            f"the judge gave no usable answer to any of {len(found)} questions",
+            hint="does the model follow instructions, and does the question fit its context? "
+            "`alignzoo judge` shows its answers to pairs",
         )
 
 
-def usable(probability: float) -> float | None:
-    """As it is written: nothing for NaN."""
+def nan_to_none(probability: float) -> float | None:
+    """Return the number for JSON, which has no NaN."""
     return probability if probability == probability else None

@@ -17,15 +17,15 @@ from alignzoo_zoo.rloo.losses import leave_one_out, rloo_loss
 class RLOO(OnPolicy):
     """REINFORCE Leave-One-Out, from prompts and a reward (https://arxiv.org/abs/2402.14740)"""
 
-    beta: Annotated[float, "cost of the KL to the reference, in reward per nat", Ge(0)] = 0.05
+    beta: Annotated[float, "KL penalty, in reward per nat", Ge(0)] = 0.05
     level: Annotated[
-        Literal["sequence", "token"], "whose ratio is clipped: the completion's or each token's"
+        Literal["sequence", "token"], "ratio that is clipped: the completion's or each token's"
     ] = "sequence"
-    epsilon: Annotated[float, "how far the ratio may go before it is clipped", Gt(0), Lt(1)] = 0.2
+    epsilon: Annotated[float, "clip range of the ratio", Gt(0), Lt(1)] = 0.2
 
     @hookimpl
     def alignzoo_advantage(self, run: Run, batch: Batch) -> Tensor:
-        """One per completion, `[N]`, of rewards that have paid for the KL."""
+        """Return one advantage per completion, `[N]`, of rewards minus KL penalty."""
         rewards = batch["rewards"]
         if self.beta:
             reference = self.reference_logprobs(run, batch)
@@ -35,16 +35,19 @@ class RLOO(OnPolicy):
 
     @hookimpl
     def alignzoo_loss(self, run: Run, batch: Batch) -> Loss:
-        """-A times the clipped ratio, one per completion."""
+        """Return -A times the clipped ratio, one value per completion."""
         policy = self.policy(run, batch, entropy=True)
         log_ratio = policy.logprobs - batch["logprobs"]
         advantages, mask, by_token = batch["advantages"], batch.mask, self.level == "token"
-        if not by_token and advantages.dim() == 2:  # one ratio has one weight, its tokens' mean
+        if not by_token and advantages.dim() == 2:  # one ratio needs one weight: the tokens' mean
             advantages = batch.mean(advantages)
         losses = rloo_loss(log_ratio, advantages, mask, self.epsilon, by_token)
         ratio = importance_ratio(log_ratio if by_token else batch.total(log_ratio)[:, None])
         clipped = clip_metrics(ratio, per_token(advantages), 1 - self.epsilon, 1 + self.epsilon)
-        by_tokens = clipped if by_token else {}
-        by_tokens |= {"entropy": policy.entropy} | ({"kl": batch["kl"]} if self.beta else {})
-        counted = {name: values[mask] for name, values in by_tokens.items()}
+        token_metrics = {"entropy": policy.entropy}
+        if by_token:
+            token_metrics |= clipped
+        if self.beta:
+            token_metrics["kl"] = batch["kl"]
+        counted = {name: values[mask] for name, values in token_metrics.items()}
         return Loss.per_sequence(losses, clipped | counted)

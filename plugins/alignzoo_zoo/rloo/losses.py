@@ -9,17 +9,17 @@ from alignzoo.functional import clipped_surrogate, importance_ratio, per_token
 
 
 def leave_one_out(rewards: Tensor) -> Tensor:
-    """The reward less the mean reward of the other completions of the same prompt.
+    """Subtract from each reward the mean reward of the other completions of its prompt.
 
         A_i = R_i - (1 / (G - 1)) sum over j != i of R_j
 
     Ahmadian et al. 2024, https://arxiv.org/abs/2402.14740, after Kool et al. 2019.
 
     Args:
-        rewards: `[B, G]`, in any unit; NaN where none applies, which has no part in a mean.
+        rewards: `[B, G]`, in any unit; NaN if none applies; it is left out of the means.
 
     Returns:
-        Advantages `[B, G]`; 0 where there is no reward, or no other.
+        Advantages `[B, G]`; 0 for a completion without a reward, or without another in its group.
     """
     others = (~rewards.isnan()).sum(-1, keepdim=True) - 1
     baseline = (rewards.nansum(-1, keepdim=True) - rewards) / others
@@ -29,19 +29,19 @@ def leave_one_out(rewards: Tensor) -> Tensor:
 def rloo_loss(
     log_ratio: Tensor, advantages: Tensor, mask: Tensor, epsilon: float, by_token: bool
 ) -> Tensor:
-    """REINFORCE with advantages, clipped as in PPO; one loss per completion, `[N]`.
+    """Compute REINFORCE with advantages, clipped as in PPO, one loss per completion, `[N]`.
 
         L = -min(r A, clip(r, 1 - eps, 1 + eps) A),    r = pi(y|x) / pi_old(y|x)
         L = the sum over t of the same with r_t = pi(y_t|x, y_<t) / pi_old(y_t|x, y_<t)
 
-    the second `by_token`. At r = 1, where a round begins, both have the gradient of REINFORCE,
-    -A grad log pi(y|x), as in Ahmadian et al. 2024, https://arxiv.org/abs/2402.14740. The clip,
-    Schulman et al. 2017, https://arxiv.org/abs/1707.06347, is for the passes after the first.
+    The second is that of `by_token`. At r = 1, at the start of a round, both have the gradient of
+    REINFORCE, -A grad log pi(y|x), as in Ahmadian et al. 2024, https://arxiv.org/abs/2402.14740.
+    The clip, Schulman et al. 2017, https://arxiv.org/abs/1707.06347, is for the later passes.
 
     Args:
         log_ratio: log pi - log pi_old of each token, in nats, `[N, T]`.
         advantages: A, `[N]`; `by_token` also one for each token, `[N, T]`.
-        mask: the tokens that count, bool, `[N, T]`.
+        mask: the tokens in the loss, bool, `[N, T]`.
     """
     counted = torch.where(mask, log_ratio, 0.0)
     if not by_token:

@@ -1,1 +1,1 @@
-"""DPO on one's own ratings."""
+"""DPO on completions that the policy rates itself."""

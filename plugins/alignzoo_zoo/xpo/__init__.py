@@ -1,1 +1,1 @@
-"""Online DPO that explores."""
+"""Online DPO with an exploration bonus."""

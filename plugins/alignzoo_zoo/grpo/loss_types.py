@@ -1,0 +1,160 @@
+"""The losses of the GRPO family by name: value per token, average, clipping range, options."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from alignzoo import Batch
+from alignzoo.functional import clip_metrics, clipped_surrogate, importance_ratio
+from alignzoo_zoo.grpo import losses
+
+Average = Literal["completions", "step", "round", "longest", "sums"]
+
+SAPO_TEMPERATURES = (1.0, 1.05)
+VESPO_POSITIVE, VESPO_NEGATIVE = (2.0, 3.0), (3.0, 2.0)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Inputs of the losses, in the shapes of `losses`; `lower` and `upper` bound the ratio."""
+
+    logprobs: Tensor
+    log_ratio: Tensor
+    advantages: Tensor
+    mask: Tensor
+    lower: float
+    upper: float
+
+    @property
+    def ratio(self) -> Tensor:
+        """Compute the ratio pi / pi_old of each token, `[N, T]`."""
+        return importance_ratio(self.log_ratio)
+
+    @property
+    def sequence_ratio(self) -> Tensor:
+        """Compute GSPO's ratio of each completion, `[N, 1]`."""
+        return losses.sequence_ratio(self.log_ratio, self.mask)
+
+
+@dataclass(frozen=True)
+class LossType:
+    """A loss: its value per token, its average over tokens, and how it clips.
+
+    `epsilons` are its default clip ranges (down, up), None if it does not clip; with `log_bounds`
+    they bound the log-ratio. `clips` returns the ratio whose clipped fraction is logged. `reads`
+    names the options that not every loss reads.
+    """
+
+    loss: Callable[[Terms], Tensor]
+    average: Average
+    epsilons: tuple[float, float] | None = None
+    clips: Callable[[Terms], Tensor] | None = None
+    log_bounds: bool = False
+    reads: tuple[str, ...] = ()
+
+    def bounds(self, epsilon: float | None, epsilon_high: float | None) -> tuple[float, float]:
+        """Return the bounds of the ratio, from the options or else from the loss's defaults.
+
+        `epsilon` alone sets both clip ranges.
+        """
+        if self.epsilons is None:
+            return 0.0, math.inf
+        low = self.epsilons[0] if epsilon is None else epsilon
+        high = self.epsilons[1] if epsilon is None else epsilon
+        high = high if epsilon_high is None else epsilon_high
+        return (math.exp(-low), math.exp(high)) if self.log_bounds else (1 - low, 1 + high)
+
+    def clip_metrics(self, terms: Terms) -> dict[str, Tensor]:
+        """Return which tokens, `[N, T]`, or completions, `[N, 1]`, are clipped, by side."""
+        if self.clips is None:
+            return {}
+        ratio = self.clips(terms)
+        # A sequence ratio is counted once per completion: its tokens have advantages of one sign.
+        advantages = terms.advantages[:, : ratio.shape[1]]
+        return clip_metrics(ratio, advantages, terms.lower, terms.upper)
+
+
+def token_surrogate(t: Terms) -> Tensor:
+    """Compute PPO's clipped loss with the ratio of each token, `[N, T]`."""
+    return clipped_surrogate(t.ratio, t.advantages, t.lower, t.upper)
+
+
+def sequence_surrogate(t: Terms) -> Tensor:
+    """Compute PPO's clipped loss with one ratio per completion, `[N, 1]`."""
+    return clipped_surrogate(t.sequence_ratio, t.advantages, t.lower, t.upper)
+
+
+def token_ratio(t: Terms) -> Tensor:
+    """Return the ratio of each token, `[N, T]`."""
+    return t.ratio
+
+
+def sequence_ratio(t: Terms) -> Tensor:
+    """Return the ratio of each completion, `[N, 1]`."""
+    return t.sequence_ratio
+
+
+PPO, GSPO = (0.2, 0.2), (3e-4, 4e-4)
+BOTH = ("epsilon", "epsilon_high")
+LOSS_TYPES: dict[str, LossType] = {
+    "grpo": LossType(token_surrogate, "completions", PPO, token_ratio, reads=BOTH),
+    "dr_grpo": LossType(token_surrogate, "longest", PPO, token_ratio, reads=BOTH),
+    "dapo": LossType(token_surrogate, "round", (0.2, 0.28), token_ratio, reads=BOTH),
+    "bnpo": LossType(token_surrogate, "step", PPO, token_ratio, reads=BOTH),
+    "gspo": LossType(sequence_surrogate, "completions", GSPO, sequence_ratio, reads=BOTH),
+    "luspo": LossType(sequence_surrogate, "sums", GSPO, sequence_ratio, reads=BOTH),
+    "cispo": LossType(
+        lambda t: losses.cispo_loss(t.logprobs, t.ratio, t.advantages, t.upper),
+        "round",
+        (1.0, 4.0),  # a lower bound of 0 never clips
+        token_ratio,
+        reads=("epsilon_high",),
+    ),
+    "sapo": LossType(
+        lambda t: losses.sapo_loss(t.ratio, t.advantages, *SAPO_TEMPERATURES), "completions"
+    ),
+    "gmpo": LossType(
+        lambda t: losses.gmpo_loss(t.log_ratio, t.advantages, t.mask, t.lower, t.upper),
+        "completions",
+        (0.4, 0.4),
+        token_ratio,
+        log_bounds=True,
+        reads=BOTH,
+    ),
+    "vespo": LossType(
+        lambda t: losses.vespo_loss(
+            t.logprobs, t.log_ratio, t.advantages, t.mask, VESPO_POSITIVE, VESPO_NEGATIVE
+        ),
+        "round",
+    ),
+}
+
+
+def token_weights(batch: Batch, average: Average, longest: int) -> tuple[Tensor, Tensor]:
+    """Return the weight of each token, `[N, 1]`, and the count that the weighted sum is divided by.
+
+        completions   the mean over completions of the mean over their tokens
+        step          the mean over the tokens of the optimizer step
+        round         as step, but with the mean number of tokens per step of this round
+        longest       the mean over completions of the sum over tokens divided by `longest`
+        sums          the mean over completions of the sum over tokens
+
+    Counts add up over micro-batches and processes, so the average is that of the whole step. A
+    completion without any token in the mask counts as a completion.
+    """
+    lengths = batch.mask.sum(-1, keepdim=True)  # (N, 1)
+    ones = torch.ones_like(lengths, dtype=torch.float32)
+    completions = torch.tensor(len(lengths), device=lengths.device)
+    if average == "completions":
+        return ones / lengths.clamp(min=1), completions
+    if average == "step":
+        return ones, lengths.sum()
+    if average == "round":
+        return ones, batch["mean_tokens"].sum()
+    return ones, completions * (longest if average == "longest" else 1)

@@ -1,0 +1,41 @@
+"""The pairs of a round on disk, for the next round: the policy that wrote them is gone by then.
+
+There is one file per round and process in the run's folder. It is written before the first step of
+the round, so it exists for a run that is resumed from any later checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from alignzoo import Example, Run, RunFailed
+from alignzoo.files import json_lines, write_text
+
+
+def pairs_path(run: Run, index: int) -> Path:
+    """Return the path of the pairs of a round of this process."""
+    return run.record.folder / "pairs" / f"round-{index:04d}-{run.world.rank}.jsonl"
+
+
+def save_pairs(run: Run, pairs: list[Example]) -> None:
+    """Write the pairs of the current round, one per line, over any earlier file."""
+    path = pairs_path(run, run.round)
+    path.parent.mkdir(exist_ok=True)
+    rows = [{"prompt": p.prompt, "completions": p.completions, "row": p.row} for p in pairs]
+    # As in a checkpoint, what JSON does not have (a date in a Parquet file) becomes text.
+    write_text(path, json_lines(rows, default=str, ensure_ascii=True))
+
+
+def load_pairs(run: Run, index: int) -> list[Example]:
+    """Read the pairs of a round; raise `RunFailed` if the file is missing or broken."""
+    path = pairs_path(run, index)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        return [Example(**json.loads(line)) for line in lines]
+    except (OSError, ValueError, TypeError) as error:
+        raise RunFailed(
+            f"cannot read the pairs of round {index + 1}: {error}",
+            where=str(path),
+            hint="this round also trains on them: start over, or use --no-mix",
+        ) from error
