@@ -15,7 +15,15 @@ from alignzoo.cli import status
 from alignzoo.errors import BadInput
 from alignzoo.ledger import Ledger
 from alignzoo.rewards import resolve_rewards
-from alignzoo_rewards.code import Code, check_tests, extract_program, outputs_match, split_tests
+from alignzoo_rewards import code
+from alignzoo_rewards.code import (
+    Code,
+    check_tests,
+    extract_program,
+    has_tests,
+    outputs_match,
+    split_tests,
+)
 from alignzoo_sandbox.sandbox import Limits, Sandbox, unavailable_reason
 
 needs_namespaces = pytest.mark.skipif(
@@ -295,6 +303,14 @@ def test_outputs_are_compared_by_lines():
 def test_invalid_tests_are_refused(row, says):
     with pytest.raises(BadInput, match=says):
         check_tests(row, "d.jsonl")
+
+
+def test_the_sample_rows_of_the_page_have_valid_tests():
+    page = Path(code.__file__).with_name("README.md").read_text(encoding="utf-8")
+    rows = [json.loads(line) for line in page.splitlines() if line.startswith("{")]
+    assert [has_tests(row) for row in rows] == [False, True, True]
+    for row in rows:
+        check_tests(row, "README.md")
 
 
 def test_running_code_must_be_allowed(tmp_path, capfd):
