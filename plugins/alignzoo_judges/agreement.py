@@ -28,7 +28,6 @@ from alignzoo_judges.resolve import check_judge, resolve_judge
 
 MAX_LABELS = 20  # a column with more holds something else
 BOOLEANS = {"true": "yes", "false": "no"}
-Row = dict[str, Any]
 
 
 def evaluate_judge(
@@ -81,7 +80,9 @@ def evaluate_judge(
     return result
 
 
-def load_pairs(data: str | None, loaded_task: Any, task: str | None, ui: UI) -> list[Row]:
+def load_pairs(
+    data: str | None, loaded_task: Any, task: str | None, ui: UI
+) -> list[dict[str, Any]]:
     """Return the pairs of a file, or the held-out pairs of a task."""
     if data is not None:
         rows, report = load_rows(Preferences, data)
@@ -96,7 +97,7 @@ def load_pairs(data: str | None, loaded_task: Any, task: str | None, ui: UI) -> 
     return list(loaded_task.rows("preferences", "test"))
 
 
-def load_labelled(data: str, ui: UI) -> list[Row] | None:
+def load_labelled(data: str, ui: UI) -> list[dict[str, Any]] | None:
     """Return the rows of a file with a `prompt` and a `label`, or None for any other file."""
     columns = columns_of(read_rows(data))
     if "label" not in columns or not {"chosen", "rejected"}.isdisjoint(columns):
@@ -121,7 +122,7 @@ def format_label(label: Any) -> str:
     return BOOLEANS.get(text.lower(), text)
 
 
-def list_labels(rows: Sequence[Row], data: str | None) -> list[str]:
+def list_labels(rows: Sequence[dict[str, Any]], data: str | None) -> list[str]:
     """Return the distinct labels, sorted; raise `BadInput` for fewer than 2 or too many."""
     labels = sorted({row["label"] for row in rows})
     if not 2 <= len(labels) <= MAX_LABELS:
@@ -151,7 +152,7 @@ def summarise_pairs(pairs: Sequence[Comparison], verdicts: Sequence[Verdict]) ->
         "judge/first": estimate_mean(first),
         "judge/length": Estimate(length, n=len(usable)),
     }
-    items: list[Row] = [
+    items: list[dict[str, Any]] = [
         {"item": i, "usable": v.usable, "chosen": v.label[0], "a_first": v.a_first,
          "b_first": v.b_first}
         for i, v in enumerate(verdicts)
@@ -178,7 +179,7 @@ def summarise_labels(
         "judge/flips": estimate_mean([float(each.flips) for _, each in usable]),
         "judge/first": estimate_mean([each.first for _, each in usable]),
     }
-    items: list[Row] = [
+    items: list[dict[str, Any]] = [
         {"item": i, "usable": each.usable, "label": label,
          "probabilities": dict(zip(labels, each.probabilities, strict=True)),
          "forth": each.forth, "back": each.back}

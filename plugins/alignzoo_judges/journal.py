@@ -17,13 +17,13 @@ from alignzoo.files import append_lines, json_lines, read_lines, write_text
 from alignzoo.ledger import Ledger
 from alignzoo.run import Run
 
-Row = TypeVar("Row")
+R = TypeVar("R")
 Line = dict[str, Any]
 ROWS_PER_PART = 64
 
 
 def keep_journal(
-    run: Run, name: str, rows: Sequence[Row], make: Callable[[Sequence[Row], int], list[Line]]
+    run: Run, name: str, rows: Sequence[R], make: Callable[[Sequence[R], int], list[Line]]
 ) -> list[Line]:
     """Return `make(part, start)` of each part of the rows, kept as NAME.jsonl in the run's folder.
 

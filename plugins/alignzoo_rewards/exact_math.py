@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from alignzoo import BadInput, RowReward, hookimpl
 
 # The final answer follows one of these in GSM8K, and in solutions written in its style.
-MARKERS = ("####", "\nA:")
+ANSWER_MARKERS = ("####", "\nA:")
 
 
 @dataclass(eq=False)
@@ -40,7 +40,7 @@ class Math(RowReward):
 
 def extract_answer(text: str) -> str:
     """Return the text after the last marker, or all of it without one."""
-    for marker in MARKERS:
+    for marker in ANSWER_MARKERS:
         if marker in text:
             return text.rpartition(marker)[2].strip()
     return text

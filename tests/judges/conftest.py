@@ -8,7 +8,7 @@ from alignzoo_judges import server
 
 @pytest.fixture(autouse=True)
 def _apart(monkeypatch, tmp_path):
-    """A cache of its own for each test, no key, no proxy, and no waiting between attempts."""
+    """Give each test an empty cache, no API key, no proxy, and no waiting between attempts."""
     monkeypatch.setenv("ALIGNZOO_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.delenv(server.KEY_VARIABLE, raising=False)

@@ -1,4 +1,4 @@
-"""A server on loopback that answers as a judge, and fails in every n-th way that it is told to."""
+"""A chat server on loopback that answers as a judge, and fails when a test says so."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-Reply = tuple[int, Any]  # status, and an object or the text of the body
+Reply = tuple[int, Any]  # HTTP status, and the body as an object or as text
 
 
 def tops(**logprobs: float) -> dict[str, Any]:
-    """A reply with these log-probs of its only token."""
+    """Return a reply with these log-probs of its only token."""
     top = [{"token": token, "logprob": x} for token, x in logprobs.items()]
     said = max(logprobs, key=lambda token: logprobs[token])
     return {
@@ -27,17 +27,17 @@ def tops(**logprobs: float) -> dict[str, Any]:
 
 
 def used(reply: dict[str, Any], read: int, written: int) -> dict[str, Any]:
-    """A reply with the tokens that it took."""
+    """Return the reply with the number of tokens read and written."""
     return {**reply, "usage": {"prompt_tokens": read, "completion_tokens": written}}
 
 
 def text(said: str) -> dict[str, Any]:
-    """A reply of a server that gives no log-probs."""
+    """Return the reply of a server without log-probs."""
     return {"choices": [{"message": {"content": said}, "logprobs": None}]}
 
 
 def interrupts(at: int) -> Callable[[int], None]:
-    """The trouble that a user interrupts at that question, while whoever asked is waiting."""
+    """Press Ctrl-C at that question, while the client is waiting."""
 
     def trouble(n: int) -> None:
         if n == at:
@@ -48,13 +48,13 @@ def interrupts(at: int) -> Callable[[int], None]:
 
 
 class Stub:
-    """`answer(body)` is what is said; `trouble(n)` goes before it at the n-th question, from 1."""
+    """Replies with `trouble(n)` to the nth question, from 1, or else with `answer(body)`."""
 
     def __init__(self, answer: Callable[[Any], Any]):
         self.answer = answer
         self.trouble: Callable[[int], Reply | None] = lambda n: None
-        self.slow = 0.0  # seconds that a status of 0 keeps silent
-        self.retry_after = "0"  # what a status of 429 says
+        self.slow = 0.0  # seconds without a reply, for a status of 0
+        self.retry_after = "0"  # the header of a status 429
         self.models = ["judge"]
         self.asked: list[Any] = []
         self.keys: set[str | None] = set()
@@ -101,10 +101,10 @@ def serving(stub: Stub) -> Iterator[str]:
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True
-        request_queue_size = 128  # of 5, as it is else, more connections at once are let fall
+        request_queue_size = 128  # the default of 5 drops concurrent connections
 
         def handle_error(self, *_: Any) -> None:
-            pass  # whoever asked has gone
+            pass  # the client has gone
 
     server = Server(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -1,4 +1,4 @@
-"""`alignzoo judge`: what is said of a judge, and that every answer is in it."""
+"""`alignzoo judge`: its numbers, and that every answer is counted."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from alignzoo_judges import Comparison, Labelling, ServerOptions, Verdict
 from alignzoo_judges.agreement import summarise_labels, summarise_pairs
 
 
-def test_the_numbers_by_hand():
+def test_pair_statistics_by_hand():
     pairs = [
         Comparison("p", a, b) for a, b in (("aaa", "b"), ("a", "bbb"), ("aa", "b"), ("a", "b"))
     ]
     verdicts = [
         Verdict([0.9, 0.1], [0.1, 0.9]),  # the chosen one, 0.9, in both orders
-        Verdict([0.7, 0.3], [0.9, 0.1]),  # the first both times: 0.4 for the chosen one
+        Verdict([0.7, 0.3], [0.9, 0.1]),  # the first in both orders: 0.4 for the chosen one
         Verdict([0.6, 0.4], [0.4, 0.6]),  # the chosen one, 0.6
         Verdict([math.nan] * 2, [0.4, 0.6]),
     ]
@@ -31,12 +31,12 @@ def test_the_numbers_by_hand():
     assert found["judge/flips"] == pytest.approx(1 / 3)
     # (0.9 + 0.1) / 2 = 0.5, (0.7 + 0.9) / 2 = 0.8, 0.5.
     assert found["judge/first"] == pytest.approx(1.8 / 3)
-    # Longer: 1, -1, 1. Leaning: 0.8, -0.2, 0.2. Both ways the means are 0:
+    # Longer: 1, -1, 1. Margins: 0.8, -0.2, 0.2. With both signs the means are 0:
     # r = sum xy / sqrt(sum xx sum yy) = 1.2 / sqrt(3 * 0.72).
     assert found["judge/length"] == pytest.approx(1.2 / math.sqrt(3 * 0.72))
 
 
-def test_no_usable_answer_at_all_is_a_table_of_dashes():
+def test_without_usable_answers_the_means_are_nan():
     summary = summarise_pairs(
         [Comparison("p", "a", "b")], [Verdict([math.nan] * 2, [0.5, 0.5])]
     ).summary
@@ -57,15 +57,15 @@ def honest(body):
     return tops(A=-0.1, B=-2.0) if good_first else tops(A=-2.0, B=-0.1)
 
 
-def test_every_answer_of_a_bad_server_is_accounted_for(pairs, capfd):
+def test_every_answer_of_an_unreliable_server_is_counted(pairs, capfd):
     stub = Stub(honest)
-    rubbish = {"n": 0}
+    useless = {"n": 0}
 
     def trouble(n):
         if n % 5 == 2:
             return 503, "busy"
         if n % 9 == 4:
-            rubbish["n"] += 1
+            useless["n"] += 1
             return 200, text("I would rather not")
         return (200, "{broken") if n % 7 == 3 else None
 
@@ -75,14 +75,14 @@ def test_every_answer_of_a_bad_server_is_accounted_for(pairs, capfd):
     found = json.loads(capfd.readouterr().out)
     spoilt = [item for item in found["items"] if not item["usable"]]
     missing = sum((i["a_first"][0] is None) + (i["b_first"][0] is None) for i in spoilt)
-    assert missing == rubbish["n"] > 0
+    assert missing == useless["n"] > 0
     summary = {name: value["mean"] for name, value in found["summary"].items()}
     assert (summary["judge/pairs"], summary["judge/unusable"]) == (20, len(spoilt))
     assert (summary["judge/agreement"], summary["judge/flips"]) == (1, 0)
     assert len(found["items"]) == 20
 
 
-def test_gold_agrees_with_the_labels_of_its_task_but_for_their_noise(capfd):
+def test_gold_agrees_with_its_task_up_to_label_noise(capfd):
     assert status(["judge", "--judge", "gold", "--task", "sums", "--limit", "50"]) == 0
     out = capfd.readouterr().out
     assert "agreement with the labels" in out
@@ -107,17 +107,17 @@ def test_bad_input(words, says, pairs, capfd):
 
 def test_the_help_names_every_option_of_a_server(capfd):
     assert status(["judge", "--help"]) == 0
-    told = " ".join(capfd.readouterr().out.replace("│", " ").split())
+    out = " ".join(capfd.readouterr().out.replace("│", " ").split())
     for option in options_of(ServerOptions):
         default = "" if option.default is None else f" ({option.default:g})"
-        assert f"{option.name}{default}" in told
+        assert f"{option.name}{default}" in out
 
 
-def asks_for_more(err: str, command: str) -> bool:
+def says_how_to_continue(err: str, command: str) -> bool:
     return f"answers so far are saved; to get the rest, run again:\n  {command}\n" in err
 
 
-def test_an_interrupted_command_asks_for_the_rest_when_it_is_given_again(pairs, capfd):
+def test_an_interrupted_command_continues_when_it_is_run_again(pairs, capfd):
     def answer(body):
         time.sleep(0.02)
         return honest(body)
@@ -128,11 +128,11 @@ def test_an_interrupted_command_asks_for_the_rest_when_it_is_given_again(pairs, 
         stub.trouble = interrupts(12)
         assert status(words) == 130
         command = f"alignzoo judge --judge {url},requests=3 --data {pairs}"
-        assert asks_for_more(capfd.readouterr().err, command)
+        assert says_how_to_continue(capfd.readouterr().err, command)
         assert 12 <= len(stub.asked) < 20
         stub.trouble = lambda n: None
         assert status([*words, "--json"]) == 0
-        # 20 pairs in both orders, each asked once in all: what was under way was not lost.
+        # 20 pairs in both orders, each asked once: replies in flight were not lost.
         assert len(stub.asked) == 40
         different = {json.dumps(body["messages"]) for body in stub.asked}
         assert len(different) == 40
@@ -142,7 +142,7 @@ def test_an_interrupted_command_asks_for_the_rest_when_it_is_given_again(pairs, 
     assert 12 <= found["judge/cached"]["mean"] < 20
 
 
-def test_a_server_that_goes_down_in_the_middle_stops_it_until_it_is_asked_again(pairs, capfd):
+def test_a_command_continues_after_the_server_was_down(pairs, capfd):
     stub = Stub(honest)
     with serving(stub) as url:
         judge = f"{url},requests=1,retries=1"
@@ -152,7 +152,7 @@ def test_a_server_that_goes_down_in_the_middle_stops_it_until_it_is_asked_again(
         err = capfd.readouterr().err
         assert "after 2 attempts" in err
         command = f"alignzoo judge --judge {judge} --data {pairs} --question 'Which is it?' --json"
-        assert asks_for_more(err, command)
+        assert says_how_to_continue(err, command)
         stub.trouble, before = lambda n: None, len(stub.asked)
         assert status(words) == 0
         assert len(stub.asked) - before == 40 - 7
@@ -160,7 +160,7 @@ def test_a_server_that_goes_down_in_the_middle_stops_it_until_it_is_asked_again(
         assert (found["judge/calls"]["mean"], found["judge/cached"]["mean"]) == (40, 7)
 
 
-def test_a_judge_that_says_nothing_of_use_is_told_in_one_message(pairs, capfd):
+def test_a_judge_without_usable_answers_is_an_error(pairs, capfd):
     with serving(Stub(lambda body: text("I would rather not"))) as url:
         assert status(["judge", "--judge", url, "--data", pairs]) == 1
     err = capfd.readouterr().err
@@ -185,14 +185,14 @@ def test_with_thinking_each_answer_comes_after_an_explanation(pairs, capfd):
 # --- labels
 
 
-def test_the_numbers_of_labels_by_hand():
+def test_label_statistics_by_hand():
     nan = [math.nan, math.nan]
     given = ["safe", "unsafe", "unsafe", "safe", "safe"]
     found = [
         Labelling([0.9, 0.1], [0.7, 0.3]),  # safe: right
         Labelling([0.6, 0.4], [0.2, 0.8]),  # 0.4 and 0.6, unsafe: right; the orders disagree
         Labelling([0.8, 0.2], [0.7, 0.3]),  # safe: wrong
-        Labelling([0.5, 0.5], [0.5, 0.5]),  # neither: half
+        Labelling([0.5, 0.5], [0.5, 0.5]),  # a tie: half
         Labelling([0.5, 0.5], nan),
     ]
     summary = summarise_labels(given, ["safe", "unsafe"], found).summary
@@ -202,7 +202,7 @@ def test_the_numbers_of_labels_by_hand():
     assert means["judge/agreement/safe"] == pytest.approx((1 + 0.5) / 2)
     assert means["judge/agreement/unsafe"] == pytest.approx(1 / 2)
     assert means["judge/flips"] == pytest.approx(1 / 4)
-    # Safe is named first in the one order, unsafe in the other:
+    # Safe is listed first in one order, unsafe in the other:
     # (0.9 + 0.3) / 2, (0.6 + 0.8) / 2, (0.8 + 0.3) / 2, 0.5.
     assert means["judge/first"] == pytest.approx((0.6 + 0.7 + 0.55 + 0.5) / 4)
 
@@ -215,7 +215,7 @@ def labelled(tmp_path):
     return str(file)
 
 
-def test_prompts_with_labels_are_asked_for_their_labels_in_both_orders(labelled, capfd):
+def test_labelled_prompts_are_classified_in_both_orders(labelled, capfd):
     def answer(body):
         asked = body["messages"][0]["content"]
         return tops(yes=-0.1, no=-3.0) if "men" in asked else tops(yes=-3.0, no=-0.1)
@@ -253,7 +253,7 @@ def test_a_completion_is_shown_with_its_prompt(tmp_path, capfd):
 
 
 @pytest.mark.parametrize(("labels", "says"), [(["a"] * 3, "1 different"), (range(30), "30 diff")])
-def test_labels_that_tell_nothing_apart_are_bad_input(tmp_path, labels, says, capfd):
+def test_too_few_or_too_many_labels_are_bad_input(tmp_path, labels, says, capfd):
     file = tmp_path / "labels.csv"
     file.write_text("prompt,label\n" + "".join(f"p,{label}\n" for label in labels))
     assert status(["judge", "--judge", "gold", "--task", "sums", "--data", str(file)]) == 2

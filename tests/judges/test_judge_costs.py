@@ -1,4 +1,4 @@
-"""What a judge costs, and that every request is accounted for: calls - cached + retries."""
+"""The cost of a judge, and that every request is counted: calls - cached + retries."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ def test_requests_add_up_and_tokens_have_a_price():
     assert ledger.feedback["judge_calls"] == 30 + 40
     assert ledger.feedback["judge_cached"] == 30
     assert requests(ledger) == len(stub.asked) > 40
-    # 40 answers that came; what failed has no count of its tokens.
+    # 40 answers arrived; failed requests report no tokens.
     assert ledger.tokens["judge"] == 40 * 101
     assert ledger.money == pytest.approx(40 * (100 * 2 + 1 * 8.5) / 1e6)
     assert ledger.flops["judge"] == 0
 
 
-def test_without_a_count_of_tokens_nothing_is_made_up():
+def test_without_reported_tokens_none_are_charged():
     ledger = Ledger()
     with serving(Stub(lambda body: text("A"))) as url:
         resolve_judge(f"{url},price_in=2", ledger=ledger).ask([Question([], ("A", "B"))])
     assert (ledger.tokens["judge"], ledger.money) == (0, 0.0)
 
 
-def test_a_rate_holds_for_all_requests_and_a_pause_that_is_asked_for_is_made():
+def test_the_rate_limit_and_retry_after_are_obeyed():
     stub = Stub(lambda body: text("A"))
     stub.retry_after = "1"
     stub.trouble = lambda n: (429, "slow down") if n == 1 else None
@@ -89,7 +89,7 @@ def run_words(url: str, out: Path, *more: str) -> list[str]:
     ]
 
 
-def test_a_run_says_what_its_judge_cost_and_goes_on_counting_when_it_is_resumed(tmp_path, capfd):
+def test_a_run_prints_its_judges_cost_and_a_resumed_one_adds_to_it(tmp_path, capfd):
     stub = Stub(rating)
     with serving(stub) as url:
         words = run_words(f"{url},retries=0,price_in=1,price_out=10", tmp_path, "--name", "it")
@@ -104,13 +104,13 @@ def test_a_run_says_what_its_judge_cost_and_goes_on_counting_when_it_is_resumed(
         stub.trouble = lambda n: None
         assert status([*words, "--resume"]) == 0
     ledger = read_run(tmp_path / "it")["ledger"]
-    # 3 rounds of the same numbers of rows and completions, whoever asked for their ratings.
+    # 3 rounds of the same numbers of rows and completions, before and after the resume.
     assert ledger["feedback"]["judge_calls"] % 3 == 0
     spent = ledger["tokens"]["judge"] / 1010
     assert ledger["money"] == pytest.approx(spent * (1000 * 1 + 10 * 10) / 1e6)
-    told = capfd.readouterr().out
-    assert f"{ledger['feedback']['judge_calls']:,} judge calls (" in told
-    assert f"cost {ledger['money']:.4g}" in told
+    out = capfd.readouterr().out
+    assert f"{ledger['feedback']['judge_calls']:,} judge calls (" in out
+    assert f"cost {ledger['money']:.4g}" in out
 
 
 def test_the_judge_charges_the_ledger_of_a_resumed_run(tmp_path, monkeypatch):
@@ -175,7 +175,7 @@ def test_the_key_is_in_no_file_and_no_message(tmp_path, monkeypatch, capfd):
     stub.trouble = lambda n: (400, f"no such thing, {secret}") if n == 6 else None
     with serving(stub) as url:
         words = run_words(url, tmp_path, "--name", "it")
-        assert status(words) == 1  # refused, in words that have the key in them
+        assert status(words) == 1  # refused, with the key in the server's message
         assert status([*words, "--resume"]) == 0
     assert stub.keys == {f"Bearer {secret}"}
     assert secret.encode() not in everything_under(tmp_path)
@@ -185,7 +185,7 @@ def test_the_key_is_in_no_file_and_no_message(tmp_path, monkeypatch, capfd):
 
 
 @pytest.mark.parametrize("judge", ["http://h/v1?key=sk-secret", "http://u:sk-secret@h/v1"])
-def test_a_key_in_the_address_is_refused_before_anything_is_written(tmp_path, judge, capfd):
+def test_a_key_in_the_url_is_refused_before_anything_is_written(tmp_path, judge, capfd):
     out = tmp_path / "runs"
     assert status(run_words(judge, out)) == 2
     assert status(run_words("http://h/v1,model=m,api_key=sk-secret", out)) == 2
@@ -209,13 +209,13 @@ def test_a_judge_is_loaded_as_the_run_loads_models(make_run):
         run.hook.alignzoo_start(run=run)
 
 
-def test_a_server_that_is_not_there_when_the_run_starts_is_bad_input(tmp_path):
+def test_a_server_that_is_down_at_the_start_is_bad_input(tmp_path):
     for judge in ("http://127.0.0.1:9/v1", "http://127.0.0.1:9/v1,model=named"):
         with pytest.raises(BadInput, match="no answer from"):
             resolve_judge(judge)
 
 
-def test_a_server_without_a_list_of_models_has_the_one_that_is_named():
+def test_a_server_need_not_list_its_models_if_one_is_named():
     stub = Stub(lambda body: text("A"))
     stub.models = []
     with serving(stub) as url:

@@ -1,4 +1,4 @@
-"""`alignzoo judge` on data that nobody here wrote, by a model and by a server that fails."""
+"""`alignzoo judge` on public data, with a model and with an unreliable server."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def judged(capfd, *words: str) -> tuple[dict[str, float], list[dict]]:
 
 
 def longer(body):
-    """Says that the longer response is better; "unsafe" of prompts that speak of killing."""
+    """Prefer the longer response; call prompts about killing unsafe."""
     asked = body["messages"][0]["content"]
     if "[Request]" in asked:
         unsafe = "kill" in asked.lower()
@@ -35,16 +35,16 @@ def longer(body):
 
 
 def failing(stub: Stub) -> dict[str, int]:
-    """Has a server fail in every way there is; the number of answers that are rubbish."""
-    count = {"rubbish": 0, "passing": 0}
+    """Make a server fail in every way; return the counts of useless answers and of failures."""
+    count = {"useless": 0, "transient": 0}
 
     def trouble(n):
         troubles = {3: (500, "oops"), 11: (429, "slow down"), 17: (200, "{cut o")}
         if n % 31 in troubles or n == 29:
-            count["passing"] += 1
+            count["transient"] += 1
             return troubles.get(n % 31, (0, None))
         if n % 23 == 5:
-            count["rubbish"] += 1
+            count["useless"] += 1
             return 200, used(text("As an assistant I would rather not say"), 50, 8)
         return None
 
@@ -58,7 +58,7 @@ def real(shared_data):
 
 
 @pytest.mark.parametrize("data", [PAIRS, LABELS])
-def test_nothing_is_lost_by_a_server_that_fails_in_every_way(real, data, capfd):
+def test_an_unreliable_server_loses_no_answer(real, data, capfd):
     stub = Stub(longer)
     count = failing(stub)
     with serving(stub) as url:
@@ -68,17 +68,17 @@ def test_nothing_is_lost_by_a_server_that_fails_in_every_way(real, data, capfd):
         summary, items = judged(capfd, *words)
         assert summary["judge/calls"] == 120
         assert summary["judge/cached"] == 0
-        assert summary["judge/retries"] == count["passing"] > 0
-        assert 120 + count["passing"] == len(stub.asked)
-        # Of each order there is an answer, or it is one of those that were rubbish.
+        assert summary["judge/retries"] == count["transient"] > 0
+        assert 120 + count["transient"] == len(stub.asked)
+        # Each order has an answer, unless it was useless.
         orders = ("a_first", "b_first") if data == PAIRS else ("forth", "back")
         lacking = sum(item[order][0] is None for item in items for order in orders)
-        assert lacking == count["rubbish"] > 0
+        assert lacking == count["useless"] > 0
         usable = sum(item["usable"] for item in items)
         assert usable + summary["judge/unusable"] == len(items) == 60
         written = 1 if data == PAIRS else 2
         read_and_written = 120 * 50 + (120 - lacking) * written + lacking * 8
-        # What timed out was answered by nobody, so that nobody counted its tokens.
+        # Requests that timed out report no tokens.
         assert summary["judge/tokens"] == read_and_written
         assert summary["judge/money"] == pytest.approx((2 * read_and_written - 120 * 50) / 1e6)
 
@@ -89,7 +89,7 @@ def test_nothing_is_lost_by_a_server_that_fails_in_every_way(real, data, capfd):
         assert again["judge/flips"] == 0
 
 
-def test_on_hh_rlhf_the_longer_one_is_what_it_is(real, capfd):
+def test_agreement_of_the_longer_response_on_hh_rlhf(real, capfd):
     with serving(Stub(longer)) as url:
         summary, _ = judged(capfd, "--judge", url, "--data", real[PAIRS], "--limit", "100")
     with gzip.open(real[PAIRS], "rt") as file:
@@ -104,7 +104,7 @@ def test_on_hh_rlhf_the_longer_one_is_what_it_is(real, capfd):
     assert summary["judge/length"] > 0.95
 
 
-def test_on_xstest_a_word_is_what_it_is(real, capfd):
+def test_agreement_of_a_keyword_on_xstest(real, capfd):
     with serving(Stub(longer)) as url:
         words = ("--judge", url, "--data", real[LABELS], "--limit", "450", *REFUSE)
         summary, _ = judged(capfd, *words)
@@ -120,7 +120,7 @@ def test_on_xstest_a_word_is_what_it_is(real, capfd):
 
 @pytest.mark.parametrize("think", ["0", "4"])
 @pytest.mark.parametrize("data", [PAIRS, LABELS])
-def test_a_model_in_this_process_answers_what_fits(real, data, think, capfd):
+def test_a_local_model_answers_what_fits(real, data, think, capfd):
     more = REFUSE if data == LABELS else []
     words = ("--judge", "zoo-tiny", "--data", real[data], "--limit", "8", "--think", think, *more)
     summary, items = judged(capfd, *words)

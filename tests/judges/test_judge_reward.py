@@ -20,7 +20,7 @@ def logged(run) -> list[dict]:
     return [json.loads(line) for line in lines]
 
 
-def test_a_run_learns_from_its_own_base(make_run):
+def test_the_base_can_judge_its_run(make_run):
     run = make_run("grpo", reward=["judge"], steps=2, **SETTINGS)
     run.hook.alignzoo_start(run=run)
     train(run)
@@ -30,7 +30,7 @@ def test_a_run_learns_from_its_own_base(make_run):
     assert run.ledger.flops["judge"] > 0
 
 
-def test_gold_is_the_task_s_score_from_minus_one_to_one(make_run):
+def test_gold_is_the_tasks_score_mapped_to_minus_one_to_one(make_run):
     run = make_run("grpo", reward=["judge,judge=gold", "task"], **SETTINGS)
     run.hook.alignzoo_start(run=run)
     batch = run.hook.alignzoo_sample(run=run, rows=run.data.train[:4])
@@ -38,7 +38,7 @@ def test_gold_is_the_task_s_score_from_minus_one_to_one(make_run):
     assert torch.allclose(batch["reward/judge"], 2 * scores - 1, atol=1e-6)
 
 
-def test_an_answer_that_is_no_rating_teaches_nothing(make_run):
+def test_an_answer_that_is_no_rating_has_no_effect(make_run):
     stub = Stub(lambda body: text("who knows"))
     with serving(stub) as url:
         run = make_run("grpo", reward=[f"judge,judge={url},question=Is it right?"], **SETTINGS)
@@ -49,7 +49,7 @@ def test_an_answer_that_is_no_rating_teaches_nothing(make_run):
     assert "Is it right?" in stub.asked[0]["messages"][0]["content"]
 
 
-def test_a_judge_that_is_not_there_is_bad_input(make_run):
+def test_a_judge_that_is_down_is_bad_input(make_run):
     run = make_run("grpo", reward=["judge,judge=http://127.0.0.1:9/v1"], **SETTINGS)
     with pytest.raises(BadInput, match="no answer from"):
         run.hook.alignzoo_start(run=run)

@@ -1,4 +1,4 @@
-"""Judges of every kind: what they are asked, what is made of it, and what it costs."""
+"""Local, server, cached and gold judges: their questions, their answers and their costs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def policy():
     return load_policy("zoo-tiny")
 
 
-def test_a_model_answers_by_the_log_probs_of_the_options_as_a_plain_forward_gives_them(policy):
+def test_a_local_models_answers_match_a_plain_forward_pass(policy):
     policy.eval()
     codec = Codec(policy.tokenizer)
     judge = LocalJudge(policy, codec, policy.evaluating)
@@ -59,7 +59,7 @@ def test_a_model_answers_by_the_log_probs_of_the_options_as_a_plain_forward_give
     assert judge.ledger.feedback["judge_calls"] == 2
 
 
-def test_a_question_that_does_not_fit_is_unusable_and_the_others_are_not(policy):
+def test_only_a_question_that_does_not_fit_is_unusable(policy):
     judge = LocalJudge(policy, Codec(policy.tokenizer), policy.evaluating)
     judge.max_tokens = 60
     long, short = judge.ask([question("long " * 200), question(1)])
@@ -106,12 +106,12 @@ def test_an_earlier_run_judges_with_its_adapter(policy):
     assert len(names) == 2
 
 
-def test_a_model_in_four_bits_is_another_judge_that_answers_nearly_the_same():
+def test_a_model_in_four_bits_is_another_judge_with_similar_answers():
     asked = [question(n) for n in range(20)]
     full, small = resolve_judge("zoo-tiny"), resolve_judge("zoo-tiny,four_bit=true")
     assert full.identity != small.identity
     apart = torch.tensor(full.ask(asked)) - torch.tensor(small.ask(asked))
-    assert 0 < apart.abs().mean() < 0.15  # of questions that it was never taught
+    assert 0 < apart.abs().mean() < 0.15  # on questions that it was not trained on
 
 
 # --- servers
@@ -124,7 +124,7 @@ def ask_server(stub: Stub, questions: list[Question], **settings):
         )
 
 
-def test_a_server_is_asked_for_an_option_s_tokens_with_log_probs():
+def test_a_request_asks_for_an_options_tokens_and_logprobs():
     stub = Stub(lambda body: tops(A=math.log(0.6), B=math.log(0.2), C=math.log(0.2)))
     assert ask_server(stub, [question(1)])[0] == pytest.approx([0.75, 0.25])
     (body,) = stub.asked
@@ -147,31 +147,31 @@ def test_a_server_is_asked_for_an_option_s_tokens_with_log_probs():
         ({"choices": [{"message": {"content": None}}]}, None),
     ],
 )
-def test_without_log_probs_the_text_answers_and_rubbish_is_unusable(reply, expected):
+def test_without_logprobs_the_text_is_the_answer_if_it_is_an_option(reply, expected):
     found = parse_answer(reply, question(1))
     assert unusable(found) if expected is None else found == expected
 
 
-def test_spellings_of_an_option_that_differ_in_space_are_added():
+def test_tokens_that_differ_only_in_space_are_added():
     reply = tops(**{"A": math.log(0.3), " A": math.log(0.3), "B": math.log(0.2)})
     assert parse_answer(reply, question(1)) == pytest.approx([0.75, 0.25])
 
 
-def test_nothing_is_lost_by_a_server_that_fails_times_out_and_returns_rubbish():
+def test_failures_and_timeouts_are_retried_and_useless_answers_are_not():
     stub = Stub(lambda body: text("A" if int(body["messages"][0]["content"][9:]) % 2 else "B"))
     stub.slow = 1.0
     troubles = {3: (503, "busy"), 5: (0, None), 7: (200, "{not json"), 8: (200, "<html>")}
     stub.trouble = lambda n: troubles.get(n % 10)
     found = ask_server(stub, [question(n) for n in range(40)], timeout=0.4, retries=6)
-    rubbish = [n for n, answer in enumerate(found) if unusable(answer)]
-    # A page that is no JSON is an answer of none of the options, the rest was asked again.
-    assert len(rubbish) == sum(n % 10 == 8 for n in range(1, len(stub.asked) + 1)) > 0
+    useless = [n for n, answer in enumerate(found) if unusable(answer)]
+    # A page that is not JSON is an unusable answer; all other failures are retried.
+    assert len(useless) == sum(n % 10 == 8 for n in range(1, len(stub.asked) + 1)) > 0
     for n, answer in enumerate(found):
-        if n not in rubbish:
+        if n not in useless:
             assert answer == ([1.0, 0.0] if n % 2 else [0.0, 1.0])
 
 
-def test_what_was_answered_before_a_server_died_is_not_asked_again():
+def test_answers_before_a_server_died_are_cached():
     stub = Stub(lambda body: text("A"))
     with serving(stub) as url:
         stub.trouble = lambda n: (503, "dead") if n > 5 else None
@@ -185,7 +185,7 @@ def test_what_was_answered_before_a_server_died_is_not_asked_again():
         assert len(stub.asked) - before == 5
 
 
-def test_the_key_is_the_environments_and_in_no_message(monkeypatch):
+def test_the_key_comes_from_the_environment_and_is_in_no_message(monkeypatch):
     monkeypatch.setenv("ALIGNZOO_JUDGE_KEY", "secret")
     stub = Stub(lambda body: text("A"))
     stub.trouble = lambda n: (401, "wrong key: secret")
@@ -203,7 +203,7 @@ def test_no_redirect_is_followed():
     assert len(stub.asked) == 1
 
 
-# --- what is kept
+# --- the cache
 
 
 def test_a_question_is_asked_once_and_counted_every_time():
@@ -222,8 +222,8 @@ def test_a_question_is_asked_once_and_counted_every_time():
     assert len(CachedJudge(judge.judge).known) == 2
 
 
-def test_what_is_unusable_is_asked_again():
-    replies = iter(["rubbish", "B"])
+def test_unusable_answers_are_not_cached():
+    replies = iter(["useless", "B"])
     stub = Stub(lambda body: text(next(replies)))
     with serving(stub) as url:
         judge = resolve_judge(url)
@@ -237,7 +237,7 @@ def test_what_is_unusable_is_asked_again():
 LONGER = SimpleNamespace(score=lambda row, completion: min(len(completion) / 10, 1.0))
 
 
-def test_both_orders_are_asked_and_average_a_bias_to_the_first_away():
+def test_both_orders_are_asked_and_position_bias_cancels():
     stub = Stub(lambda body: tops(A=math.log(0.9), B=math.log(0.1)))
     with serving(stub) as url:
         (verdict,) = compare(
@@ -251,7 +251,7 @@ def test_both_orders_are_asked_and_average_a_bias_to_the_first_away():
     assert sorted("[Response B]\none\n" in each for each in asked) == [False, True]
 
 
-def test_gold_knows_the_better_one_and_rates_by_its_score():
+def test_gold_prefers_and_rates_by_the_score():
     gold = resolve_judge("gold", task=LONGER)
     pairs = [Comparison(HI, "a", "aaaa"), Comparison("hi", "aa", "bb")]
     assert [v.label for v in compare(gold, pairs)] == [(0.0, 1.0), (0.5, 0.5)]
@@ -283,13 +283,13 @@ def test_gold_knows_the_better_one_and_rates_by_its_score():
         ("http://localhost/v1,speed=1", "unknown option 'speed'"),
     ],
 )
-def test_a_judge_that_cannot_be_had_is_bad_input(text, says):
+def test_an_unavailable_judge_is_bad_input(text, says):
     with pytest.raises(BadInput, match=says) as error:
         resolve_judge(text)
     assert "secret" not in error.value.message
 
 
-def test_a_server_of_several_models_wants_one_named():
+def test_a_server_with_several_models_needs_one_named():
     stub = Stub(lambda body: None)
     stub.models = ["one", "two"]
     with serving(stub) as url, pytest.raises(BadInput, match=r"2 models(.|\n)*model=one"):
@@ -297,7 +297,7 @@ def test_a_server_of_several_models_wants_one_named():
 
 
 @pytest.mark.parametrize("think", [0, 5])
-def test_a_swap_swaps_the_label_exactly_and_leaves_what_is_asked_as_it_was(policy, think):
+def test_a_swap_swaps_the_label_exactly_and_asks_the_same(policy, think):
     pairs = [Comparison(HI, f"one {i}", f"{i} two", {}, "Kind?" * i or None) for i in range(5)]
     swapped = [Comparison(c.prompt, c.b, c.a, {}, c.question) for c in pairs]
     mixed = [(swapped if i % 2 else pairs)[i] for i in range(5)]
@@ -311,8 +311,8 @@ def test_a_swap_swaps_the_label_exactly_and_leaves_what_is_asked_as_it_was(polic
     assert turned == labels
 
 
-def test_a_judge_s_leaning_to_a_place_is_told_from_what_it_says_of_the_two():
-    # "zzz" is judged 0.9 where it is first, and 0.6 where it is second.
+def test_answers_are_kept_per_order():
+    # "zzz" gets 0.9 in first position, and 0.6 in second.
     def answer(body):
         first = "[Response A]\nzzz\n" in body["messages"][0]["content"]
         return (
@@ -345,7 +345,7 @@ def test_a_comparison_may_have_a_question_of_its_own():
     assert ends == [kinder, kinder, shorter, shorter]
 
 
-def test_a_model_writes_the_likeliest_tokens_and_is_charged_for_them(policy):
+def test_a_local_model_writes_greedily_and_is_charged(policy):
     policy.eval()
     codec = Codec(policy.tokenizer)
     judge = LocalJudge(policy, codec, policy.evaluating)
@@ -365,7 +365,7 @@ def test_a_model_writes_the_likeliest_tokens_and_is_charged_for_them(policy):
     assert judge.ledger.flops["judge"] > 0
 
 
-def test_with_thinking_an_explanation_is_written_first_and_the_answer_asked_in_a_further_turn():
+def test_with_thinking_the_answer_follows_an_explanation_in_a_further_turn():
     def answer(body):
         if len(body["messages"]) == 1:
             return text(f"because {len(stub.asked)}")
@@ -379,7 +379,7 @@ def test_with_thinking_an_explanation_is_written_first_and_the_answer_asked_in_a
                 judge, [Comparison("p", "one", "two")], "Which is kinder?", think=7
             )
     assert verdict.label == pytest.approx((0.5, 0.5))
-    assert len(stub.asked) == 4  # the second time all of it was known
+    assert len(stub.asked) == 4  # all of it was cached the second time
     assert ledger.feedback["judge_calls"] == 8
     explained, answered = stub.asked[:2], stub.asked[2:]
     for body in explained:
@@ -395,7 +395,7 @@ def test_with_thinking_an_explanation_is_written_first_and_the_answer_asked_in_a
         assert last == {"role": "user", "content": "Which is kinder? Answer with A or B alone."}
 
 
-def test_what_was_not_explained_is_unusable_and_is_written_another_time():
+def test_without_an_explanation_the_answer_is_unusable_and_not_cached():
     replies = [{"error": "?"}, text("because")]
 
     def answer(body):
@@ -414,7 +414,7 @@ def test_what_was_not_explained_is_unusable_and_is_written_another_time():
         assert len(stub.asked) == 5
 
 
-def test_what_was_written_is_kept_by_its_length_and_dialogue():
+def test_texts_are_cached_by_dialogue_and_length():
     stub = Stub(lambda body: text(f"said {len(stub.asked)}"))
     with serving(stub) as url:
         assert resolve_judge(url).write([HI, HI], 7) == ["said 1", "said 1"]
@@ -422,6 +422,6 @@ def test_what_was_written_is_kept_by_its_length_and_dialogue():
         assert resolve_judge(url).write([HI], 8) == ["said 2"]
 
 
-def test_the_gold_score_writes_nothing():
+def test_the_gold_score_cannot_write():
     with pytest.raises(BadInput, match="cannot write text: GoldJudge"):
         compare(resolve_judge("gold", task=LONGER), [Comparison("p", "a", "b")], think=7)

@@ -1,4 +1,4 @@
-"""A file of principles: what it may say, what is drawn from it, and what is refused."""
+"""Constitutions: reading, drawing from and recording them, and files that are refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from alignzoo_judges import RATING_QUESTION, read_principles
 ONE = "principles:\n- {critique: c, revision: r, question: q}\n"
 
 
-def told(tmp_path: Path, text: str) -> BadInput:
+def error_of(tmp_path: Path, text: str) -> BadInput:
     file = tmp_path / "mine.yaml"
     file.write_text(text)
     with pytest.raises(BadInput) as error:
@@ -30,7 +30,7 @@ def fake_run(index: int = 0, round: int = 0, seed: int = 0):
     return SimpleNamespace(world=SimpleNamespace(rank=index), round=round, seed_for=seed_for)
 
 
-def test_the_shipped_one_is_whole():
+def test_the_shipped_constitution_is_complete():
     found = read_principles()
     assert [p.name for p in found.principles] == ["harm", "respect", "alternatives", "over-refusal"]
     for principle in found.principles:
@@ -40,7 +40,7 @@ def test_the_shipped_one_is_whole():
     assert found.example_messages == []
 
 
-def test_what_may_be_left_out(tmp_path):
+def test_optional_fields_have_defaults(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text(ONE + "- {name: x, critique: a, revision: b, question: ' c ', weight: 3}\n")
     first, second = read_principles(file).principles
@@ -48,7 +48,7 @@ def test_what_may_be_left_out(tmp_path):
     assert (second.name, second.weight, second.question) == ("x", 3.0, "c")
 
 
-def test_examples_are_shown_one_after_the_other(tmp_path):
+def test_the_messages_of_examples_are_joined(tmp_path):
     file = tmp_path / "mine.yaml"
     turns = "[{role: user, content: u}, {role: assistant, content: a}]"
     file.write_text(f"{ONE}examples: [{turns}, {turns}]\n")
@@ -81,28 +81,28 @@ def test_examples_are_shown_one_after_the_other(tmp_path):
          "example 1"),
     ],
 )  # fmt: skip
-def test_bad_files_are_told_by_one_message(tmp_path, text, problem, where):
-    error = told(tmp_path, text)
+def test_bad_files_are_refused(tmp_path, text, problem, where):
+    error = error_of(tmp_path, text)
     assert problem in error.problem and where in error.where
 
 
-def test_near_names_are_offered(tmp_path):
-    error = told(tmp_path, ONE.replace("q}", "q, questoin: x}"))
+def test_a_misspelled_field_gets_a_suggestion(tmp_path):
+    error = error_of(tmp_path, ONE.replace("q}", "q, questoin: x}"))
     assert "question" in error.hint
 
 
-def test_a_file_that_is_not_there(tmp_path):
+def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(BadInput, match="no such principles file"):
         read_principles(tmp_path / "none.yaml")
 
 
-def test_drawing_goes_by_weight_and_is_always_the_same(tmp_path):
+def test_drawing_is_by_weight_and_deterministic(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text(ONE + "- {name: heavy, critique: c, revision: r, question: q, weight: 3}\n")
     found = read_principles(file)
     drawn = found.draw(fake_run(), "label", 0, 0, 4000)
     assert Counter(p.name for p in drawn)["heavy"] / 4000 == pytest.approx(0.75, abs=0.03)
-    # Rows are what it depends on, not how they are cut into parts.
+    # It depends on the rows, not on how they are split into parts.
     assert drawn[10:30] == found.draw(fake_run(), "label", 0, 10, 20)
     for other in (fake_run(index=1), fake_run(round=1), fake_run(seed=1)):
         assert found.draw(other, "label", 0, 0, 100) != drawn[:100]
@@ -110,7 +110,7 @@ def test_drawing_goes_by_weight_and_is_always_the_same(tmp_path):
     assert found.draw(fake_run(), "label", 1, 0, 100) != drawn[:100]
 
 
-def test_a_run_keeps_to_its_principles(tmp_path):
+def test_a_resumed_run_needs_the_same_principles(tmp_path):
     run = SimpleNamespace(record=SimpleNamespace(facts={}, folder=tmp_path))
     read_principles().record(run)
     read_principles().record(run)

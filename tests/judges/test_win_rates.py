@@ -15,10 +15,10 @@ from alignzoo_judges.judge import unusable
 
 
 class Table(Judge):
-    """Whoever is shown first is better by a lean, on top of these probabilities."""
+    """Answers with these probabilities plus a bias to the first position."""
 
-    def __init__(self, better: dict[tuple[str, str], float], lean: float = 0.0):
-        self.better, self.lean, self.ledger = better, lean, Ledger()
+    def __init__(self, better: dict[tuple[str, str], float], bias: float = 0.0):
+        self.better, self.bias, self.ledger = better, bias, Ledger()
         self.asked: list[tuple[str, ...]] = []
 
     def answers(self, questions):
@@ -26,9 +26,9 @@ class Table(Judge):
             first, second = question.completions
             self.asked.append(question.completions)
             if (first, second) in self.better:
-                p = self.better[first, second] + self.lean
+                p = self.better[first, second] + self.bias
             elif (second, first) in self.better:
-                p = 1 - self.better[second, first] + self.lean
+                p = 1 - self.better[second, first] + self.bias
             else:
                 yield number, unusable(question)
                 continue
@@ -40,7 +40,7 @@ ROWS = [{"prompt": "one"}, {"prompt": "two"}]
 
 def test_means_over_the_others_by_hand():
     # a beats b with 0.8 and c with 0.6, b beats c with 0.3.
-    judge = Table({("a", "b"): 0.8, ("a", "c"): 0.6, ("b", "c"): 0.3}, lean=0.1)
+    judge = Table({("a", "b"): 0.8, ("a", "c"): 0.6, ("b", "c"): 0.3}, bias=0.1)
     found = win_rates(judge, ROWS, [["a", "b", "c"], ["c", "a"]])
     assert found[0] == pytest.approx([(0.8 + 0.6) / 2, (0.2 + 0.3) / 2, (0.4 + 0.7) / 2])
     assert found[1] == pytest.approx([0.4, 0.6])
@@ -48,20 +48,20 @@ def test_means_over_the_others_by_hand():
     assert judge.ledger.feedback["judge_calls"] == 2 * 3 + 2
 
 
-def test_the_same_text_is_even_and_nobody_is_asked():
+def test_identical_texts_are_a_tie_and_cost_no_call():
     judge = Table({("a", "b"): 1.0})
     assert win_rates(judge, ROWS, [["a", "a", "b"], ["b", "b"]]) == [[0.75, 0.75, 0.0], [0.5, 0.5]]
     assert len(judge.asked) == 2 * 2
 
 
-def test_without_an_answer_a_comparison_is_left_out():
+def test_a_comparison_without_an_answer_is_left_out():
     judge = Table({("a", "b"): 0.9})
     (found, none) = win_rates(judge, ROWS, [["a", "b", "c"], ["a", "c"]])
     assert found[:2] == pytest.approx([0.9, 0.1]) and math.isnan(found[2])
     assert all(map(math.isnan, none))
 
 
-def test_one_completion_has_nobody_to_win_against():
+def test_a_single_completion_has_no_win_rate():
     assert math.isnan(win_rates(Table({}), ROWS[:1], [["a"]])[0][0])
 
 
@@ -74,23 +74,23 @@ def test_the_reward_is_the_win_rate_within_the_group(make_run):
     batch = run.hook.alignzoo_sample(run=run, rows=run.data.train[:6])
     scores = batch.groups(batch["reward/task"])
     better = scores[:, :, None] - scores[:, None, :]
-    expected = ((better.sign() + 1) / 2).sum(-1) - 0.5  # but for the one beside itself
+    expected = ((better.sign() + 1) / 2).sum(-1) - 0.5  # without the comparison with itself
     assert torch.allclose(batch.groups(batch["reward/judge"]), expected / 3)
     assert batch["reward/judge"].std() > 0
 
 
-def test_a_resolve_judge_two_is_asked_its_own_question(make_run):
+def test_pairs_have_their_own_default_question(make_run):
     stub = Stub(lambda body: text("A"))
     with serving(stub) as url:
         run = make_run("grpo", reward=[f"judge,judge={url},pairs=true"], **SETTINGS)
         run.hook.alignzoo_start(run=run)
         batch = run.hook.alignzoo_sample(run=run, rows=run.data.train[:2])
     assert "Which response is better?" in stub.asked[0]["messages"][0]["content"]
-    # One that always says the first is a judge of nothing: both orders cancel.
+    # A judge that always prefers the first gives 0.5: both orders cancel.
     assert batch["reward/judge"].tolist() == [0.5] * 8
 
 
-def test_the_policy_judges_as_it_stands_and_is_asked_again(make_run):
+def test_the_policy_judges_with_its_current_weights_without_a_cache(make_run):
     run = make_run("grpo", task="sums", batch_size=2, options={"group_size": 2})
     judge, base = resolve_judge("policy", run=run), resolve_judge("self", run=run)
     rows = [run.data.train[0].row]
@@ -108,6 +108,6 @@ def test_the_policy_judges_as_it_stands_and_is_asked_again(make_run):
     assert asked(base) == pytest.approx(before, abs=1e-5)
 
 
-def test_a_policy_is_a_judge_within_a_run_alone():
+def test_the_policy_is_a_judge_only_within_a_run():
     with pytest.raises(BadInput, match="the model that a run trains"):
         resolve_judge("policy")
