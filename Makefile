@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: install demo test lint clean
+.PHONY: install demo test quick lint clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo     run alignzoo on the embedded model and data"
-	@echo "make test     lint, types and tests"
+	@echo "make test     lint, types and all tests"
+	@echo "make quick    lint, types and the tests that take seconds, for people at work"
 	@echo "make install  the environment in $(VENV)/"
 
 install: $(VENV)/.installed
@@ -26,6 +27,9 @@ demo: install
 
 test: install lint
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+quick: install lint
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow" --ignore tests/e2e --ignore tests/real
 
 lint: install
 	$(BIN)/ruff check .
