@@ -1,23 +1,24 @@
-"""What an algorithm states about itself, beside its options and its hooks.
+"""The traits that an algorithm declares beside its options and its hooks.
 
-Plain class attributes, all but `data` with a default, so that ten lines in a file are enough:
+They are plain class attributes, and all but `data` have a default, so that a file of ten lines is
+enough:
 
     data             the view of the data it learns from (alignzoo.data.views)
-    needs            what the core must keep in memory
-    rounds           how much data a round takes, and how often it passes over it
-    defaults         recipe settings that this algorithm sets otherwise
-    learning_rate    peak learning rate for a LoRA adapter on a model 2048 wide; scaled to others
+    needs            what the core must keep in memory (`Needs`)
+    rounds           how many rows a round has, and how often it passes over them (`Rounds`)
+    defaults         recipe settings whose default differs for this algorithm
+    learning_rate    peak learning rate for a LoRA adapter on a model of width 2048; it is scaled
     group_size       completions per prompt, for algorithms that generate
     progress_metric  the metric that the progress bar shows beside the loss
-    couples_rows     True if the loss compares all rows of a batch (it sorts them, say): a step is
-                     then one forward pass whatever --micro-tokens says, in one process
-    generates        False if what is trained answers no prompts (a reward model)
+    couples_rows     True if the loss compares all rows of a batch (sorts them, for example): a step
+                     is then one forward pass whatever --micro-tokens says, in one process
+    generates        False if the trained model answers no prompts (a reward model)
     trains           False for a baseline that changes no weight: no loss, no step, no model saved
     learner          another algorithm, which learns from the rewards that this one gives; this one
-                     is then a reward, and all the rest is the learner's
+                     is then registered as a reward, and all other traits are the learner's
     advantages_are_weights
-                     False if advantages tell a winner from a loser, and so are no factors of the
-                     gradient that importance weights may multiply
+                     False if advantages only tell winners from losers, so that importance weights
+                     must not multiply them
 """
 
 from __future__ import annotations
@@ -33,14 +34,16 @@ from alignzoo.options import build, split_options
 
 @dataclass(frozen=True)
 class Needs:
-    """What the core must provide for the algorithm.
+    """The models and heads that the core must provide for an algorithm.
 
-    `reference`: log-probs under the model as it was before training; `mixed_reference`: one that
-    moves a part of the way to the policy, which new virtual tokens do not allow. `score_head`: a
-    trained linear layer on the trunk that gives each completion a number. `values`: one that gives
-    a number for the state before each token, on the policy's own trunk ("shared") or on the base
-    with a second adapter ("own"). `adapter=False`: training an adapter makes no sense
-    (pretraining).
+    Args:
+        reference: log-probs under the model as it was before training.
+        mixed_reference: a reference that moves a part of the way to the policy, which new virtual
+            tokens do not allow.
+        score_head: a trained linear layer on the backbone that gives each completion a number.
+        values: a value head, which gives a number for the state before each token: on the policy's
+            own backbone ("shared"), or on the base with a second adapter ("own").
+        adapter: False if it must train all weights (pretraining).
     """
 
     reference: bool = False
@@ -55,9 +58,9 @@ class Rounds:
     """How the data is cut into rounds.
 
     Args:
-        rows: new rows per round; None: those of one optimizer step; "all": the whole data.
+        rows: new rows per round; None: one batch, `batch_size`; "all": the whole data.
         iterations: passes over the rows of a round.
-        replay_rounds: how many rounds before it a round learns from as well.
+        replay_rounds: number of earlier rounds whose rows a round learns from again.
 
     A round of one step and one iteration is ordinary mini-batch training. PPO passes over a round
     several times; self-play takes the whole data as a round.
@@ -87,15 +90,20 @@ class Rounds:
 
 @runtime_checkable
 class Algorithm(Protocol):
-    """The least that an algorithm has; see `alignzoo.hookspecs` for its methods."""
+    """The minimum of an algorithm: its view of the data. `alignzoo.hooks` lists its methods."""
 
     data: ClassVar[Any]
 
 
 def algorithm_of(text: str, flag: str, own: Mapping[str, type] | None = None) -> Any:
-    """The algorithm that `NAME[,OPTION=VALUE...]` names, of `own` or of those installed.
+    """Build the algorithm that `NAME[,OPTION=VALUE...]` names.
 
-    `flag` is what `text` was given to, for messages.
+    Args:
+        flag: the option that `text` was given to, for messages.
+        own: classes by name, looked up before the installed algorithms.
+
+    Raises:
+        BadInput: there is no such algorithm, or it has no such option.
     """
     name, options = split_options(text, flag)
     cls = (own or {}).get(name) or discovery.load_plugin("algorithms", name)
@@ -104,7 +112,7 @@ def algorithm_of(text: str, flag: str, own: Mapping[str, type] | None = None) ->
 
 @dataclass(frozen=True)
 class Traits:
-    """What an algorithm states about itself, with the defaults for what it leaves out."""
+    """The traits of an algorithm, with the defaults of those that it does not declare."""
 
     needs: Needs = Needs()
     rounds: Rounds = Rounds()
@@ -119,7 +127,7 @@ class Traits:
 
     @classmethod
     def of(cls, algorithm: Any) -> Traits:
-        """Read them off an algorithm, or off its class, whose options are not known yet."""
+        """Return the traits of an algorithm, or of its class before its options are known."""
         stated = {
             f.name: getattr(algorithm, f.name) for f in fields(cls) if hasattr(algorithm, f.name)
         }
@@ -130,7 +138,7 @@ class Traits:
         return cls(**stated)
 
 
-# Old names of traits, with what makes a new value of an old one.
+# Deprecated names of traits: the present name, and the conversion of the value.
 OLD_TRAITS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "headline": ("progress_metric", lambda name: name),
     "splits": ("couples_rows", lambda splits: not splits),

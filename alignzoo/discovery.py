@@ -1,8 +1,7 @@
-"""Finding plugins by name, and registering them for one run.
+"""Find plugins by name, among the entry points of installed packages or in a Python file.
 
-Discovery reads entry points and imports nothing; only the plugin that was asked for is imported,
-so that a broken package stands in nobody's way. Registration guards against the traps of pluggy,
-each with an error that says what to write instead.
+Discovery reads entry points and imports nothing; only the plugin that a run names is imported, so
+that a broken package does not affect the others. `alignzoo.hooks` registers plugins for a run.
 """
 
 from __future__ import annotations
@@ -30,7 +29,10 @@ GROUPS = ("algorithms", "tasks", "rewards", "judges", "samplers", "addons", "com
 
 @dataclass(frozen=True)
 class Found:
-    """A plugin that is installed: its kind, name and package. Nothing of it has been imported."""
+    """An installed plugin: its kind (one of `GROUPS`), its name and its entry point.
+
+    It has not been imported; only `load` imports it.
+    """
 
     kind: str
     name: str
@@ -38,15 +40,18 @@ class Found:
 
     @property
     def package(self) -> str:
+        """Return the name of the distribution that provides it."""
         return self.entry.dist.name if self.entry.dist else self.entry.module.partition(".")[0]
 
     @property
     def version(self) -> str:
+        """Return the version of that distribution, or "unknown"."""
         return self.entry.dist.version if self.entry.dist else "unknown"
 
     @property
     def source(self) -> Path | None:
-        """The file that defines it, found without importing it or its package."""
+        """Return the file that defines it, without importing it or its package; None if there is
+        none."""
         path: list[str] | None = None
         spec = None
         parts = self.entry.module.split(".")
@@ -59,7 +64,7 @@ class Found:
 
     @property
     def summary(self) -> str:
-        """The first line of its docstring, read from the source without importing it."""
+        """Return the first line of its docstring, read from the source; "" if there is none."""
         try:
             tree = ast.parse(self.source.read_text(encoding="utf-8")) if self.source else None
         except (OSError, SyntaxError, ValueError):
@@ -70,20 +75,23 @@ class Found:
         return ""
 
     def load(self) -> Any:
-        """Import it. An exception inside the package is reported as the package's own."""
+        """Import and return it. Raise `BadInput` that names the package if the import fails."""
         try:
             return self.entry.load()
         except Exception as error:
             raise BadInput(
                 f"{self.kind[:-1]} {self.name!r} of package {self.package} cannot be imported: "
                 f"{type(error).__name__}: {error}",
-                hint=f"the other plugins are unaffected; mend or uninstall {self.package}",
+                hint=f"the other plugins are unaffected; fix or uninstall {self.package}",
             ) from error
 
 
 @cache
 def discover(kind: str) -> dict[str, Found]:
-    """All plugins of a kind by name; two packages that claim one name are an error."""
+    """Return all plugins of a kind by name, sorted.
+
+    Raise `BadInput` if two packages claim one name.
+    """
     found: dict[str, Found] = {}
     for entry in entry_points(group=f"alignzoo.{kind}"):
         new = Found(kind, entry.name, entry)
@@ -99,7 +107,7 @@ def discover(kind: str) -> dict[str, Found]:
 
 
 def find_plugin(kind: str, name: str) -> Found:
-    """The plugin of that name, or `BadInput` with the near names."""
+    """Return an installed plugin by its name, or raise `BadInput` with similar names."""
     found = discover(kind)
     if name not in found:
         raise BadInput(f"unknown {kind[:-1]} {name!r}", hint=nearest(name, found))
@@ -107,16 +115,19 @@ def find_plugin(kind: str, name: str) -> Found:
 
 
 def load_plugin(kind: str, name: str) -> type:
-    """The class of a plugin, by its name or by the path of a plain file (`./my_algo.py`)."""
+    """Import and return the class of a plugin, by its name or the path of a Python file.
+
+    Raise `BadInput` if it does not exist or cannot be imported.
+    """
     if name.endswith(".py"):
         return load_plugin_file(Path(name), kind)
     return find_plugin(kind, name).load()
 
 
 def plugin_source(kind: str, name: str) -> tuple[str, str, Path | None]:
-    """`(package, version, path)` of a plugin, for the record of a run.
+    """Return `(package, version, path)` of a plugin, for the record of a run.
 
-    The path is that of a plain file, or of the folder that holds a package's module.
+    `path` is a Python file, or the folder that holds the module of a package.
     """
     if name.endswith(".py"):
         return Path(name).stem, "file", Path(name)
@@ -125,14 +136,18 @@ def plugin_source(kind: str, name: str) -> tuple[str, str, Path | None]:
 
 
 def load_plugin_file(path: Path, kind: str = "algorithms") -> type:
-    """The one class with hook methods in a Python file; a judge has none, but `answers`."""
+    """Import a Python file and return its one plugin class.
+
+    That is the class with hook methods, or of kind "judges" the one with a method `answers`. Raise
+    `BadInput` if the file cannot be imported, or holds no such class or several.
+    """
     if not path.is_file():
         raise BadInput("no such file", where=str(path))
     module_name = f"alignzoo_file_{path.stem}"
     spec = importlib.util.spec_from_file_location(module_name, path)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
-    # Registered first: dataclasses look their own module up while they are being built.
+    # Registered before it runs, because `@dataclass` looks its module up in `sys.modules`.
     sys.modules[module_name] = module
     try:
         spec.loader.exec_module(module)
@@ -148,7 +163,7 @@ def load_plugin_file(path: Path, kind: str = "algorithms") -> type:
         and value.__module__ == module_name
         and (hasattr(value, "answers") if kind == "judges" else hook_methods(value))
     ]
-    # A class that only serves as the base of another one here is not what was meant.
+    # A base class of another candidate is not the plugin.
     leaves = [c for c in candidates if not any(issubclass(d, c) and d is not c for d in candidates)]
     if len(leaves) != 1:
         names = ", ".join(c.__name__ for c in leaves) or "none"
@@ -161,7 +176,7 @@ def load_plugin_file(path: Path, kind: str = "algorithms") -> type:
 
 
 def hook_methods(plugin: Any) -> list[str]:
-    """Names of the methods marked `@hookimpl`, looked up without touching any property."""
+    """Return the names of the methods marked `@hookimpl`, without evaluating any property."""
     owner = plugin if isinstance(plugin, type) else type(plugin)
     names = [name for cls in owner.__mro__ for name in vars(cls)]
     return [

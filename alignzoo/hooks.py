@@ -1,8 +1,26 @@
-"""The hooks, all of them, in the order in which a round calls them.
+"""The hooks: what a plugin may implement, and when a run calls it.
 
-A plugin is an object with some of these methods, each marked `@hookimpl`. Every run has its own
-plugin manager, on which the algorithm, the task, the reward and each `--with` add-on are
-registered; `@hookimpl(wrapper=True)` wraps what the others gave.
+A plugin is an object with some of these methods, each marked `@hookimpl`; a method may leave out
+arguments that it does not need. Every run has its own plugin manager, on which the algorithm, the
+task, the rewards, the sampler and each add-on (`--with`) are registered.
+`@hookimpl(wrapper=True)` wraps the results of the other plugins.
+
+The order of a run:
+
+    alignzoo_check              before anything is written
+    alignzoo_start              the model is in memory
+    evaluation                  alignzoo_evaluate
+    each round:
+        alignzoo_sample         for prompts: alignzoo_complete, alignzoo_reward, alignzoo_advantage
+        each optimizer step:
+            alignzoo_loss       for each micro-batch
+            alignzoo_step
+        alignzoo_round_end
+        evaluation, if due      alignzoo_answer, alignzoo_evaluate
+    evaluation                  alignzoo_answer, alignzoo_evaluate
+
+With several processes, each of them calls every hook for its own part of the rows, except for
+evaluations, which only the main one runs.
 """
 
 from __future__ import annotations
@@ -20,6 +38,7 @@ from alignzoo.data import Data
 from alignzoo.discovery import PROJECT, hook_methods, hookspec
 from alignzoo.errors import BadInput, nearest
 from alignzoo.loss import Loss
+from alignzoo.policy import Policy
 from alignzoo.recipe import Recipe
 from alignzoo.rollout import Completion
 from alignzoo.run import Run
@@ -27,20 +46,29 @@ from alignzoo.run import Run
 
 @hookspec
 def alignzoo_check(recipe: Recipe, data: Data) -> None:
-    """Before anything is written: raise `BadInput` where you cannot learn from these."""
+    """Raise `BadInput` if the plugin cannot work with this recipe and this data.
+
+    Called once, when the data is loaded and before anything is written.
+    """
 
 
 @hookspec
 def alignzoo_start(run: Run) -> None:
-    """Once, when the model is in memory and before the first round: set up what you need."""
+    """Set up what the plugin needs.
+
+    Called once, when the model is in memory and before the first evaluation; also in a resumed run,
+    before its checkpoint is restored.
+    """
 
 
 @hookspec(firstresult=True)
 def alignzoo_sample(run: Run, rows: list[Example]) -> Batch:
-    """The experience to learn from, for these rows of the data.
+    """Return the batch that the round learns from.
 
-    The core's default turns demonstrations, pairs and labels into a batch as they are; for
-    prompts it generates completions, asks for rewards and then for advantages.
+    Called at the start of each round; the first result counts. `rows` are this process's part of
+    the round's rows. The default batches demonstrations, pairs and labels as they are. For prompts
+    it generates completions and adds rewards and advantages; see `alignzoo.rollout.rollout` for the
+    columns.
     """
 
 
@@ -48,72 +76,99 @@ def alignzoo_sample(run: Run, rows: list[Example]) -> Batch:
 def alignzoo_complete(
     run: Run, rows: Sequence[Example], size: int, stream: str
 ) -> list[list[Completion]]:
-    """Draw `size` completions of each prompt under the policy as it is now.
+    """Draw `size` completions of the prompt of each row under the current policy.
 
-    The run's sampler gives them; `alignzoo.rollout.complete` is how a plugin has them drawn.
-    Within a round, one `stream` always gives the same completions.
+    Called by `alignzoo.rollout.complete`, which plugins use; the run's sampler implements it, and
+    the first result counts. Return one list of `size` completions per row. Each has token ids, the
+    log-prob of each in nats, and `ended`. `stream` names the random numbers: within a round, a
+    stream always gives the same completions.
     """
 
 
 @hookspec
 def alignzoo_reward(run: Run, batch: Batch) -> Tensor:
-    """One score per completion, `[N]`. Every reward is logged by name; their weighted sum counts.
+    """Return one score per completion, `[N]`; NaN if the reward does not apply to it.
 
-    NaN means that the reward does not apply to that completion.
+    Called for the completions of a round, in every plugin that implements it. Each reward is logged
+    by its name, and their weighted sum becomes `batch["rewards"]`. `run.texts(batch)` are the
+    completions as text, `batch.answered()` the rows of data that they answer.
     """
 
 
 @hookspec(firstresult=True)
 def alignzoo_advantage(run: Run, batch: Batch) -> Tensor:
-    """Credit per completion `[N]` or per token `[N, T]`, from `batch["rewards"]`."""
+    """Return advantages per completion `[N]` or per token `[N, T]`, from `batch["rewards"]`.
+
+    Called after the rewards; the first result counts. Completions without a reward (NaN) get the
+    advantage 0 whatever is returned. An algorithm with this hook needs a reward.
+    """
 
 
 @hookspec(firstresult=True)
 def alignzoo_loss(run: Run, batch: Batch) -> Loss:
-    """The loss of a micro-batch as a sum and a count. Exactly one plugin of a run gives it."""
+    """Return the loss of a micro-batch as a sum and a count; see `alignzoo.loss.Loss`.
+
+    Called for each micro-batch of a step, which is on the device of the model, with gradients on.
+    Exactly one plugin of a run implements it. The loop adds up micro-batches and processes, and
+    divides the gradient by the count once.
+    """
 
 
 @hookspec
 def alignzoo_step(run: Run, step: int, metrics: dict[str, float]) -> None:
-    """After each optimizer step, with what is about to be logged; you may add to `metrics`."""
+    """React to an optimizer step.
+
+    Called after each, with its number from 1 and the metrics that are about to be logged, to which
+    the plugin may add. `run.stop(reason)` ends the training.
+    """
 
 
 @hookspec
 def alignzoo_round_end(run: Run, index: int) -> None:
-    """After the last step of a round: the place to move a reference or refresh data."""
+    """React to the end of a round, for example by moving the reference.
+
+    Called after the last step of each round, with the number of the round from 0.
+    """
 
 
 @hookspec(firstresult=True)
 def alignzoo_answer(run: Run, rows: list[Example]) -> list[Completion]:
-    """How the system that came of the run answers held-out prompts: one completion for each.
+    """Return one completion for the prompt of each row, as the system that was trained answers it.
 
-    Asked in every evaluation but the one before training. The default is a completion drawn from
-    the model. What an answer costs is charged to the ledger, and reported per answer.
+    Called in every evaluation but the one before training; the first result counts. The default
+    draws a completion from the model. What the answers cost is charged to the ledger, and
+    reported per answer.
     """
 
 
 @hookspec
-def alignzoo_evaluate(run: Run, model: Any) -> dict[str, float | list[float]]:
-    """Extra scores of the model as it stands, logged beside the core's own.
+def alignzoo_evaluate(run: Run, model: Policy) -> dict[str, float | list[float]]:
+    """Return further scores of the model by name, which are logged beside the core's own.
 
-    Of a list, one number per item, the mean and its 95% interval are reported.
+    Called in every evaluation, with the model in eval mode. For a list, one number per item, the
+    mean and its 95% interval are reported.
     """
 
 
 class RunPlugins(pluggy.PluginManager):
-    """The plugins of one run. pluggy reads every attribute of a plugin; this reads only hooks."""
+    """The plugins of one run."""
 
     def parse_hookimpl_opts(self, plugin: Any, name: str) -> Any:
-        # The base class calls getattr on every name, which runs properties with side effects.
+        """Return the options of a hook method, None for any other attribute."""
+        # The base class calls getattr on every name, which would evaluate properties.
         if name not in hook_methods(plugin):
             return None
         return super().parse_hookimpl_opts(plugin, name)
 
 
 def make_manager(plugins: dict[str, Any], *, loss: bool = True) -> RunPlugins:
-    """A plugin manager with these objects on it by name, checked; later ones are called first.
+    """Return a plugin manager with these objects registered by name; later ones are called first.
 
-    `loss`: whether one of them must give the loss; else none may.
+    If `loss` is True exactly one of them must implement `alignzoo_loss`, otherwise none.
+
+    Raises:
+        BadInput: that is not so, or a method has an unknown name, an unknown argument, an argument
+            with a default, or no mark. pluggy would ignore most of these silently.
     """
     pm = RunPlugins(PROJECT)
     pm.add_hookspecs(sys.modules[__name__])
@@ -133,9 +188,8 @@ def _check_methods(pm: RunPlugins, owner: str, plugin: Any) -> None:
                 f"plugin {owner!r}: there is no hook {name!r}", hint=nearest(name, specs)
             )
         spec = inspect.signature(globals()[name])
-        for parameter in list(inspect.signature(getattr(type(plugin), name)).parameters.values())[
-            1:
-        ]:
+        _, *arguments = inspect.signature(getattr(type(plugin), name)).parameters.values()
+        for parameter in arguments:
             if (
                 parameter.default is not parameter.empty
                 or parameter.kind is not parameter.POSITIONAL_OR_KEYWORD

@@ -1,7 +1,7 @@
-"""What a run has spent: compute by purpose, tokens, feedback, money, seconds, peak memory.
+"""The ledger of a run: compute by purpose, tokens, feedback, money, seconds, peak memory.
 
-The leaderboard compares by this, and `--budget` stops on it. Counts only grow, and a resumed run
-goes on counting where the checkpoint stood.
+The leaderboard compares algorithms by it, and `--budget` ends a run by it. Counts only grow; a
+resumed run continues from those of its checkpoint.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-if TYPE_CHECKING:  # slow to import, and the commands that only read a ledger need no torch
+if TYPE_CHECKING:  # slow to import, and commands that only read a ledger do not need it
     import torch
 
-# "scoring" is what plugins compute of a batch without gradient: old log-probs, values, a KL.
+# "scoring": forward passes of plugins without gradient, for old log-probs, values or a KL.
 PURPOSES = (
     "update", "generation", "scoring", "reference", "reward", "judge", "reward_training",
 )  # fmt: skip
-# Cached are those of the calls whose answer was known; retries come beside the calls.
+# Cached calls are among the calls; retries are counted beside them.
 CALLS = ("judge_calls", "judge_cached", "judge_retries")
 FEEDBACK = ("demonstrations", "pairs", "labels", "verifier_calls", *CALLS)
 
@@ -37,8 +37,11 @@ class Cost(NamedTuple):
 
 @dataclass
 class Ledger:
-    """Running totals. `flops` are floating-point operations by purpose, evaluation left out;
-    `money` is in whatever a judge's prices are in."""
+    """Running totals of a run, without its evaluations.
+
+    `flops` and `tokens` are by purpose (`PURPOSES`), `feedback` counts by kind (`FEEDBACK`),
+    `money` is in the currency of the judge's prices, `seconds` are wall-clock time.
+    """
 
     flops: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PURPOSES, 0.0))
     tokens: dict[str, int] = field(default_factory=lambda: dict.fromkeys(PURPOSES, 0))
@@ -48,26 +51,29 @@ class Ledger:
     peak_memory_bytes: int = 0
 
     def pay(self, money: float) -> None:
+        """Add money that a judge has cost."""
         self.money += money
 
     def charge(self, purpose: str, cost: Cost) -> None:
-        """Add the cost of a pass, under one of `PURPOSES`."""
+        """Add the cost of a pass under one of `PURPOSES`; raise `KeyError` for any other."""
         self.flops[purpose] += cost.flops
         self.tokens[purpose] += cost.tokens
 
     def use_feedback(self, kind: str, count: int) -> None:
+        """Count feedback of a kind of `FEEDBACK`; raise `KeyError` for any other."""
         self.feedback[kind] += count
 
     def see_memory(self, peak_bytes: int) -> None:
+        """Raise the peak memory to this many bytes if it is lower."""
         self.peak_memory_bytes = max(self.peak_memory_bytes, peak_bytes)
 
     def add(self, other: Ledger) -> None:
-        """Charge what another ledger says; the greater peak of memory counts."""
+        """Add the totals of another ledger; of peak memory, keep the larger."""
         self._combine(other, 1)
         self.see_memory(other.peak_memory_bytes)
 
     def since(self, before: Ledger) -> Ledger:
-        """What was spent after the ledger was as it is in `before`, a copy of it."""
+        """Return what was spent since `before`, an earlier copy of this ledger."""
         spent = deepcopy(self)
         spent._combine(before, -1)
         return spent
@@ -83,21 +89,25 @@ class Ledger:
 
     @property
     def total_flops(self) -> float:
+        """Return the floating-point operations of all purposes."""
         return sum(self.flops.values())
 
     def as_dict(self) -> dict[str, Any]:
+        """Return the totals as they stand in `run.json`."""
         return {"total_flops": self.total_flops, **asdict(self)}
 
     def restore(self, saved: dict[str, Any]) -> None:
-        """Go on from there. The ledger stays the one that others hold; what an older version did
-        not count is 0."""
+        """Set the totals to those of `as_dict`, in place, because other objects hold this ledger.
+
+        A count that is missing, from an older version, is 0.
+        """
         for name, value in asdict(Ledger()).items():
             found = saved.get(name, value)
             setattr(self, name, {**value, **found} if isinstance(value, dict) else found)
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes, the highest so far."""
+    """Return the peak memory of this process in bytes: of the GPU, or resident on a CPU."""
     if device.type == "cuda":
         import torch
 

@@ -1,4 +1,4 @@
-"""The folder of a run: what it leaves on disk, and the rules about whose folder it is."""
+"""The folder of a run: `run.json`, the logs beside it, and the names of folders."""
 
 from __future__ import annotations
 
@@ -31,20 +31,47 @@ RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 RECORDED_PACKAGES = (
     "alignzoo", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets",
 )  # fmt: skip
+TRACKERS = ("tensorboard", "wandb", "trackio", "mlflow")
+EMPTY_RUN = {"run.json", "log.txt"}  # the files of a run that has not begun
 
 
 class Record:
-    """One run's folder. `run.json` is rewritten whole; the `.jsonl` files only grow."""
+    """The folder of one run. `run.json` is rewritten as a whole; `.jsonl` files are appended to.
+
+    Args:
+        folder: where the run is saved.
+        facts: the contents of `run.json`. Write them by the methods `set_*`.
+        is_writer: False for a process that writes nothing; of several, only the main one writes.
+    """
 
     def __init__(self, folder: Path, facts: dict[str, Any], is_writer: bool = True):
         self.folder, self.facts = folder, facts
-        self.is_writer = is_writer  # of several processes, only the main one does
+        self.is_writer = is_writer
 
     @property
     def checkpoints(self) -> Path:
+        """Return the folder of the checkpoints, which may not exist."""
         return self.folder / "checkpoints"
 
+    @property
+    def results(self) -> Mapping[str, Any]:
+        """Return the summaries of the evaluations by phase: "before", "step N", "after"."""
+        return self.facts["results"]
+
+    def set_fact(self, name: str, value: Any) -> None:
+        """Set a key of `run.json`. It is written to disk by the next `set_status`."""
+        self.facts[name] = value
+
+    def set_fact_once(self, name: str, value: Any) -> Any:
+        """Set a key of `run.json` unless a resumed run has it already, and return its value."""
+        return self.facts.setdefault(name, value)
+
+    def set_result(self, phase: str, summary: Mapping[str, Any]) -> None:
+        """Set the summary of an evaluation. It is written to disk by the next `set_status`."""
+        self.facts["results"][phase] = summary
+
     def set_status(self, status: Status, ledger: Ledger | None = None, **more: Any) -> None:
+        """Set the status, the ledger and further keys of `run.json`, and write it to disk."""
         self.facts.update(status=status, **more)
         if ledger is not None:
             self.facts["ledger"] = ledger.as_dict()
@@ -62,44 +89,41 @@ class Record:
             append_lines(self.folder / "evals.jsonl", rows, allow_nan=False)
 
     def feedback(self, step: int, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Append what judges said of what that step is the first to learn from."""
+        """Append judges' answers to feedback.jsonl; `step` is the first that learns from them."""
         if self.is_writer:
             lines = ({"step": step, **row} for row in rows)
             append_lines(self.folder / "feedback.jsonl", lines, allow_nan=False)
 
     def write(self, name: str, rows: Iterable[Mapping[str, Any]]) -> Path:
-        """A file of rows, whole."""
+        """Write a file of JSON lines as a whole, in this process, and return its path."""
         write_text(self.folder / name, json_lines(rows, allow_nan=False))
         return self.folder / name
 
     def discard_if_empty(self) -> None:
-        """Take back a folder in which there is nothing yet but this record and the log: that of a
-        run which was refused as it began."""
-        if self.is_writer and {path.name for path in self.folder.iterdir()} <= {
-            "run.json",
-            "log.txt",
-        }:
+        """Delete the folder if it holds only `run.json` and `log.txt`: the run was refused."""
+        if self.is_writer and {path.name for path in self.folder.iterdir()} <= EMPTY_RUN:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def rewind(self, step: int) -> None:
-        """Forget what was logged after `step`, so that a resumed run leaves no step twice."""
+        """Delete what was logged after `step`, so that a resumed run logs no step twice."""
         for name in ("metrics.jsonl", "evals.jsonl", "feedback.jsonl"):
             path = self.folder / name
             if path.exists() and self.is_writer:
-                # A line that a crash cut short is later than any checkpoint.
+                # `read_lines` skips a line that a crash cut short: no checkpoint is as late.
                 kept = [row for row in read_lines(path) if row["step"] <= step]
                 write_text(path, json_lines(kept, allow_nan=False))
 
     def read_metrics(self, before: int) -> list[dict[str, Any]]:
-        """The rows of the steps before that one."""
+        """Return the rows of metrics.jsonl for the steps before that one."""
         return [row for row in read_lines(self.folder / "metrics.jsonl") if row["step"] < before]
 
     def read_evals(self, phase: str) -> list[dict[str, Any]]:
+        """Return the rows of evals.jsonl for one evaluation."""
         return [row for row in read_lines(self.folder / "evals.jsonl") if row["phase"] == phase]
 
 
 def resolve_run_folder(out: str, name: str) -> Path:
-    """`out/name`, refusing a name that would leave `out`."""
+    """Return `out/name`. Raise `BadInput` for a name that is not a plain folder name."""
     if not RUN_NAME.fullmatch(name):
         raise BadInput(
             f"option --name: {name!r} is not a name for a run",
@@ -109,13 +133,13 @@ def resolve_run_folder(out: str, name: str) -> Path:
 
 
 def find_free_name(out: str, stem: str) -> str:
-    """`stem`, or the first of `stem-2`, `stem-3`, ... that is not taken."""
+    """Return `stem`, or the first of `stem-2`, `stem-3`, ... that is not taken in `out`."""
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:90] or "run"
     return unused_name(stem, lambda name: (Path(out) / name).exists())
 
 
 def find_newest_name(out: str, stem: str) -> str:
-    """The run that `find_free_name` named last, to be resumed."""
+    """Return the name that `find_free_name` gave last, or raise `BadInput` if there is none."""
     free = find_free_name(out, stem)
     stem, _, number = free.rpartition("-") if not (Path(out) / free).exists() else (free, "", "")
     if not stem or not number.isdigit() or not (Path(out) / stem).exists():
@@ -126,7 +150,7 @@ def find_newest_name(out: str, stem: str) -> str:
 
 
 def read_run(folder: Path) -> dict[str, Any]:
-    """The facts of an earlier run, or `BadInput` when the folder is not one."""
+    """Read the `run.json` of an earlier run. Raise `BadInput` if the folder is not a run's."""
     path = folder / "run.json"
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
@@ -141,14 +165,17 @@ def read_run(folder: Path) -> dict[str, Any]:
 def open_record(
     folder: Path, facts: dict[str, Any], update: UpdateRecipe, *, resume: bool, is_writer: bool
 ) -> Record:
-    """Make the folder of a new run, or with `resume` open that of an interrupted one."""
+    """Create the folder of a new run, or with `resume` reopen that of an interrupted one.
+
+    A process that is not the writer touches no file.
+    """
     if not is_writer:
         return Record(folder, facts, is_writer=False)
     return reopen_record(folder, facts, update) if resume else create_record(folder, facts)
 
 
 def create_record(folder: Path, facts: dict[str, Any]) -> Record:
-    """A fresh folder; one that holds anything already is left alone."""
+    """Create the folder of a run. Raise `BadInput` if it already holds anything."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         held = "a run" if (folder / "run.json").exists() else "other files"
         raise BadInput(
@@ -166,9 +193,10 @@ def create_record(folder: Path, facts: dict[str, Any]) -> Record:
 
 
 def reopen_record(folder: Path, facts: dict[str, Any], update: UpdateRecipe = dict) -> Record:
-    """Open the folder of an interrupted run, after checking that it is the same run and input.
+    """Reopen the folder of an interrupted run.
 
-    `update` gives the stored recipe the current names of its options.
+    `update` gives the stored recipe the current names of its options. Raise `BadInput` if the run
+    is finished, or if its recipe or its input was another.
     """
     then = read_run(folder)
     then["recipe"] = update(then["recipe"])
@@ -189,7 +217,7 @@ def reopen_record(folder: Path, facts: dict[str, Any], update: UpdateRecipe = di
 
 
 def describe_environment() -> dict[str, Any]:
-    """Versions and the machine: what is needed to understand a difference, nothing personal."""
+    """Return versions, platform and start time, which help to explain a difference in results."""
     versions = {}
     for package in RECORDED_PACKAGES:
         try:
@@ -205,7 +233,8 @@ def describe_environment() -> dict[str, Any]:
 
 
 def hash_sources(path: Path | None) -> str | None:
-    """sha256 of a Python file, or of all the Python files in a folder and below it."""
+    """Return the SHA-256 of a Python file, or of all Python files below a folder; None if the path
+    does not exist."""
     if path is None or not path.exists():
         return None
     digest = hashlib.sha256()
@@ -214,11 +243,11 @@ def hash_sources(path: Path | None) -> str | None:
     return digest.hexdigest()
 
 
-TRACKERS = ("tensorboard", "wandb", "trackio", "mlflow")
-
-
 def check_trackers(names: Sequence[str]) -> None:
-    """accelerate leaves a tracker that is not installed out in silence; this says so instead."""
+    """Raise `BadInput` for a tracker that is unknown or not installed.
+
+    accelerate would leave it out without a message.
+    """
     for name in names:
         if name not in TRACKERS:
             raise BadInput(f"unknown tracker {name!r}", hint=nearest(name, TRACKERS))
@@ -227,7 +256,7 @@ def check_trackers(names: Sequence[str]) -> None:
 
 
 def flatten_settings(settings: Mapping[str, Any]) -> dict[str, int | float | str | bool]:
-    """Settings as numbers and text, which is all that every tracker takes."""
+    """Return settings as numbers and text, which every tracker accepts; others become JSON."""
     return {
         name: value if isinstance(value, int | float | str) else json.dumps(value)
         for name, value in settings.items()

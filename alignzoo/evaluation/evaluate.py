@@ -84,11 +84,11 @@ def evaluate_run(run: Run, phase: str) -> Evaluation:
                 result.summary |= {name: to_estimate(value) for name, value in scores.items()}
     finally:
         run.model.train()
-    name = run.recipe.task or "held-out"
+    task = run.recipe.task or "held-out"
     run.record.evals(
-        {"phase": phase, "step": run.step, "task": name, **item} for item in result.items
+        {"phase": phase, "step": run.step, "task": task, **item} for item in result.items
     )
-    run.record.facts["results"][phase] = {n: asdict(value) for n, value in result.summary.items()}
+    run.record.set_result(phase, {name: asdict(value) for name, value in result.summary.items()})
     run.record.set_status("running")
     return result
 

@@ -166,7 +166,7 @@ class Run:
     def stop(self, reason: str) -> None:
         """End training after this step, as if it had been the last one."""
         self.schedule.stopped = reason
-        self.record.facts["stopped"] = reason
+        self.record.set_fact("stopped", reason)
         self.ui.note(f"stopped: {reason}")
 
     # The data, and its batches.

@@ -316,7 +316,7 @@ def hidden_size(model: Policy) -> int:
 
 def evaluate_phase(run: Run, phase: str) -> Evaluation | None:
     """Evaluate, unless the run was interrupted after this evaluation and has it on disk."""
-    results = run.record.facts["results"]
+    results = run.record.results
     if run.recipe.eval_size == 0 or not run.record.is_writer:
         return None
     if phase in results:

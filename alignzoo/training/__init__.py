@@ -1,1 +1,1 @@
-"""The training loop and what moves with it: rounds, checkpoints, alarms, the reference cache."""
+"""The training loop and its parts: rounds, checkpoints, alarms, the reference cache."""

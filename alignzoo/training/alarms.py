@@ -1,7 +1,7 @@
-"""Trouble of on-policy training, named in words while it happens.
+"""Alarms for common failures of on-policy training, while they happen.
 
-Every step's metrics are looked at, the last few against the first few. An alarm rings once, and
-again only after it has been silent; `--stop-on-alarm NAME` ends the run with it.
+After every step, the means of the last few steps are compared with those of the first few. An alarm
+is reported once, and again only after it has been off; `--stop-on-alarm NAME` ends the run with it.
 """
 
 from __future__ import annotations
@@ -14,55 +14,57 @@ from alignzoo.discovery import hookimpl
 from alignzoo.errors import BadInput, nearest
 from alignzoo.run import Run
 
-WINDOW = 5  # steps whose mean is looked at
-FAR = 50.0  # nats from the reference per completion, where a reward no longer means what it did
+WINDOW = 5  # steps per mean
+FAR = 50.0  # nats per completion from the reference, at which rewards are no longer reliable
 MetricsRow = Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class Past:
-    """The metrics of all steps, oldest first, and the scores of the evaluations in their order."""
+    """The metrics of all steps, and the scores of all evaluations but the last, oldest first."""
 
     rows: Sequence[MetricsRow]
     scores: Sequence[Mapping[str, Any]] = ()
 
     def first(self, name: str) -> float | None:
+        """Return the mean of a metric over the first `WINDOW` steps; None if one lacks it."""
         return window_mean(self.rows[:WINDOW], name)
 
     def last(self, name: str) -> float | None:
+        """Return the mean of a metric over the last `WINDOW` steps; None if one lacks it."""
         return window_mean(self.rows[-WINDOW:], name)
 
 
 def window_mean(rows: Sequence[MetricsRow], name: str) -> float | None:
-    """The mean of a metric over a whole window; None where it is not in all of its rows."""
+    """Return the mean of a metric over `WINDOW` rows; None if not all of them have it."""
     values = [row[name] for row in rows if name in row]
     return sum(values) / WINDOW if len(values) == WINDOW else None
 
 
 def check_ties(past: Past) -> str | None:
-    """No group has two completions of different reward: there is nothing to learn from."""
-    share = past.last("frac_reward_zero_std")
-    if share is None or share < 1.0:
+    """Report that no group has completions with different rewards: advantages are 0."""
+    fraction = past.last("frac_reward_zero_std")
+    if fraction is None or fraction < 1.0:
         return None
     return (
         f"all groups are tied for {WINDOW} steps: the completions of a prompt got the same reward, "
-        "so nothing is learnt; take easier or harder prompts, or a finer reward"
+        "so nothing is learned; use easier or harder prompts, or a finer reward"
     )
 
 
 def check_entropy(past: Past) -> str | None:
-    """Completions have all but lost their variety: a tenth of the entropy at the start."""
+    """Report that the entropy is down to a tenth of that at the start."""
     before, now = past.first("entropy"), past.last("entropy")
     if before is None or now is None or now > 0.1 * before:
         return None
     return (
         f"entropy collapse: {now:.3g} nats per token, at the start {before:.3g}; completions "
-        "hardly differ any more. Try a lower --learning-rate, an entropy bonus or a larger group"
+        "hardly differ any more; try a lower --learning-rate, an entropy bonus or a larger group"
     )
 
 
 def check_kl(past: Past) -> str | None:
-    """Further from the reference than `FAR`, where rewards and log-probs mean little."""
+    """Report that the policy is further than `FAR` from the reference."""
     per_token, length = past.last("kl"), past.last("completions/mean_length")
     if per_token is None or length is None or per_token * length < FAR:
         return None
@@ -73,7 +75,7 @@ def check_kl(past: Past) -> str | None:
 
 
 def check_length(past: Past) -> str | None:
-    """Twice as long as at the start, and half of the completions are cut off."""
+    """Report completions that are twice as long as at the start and half of which are cut off."""
     name = "completions/mean_length"
     before, now, clipped = past.first(name), past.last(name), past.last("completions/clipped_ratio")
     if before is None or now is None or clipped is None or now < 2 * before or clipped < 0.5:
@@ -85,8 +87,9 @@ def check_length(past: Past) -> str | None:
 
 
 def check_overoptimised(past: Past) -> str | None:
-    """The reward is above where it was, while the score lies below its best, interval by interval:
-    the reward is being exploited (Gao et al. 2022, https://arxiv.org/abs/2210.10760).
+    """Report that the reward has risen while the score is below its best, by their intervals.
+
+    The policy then exploits the reward (Gao et al. 2022, https://arxiv.org/abs/2210.10760).
     """
     before, now = past.first("reward"), past.last("reward")
     if before is None or now is None or now <= before or len(past.scores) < 2:
@@ -96,7 +99,7 @@ def check_overoptimised(past: Past) -> str | None:
         return None
     return (
         f"over-optimisation: the reward rose from {before:.3g} to {now:.3g} while the score fell "
-        f"from {best['mean']:.3g} to {latest['mean']:.3g}; stop earlier, or keep nearer to the "
+        f"from {best['mean']:.3g} to {latest['mean']:.3g}; stop earlier, or stay closer to the "
         "reference"
     )
 
@@ -111,7 +114,7 @@ ALARMS: dict[str, Callable[[Past], str | None]] = {
 
 
 class Alarms:
-    """Registered with every run. `stop_on` names the alarms that end it."""
+    """The alarms of a run, registered with every run. `stop_on` names those that end it."""
 
     def __init__(self, stop_on: Sequence[str] = ()):
         for name in stop_on:
@@ -126,8 +129,8 @@ class Alarms:
 
     @hookimpl(trylast=True)
     def alignzoo_step(self, run: Run, step: int, metrics: dict[str, float]) -> None:
-        """Say what has begun to ring, log what rings, and stop if that was asked for."""
-        if not self.read:  # of a run that goes on, what came before is on disk
+        """Report new alarms, log all that are on as `alarms/NAME`, and stop the run if told to."""
+        if not self.read:  # the steps of a resumed run are on disk
             self.rows, self.read = run.record.read_metrics(step), True
             self.ringing = {name for name, _ in find_alarms(self.past(run))}
         self.rows.append(dict(metrics))
@@ -141,7 +144,8 @@ class Alarms:
         self.ringing = set(found)
 
     def past(self, run: Run) -> Past:
-        phases = run.record.facts["results"].items()
+        """Return the metrics and the scores so far."""
+        phases = run.record.results.items()
         scores = [
             found["score"] for phase, found in phases if phase != "after" and "score" in found
         ]
@@ -149,7 +153,7 @@ class Alarms:
 
 
 def find_alarms(past: Past) -> list[tuple[str, str]]:
-    """The alarms that ring, each with what it says; none before there are two whole windows."""
+    """Return the alarms that are on, `(name, message)`; none in the first two windows of steps."""
     if len(past.rows) < 2 * WINDOW:
         return []
     found = ((name, alarm(past)) for name, alarm in ALARMS.items())

@@ -1,9 +1,8 @@
 """Checkpoints that are complete or absent, as safetensors and JSON: nothing is ever unpickled.
 
-Everything random in a round is seeded from the run's seed and the round's or step's number, and
-the order of the data is a function of these as well, so that weights, optimizer and counters are
-the whole state, with what the round learns from where one is left in its middle: no generator has
-to be saved for a resumed run to be the same run, bit for bit.
+Everything random is seeded from the run's seed and the number of the round or step, and so is the
+order of the data. The whole state is then weights, optimizer and counters, and in the middle of a
+round its batch. No random generator has to be saved for a resumed run to be the same, bit for bit.
 """
 
 from __future__ import annotations
@@ -34,9 +33,15 @@ def write_checkpoint(
     state: dict[str, Any],
     batches: Sequence[Batch] = (),
 ) -> None:
-    """Write `folder/step-NNNNNNNN`, then remove the ones before it.
+    """Write the folder `step-NNNNNNNN`, then delete the older ones.
 
-    In the middle of a round, `batches` are what it learns from, one of each process.
+    Args:
+        folder: the checkpoints of a run.
+        step: number of optimizer steps done.
+        weights: trained tensors by name.
+        optimizer: its state as `flatten_optimizer` returns it.
+        state: counters, as JSON.
+        batches: in the middle of a round, its batches, one per process.
     """
     target = folder / f"step-{step:08d}"
     with whole_folder(target) as beside:
@@ -45,7 +50,7 @@ def write_checkpoint(
         write_json(beside / "state.json", {"step": step, **state})
         for process, batch in enumerate(batches):
             save_file(_plain(_tensors(batch)), beside / f"batch-{process}.safetensors")
-            rows = json.dumps(batch.rows, default=str)  # a date, say, of a Parquet file
+            rows = json.dumps(batch.rows, default=str)  # `str` for dates, for example
             write_text(beside / f"rows-{process}.json", rows)
     for path in folder.iterdir():
         if path != target:
@@ -53,19 +58,19 @@ def write_checkpoint(
 
 
 def find_checkpoint(folder: Path) -> Path | None:
-    """The newest complete checkpoint, or None."""
+    """Return the newest complete checkpoint in a folder, None if there is none."""
     found = [path for path in folder.glob("step-*") if STEP_FOLDER.fullmatch(path.name)]
     return max(found, default=None)
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:
-    """`(weights, optimizer, state)` of a checkpoint."""
+    """Read `(weights, optimizer, state)` of a checkpoint; see `write_checkpoint`."""
     state = json.loads((path / "state.json").read_text(encoding="utf-8"))
     return load_file(path / "weights.safetensors"), load_file(path / "optimizer.safetensors"), state
 
 
 def read_batch(path: Path, process: int) -> Batch:
-    """What the round was learning from in that process."""
+    """Read the batch of the round that a process had when the checkpoint was written."""
     tensors = load_file(path / f"batch-{process}.safetensors")
     columns = {
         n.removeprefix(COLUMN_PREFIX): t for n, t in tensors.items() if n.startswith(COLUMN_PREFIX)
@@ -83,7 +88,7 @@ def _tensors(batch: Batch) -> dict[str, Tensor]:
 def flatten_optimizer(
     optimizer: torch.optim.Optimizer, names: dict[nn.Parameter, str]
 ) -> dict[str, Tensor]:
-    """The optimizer's state as flat tensors, `exp_avg/lora_A...`, by the name of the parameter."""
+    """Return the optimizer's state as tensors by key and parameter name, `exp_avg/NAME`."""
     return {
         f"{key}/{name}": torch.as_tensor(value)
         for parameter, name in names.items()
@@ -94,16 +99,16 @@ def flatten_optimizer(
 def restore_optimizer(
     optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], names: dict[nn.Parameter, str]
 ) -> None:
-    """The inverse of `flatten_optimizer`."""
+    """Set the optimizer's state, in place: the inverse of `flatten_optimizer`."""
     parameters = {name: parameter for parameter, name in names.items()}
     for path, value in tensors.items():
         key, _, name = path.partition("/")
         parameter = parameters[name]
-        # Adam's step counter is a scalar that stays where it was; the moments follow the weight.
+        # Adam's step counter is a scalar that stays on its device; moments go to the parameter's.
         moved = value if value.ndim == 0 and parameter.ndim > 0 else value.to(parameter.device)
         optimizer.state[parameter][key] = moved
 
 
 def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    # safetensors refuses views that share memory; contiguous clones on the CPU share none.
+    # safetensors refuses tensors that share memory; contiguous clones do not.
     return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}

@@ -1,7 +1,7 @@
 """The training loop, the only one: rows, sample, loss, step, record.
 
-It knows no algorithm. Means are taken here and nowhere else: a loss hook gives a sum and a count,
-micro-batches and processes are added up, and the gradient is divided once.
+It knows no algorithm. It alone takes means: a loss hook returns a sum and a count, sums and counts
+are added up over micro-batches and processes, and the gradient is divided once.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from alignzoo.rollout import INFERENCE, LogprobGap
 from alignzoo.run import Run
 from alignzoo.training.rounds import Round, resume_run, save_checkpoint
 
-# What the rows of a view count as in the ledger.
+# The kind of feedback in the ledger for the rows of a view.
 FEEDBACK_KINDS = {
     "demonstrations": "demonstrations",
     "preferences": "pairs",
@@ -33,8 +33,10 @@ FEEDBACK_KINDS = {
 
 
 def train(run: Run) -> None:
-    """Train round by round until the steps or the budget are spent, from a checkpoint if there is
-    one."""
+    """Train round by round until the steps or the budget are spent.
+
+    A run with a checkpoint continues from it. Raise `RunFailed` if a loss is not finite.
+    """
     parameters = [parameter for _, parameter in run.model.parameters()]
     optimizer = torch.optim.AdamW(
         parameters, lr=run.learning_rate, weight_decay=run.recipe.weight_decay, fused=True
@@ -70,7 +72,7 @@ def train(run: Run) -> None:
 
 
 def begin_round(run: Run) -> Round:
-    """Take the next rows of the data, and make of them what the round learns from."""
+    """Sample the batch of the next round from this process's part of its rows."""
     rows = [run.data.train[i] for i in run.order.batch(run.round)]
     torch.manual_seed(run.seed_for("round", run.round, run.world.rank))
     run.round_metrics.numbers.clear()
@@ -85,9 +87,9 @@ def train_step(
 ) -> dict[str, float]:
     """Take one optimizer step, and return its metrics with those of the round.
 
-    The forward passes of the `first` step of a round are under the policy that drew it: they show
-    how far its log-probs are from the sampler's, without another pass. If the sampler is external,
-    that has been measured already.
+    The `first` step of a round runs the policy that drew its completions. Its forward passes
+    therefore measure the gap between the trainer's and the sampler's log-probs at no extra cost.
+    For an external sampler, the rollout has measured it already.
     """
     if not first or "logprobs" not in batch.columns or INFERENCE in batch.columns:
         metrics = update(run, optimizer, batch)
@@ -100,7 +102,12 @@ def train_step(
 
 
 def update(run: Run, optimizer: torch.optim.Optimizer, batch: Batch) -> dict[str, float]:
-    """Update the weights once, in as many micro-batches as the tokens of the batch need."""
+    """Update the weights once, in as many micro-batches as the tokens of the batch need.
+
+    Return "loss", "grad_norm", "learning_rate", and the mean of each metric of the loss. All
+    processes call it. Raise `RunFailed` if the loss or its gradient is not finite; the weights are
+    then unchanged.
+    """
     optimizer.zero_grad(set_to_none=True)
     totals = Totals()
     spent = run.ledger.total_flops
@@ -128,7 +135,7 @@ def update(run: Run, optimizer: torch.optim.Optimizer, batch: Batch) -> dict[str
     factor = learning_rate_factor(progress, run.recipe.warmup, run.recipe.schedule)
     for group in optimizer.param_groups:
         group["lr"] = run.learning_rate * factor
-    if totals.counts["loss"]:  # without anything to learn from, momentum must not move the weights
+    if totals.counts["loss"]:  # momentum must not move the weights if nothing was counted
         optimizer.step()
     run.schedule.step += 1
     return {
@@ -140,15 +147,15 @@ def update(run: Run, optimizer: torch.optim.Optimizer, batch: Batch) -> dict[str
 
 
 def evaluate_between(run: Run) -> None:
-    """Evaluate in the middle of training, and say the result in a line."""
+    """Evaluate in the middle of training, and report the result in a line."""
     if run.record.is_writer:
         scores = evaluate_run(run, phase=f"step {run.step}").summary
-        told = (f"{name} {value.mean:.4g}" for name, value in scores.items())
-        run.ui.note(f"step {run.step}: {', '.join(told)}")
+        parts = (f"{name} {value.mean:.4g}" for name, value in scores.items())
+        run.ui.note(f"step {run.step}: {', '.join(parts)}")
 
 
 def charge_time(run: Run, started: float) -> float:
-    """Charge the time since `started` to the ledger, with the peak memory, and return the time."""
+    """Charge the seconds since `started` and the peak memory to the ledger; return the time now."""
     now = time.perf_counter()
     run.ledger.seconds += now - started
     run.ledger.see_memory(peak_memory(run.device))
@@ -156,7 +163,7 @@ def charge_time(run: Run, started: float) -> float:
 
 
 def charge_feedback(run: Run) -> None:
-    """Count the rows of the last round that people made, each once however often it is learned."""
+    """Count the feedback in the rows of the last round, each row once in a run."""
     kind = FEEDBACK_KINDS.get(run.algorithm.data.name)
     if kind is not None:
         new = (run.data.train[i] for i in run.order.unseen(run.round - 1))
@@ -165,7 +172,7 @@ def charge_feedback(run: Run) -> None:
 
 
 def charge_other_processes(run: Run, purpose: str, flops: float) -> None:
-    """Charge what the other processes have spent: a budget is that of all of them together."""
+    """Charge the FLOPs of the other processes: a budget is that of all of them together."""
     if run.world.size > 1:
         others = sum(run.world.gather_each(flops)) - flops
         run.ledger.charge(purpose, Cost(flops=others))

@@ -1,4 +1,8 @@
-"""The log-probs that a run has at hand, and how it comes by them."""
+"""A cache on disk of the reference's log-probs for the rows of a run.
+
+Rows are cached in parts, one safetensors file each, in a folder per model. A change of the data
+changes only the parts of the rows that changed.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +26,15 @@ from alignzoo.policy.known import KEY_BYTES, ReferenceCache, Values, completion_
 from alignzoo.record import hash_sources
 from alignzoo.run import Run
 
+GROUPS_PER_PART = 256  # the mean is between a half and a whole of it
+NUMERIC_PACKAGES = ("torch", "transformers", "bitsandbytes")  # their versions may change values
+
 
 def cache_reference(run: Run) -> None:
-    """Give the run the log-probs of its rows: those on disk are read, the others computed.
+    """Give the run the reference's log-probs of all its rows: read those on disk, compute the rest.
 
-    What was computed is charged to the ledger; a run that is resumed is charged as it was.
+    What is computed is charged to the ledger. A resumed run is charged what it was charged when it
+    began. All processes call it.
     """
     parts = split_into_parts(e for e in [*run.data.train, *run.data.test] if e.completions)
     if not parts:
@@ -40,7 +48,7 @@ def cache_reference(run: Run) -> None:
             lacking.append(name)
         else:
             values.update(part)
-    # Others may write meanwhile: what one process has not found, all take as lacking.
+    # Another run may write meanwhile: what one process did not find, all treat as missing.
     lacking = sorted(set().union(*run.gather([lacking])))
     computed, cost = compute_parts(run, {name: parts[name] for name in lacking}, folder)
     known = values | computed
@@ -52,8 +60,8 @@ def cache_reference(run: Run) -> None:
         "flops": cost.flops,
         "tokens": cost.tokens,
     }
-    # All processes charge what the main one knows: it alone has the record of a resumed run.
-    facts = run.gather([run.record.facts.setdefault("reference_cache", facts)])[0]
+    # All processes charge what the main one does, which alone has the record of a resumed run.
+    facts = run.gather([run.record.set_fact_once("reference_cache", facts)])[0]
     run.ledger.charge("reference", Cost(facts["flops"], facts["tokens"]))
     run.record.set_status("running", run.ledger)
     run.ui.note(
@@ -63,7 +71,7 @@ def cache_reference(run: Run) -> None:
 
 
 def compute_parts(run: Run, parts: dict[str, list[Example]], folder: Path) -> tuple[Values, Cost]:
-    """The log-probs of whole parts, each computed by one process, which also writes it."""
+    """Return the log-probs of parts, each computed and written by one process, and their cost."""
     own: list[tuple[Values, Cost]] = []
     with run.ui.items(sum(map(len, parts.values())), "the reference's log-probs") as advance:
         for name in run.shard(list(parts)):
@@ -71,20 +79,21 @@ def compute_parts(run: Run, parts: dict[str, list[Example]], folder: Path) -> tu
             write_part(run, folder / f"{name}.safetensors", values)
             own.append((values, cost))
             advance(len(parts[name]))
-    everyone: Values = {}
+    gathered: Values = {}
     total = Cost()
     for values, cost in run.gather(own):
-        everyone.update(values)
+        gathered.update(values)
         total = total.plus(cost)
-    return everyone, total
+    return gathered, total
 
 
 def compute_part(run: Run, examples: Sequence[Example]) -> tuple[Values, Cost]:
+    """Return the log-probs of the completions of a part by key, in float32, and their cost."""
     values: Values = {}
     total = Cost()
     for micro in collate(examples).split(run.micro_tokens):
         total = total.plus(run.model.cost(micro))
-        logprobs = run.model.reference(micro.to(run.device)).logprobs.float().cpu()
+        logprobs = run.model.reference(micro.to(run.device)).logprobs.float().cpu()  # (N, T)
         for key, row, n in zip(
             completion_keys(micro), logprobs, micro.lengths.tolist(), strict=True
         ):
@@ -93,7 +102,7 @@ def compute_part(run: Run, examples: Sequence[Example]) -> tuple[Values, Cost]:
 
 
 def write_part(run: Run, path: Path, values: Values) -> None:
-    """Write a part; a disk that takes nothing is no reason to stop."""
+    """Write a part. If it cannot be written, say so and go on."""
     tensors = {
         "keys": torch.frombuffer(bytearray(b"".join(values)), dtype=torch.uint8).view(
             -1, KEY_BYTES
@@ -105,50 +114,46 @@ def write_part(run: Run, path: Path, values: Values) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, save(tensors, metadata={"sha256": hash_tensors(tensors)}))
     except OSError as error:
-        run.ui.note(f"the reference's log-probs cannot be kept: {error}")
+        run.ui.note(f"the reference's log-probs could not be cached: {error}")
 
 
 def read_part(run: Run, path: Path) -> Values | None:
-    """What `write_part` wrote; None where there is nothing, or nothing that can be trusted."""
+    """Read what `write_part` wrote; return None if the file is missing or corrupt."""
     if not path.is_file():
         return None
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in ("keys", "lengths", "logprobs")}
-            sound = (file.metadata() or {}).get("sha256") == hash_tensors(tensors)
+            intact = (file.metadata() or {}).get("sha256") == hash_tensors(tensors)
     except (SafetensorError, OSError):
-        sound = False
-    if not sound:
-        run.ui.note(f"{path} is damaged, and is computed anew")
+        intact = False
+    if not intact:
+        run.ui.note(f"{path} is corrupt, recomputing")
         return None
     keys = [bytes(key) for key in tensors["keys"].numpy()]
     return dict(zip(keys, tensors["logprobs"].split(tensors["lengths"].tolist()), strict=True))
 
 
 def hash_tensors(tensors: dict[str, Tensor]) -> str:
+    """Return the SHA-256 of tensors, in the order of their names."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(tensors[name].numpy().tobytes())
     return digest.hexdigest()
 
 
-GROUPS_PER_PART = 256  # groups in a part, on average at most
-
-
-NUMERIC_PACKAGES = ("torch", "transformers", "bitsandbytes")  # whose versions may change the values
-
-
 def group_key(example: Example) -> bytes:
+    """Return a hash of a prompt and its completions."""
     prompt, *rest = (np.array(ids, np.int64) for ids in [example.prompt, *example.completions])
     keys = [completion_key(prompt, completion) for completion in rest]
     return hashlib.blake2b(b"".join(keys), digest_size=KEY_BYTES).digest()
 
 
 def split_into_parts(examples: Iterable[Example]) -> dict[str, list[Example]]:
-    """Different groups in parts, by name, in an order that is theirs.
+    """Split the distinct groups into parts by name, whatever the order of the examples.
 
-    A group's part is given by the first bits of its key, so that a row that is changed, added or
-    taken away changes no part but its own (as long as the number of groups is much the same).
+    The first bits of its key determine the part of a group, so that a row that is changed, added or
+    removed changes only its own part (as long as the number of groups stays about the same).
     """
     groups = {group_key(example): example for example in examples}
     bits = (len(groups) // GROUPS_PER_PART).bit_length()
@@ -162,7 +167,7 @@ def split_into_parts(examples: Iterable[Example]) -> dict[str, list[Example]]:
 
 
 def model_key(model: Policy) -> str:
-    """A digest of all that the reference's values depend on: weights, precision, code, machine."""
+    """Return a hash of all that the log-probs depend on: weights, precision, code, machine."""
     facts = {
         **model.reference_facts(),
         "code": hash_sources(Path(__file__).parents[1] / "policy"),
@@ -172,6 +177,7 @@ def model_key(model: Policy) -> str:
 
 
 def installed_version(package: str) -> str | None:
+    """Return the version of a package, None if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:

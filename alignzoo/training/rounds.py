@@ -1,4 +1,4 @@
-"""A round in progress, and how a run is left between two of its steps and resumed there."""
+"""A round in progress, and checkpoints between two of its steps."""
 
 from __future__ import annotations
 
@@ -15,8 +15,13 @@ from alignzoo.training import checkpoint
 
 @dataclass
 class Round:
-    """What a round learns from: its batch, the step at which it began, and how many of its
-    mini-batches are done, so that a long round can be left and resumed in its middle."""
+    """A round in progress, which a checkpoint can save and resume in the middle.
+
+    Args:
+        batch: what the round learns from; of several processes, each has a part of it.
+        began: number of optimizer steps of the run before the round.
+        done: number of mini-batches done, over all passes.
+    """
 
     batch: Batch
     began: int
@@ -31,7 +36,7 @@ class Round:
         for index in range(self.done, steps * run.schedule.rounds.iterations):
             iteration, place = divmod(index, steps)
             if index > 0:
-                # The first one goes on from where sampling left the generators.
+                # The first mini-batch continues with the generators as sampling left them.
                 torch.manual_seed(run.seed_for("update", run.step, run.world.rank))
             if steps == 1:
                 yield self.batch
@@ -46,15 +51,18 @@ class Round:
         return self.done < self.steps_per_pass(run) * run.schedule.rounds.iterations
 
     def steps_per_pass(self, run: Run) -> int:
-        """Return the steps of one pass: by the rows of the round, so that all processes agree
-        whatever each has kept of them."""
+        """Return the number of steps of one pass.
+
+        It depends on the rows of the round alone, so that all processes agree on it even if they
+        have kept different numbers of them.
+        """
         return math.ceil(run.schedule.rows_in(run.round) / run.recipe.batch_size)
 
     def start(self, run: Run, place: int) -> int:
-        """Return the first group of a mini-batch.
+        """Return the index of the first group of a mini-batch.
 
-        Its fraction of the groups is its fraction of the rows: a process may have a part of the
-        rows, and a sampler may have kept a part of them.
+        A mini-batch takes the same fraction of the groups as of the rows: a process has only a part
+        of the rows, and a sampler may have kept only some of them.
         """
         rows = run.schedule.rows_in(run.round)
         return min(place * run.recipe.batch_size, rows) * len(self.batch) // rows
@@ -63,7 +71,10 @@ class Round:
 def save_checkpoint(
     run: Run, optimizer: torch.optim.Optimizer, current: Round | None = None
 ) -> None:
-    """Write a checkpoint between two rounds, or in the middle of the `current` one."""
+    """Write a checkpoint between two rounds, or in the middle of the `current` one.
+
+    All processes call it; the main one writes.
+    """
     state = {"round": run.round, "plugins": run.state}
     batches = []
     if current is not None:
@@ -88,9 +99,9 @@ def save_checkpoint(
 
 
 def resume_run(run: Run, optimizer: torch.optim.Optimizer) -> Round | None:
-    """Restore the last complete checkpoint, and forget what was logged after it.
+    """Restore the last complete checkpoint if there is one, and delete what was logged after it.
 
-    Return the round that was left in its middle, if there is one.
+    Return the round in whose middle it was written; None if it was written between rounds.
     """
     path = checkpoint.find_checkpoint(run.record.checkpoints)
     if path is None:

@@ -55,7 +55,7 @@ class Constitution:
     def record(self, run: Run) -> None:
         """Save the principles with the run; raise `BadInput` if a resumed run has others."""
         principles = [asdict(principle) for principle in self.principles]
-        saved = run.record.facts.setdefault("principles", principles)
+        saved = run.record.set_fact_once("principles", principles)
         if saved != principles:
             raise BadInput(
                 "cannot be resumed: the principles differ from those of the run",

@@ -54,7 +54,7 @@ def test_none_rings_while_all_is_well_or_there_is_little_to_go_by():
 @pytest.fixture
 def run():
     told: list[str] = []
-    record = SimpleNamespace(read_metrics=lambda before: [], facts={"results": {}})
+    record = SimpleNamespace(read_metrics=lambda before: [], results={})
     return SimpleNamespace(
         told=told, ui=SimpleNamespace(note=told.append), stop=told.append, record=record
     )

@@ -109,7 +109,7 @@ def test_a_damaged_file_is_not_read(run, notes, tmp_path, harm):
 def test_a_disk_that_takes_nothing_is_a_note(run, notes, tmp_path):
     (tmp_path / "file").write_text("")
     write_part(run, tmp_path / "file/part.safetensors", VALUES)
-    assert len(notes) == 1 and "cannot be kept" in notes[0]
+    assert len(notes) == 1 and "could not be cached" in notes[0]
 
 
 def test_where_it_is(monkeypatch, tmp_path):

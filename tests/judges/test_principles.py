@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from alignzoo.errors import BadInput
+from alignzoo.record import Record
 from alignzoo_judges import RATING_QUESTION, read_principles
 
 ONE = "principles:\n- {critique: c, revision: r, question: q}\n"
@@ -111,7 +112,7 @@ def test_drawing_is_by_weight_and_deterministic(tmp_path):
 
 
 def test_a_resumed_run_needs_the_same_principles(tmp_path):
-    run = SimpleNamespace(record=SimpleNamespace(facts={}, folder=tmp_path))
+    run = SimpleNamespace(record=Record(tmp_path, {}))
     read_principles().record(run)
     read_principles().record(run)
     assert run.record.facts["principles"][0]["name"] == "harm"
