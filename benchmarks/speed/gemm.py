@@ -1,6 +1,6 @@
-"""The machine's fp32 matrix-product rate: `python gemm.py THREADS` prints it by shape.
+"""Measure the machine's fp32 rate of matrix products: `python gemm.py THREADS`.
 
-In GFLOP per core-second (CPU time that the process got), which other programs hardly change.
+Prints GFLOP per core-second of CPU time by shape, which other load hardly changes.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import torch
 SHAPES = {"2048x2048x2048": (2048, 2048, 2048), "1024x256x768": (1024, 256, 768)}
 
 
-def rate(m: int, k: int, n: int, repeats: int = 7) -> float:
-    """GFLOP per core-second of `[m, k] @ [k, n]`, the median over batches of about 0.2 s."""
+def measure_rate(m: int, k: int, n: int, repeats: int = 7) -> float:
+    """Return GFLOP per core-second of `[m, k] @ [k, n]`, the median over batches of about 0.2 s."""
     a, b = torch.randn(m, k), torch.randn(k, n)
     flops = 2.0 * m * k * n
     count = max(1, round(2e10 / flops))
@@ -32,4 +32,4 @@ def rate(m: int, k: int, n: int, repeats: int = 7) -> float:
 
 if __name__ == "__main__":
     torch.set_num_threads(int(sys.argv[1]))
-    print(json.dumps({name: rate(*shape) for name, shape in SHAPES.items()}))
+    print(json.dumps({name: measure_rate(*shape) for name, shape in SHAPES.items()}))

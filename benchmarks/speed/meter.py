@@ -1,4 +1,4 @@
-"""What one process measures, by the same code on both sides: time, memory, losses, other load."""
+"""The measurements of one process, by one code for both libraries: time, memory, losses, load."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-SKIPPED = 2  # first steps, in which memory is touched and kernels are chosen
+SKIPPED = 2  # first steps, which touch memory and choose kernels
 MIB = 1024.0
 
 
 @dataclass
 class Meter:
-    """Call `begin` right before training, `step` at the end of every step, `save` at the end.
+    """Call `begin` right before training, `step` at the end of each step, `save` at the end.
 
-    A step is timed from the end of the one before to its own end, so whatever the library does
-    between them (collation, logging) counts.
+    A step is timed from the end of the previous one to its own end, so collation and logging count.
     """
 
     batch_size: int = 8
@@ -31,29 +30,30 @@ class Meter:
     flops: list[float] = field(default_factory=list)
     facts: dict[str, float] = field(default_factory=dict)
     started: float = 0.0
-    sampling: float = 0.0  # CPU seconds of this step that went into completions and rewards
+    sampling: float = 0.0  # CPU seconds of this step in completions and rewards
     samplings: list[float] = field(default_factory=list)
     processor: list[float] = field(default_factory=list)
     _since: tuple[float, float, float] | None = None
 
     def begin(self) -> None:
-        """Note the memory of model and libraries, and count the peak from the first call on."""
+        """Record the memory of model and libraries, and measure the peak from the first call on."""
         self.started = time.perf_counter()
         if "memory_before" in self.facts:
             return
         gc.collect()
         ctypes.CDLL("libc.so.6").malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")
-        self.facts["memory_before"] = status("VmRSS")
+        self.facts["memory_before"] = read_status("VmRSS")
 
     @contextmanager
-    def drawing(self) -> Iterator[None]:
-        """Inside it completions are drawn and rewarded: what is not the update."""
+    def time_sampling(self) -> Iterator[None]:
+        """Count the CPU time inside as sampling and rewards, not as update."""
         started = time.process_time()
         yield
         self.sampling += time.process_time() - started
 
     def step(self, loss: float | None, norm: float | None, flops: float = 0.0) -> None:
+        """Record the end of a step: loss, gradient norm, and the FLOPs spent so far."""
         self.times.append(time.perf_counter())
         self.processor.append(time.process_time())
         self.samplings.append(self.sampling)
@@ -63,7 +63,7 @@ class Meter:
             self.losses.append(loss)
         if norm is not None:
             self.norms.append(norm)
-        self.facts["memory_peak"] = status("VmHWM")
+        self.facts["memory_peak"] = read_status("VmHWM")
         usage = (time.perf_counter(), time.process_time(), busy_seconds())
         if len(self.times) == SKIPPED:
             self._since = usage
@@ -73,6 +73,7 @@ class Meter:
             self.facts["other_cores"] = max(all_ - mine, 0.0) / wall
 
     def save(self, path: Path, **more: float) -> None:
+        """Write all measurements, and `more`, as JSON."""
         steady = len(self.times) - SKIPPED
         if steady > 0:
             seconds = self.times[-1] - self.times[SKIPPED - 1]
@@ -89,8 +90,8 @@ class Meter:
         path.write_text(json.dumps({**self.facts, "losses": self.losses, "norms": self.norms}))
 
 
-def status(name: str) -> float:
-    """A line of /proc/self/status, in MiB."""
+def read_status(name: str) -> float:
+    """Return a value of /proc/self/status in MiB."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(name + ":"):
             return int(line.split()[1]) / MIB
@@ -98,7 +99,7 @@ def status(name: str) -> float:
 
 
 def busy_seconds() -> float:
-    """CPU seconds that the whole machine has spent on work, all cores and processes together."""
+    """Return the CPU seconds of all processes on all cores since the machine started."""
     user, nice, system, _idle, _wait, irq, soft, *_ = (
         int(x) for x in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
     )

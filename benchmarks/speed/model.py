@@ -1,7 +1,7 @@
-"""The model that both libraries train: random weights, and a tokenizer whose counts are exact.
+"""The model that both libraries train: random weights, and a tokenizer with one token per word.
 
-Everything is read from a folder, as a user's model would be. The words are `t3 t4 ... ` and a word
-is a token, so a row of so many words is a row of so many tokens on both sides.
+It is read from a folder, like a user's model. The words are `t4 t5 ...`, so that a row of n words
+has n tokens in both libraries.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen3Con
 
 SPECIAL = ("<unk>", "<bos>", "<eos>", "<pad>")
 FIRST_WORD = len(SPECIAL)  # ids below are special; the word of id n is "t" + n
-HEADS = ("score_head.", ".score.")  # what names a reward model's last layer, here and in TRL
-RANK, ALPHA = 16, 32.0
+HEADS = ("score_head.", ".score.")  # a reward model's last layer, here and in TRL
+RANK, ALPHA = 16, 32
 
 
 def make_model(folder: Path, vocabulary: int, layers: int = 4) -> None:
-    """A Qwen3 of hidden size 256 with `vocabulary` tokens, and its tokenizer, into `folder`."""
+    """Write a Qwen3 of hidden size 256 with `vocabulary` tokens, and its tokenizer, to `folder`."""
     config = Qwen3Config(
         vocab_size=vocabulary,
         hidden_size=256,
@@ -40,11 +40,11 @@ def make_model(folder: Path, vocabulary: int, layers: int = 4) -> None:
     )
     torch.manual_seed(0)
     AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
-    make_tokenizer(vocabulary).save_pretrained(folder)
+    make_word_tokenizer(vocabulary).save_pretrained(folder)
 
 
-def make_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
-    """One id per word; puts a BOS in front by itself, and has no chat template."""
+def make_word_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
+    """Return a tokenizer with one id per word; it adds a BOS and has no chat template."""
     words = dict.fromkeys([*SPECIAL, *(f"t{n}" for n in range(FIRST_WORD, vocabulary))])
     ids = {word: n for n, word in enumerate(words)}
     tokenizer = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
@@ -64,10 +64,11 @@ def make_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
 
 @torch.no_grad()
 def fill_trained(named: Iterable[tuple[str, nn.Parameter]]) -> tuple[int, float]:
-    """The same LoRA weights on both sides, drawn by the name of each: `(how many, their sum)`.
+    """Fill the trained weights with numbers drawn by their names, equal in both libraries.
 
-    Both libraries begin with B = 0, where every DPO loss is ln 2 and the gradient of A is 0, so
-    that hardly anything would be compared. A reward model's head is filled with them.
+    Return the number of weights and the sum of their absolute values. Both libraries start with
+    B = 0, where each DPO loss is ln 2 and the gradient of A is 0: hardly anything would be
+    compared. A reward model's head is filled too.
     """
     count, total = 0, 0.0
     for name, parameter in named:
@@ -76,7 +77,7 @@ def fill_trained(named: Iterable[tuple[str, nn.Parameter]]) -> tuple[int, float]
         if any(head in name for head in HEADS):
             name = "head"
         elif "lora_" not in name:
-            raise ValueError(f"{name} is trained, but is no part of a LoRA adapter")
+            raise ValueError(f"{name} is trained, but is not part of a LoRA adapter")
         draw = torch.Generator().manual_seed(zlib.crc32(name.encode()))
         scale = 0.05 if "lora_B" in name else 1 / math.sqrt(parameter.shape[1])
         values: Tensor = torch.randn(parameter.shape, generator=draw) * scale

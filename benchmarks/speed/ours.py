@@ -1,4 +1,4 @@
-"""One process of alignzoo: `python ours.py JSON`, with the job as JSON; see compare.py."""
+"""Run one process of alignzoo: `python ours.py JSON`, with the job as JSON; see compare.py."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from rows import SEED
 
 from alignzoo.session import session
 
-# Eight completions of 64 tokens for each prompt, rewarded by a function of the text.
-DRAWN = {
+# Eight completions of 64 tokens per prompt, rewarded by a function of the text.
+GRPO_SETTINGS = {
     "reward": ["python:reward.sevens"],
     "options": {"group_size": 8},
     "max_new_tokens": 64,
@@ -22,6 +22,7 @@ DRAWN = {
 
 
 def main(job: dict) -> None:
+    """Run the job and save its measurements."""
     torch.set_num_threads(job["threads"])
     recipe = session.recipe_for(
         job["algorithm"],
@@ -42,7 +43,7 @@ def main(job: dict) -> None:
             "seed": SEED,
             "output_dir": job["folder"],
             "addons": [str(Path(__file__).with_name("ours_addon.py"))],
-            **(DRAWN if job["algorithm"] == "grpo" else {}),
+            **(GRPO_SETTINGS if job["algorithm"] == "grpo" else {}),
             **job["flags"],
         },
     )

@@ -1,4 +1,4 @@
-"""The add-on by which a run of alignzoo is measured: `--with benchmarks/speed/ours_addon.py`."""
+"""An add-on that measures a run of alignzoo: `--with benchmarks/speed/ours_addon.py`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from model import fill_trained
 from alignzoo import Batch, Run, hookimpl
 
 
-class Measure:
-    """Fills what is trained before the first step, and tells the meter of each one."""
+class MeterAddon:
+    """Fill the trained weights before the first step, and report each step to the meter."""
 
     @hookimpl
     def alignzoo_start(self, run: Run) -> None:
@@ -21,7 +21,7 @@ class Measure:
 
     @hookimpl(wrapper=True)
     def alignzoo_sample(self) -> Generator[None, Batch, Batch]:
-        with METER.drawing():
+        with METER.time_sampling():
             return (yield)
 
     @hookimpl

@@ -1,4 +1,4 @@
-"""What both libraries reward in the comparison of GRPO, in the form that both take."""
+"""The reward function of the comparison of GRPO, in the form that both libraries accept."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from typing import Any
 
 
 def sevens(completions: list[str], **_: Any) -> list[float]:
-    """How many of the words end in a 7, of 64."""
+    """Return for each completion the number of words that end in 7, divided by 64."""
     return [sum(word.endswith("7") for word in text.split()) / 64 for text in completions]

@@ -1,11 +1,11 @@
-"""The rows: plain text in JSONL, one file per library, the same rows in the order they are used.
+"""The rows: plain text in JSONL, one file per library, in the order in which each uses them.
 
-alignzoo shuffles by a seed of its own. TRL is given the rows in that very order and told to take
-them as they come, so that step n is the same batch on both sides and its losses can be compared.
+alignzoo shuffles by its seed. TRL gets the rows in that order and takes them sequentially, so that
+step n is the same batch in both libraries and the losses can be compared.
 
-KTO estimates its KL on mismatched completions: alignzoo gives a prompt the completion of the row
-after it in the batch, TRL that of the row before it. A batch in reverse order therefore is, in TRL,
-the same prompts with the same completions, mismatched ones too.
+KTO estimates its KL on mismatched completions: alignzoo gives a prompt the completion of the next
+row in the batch, TRL that of the previous row. So TRL gets each batch in reverse order, which gives
+the same prompts with the same mismatched completions.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ COMPLETIONS = {
     "reward": ("chosen", "rejected"),
     "sft": ("completion",),
     "kto": ("completion",),
-    "grpo": (),  # drawn by each library
+    "grpo": (),  # sampled by each library
 }
 LONG_PROMPT = 512  # tokens of every prompt of grpo
 
@@ -34,7 +34,7 @@ LONG_PROMPT = 512  # tokens of every prompt of grpo
 def make_rows(
     folder: Path, algorithm: str, count: int, batch_size: int, vocabulary: int
 ) -> dict[str, Path]:
-    """`{"ours": file, "theirs": file}` for one algorithm."""
+    """Write the rows of one algorithm and return `{"ours": file, "theirs": file}`."""
     draw = Random(f"{algorithm}/{vocabulary}")
 
     def words(low: int, high: int) -> str:
@@ -47,8 +47,8 @@ def make_rows(
             "prompt": words(*((LONG_PROMPT,) * 2 if algorithm == "grpo" else PROMPT))
         }
         for name in COMPLETIONS[algorithm]:
-            row[name] = " " + words(*COMPLETION)  # TRL joins the texts, so a border is needed
-        # For TRL's sampler by length, which has no other way to know; alignzoo does not look at it.
+            row[name] = " " + words(*COMPLETION)  # TRL joins the texts, so a space is needed
+        # For TRL's sampler by length; alignzoo ignores it.
         row["length"] = sum(len(str(text).split()) for text in row.values())
         if algorithm == "kto":
             row["label"] = number % 2 == 0

@@ -1,9 +1,9 @@
-"""Sampling beside `transformers.generate`: `python benchmarks/speed/sampling.py [--rounds 3]`.
+"""Compare sampling with `transformers.generate`: `python benchmarks/speed/sampling.py`.
 
-Groups of 8 completions of 8 prompts, temperature 1, one fresh process per measurement, the two
+8 completions of each of 8 prompts at temperature 1, a fresh process per measurement, the two
 libraries in turn. `equal`: prompts of 512 tokens, completions of 64. `unlike`: prompts of 64 to
-512 tokens, and one token in 32 of the vocabulary ends a completion, so that they differ in length.
-CPU seconds hardly depend on what else runs, so the ratio is of tokens per CPU second.
+512 tokens, and one token in 32 of the vocabulary ends a completion, so that lengths differ.
+CPU seconds hardly depend on other load, so the ratio is of tokens per CPU second.
 """
 
 from __future__ import annotations
@@ -18,32 +18,35 @@ from pathlib import Path
 from random import Random
 
 import torch
-from compare import RESULTS, call, machine, say
-from meter import METER, status
+from compare import RESULTS, describe_machine, log, run_python
+from meter import METER, read_status
 from model import FIRST_WORD, make_model
 
 from alignzoo.policy import Policy, load_policy
 from alignzoo.rollout import Sampling, generate
 
-PROMPTS, GROUP, LONGEST, TOKENS = 8, 8, 512, 64
+PROMPTS, GROUP, MAX_PROMPT, TOKENS = 8, 8, 512, 64
 SIDES, CASES = ("transformers", "alignzoo"), ("equal", "unlike")
 
 
-def prompts_of(case: str, vocabulary: int) -> list[list[int]]:
-    """Each prompt `GROUP` times."""
+def make_prompts(case: str, vocabulary: int) -> list[list[int]]:
+    """Return random prompts, each `GROUP` times in a row."""
     draw = Random(f"{case}/{vocabulary}")
-    lengths = [LONGEST if case == "equal" else draw.randint(64, LONGEST) for _ in range(PROMPTS)]
+    lengths = [
+        MAX_PROMPT if case == "equal" else draw.randint(64, MAX_PROMPT) for _ in range(PROMPTS)
+    ]
     rows = [[draw.randrange(FIRST_WORD, vocabulary) for _ in range(n)] for n in lengths]
     return [row for row in rows for _ in range(GROUP)]
 
 
-def ours(policy: Policy, prompts: list[list[int]], stops: range, tokens: int) -> list[int]:
+def sample_ours(policy: Policy, prompts: list[list[int]], stops: range, tokens: int) -> list[int]:
+    """Sample with alignzoo and return the lengths of the completions."""
     found = generate(policy, prompts, range(len(prompts)), Sampling(tokens, stops))
     return [len(completion.tokens) for completion in found]
 
 
-def theirs(policy: Policy, prompts: list[list[int]], stops: range, tokens: int) -> list[int]:
-    """Left-padded, all rows at once, as TRL gives them."""
+def sample_theirs(policy: Policy, prompts: list[list[int]], stops: range, tokens: int) -> list[int]:
+    """Sample with transformers, all rows at once and left-padded as by TRL; return the lengths."""
     width = max(map(len, prompts))
     ids = torch.tensor([[3] * (width - len(prompt)) + prompt for prompt in prompts])
     mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
@@ -62,13 +65,14 @@ def theirs(policy: Policy, prompts: list[list[int]], stops: range, tokens: int) 
 
 
 def measure(folder: str, side: str, case: str, vocabulary: int) -> dict[str, float]:
+    """Sample once with one library and return tokens, time and memory."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     policy = load_policy(folder)
     policy.eval()
     policy.model.generation_config.eos_token_id = None
-    function = ours if side == "alignzoo" else theirs
-    prompts = prompts_of(case, vocabulary)
+    function = sample_ours if side == "alignzoo" else sample_theirs
+    prompts = make_prompts(case, vocabulary)
     stops = range(FIRST_WORD, FIRST_WORD + (vocabulary // 32 if case == "unlike" else 0))
     function(policy, [prompt[:32] for prompt in prompts], stops, 2)
     METER.begin()
@@ -79,11 +83,12 @@ def measure(folder: str, side: str, case: str, vocabulary: int) -> dict[str, flo
         "tokens": sum(lengths),
         "seconds": seconds,
         "core_seconds": processor,
-        "memory_rise": status("VmHWM") - METER.facts["memory_before"],
+        "memory_rise": read_status("VmHWM") - METER.facts["memory_before"],
     }
 
 
-def table(processes: list[dict]) -> str:
+def make_table(processes: list[dict]) -> str:
+    """Return the medians of the processes as a Markdown table."""
     lines = [
         "| vocabulary | prompts | | tokens/s | per core-second | alignzoo is | rise MiB |",
         "|---|---|---|---|---|---|---|",
@@ -111,10 +116,11 @@ def table(processes: list[dict]) -> str:
 
 
 def main() -> None:
+    """Measure both libraries on both cases, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--vocabularies", nargs="+", type=int, default=[8_192, 50_257])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--name", default="sampling", help="of the files of results")
+    parser.add_argument("--name", default="sampling", help="name of the result files")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
@@ -129,19 +135,19 @@ def main() -> None:
                 for case in CASES:
                     for side in SIDES:
                         job = [f"{folder}/{vocabulary}", side, case, vocabulary]
-                        out = call([__file__, "--one", json.dumps(job)], 1)
+                        out = run_python([__file__, "--one", json.dumps(job)], 1)
                         found = json.loads(out.strip().splitlines()[-1])
                         found |= {"vocabulary": vocabulary, "case": case, "side": side}
                         load = float(Path("/proc/loadavg").read_text().split()[0])
                         processes.append({"round": number, "load": load, **found})
-                        say(f"{job[1:]}: {found['core_seconds']:.2f} core-seconds, load {load}")
-    m = machine()
+                        log(f"{job[1:]}: {found['core_seconds']:.2f} core-seconds, load {load}")
+    m = describe_machine()
     command = f"python benchmarks/speed/sampling.py {' '.join(sys.argv[1:])}".strip()
     packages = ", ".join(f"{k} {v}" for k, v in m["packages"].items())
     loads = [p["load"] for p in processes]
     text = (
         f"`{command}` on {m['cores']} cores of {m['cpu']}, {packages}. One thread; load average "
-        f"{min(loads):.1f} to {max(loads):.1f} while it ran.\n\n{table(processes)}\n"
+        f"{min(loads):.1f} to {max(loads):.1f} while it ran.\n\n{make_table(processes)}\n"
     )
     print(text)
     report = {"command": command, "machine": m, "processes": processes}

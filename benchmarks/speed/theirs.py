@@ -1,4 +1,4 @@
-"""One process of TRL: `python theirs.py JSON`, with the job as JSON; see compare.py."""
+"""Run one process of TRL: `python theirs.py JSON`, with the job as JSON; see compare.py."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from trl import (
 )
 
 
-class Measure(TrainerCallback):
-    """Fills what is trained before the first step, and tells the meter of each one."""
+class MeterCallback(TrainerCallback):
+    """Fill the trained weights before the first step, and report each step to the meter."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         count, total = fill_trained(kwargs["model"].named_parameters())
@@ -49,12 +49,12 @@ class Measure(TrainerCallback):
 
 
 class TimedReference:
-    """Counts the pass over the reference that comes before training, in time and in memory."""
+    """Measure the time and memory of the reference pass before training."""
 
     def _precompute_ref_logps(self, *args: Any) -> Any:
         METER.begin()
         started = time.perf_counter()
-        result = super()._precompute_ref_logps(*args)
+        result = super()._precompute_ref_logps(*args)  # type: ignore[misc] # of the trainer
         METER.facts["precompute_seconds"] = time.perf_counter() - started
         return result
 
@@ -69,13 +69,13 @@ class TimedKTOTrainer(TimedReference, KTOTrainer):
 
 class TimedGRPOTrainer(GRPOTrainer):
     def _generate_and_score_completions(self, inputs: Any) -> Any:
-        with METER.drawing():
+        with METER.time_sampling():
             return super()._generate_and_score_completions(inputs)
 
 
 @dataclass(frozen=True)
 class Side:
-    """How TRL does an algorithm; `settings` are those that alignzoo has by default."""
+    """An algorithm in TRL; `settings` are the defaults of alignzoo."""
 
     config: Any
     trainer: Any
@@ -96,7 +96,7 @@ SIDES = {
             "loss_type": "grpo",
             "num_generations": 8,
             "max_completion_length": 64,
-            "per_device_train_batch_size": 64,  # it counts completions
+            "per_device_train_batch_size": 64,  # TRL counts completions
             "shuffle_dataset": False,
         },
     ),
@@ -104,11 +104,12 @@ SIDES = {
 
 
 def main(job: dict) -> None:
+    """Run the job and save its measurements."""
     torch.set_num_threads(job["threads"])
     flags = dict(job["flags"])
     if flags.pop("patched", False):
-        # What TRL does on a GPU and not on a CPU: only completions go through the LM head. The
-        # kernels, which ask a function of the same name in another module, stay as they are.
+        # As TRL does on a GPU: only completions go through the LM head. The choice of kernels
+        # calls a function of this name in another module, so it does not change.
         trl.trainer.utils._use_triton = lambda device: True
     side = SIDES[job["algorithm"]]
     settings = {
@@ -142,7 +143,7 @@ def main(job: dict) -> None:
         peft_config=LoraConfig(
             r=RANK, lora_alpha=ALPHA, target_modules="all-linear", task_type=side.task_type
         ),
-        callbacks=[Measure()],
+        callbacks=[MeterCallback()],
         **more,
     )
     done.train()
