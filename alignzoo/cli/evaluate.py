@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from annotated_types import Ge
 
 from alignzoo.cli.options import Generation
 from alignzoo.cli.quiet import quiet
-from alignzoo.cli.render import summary_table
+from alignzoo.cli.render import summary_table, to_plain
 from alignzoo.cli.terminal import Terminal, console_for
 from alignzoo.errors import BadInput
 from alignzoo.record import read_run
@@ -53,7 +51,7 @@ class Evaluate(Generation):
                 ui=ui,
             )
         if self.json:
-            facts = {"model": self.model, "tasks": plain(found)}
+            facts = {"model": self.model, "tasks": to_plain(found)}
             print(json.dumps(facts, indent=2, allow_nan=False))
         else:
             summaries = {task: one.summary for task, one in found.items()}
@@ -82,16 +80,3 @@ def own_task(model: str) -> str:
             "the run was trained on data and has no task", where=model, hint="add --tasks"
         )
     return str(task)
-
-
-def plain(value: Any) -> Any:
-    """Return a value as JSON can hold it: dataclasses as objects, NaN and infinity as null."""
-    if dataclasses.is_dataclass(value):
-        return {
-            field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)
-        }
-    if isinstance(value, dict):
-        return {str(key): plain(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -35,7 +35,7 @@ RAW_WORDS = {
     "allow_interspersed_args": False,
 }
 LONG = 36  # characters of choices that fit behind a flag; the help text lists longer ones
-NAMES = {str: "text", int: "int", float: "float", bool: "bool"}
+TYPE_NAMES = {str: "text", int: "int", float: "float", bool: "bool"}
 Parameter = TyperOption | TyperArgument
 
 
@@ -277,7 +277,7 @@ def _label(kind: Any) -> str:
     if get_origin(kind) in (list, tuple, set):
         inner = [part for part in get_args(kind) if part is not Ellipsis]
         return _label(inner[0]) if inner else "text"
-    return NAMES.get(kind) or getattr(kind, "__name__", "text").lower()
+    return TYPE_NAMES.get(kind) or getattr(kind, "__name__", "text").lower()
 
 
 def _shown(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -149,3 +150,16 @@ def _escape(char: str) -> str:
 def shorten(text: str, limit: int = 600) -> str:
     """Return the beginning of a long text, with an ellipsis if it was cut."""
     return text if len(text) <= limit else text[:limit].rstrip() + " …"
+
+
+def to_plain(value: Any) -> Any:
+    """Return a value as JSON can hold it: dataclasses as objects, NaN and infinity as null."""
+    if dataclasses.is_dataclass(value):
+        return {
+            field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)
+        }
+    if isinstance(value, dict):
+        return {str(key): to_plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_plain(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -15,11 +15,15 @@ report                   counts and notes on the rows
 from alignzoo import deprecated
 from alignzoo.data.codec import Codec
 from alignzoo.data.dataset import Data, SourceSize, labels_in
+from alignzoo.data.derive import columns_of
+from alignzoo.data.dialogue import Content, Message
 from alignzoo.data.load import load_data, load_rows
 from alignzoo.data.names import DataSpec, parse_data
 from alignzoo.data.order import EpochOrder
+from alignzoo.data.read import read_rows
 from alignzoo.data.reasoning_steps import split_steps, step_ends
 from alignzoo.data.report import Report
+from alignzoo.data.values import is_missing
 from alignzoo.data.views import (
     VIEWS,
     Demonstrations,
@@ -37,6 +41,7 @@ from alignzoo.data.views import (
 __all__ = [
     "VIEWS",
     "Codec",
+    "Content",
     "Data",
     "DataSpec",
     "Demonstrations",
@@ -44,6 +49,7 @@ __all__ = [
     "Encoded",
     "EpochOrder",
     "Feedback",
+    "Message",
     "Preferences",
     "Prompts",
     "Report",
@@ -52,10 +58,13 @@ __all__ = [
     "Text",
     "View",
     "WholeDemonstrations",
+    "columns_of",
+    "is_missing",
     "labels_in",
     "load_data",
     "load_rows",
     "parse_data",
+    "read_rows",
     "split_steps",
     "step_ends",
 ]

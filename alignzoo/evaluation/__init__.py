@@ -1,12 +1,12 @@
 """Scores with intervals, item by item, before and after training."""
 
-from alignzoo.evaluation.evaluate import Evaluation, Item, evaluate_model, evaluate_run
+from alignzoo.evaluation.evaluate import Evaluation, EvaluationItem, evaluate_model, evaluate_run
 from alignzoo.evaluation.statistics import Estimate, correlation, mean_with_interval
 
 __all__ = [
     "Estimate",
     "Evaluation",
-    "Item",
+    "EvaluationItem",
     "correlation",
     "evaluate_model",
     "evaluate_run",

@@ -25,7 +25,7 @@ MICRO_ROWS = 32  # completions in one forward pass of the base model
 
 
 @dataclass(frozen=True)
-class Item:
+class EvaluationItem:
     """One prompt of an evaluation and the model's completion of it.
 
     Attributes:
@@ -219,7 +219,7 @@ def score_items(
     completions: Sequence[Completion],
     sampling: Sampling,
     seed: int | None,
-) -> list[Item]:
+) -> list[EvaluationItem]:
     """Return an item per row: its completion with the task's score and the base's log-prob.
 
     `seed` is the one that `complete_prompts` was given, None for completions by a plugin.
@@ -233,7 +233,7 @@ def score_items(
     for index, (row, completion) in enumerate(zip(rows, completions, strict=True)):
         text = codec.decode(completion.tokens)
         items.append(
-            Item(
+            EvaluationItem(
                 item=index,
                 prompt=prompt_text(row["prompt"]),
                 completion=text,
@@ -269,7 +269,7 @@ def base_logprobs(
     return found
 
 
-def summarise(items: Sequence[Item], sampling: Sampling) -> dict[str, Estimate]:
+def summarise(items: Sequence[EvaluationItem], sampling: Sampling) -> dict[str, Estimate]:
     """Return score, KL to the base, length, share ended and measures, each with its interval.
 
     The KL is the mean of log p(y) - log base(y) over completions y drawn from p. That is right only

@@ -1,3 +1,4 @@
+from .adapters import adapter_parameters
 from .flops import FlopsProfile
 from .layout import HiddenState
 from .load import ModelSpec, default_device, load_policy
@@ -13,6 +14,7 @@ __all__ = [
     "Outputs",
     "Perturb",
     "Policy",
+    "adapter_parameters",
     "chunked_logprobs",
     "default_device",
     "load_policy",

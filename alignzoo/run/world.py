@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
-T = TypeVar("T")
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -35,16 +35,16 @@ class World:
         """Return whether this process is the one that writes and talks."""
         return self.accelerator.is_main_process
 
-    def shard(self, rows: list[T]) -> list[T]:
+    def shard(self, rows: list[Value]) -> list[Value]:
         """Return this process's part of what belongs to the rows of a round."""
         return rows[self.rank :: self.size]
 
-    def gather(self, values: list[T]) -> list[T]:
+    def gather(self, values: list[Value]) -> list[Value]:
         """Return the parts of all processes in the order of the rows: the inverse of `shard`."""
         shards = self.gather_each(values)
         return [part[i] for i in range(len(shards[0])) for part in shards if i < len(part)]
 
-    def gather_each(self, value: T) -> list[T]:
+    def gather_each(self, value: Value) -> list[Value]:
         """Return one value of each process, in the order of their ranks."""
         return gather_object([value])
 

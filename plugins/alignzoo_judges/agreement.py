@@ -7,13 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from alignzoo import discovery
-from alignzoo.data import Preferences, Prompts, load_rows
-from alignzoo.data.derive import columns_of
-from alignzoo.data.read import read_rows
-from alignzoo.data.values import is_missing
+from alignzoo.data import Preferences, Prompts, columns_of, is_missing, load_rows, read_rows
 from alignzoo.errors import BadInput, RunFailed
-from alignzoo.evaluation.evaluate import Evaluation
-from alignzoo.evaluation.statistics import Estimate, correlation, mean_with_interval
+from alignzoo.evaluation import Estimate, Evaluation, correlation, mean_with_interval
 from alignzoo.ledger import Ledger
 from alignzoo.ui import UI
 from alignzoo_judges.classification import LABEL_QUESTION, Labelling, classify, most_likely

@@ -8,7 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
-from alignzoo.data.dialogue import Message
+from alignzoo.data import Message
 from alignzoo.files import append_lines, cache_home, read_lines
 from alignzoo_judges.judge import Judge, Question, is_usable
 

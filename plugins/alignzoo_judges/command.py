@@ -11,9 +11,8 @@ from typing import Annotated
 import typer
 from annotated_types import Ge
 
-from alignzoo.cli.evaluate import plain
 from alignzoo.cli.quiet import quiet
-from alignzoo.cli.render import summary_table
+from alignzoo.cli.render import summary_table, to_plain
 from alignzoo.cli.terminal import Terminal, console_for
 from alignzoo.errors import BadInput
 from alignzoo.options import options_of
@@ -76,7 +75,9 @@ class JudgeCommand:
             print(f"alignzoo: interrupted; {CONTINUE}\n  {command}", file=sys.stderr)
             raise typer.Exit(130) from None
         if self.json:
-            print(json.dumps({"judge": self.judge, **plain(evaluation)}, indent=2, allow_nan=False))
+            print(
+                json.dumps({"judge": self.judge, **to_plain(evaluation)}, indent=2, allow_nan=False)
+            )
             return
         console_for(sys.stdout).print(summary_table({self.judge: evaluation.summary}))
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
-from alignzoo.data.dialogue import Content
+from alignzoo.data import Content
 from alignzoo_judges.judge import Judge, Question, is_usable, unusable
 
 COMPARISON_QUESTION = "Which response is better?"

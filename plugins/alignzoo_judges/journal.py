@@ -13,9 +13,9 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any, TypeVar
 
+from alignzoo import Run
 from alignzoo.files import append_lines, json_lines, read_lines, write_text
 from alignzoo.ledger import Ledger
-from alignzoo.run import Run
 
 R = TypeVar("R")
 Line = dict[str, Any]

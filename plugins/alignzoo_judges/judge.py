@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
-from alignzoo.data.dialogue import Content, Message
+from alignzoo.data import Content, Message
 from alignzoo.errors import BadInput
 from alignzoo.ledger import Ledger
 

@@ -13,11 +13,9 @@ from typing import Any
 
 import torch
 
-from alignzoo.batch import Batch, Example, collate
-from alignzoo.data import Codec
-from alignzoo.data.dialogue import Message
-from alignzoo.policy import Policy
-from alignzoo.policy.adapters import adapter_parameters
+from alignzoo import Batch, Example, collate
+from alignzoo.data import Codec, Message
+from alignzoo.policy import Policy, adapter_parameters
 from alignzoo.rollout import Sampling, generate
 from alignzoo_judges.judge import Judge, Question, normalise, unusable
 

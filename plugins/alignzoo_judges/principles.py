@@ -8,10 +8,10 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from alignzoo.data.dialogue import Message
+from alignzoo import Run
+from alignzoo.data import Message
 from alignzoo.errors import BadInput, nearest
 from alignzoo.files import read_yaml
-from alignzoo.run import Run
 from alignzoo_judges.rating import RATING_QUESTION
 
 DEFAULT_FILE = Path(__file__).with_name("principles.yaml")

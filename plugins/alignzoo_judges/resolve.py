@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from alignzoo import discovery
+from alignzoo import Run, discovery
 from alignzoo.data import Codec
 from alignzoo.errors import BadInput
 from alignzoo.ledger import Ledger
 from alignzoo.options import build, split_options
 from alignzoo.policy import ModelSpec, load_policy
 from alignzoo.remote import check_url
-from alignzoo.run import Run
 from alignzoo_judges.cached import CachedJudge
 from alignzoo_judges.judge import GoldJudge, Judge
 from alignzoo_judges.local import LocalJudge

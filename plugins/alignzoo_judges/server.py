@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeVar
 
 from annotated_types import Ge, Gt
 
-from alignzoo.data.dialogue import Message
+from alignzoo.data import Message
 from alignzoo.errors import BadInput
 from alignzoo.ledger import Cost
 from alignzoo.remote import JsonClient, NoAnswer, RateLimiter, Refused, check_url

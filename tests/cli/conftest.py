@@ -70,7 +70,12 @@ def alignzoo() -> Callable[..., subprocess.CompletedProcess[str]]:
             text=True,
             timeout=60,
             stdin=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": root, "COLUMNS": "100", **variables},
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join([root, f"{root}/plugins", f"{root}/benchmarks"]),
+                "COLUMNS": "100",
+                **variables,
+            },
         )
 
     return run

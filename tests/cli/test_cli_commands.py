@@ -174,10 +174,10 @@ def test_eval_as_json_has_nothing_else_on_stdout(
 
 
 def test_what_json_does_not_know_becomes_null() -> None:
-    from alignzoo.cli.evaluate import plain
+    from alignzoo.cli.render import to_plain
 
     estimate = {"mean": float("nan"), "low": None, "n": 3}
-    assert plain({"a": (1.5, float("inf")), "b": estimate}) == {
+    assert to_plain({"a": (1.5, float("inf")), "b": estimate}) == {
         "a": [1.5, None],
         "b": {"mean": None, "low": None, "n": 3},
     }
