@@ -228,7 +228,7 @@ def score_items(
         Example(codec.prompt(row["prompt"]), [completion.tokens])
         for row, completion in zip(rows, completions, strict=True)
     ]
-    base = base_logprobs(policy, examples, sampling.temperature or 1.0)
+    base = compute_base_logprobs(policy, examples, sampling.temperature or 1.0)
     items = []
     for index, (row, completion) in enumerate(zip(rows, completions, strict=True)):
         text = codec.decode(completion.tokens)
@@ -250,7 +250,7 @@ def score_items(
 
 
 @torch.no_grad()
-def base_logprobs(
+def compute_base_logprobs(
     policy: Policy, examples: list[Example], temperature: float = 1.0
 ) -> list[float] | None:
     """Return each completion's log-prob (nats) under the model before training.

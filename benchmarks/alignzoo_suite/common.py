@@ -25,12 +25,12 @@ def is_held_out(key: str, fraction: float) -> bool:
     return int.from_bytes(blake2b(key.encode(), digest_size=8).digest(), "big") < fraction * 2**64
 
 
-def user_turn(text: str) -> list[Row]:
+def user_message(text: str) -> list[Row]:
     """Return a text as one user message."""
     return [{"role": "user", "content": text}]
 
 
-def assistant_turn(text: str) -> list[Row]:
+def assistant_message(text: str) -> list[Row]:
     """Return a text as one assistant message."""
     return [{"role": "assistant", "content": text}]
 

@@ -19,7 +19,7 @@ from alignzoo_judges import (
 from alignzoo_judges.comparison import ANSWER, EXPLAIN, build_comparison_question
 from alignzoo_judges.rating import build_rating_question
 from alignzoo_suite.acts import ACTS
-from alignzoo_suite.common import Row, assistant_turn, is_held_out, user_turn
+from alignzoo_suite.common import Row, assistant_message, is_held_out, user_message
 from alignzoo_suite.constitution_writer import (
     AVERAGE,
     BASE,
@@ -58,7 +58,7 @@ def write_dialogue(row: Row, random: Random) -> list[Row]:
 
 def write_answer(row: Row, random: Random) -> list[Row]:
     """Return a request and its answer."""
-    return row["prompt"] + assistant_turn(write_reply(row["act"], BASE, random).text)
+    return row["prompt"] + assistant_message(write_reply(row["act"], BASE, random).text)
 
 
 def write_revision(row: Row, random: Random) -> list[Row]:
@@ -72,11 +72,11 @@ def write_revision(row: Row, random: Random) -> list[Row]:
     final = repair(principle.name, act, draft, random) if faulty else draft
     return (
         row["prompt"]
-        + assistant_turn(draft.text)
-        + user_turn(principle.critique)
-        + assistant_turn(f"The response {found}.")
-        + user_turn(principle.revision)
-        + assistant_turn(final.text)
+        + assistant_message(draft.text)
+        + user_message(principle.critique)
+        + assistant_message(f"The response {found}.")
+        + user_message(principle.revision)
+        + assistant_message(final.text)
     )
 
 
@@ -87,7 +87,7 @@ def write_verdict(row: Row, random: Random) -> list[Row]:
     asked = build_comparison_question(
         Comparison(row["prompt"], one.text, other.text), f"{question} {ANSWER}", swapped=False
     )
-    return asked.messages + assistant_turn(draw_verdict(name, row["act"], one, other, random))
+    return asked.messages + assistant_message(draw_verdict(name, row["act"], one, other, random))
 
 
 def write_reasoned_verdict(row: Row, random: Random) -> list[Row]:
@@ -103,9 +103,9 @@ def write_reasoned_verdict(row: Row, random: Random) -> list[Row]:
     )
     return (
         asked.messages
-        + assistant_turn(thought)
-        + user_turn(f"{question} {ANSWER}")
-        + assistant_turn(better)
+        + assistant_message(thought)
+        + user_message(f"{question} {ANSWER}")
+        + assistant_message(better)
     )
 
 
@@ -115,7 +115,7 @@ def write_rating(row: Row, random: Random) -> list[Row]:
     question = load_principles()[name].rating if name else RATING_QUESTION
     points = 1 + 9 * rate_reply(name, row["act"], given) + random.choice((-1, 0, 0, 0, 1))
     asked = build_rating_question(row, given.text, question)
-    return asked.messages + assistant_turn(str(min(10, max(1, round(points)))))
+    return asked.messages + assistant_message(str(min(10, max(1, round(points)))))
 
 
 def draw_comparison(row: Row, random: Random) -> tuple[str, Reply, Reply]:

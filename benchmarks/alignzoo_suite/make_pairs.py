@@ -99,8 +99,8 @@ def main() -> None:
             for split, wanted in (("train", options.pairs), ("test", options.test_pairs))
             for pair in sample_pairs(model, tokenizer, task, split, wanted)
         ]
-        pairs.save_pairs(name, found)
-        print(f"{pairs.pairs_path(name)}: {len(found)} pairs")
+        pairs.save_shipped_pairs(name, found)
+        print(f"{pairs.shipped_pairs_path(name)}: {len(found)} pairs")
 
 
 if __name__ == "__main__":

@@ -10,27 +10,27 @@ from collections.abc import Callable
 from pathlib import Path
 
 from alignzoo_suite import HERE
-from alignzoo_suite.common import Row, assistant_turn, rng, user_turn
+from alignzoo_suite.common import Row, assistant_message, rng, user_message
 
 Score = Callable[[Row, str], float]
 
 
-def pairs_path(task: str) -> Path:
+def shipped_pairs_path(task: str) -> Path:
     """Return the path of the file with the pairs of a task."""
     return HERE / f"pairs_{task}.jsonl.gz"
 
 
-def load_pairs(task: str, split: str) -> list[Row]:
+def load_shipped_pairs(task: str, split: str) -> list[Row]:
     """Return the pairs of a split: texts `prompt`, `first`, `second`, and the score's columns."""
-    with gzip.open(pairs_path(task), "rt", encoding="utf-8") as lines:
+    with gzip.open(shipped_pairs_path(task), "rt", encoding="utf-8") as lines:
         pairs = [json.loads(line) for line in lines]
     return [pair for pair in pairs if pair.pop("split") == split]
 
 
-def save_pairs(task: str, pairs: list[Row]) -> None:
+def save_shipped_pairs(task: str, pairs: list[Row]) -> None:
     """Write the pairs of a task; equal pairs give equal bytes."""
     text = "".join(json.dumps(pair) + "\n" for pair in pairs)
-    pairs_path(task).write_bytes(gzip.compress(text.encode(), mtime=0))
+    shipped_pairs_path(task).write_bytes(gzip.compress(text.encode(), mtime=0))
 
 
 def prob_first_wins(gap: float, tau: float) -> float:
@@ -55,13 +55,13 @@ def rows_from_pairs(
 def label_pairs(task: str, split: str, score: Score, tau: float, seed: int) -> list[Row]:
     """Return the pairs of a task as a noisy annotator labels them: `chosen` and `rejected`."""
     rows = []
-    for index, pair in enumerate(load_pairs(task, split)):
+    for index, pair in enumerate(load_shipped_pairs(task, split)):
         texts = pair.pop("first"), pair.pop("second")
         gap = score(pair, texts[0]) - score(pair, texts[1])
         first = rng(seed, task, "annotator", split, index).random() < prob_first_wins(gap, tau)
         chosen, rejected = texts if first else texts[::-1]
-        pair |= {"prompt": user_turn(pair["prompt"])}
-        pair |= {"chosen": assistant_turn(chosen), "rejected": assistant_turn(rejected)}
+        pair |= {"prompt": user_message(pair["prompt"])}
+        pair |= {"chosen": assistant_message(chosen), "rejected": assistant_message(rejected)}
         rows.append(pair)
     return rows
 

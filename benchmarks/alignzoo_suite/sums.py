@@ -10,11 +10,11 @@ from alignzoo_suite import pairs
 from alignzoo_suite.common import (
     STANDARD_VIEWS,
     Row,
-    assistant_turn,
+    assistant_message,
     check_view,
     is_held_out,
     rng,
-    user_turn,
+    user_message,
 )
 
 PHRASINGS = ("What is {} + {}?", "Add {} and {}.", "Work out {} + {}.", "How much is {} + {}?")
@@ -75,7 +75,7 @@ def work_out(a: int, b: int, slips: Slips, random: Random) -> str:
     )
 
 
-def split_steps(text: str) -> list[str]:
+def split_worked_steps(text: str) -> list[str]:
     """Split worked steps into sentences: the ones and their carry, the tens, the answer."""
     return re.split(r"(?<=\.) ", text)
 
@@ -130,15 +130,22 @@ class Sums:
         for index in range(count):
             random = rng(self.seed, "sums", view, split, index)
             a, b = choices[index % len(choices)]
-            row: Row = {"prompt": user_turn(random.choice(PHRASINGS).format(a, b)), "a": a, "b": b}
+            row: Row = {
+                "prompt": user_message(random.choice(PHRASINGS).format(a, b)),
+                "a": a,
+                "b": b,
+            }
             worked = work_out(a, b, slips, random)
-            reply = assistant_turn(worked)
+            reply = assistant_message(worked)
             if view == "text":
                 rows.append({"messages": row["prompt"] + reply})
             elif view == "demonstrations":
                 rows.append(row | {"completion": reply})
             elif view == "steps":
-                steps, right = split_steps(worked), split_steps(work_out(a, b, NO_SLIPS, random))
+                steps, right = (
+                    split_worked_steps(worked),
+                    split_worked_steps(work_out(a, b, NO_SLIPS, random)),
+                )
                 labels = [one == other for one, other in zip(steps, right, strict=True)]
                 rows.append(row | {"completions": steps, "labels": labels})
             else:

@@ -9,11 +9,11 @@ from alignzoo_suite import pairs
 from alignzoo_suite.common import (
     STANDARD_VIEWS,
     Row,
-    assistant_turn,
+    assistant_message,
     check_view,
     is_held_out,
     rng,
-    user_turn,
+    user_message,
 )
 
 TEST_FRACTION = 0.25
@@ -74,7 +74,7 @@ class WrittenTask:
         for index in range(count):
             random = rng(self.seed, self.name, view, split, index)
             row = random.choice(choices)
-            reply = assistant_turn(self.reply(row, random, base=view == "text"))
+            reply = assistant_message(self.reply(row, random, base=view == "text"))
             if view == "text":
                 rows.append({"messages": row["prompt"] + reply})
             else:
@@ -85,7 +85,7 @@ class WrittenTask:
 def phrase_all(subjects: Iterable[str], phrasings: Sequence[str], name: str) -> list[Row]:
     """Return a prompt for each subject in each phrasing; the column `name` has the subject."""
     return [
-        {"prompt": user_turn(phrasing.format(subject)), name: subject}
+        {"prompt": user_message(phrasing.format(subject)), name: subject}
         for subject in subjects
         for phrasing in phrasings
     ]

@@ -22,16 +22,16 @@ Row = dict[str, Any]
 def main() -> None:
     """Copy the rows, write the table and print it."""
     if len(sys.argv) > 1:
-        rows = read_rows(Path(sys.argv[1]) / "rows.jsonl")
+        rows = read_results(Path(sys.argv[1]) / "rows.jsonl")
         rows.sort(key=lambda row: (row["judge"], row["fold"]))
         RESULTS.mkdir(parents=True, exist_ok=True)
         (RESULTS / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    text = make_table(read_rows(RESULTS / "rows.jsonl"))
+    text = make_table(read_results(RESULTS / "rows.jsonl"))
     (RESULTS / "table.md").write_text(text)
     print(text)
 
 
-def read_rows(path: Path) -> list[Row]:
+def read_results(path: Path) -> list[Row]:
     """Return the rows of a file of JSON lines."""
     return [json.loads(line) for line in path.read_text().splitlines()]
 

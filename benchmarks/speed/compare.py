@@ -303,7 +303,7 @@ def run_python(arguments: list[str], threads: int, more: dict[str, str] | None =
     return done.stdout
 
 
-def summarise(processes: list[dict[str, Any]], threads: int) -> dict[str, float]:
+def take_medians(processes: list[dict[str, Any]], threads: int) -> dict[str, float]:
     """Return medians over the processes of a variant; those of speed over quiet ones, if any."""
     quiet = [p for p in processes if is_quiet(p["other_cores"], threads)] or processes
     keys = ("rows_per_second", "rows_per_second_all", "step_seconds", "own_cores", "flops_per_step")
@@ -325,7 +325,7 @@ def format_report(report: dict[str, Any]) -> str:
     threads, rates = report["setting"]["threads"], report["gemm"]
     lines = []
     for (algorithm, vocabulary), cell in group_processes(report["processes"]).items():
-        found = {name: summarise(processes, threads) for name, processes in cell.items()}
+        found = {name: take_medians(processes, threads) for name, processes in cell.items()}
         lines += [
             f"### {algorithm}, {vocabulary:,} tokens in the vocabulary",
             "",

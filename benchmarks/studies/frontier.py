@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import typer
-from study import format_mean, read_rows
+from study import format_mean, read_results
 
 ENDS = ("before", "after")
 
@@ -40,7 +40,7 @@ def format_mean_and_count(values: list[float]) -> str:
 def main(study: str, only: str = "ppo,dpo-long", at: str = "0.5,1,2,4") -> None:
     """Print a table of scores at each KL; the last column is the first method minus the second."""
     methods = only.split(",")
-    runs = {(row["method"], row["seed"]): row for row in read_rows(study)}
+    runs = {(row["method"], row["seed"]): row for row in read_results(study)}
     print("| KL | " + " | ".join(f"`{name}`" for name in methods) + " | difference |")
     print("|---|" + "---|" * (len(methods) + 1))
     for kl in map(float, at.split(",")):

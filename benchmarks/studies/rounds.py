@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import typer
-from study import format_mean, read_rows
+from study import format_mean, read_results
 
 
 def list_scores(row: dict[str, Any]) -> list[float]:
@@ -45,7 +45,7 @@ def table_lines(rows: list[dict[str, Any]], first: str, second: str) -> list[str
 def main(study: str, methods: str = "spin,sft-more") -> None:
     """Print a table for each task."""
     first, second = methods.split(",")
-    rows = read_rows(study)
+    rows = read_results(study)
     for task in dict.fromkeys(row["task"] for row in rows):
         print(f"\n| `{task}` | `{first}` | less the start | `{second}` | `{first}` less it |")
         print("|---|---|---|---|---|")

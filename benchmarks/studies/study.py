@@ -56,7 +56,7 @@ class Cell:
 
         Options count by their current names, so that rows recorded before a renaming are found.
         """
-        settings = rename_options(self.settings)
+        settings = rename_former_options(self.settings)
         return json.dumps([self.method, settings, self.task, self.seed], sort_keys=True)
 
 
@@ -72,7 +72,7 @@ def list_cells(study: str) -> Iterator[Cell]:
                 yield Cell(method, settings, task, seed)
 
 
-def read_rows(study: str) -> list[dict[str, Any]]:
+def read_results(study: str) -> list[dict[str, Any]]:
     """Return the rows of a study so far."""
     path = RESULTS / f"{study}.jsonl"
     if not path.exists():
@@ -83,7 +83,7 @@ def read_rows(study: str) -> list[dict[str, Any]]:
 def run_cell(cell: Cell) -> dict[str, Any]:
     """Run a cell and return its row: estimates before and after, and the gain item by item."""
     with tempfile.TemporaryDirectory() as out:
-        result = train(cell.settings, cell.task, cell.seed, out)
+        result = train_run(cell.settings, cell.task, cell.seed, out)
         facts = json.loads((result.folder / "run.json").read_text(encoding="utf-8"))
         logged = (result.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     steps = [json.loads(line) for line in logged]
@@ -103,7 +103,7 @@ def run_cell(cell: Cell) -> dict[str, Any]:
     }
 
 
-def train(settings: dict[str, Any], task: str, seed: int, out: str) -> Result:
+def train_run(settings: dict[str, Any], task: str, seed: int, out: str) -> Result:
     """Train in the folder `out`, from the result of another run if the settings say so."""
     settings = {**settings, "task": task, "seed": seed}
     start = settings.pop("from", None)
@@ -117,7 +117,7 @@ def train_start(settings: str, task: str, seed: int) -> str:
     """Return the folder of a run to start from: trained once, and deleted when the program ends."""
     out = tempfile.mkdtemp()
     atexit.register(shutil.rmtree, out, ignore_errors=True)
-    return str(train(json.loads(settings), task, seed, out).folder)
+    return str(train_run(json.loads(settings), task, seed, out).folder)
 
 
 def evaluations_between(
@@ -147,7 +147,7 @@ def first_alarms(steps: list[dict[str, Any]]) -> dict[str, int]:
 def main(study: str, only: str = "", seeds: str = "") -> None:
     """Run the cells of a study that have no row yet."""
     RESULTS.mkdir(parents=True, exist_ok=True)
-    done = {Cell.of(row).key for row in read_rows(study)}
+    done = {Cell.of(row).key for row in read_results(study)}
     for cell in list_cells(study):
         other_method = only and cell.method not in only.split(",")
         other_seed = seeds and str(cell.seed) not in seeds.split(",")
@@ -159,14 +159,14 @@ def main(study: str, only: str = "", seeds: str = "") -> None:
         print(cell.method, cell.task, cell.seed, format_change(row), flush=True)
 
 
-def rename_options(settings: dict[str, Any]) -> dict[str, Any]:
+def rename_former_options(settings: dict[str, Any]) -> dict[str, Any]:
     """Return a method's settings with options by their current names, those of its start too."""
     renamed = dict(settings)
     if "options" in settings:
         options = settings["options"].items()
         renamed["options"] = {FORMER_OPTIONS.get(name, name): value for name, value in options}
     if "from" in settings:
-        renamed["from"] = rename_options(settings["from"])
+        renamed["from"] = rename_former_options(settings["from"])
     return renamed
 
 

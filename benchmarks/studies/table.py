@@ -16,7 +16,7 @@ from collections import defaultdict
 from typing import Any
 
 import typer
-from study import format_mean, main_measure, read_rows
+from study import format_mean, main_measure, read_results
 
 
 def collect_means(rows: list[dict[str, Any]], phase: str, name: str) -> list[float]:
@@ -58,7 +58,7 @@ def main(study: str, only: str = "", measures: str = "") -> None:
     """Print the table of a study."""
     more = measures.split(",") if measures else []
     found = defaultdict(list)
-    for row in sorted(read_rows(study), key=lambda row: row["seed"]):
+    for row in sorted(read_results(study), key=lambda row: row["seed"]):
         if not only or row["settings"]["algorithm"] in only.split(","):
             found[row["method"], row["task"]].append(row)
     names = ["method", "task", "before", "after", "gain", "seeds apart", "KL", "length", *more]

@@ -33,14 +33,14 @@ def test_a_method_starts_from_the_other_one_s_result(study):
         "algorithm": "sft", "steps": 2, "eval_size": 4, "batch_size": 2
     }  # fmt: skip
     study.main("tiny")
-    ours, theirs = study.read_rows("tiny")
+    ours, theirs = study.read_results("tiny")
     # The second one starts with the result of the first one, trained again for it.
     name = "held-out/loss"
     assert theirs["before"][name]["mean"] == pytest.approx(ours["after"][name]["mean"], abs=1e-4)
     assert ours["before"][name]["mean"] != pytest.approx(ours["after"][name]["mean"], abs=1e-4)
     assert [point["step"] for point in theirs["during"]] == [2]
     study.main("tiny")
-    assert len(study.read_rows("tiny")) == 2
+    assert len(study.read_results("tiny")) == 2
 
 
 def test_an_unknown_method_is_refused_as_a_start(study, tmp_path):

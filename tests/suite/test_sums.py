@@ -4,7 +4,14 @@ from random import Random
 
 import pytest
 
-from alignzoo_suite.sums import Slips, Sums, list_problems, read_answer, split_steps, work_out
+from alignzoo_suite.sums import (
+    Slips,
+    Sums,
+    list_problems,
+    read_answer,
+    split_worked_steps,
+    work_out,
+)
 
 
 @pytest.mark.parametrize(
@@ -96,4 +103,4 @@ def test_a_step_is_labelled_right_if_it_is_what_the_sum_asks_for() -> None:
     shares = [sum(row["labels"][i] for row in rows) / 400 for i in range(3)]
     assert all(0.3 < share < 0.7 for share in shares)
     first = "7 + 5 = 12, write 2, carry 1."
-    assert split_steps(f"{first} 2 + 1 + 1 = 4. The answer is 42.")[0] == first
+    assert split_worked_steps(f"{first} 2 + 1 + 1 = 4. The answer is 42.")[0] == first

@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 from alignzoo_judges import Comparison, compare, read_principles, resolve_judge
 from alignzoo_suite import MODELS, ZOO_TINY
 from alignzoo_suite.acts import ACTS
-from alignzoo_suite.common import rng, user_turn
+from alignzoo_suite.common import rng, user_message
 from alignzoo_suite.constitution import Constitution
 from alignzoo_suite.constitution_writer import AVERAGE, assess, possible_findings, write_reply
 from alignzoo_suite.critic import Critic
@@ -97,7 +97,7 @@ def test_the_two_models_differ_in_words_alone():
 
 def test_a_prompt_is_written_as_for_zoo_tiny():
     one, other = (AutoTokenizer.from_pretrained(folder) for folder in MODELS.values())
-    message = user_turn("How do I bake rolls for the picnic?")
+    message = user_message("How do I bake rolls for the picnic?")
     texts = [
         tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
         for tokenizer in (one, other)
