@@ -27,7 +27,7 @@ def test_the_answers_are_the_best_of_n(tmp_path):
     result = execute(recipe)
     after = result.after.summary
     answers = evals(result.folder, "after")
-    # The task's own score is the reward: what was chosen has the best of its group.
+    # The reward is the task's score: the chosen completion has the best of its group.
     assert after["score"].mean == after["reward"].mean == sum(x["score"] for x in answers) / 8
     assert after["reward"].mean > after["reward/drawn"].mean > 0
     assert after["kl"].mean == pytest.approx(math.log(4) - 3 / 4)
@@ -38,7 +38,7 @@ def test_the_answers_are_the_best_of_n(tmp_path):
     assert spent["total_flops"] == spent["flops"]["generation"]
     assert spent["total_flops"] == pytest.approx(8 * after["answer/flops"].mean)
     assert spent["feedback"]["verifier_calls"] == 8 * 4
-    # It pretends to no model of its own.
+    # The run has no model of its own.
     assert sorted(p.name for p in result.folder.iterdir()) == ["evals.jsonl", "run.json"]
     assert not result.trains
     with pytest.raises(BadInput, match="trained nothing") as error:
@@ -46,7 +46,7 @@ def test_the_answers_are_the_best_of_n(tmp_path):
     assert "zoo-tiny" in error.value.hint
 
 
-def test_prompts_of_a_file_have_no_gold_but_a_reward(tmp_path):
+def test_prompts_of_a_file_have_a_reward_but_no_score(tmp_path):
     data = tmp_path / "prompts.jsonl"
     things = "morning airport garden river kitchen".split()
     asked = (f"Describe the {a} and the {b}." for a in things for b in things if a != b)
@@ -70,7 +70,7 @@ def test_prompts_of_a_file_have_no_gold_but_a_reward(tmp_path):
         ({"temperature": 0.0}, "--temperature"),
     ],
 )
-def test_what_makes_no_sense_is_refused(tmp_path, more, told):
+def test_bad_settings_are_refused(tmp_path, more, told):
     recipe = recipe_for("best-of-n", settings(tmp_path, task="sums", **more))
     with pytest.raises(BadInput, match=told):
         prepare(recipe, Permissions(), resume=False, ui=Silent())

@@ -1,4 +1,4 @@
-"""Constitutional AI, end to end: drafts, critiques and revisions are kept and learnt from."""
+"""Constitutional AI, end to end: drafts, critiques and revisions are logged and trained on."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def prompts(*texts: str):
     return [[{"role": "user", "content": text}] for text in texts]
 
 
-def test_a_step_asks_for_a_critique_and_then_for_a_revision():
+def test_a_step_requests_a_critique_and_then_a_revision():
     asked = []
 
     def write(dialogues):
@@ -87,7 +87,7 @@ def test_without_critique_and_with_examples():
 
 
 @pytest.mark.parametrize("written", [["", "new"], ["found", ""]])
-def test_where_nothing_was_written_the_answer_stays(written):
+def test_an_empty_turn_keeps_the_answer(written):
     turns = iter(written)
     (step,) = revise(prompts("p"), ["old"], PRINCIPLES[:1], lambda _: [next(turns)])
     assert step.revision == "old"
@@ -96,7 +96,7 @@ def test_where_nothing_was_written_the_answer_stays(written):
 # --- runs
 
 
-def test_every_draft_critique_and_revision_is_kept_and_the_last_is_learnt(make_run, data):
+def test_every_step_is_logged_and_the_last_revision_is_trained_on(make_run, data):
     settings = {**SETTINGS, "task": None, "data": data}
     run = make_run("constitutional", model="zoo-critic", **settings, options=OPTIONS)
     run.hook.alignzoo_start(run=run)
@@ -115,12 +115,12 @@ def test_every_draft_critique_and_revision_is_kept_and_the_last_is_learnt(make_r
         "revisions/changed": pytest.approx(changed),
         "revisions/empty": 0,
     }
-    # Every completion ends as an answer does.
+    # Every completion ends with EOS.
     ends = batch.tokens[torch.arange(len(batch.tokens)), batch.lengths - 1]
     assert set(ends.tolist()) == {run.codec.eos}
 
 
-def test_all_revisions_may_be_learnt_from(make_run, data):
+def test_all_revisions_may_be_trained_on(make_run, data):
     settings = {**SETTINGS, "task": None, "data": data}
     run = make_run(
         "constitutional", model="zoo-critic", **settings, options={**OPTIONS, "learn": "all"}
@@ -130,7 +130,7 @@ def test_all_revisions_may_be_learnt_from(make_run, data):
     assert len(batch) == PROMPTS and len(batch.tokens) == 2 * PROMPTS
 
 
-def test_the_loss_of_revisions_falls_and_no_base_is_touched(make_run, data):
+def test_the_loss_of_revisions_falls_and_the_base_does_not_change(make_run, data):
     run = make_run(
         "constitutional", model="zoo-critic", **{**SETTINGS, "task": None}, data=data,
         options={**OPTIONS, "iterations": 6},
@@ -144,14 +144,14 @@ def test_the_loss_of_revisions_falls_and_no_base_is_touched(make_run, data):
     assert run.ledger.flops["judge"] > 0 and run.ledger.flops["generation"] > 0
 
 
-@pytest.mark.parametrize("stopped", ["while revising", "while learning"])
-def test_a_run_that_was_stopped_is_the_run_that_was_not(tmp_path, monkeypatch, data, stopped):
+@pytest.mark.parametrize("stopped", ["while revising", "while training"])
+def test_a_resumed_run_gives_the_same_result(tmp_path, monkeypatch, data, stopped):
     monkeypatch.setattr("alignzoo_judges.journal.ROWS_PER_PART", 4)
     changes = {"checkpoint_every": 1, "epochs": 2}
     straight = execute(recipe(tmp_path, data, "straight", **changes))
     monkeypatch.setenv("ALIGNZOO_CACHE", str(tmp_path / "another"))
     again = recipe(tmp_path, data, "again", **changes)
-    if stopped == "while learning":
+    if stopped == "while training":
         interrupt(again, monkeypatch, step=2)
     else:
         calls = []
@@ -174,7 +174,7 @@ def test_a_run_that_was_stopped_is_the_run_that_was_not(tmp_path, monkeypatch, d
     ledgers = [ledger_of(run.folder) for run in (straight, resumed)]
     for ledger in ledgers:
         del ledger["seconds"], ledger["peak_memory_bytes"]
-    if stopped == "while learning":  # else the cached part of a part is not computed again
+    if stopped == "while training":  # else the cached part of a part is not computed again
         assert ledgers[0] == ledgers[1]
     calls = [ledger["feedback"]["judge_calls"] for ledger in ledgers]
     assert calls[0] == calls[1] == 2 * 4 * PROMPTS
@@ -192,7 +192,7 @@ def test_prompts_may_be_plain_text(make_run, tmp_path):
     assert len(batch) == len(run.data.train) > 0
 
 
-def test_other_principles_are_refused_when_it_goes_on(tmp_path, monkeypatch, data):
+def test_other_principles_are_refused_on_resume(tmp_path, monkeypatch, data):
     file = tmp_path / "mine.yaml"
     file.write_text("principles: [{critique: c, revision: r, question: q}]")
     mine = recipe(tmp_path, data, "mine", options={**OPTIONS, "principles": str(file)})
@@ -202,7 +202,7 @@ def test_other_principles_are_refused_when_it_goes_on(tmp_path, monkeypatch, dat
         execute(mine, resume=True)
 
 
-def test_a_bad_file_of_principles_leaves_nothing_behind(tmp_path, data):
+def test_a_bad_principles_file_leaves_no_run(tmp_path, data):
     file = tmp_path / "mine.yaml"
     file.write_text("principles: []")
     with pytest.raises(BadInput, match="is empty"):
@@ -210,6 +210,6 @@ def test_a_bad_file_of_principles_leaves_nothing_behind(tmp_path, data):
     assert not (tmp_path / "mine").exists()
 
 
-def test_without_the_base_somebody_else_must_criticise(tmp_path, data):
+def test_the_base_cannot_criticise_without_an_adapter(tmp_path, data):
     with pytest.raises(BadInput, match="keeps no copy"):
         execute(recipe(tmp_path, data, "full", adapter="none"))

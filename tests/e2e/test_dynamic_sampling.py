@@ -1,4 +1,4 @@
-"""Dynamic sampling on zoo-tiny: groups of ties go, others come, and a resumed run is the same."""
+"""Dynamic sampling on zoo-tiny: ties are replaced by other groups, also in a resumed run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SETTINGS = {"task": "sums", "batch_size": 4, "max_new_tokens": 40}
 
 
 class Rewards:
-    """In the place of the task's score: the same for all, but where `differ(first prompt)` says."""
+    """A reward that is equal within a group, except in the groups for which `differ` is true."""
 
     def __init__(self, differ):
         self.differ, self.drawn = differ, []
@@ -37,7 +37,7 @@ def sampled(make_run, differ, draws: int = 2):
     return run, rewards, batch
 
 
-def test_as_many_prompts_are_drawn_again_as_are_missing(make_run):
+def test_missing_groups_are_replaced_by_further_prompts(make_run):
     # Of the first four groups the last differs; of the three that follow two; then the one.
     wanted = {1: {3}, 2: {0, 2}, 3: {0}}
     run, rewards, batch = sampled(make_run, lambda draw, b: b in wanted[draw])
@@ -47,12 +47,12 @@ def test_as_many_prompts_are_drawn_again_as_are_missing(make_run):
     seen = run.round_metrics.numbers
     assert (seen["dynamic/kept"], seen["dynamic/filled"]) == (4 / 8, 1.0)
     assert seen["dynamic/drawn"] == 8 / 4
-    assert seen["frac_reward_zero_std"] == 3 / 4  # of the prompts as they came
+    assert seen["frac_reward_zero_std"] == 3 / 4  # of the first sample
     assert batch.groups(batch["advantages"]).sum(1).abs().max() < 1e-6
     assert batch["advantages"].abs().min() > 0.5
 
 
-def test_what_cannot_be_filled_stays_smaller_or_empty(make_run):
+def test_a_round_that_cannot_be_filled_stays_smaller_or_empty(make_run):
     run, rewards, batch = sampled(make_run, lambda draw, b: (draw, b) == (2, 0))
     assert rewards.drawn == [4, 4, 3]
     assert len(batch) == 1 and run.round_metrics.numbers["dynamic/filled"] == 1 / 4
@@ -61,7 +61,7 @@ def test_what_cannot_be_filled_stays_smaller_or_empty(make_run):
     assert len(batch) == 0 and run.round_metrics.numbers["dynamic/kept"] == 0.0
 
 
-def test_a_full_round_is_the_default_one(make_run):
+def test_a_full_round_equals_the_default(make_run):
     run, rewards, batch = sampled(make_run, lambda draw, b: True)
     assert rewards.drawn == [4]
     run.algorithm.dynamic_sampling = 0
@@ -70,7 +70,7 @@ def test_a_full_round_is_the_default_one(make_run):
     assert torch.equal(plain["advantages"], batch["advantages"])
 
 
-def test_a_resumed_run_draws_the_same_again(make_run):
+def test_a_resumed_run_samples_the_same_groups(make_run):
     options = {"group_size": 2, "dynamic_sampling": 2}
     settings = {**SETTINGS, "options": options, "steps": 3, "checkpoint_every": 2}
     whole = make_run("grpo", **settings, name="whole")

@@ -1,4 +1,4 @@
-"""GRPO and RLOO on zoo-tiny: what they learn from is what was sampled, however it is cut up."""
+"""GRPO and RLOO on zoo-tiny: updates match the samples and do not depend on micro-batches."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SPLITS = [[[0], [1], [2], [3]], [[3, 0, 2], [1]]]
 
 
 def move(run, seed: int = 1, scale: float = 0.02) -> None:
-    """Away from the base, so that ratios and KL are not trivial."""
+    """Move the policy away from the base, so that ratios and KL are not trivial."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for _, parameter in run.model.parameters():
@@ -25,7 +25,7 @@ def move(run, seed: int = 1, scale: float = 0.02) -> None:
 
 
 def stepped(run, monkeypatch, batch: Batch, parts: list[list[int]]):
-    """Metrics and weights after one step with SGD on the batch, cut into these micro-batches."""
+    """Return metrics and weights after one SGD step on the batch in these micro-batches."""
     start = {name: p.detach().clone() for name, p in run.model.parameters()}
     monkeypatch.setattr(Batch, "split", lambda self, _: [self.select(part) for part in parts])
     optimizer = torch.optim.SGD([p for _, p in run.model.parameters()], lr=1.0)
@@ -36,7 +36,7 @@ def stepped(run, monkeypatch, batch: Batch, parts: list[list[int]]):
     return metrics, after
 
 
-def the_same_from_any_cut(run, monkeypatch, batch: Batch) -> None:
+def assert_same_from_any_split(run, monkeypatch, batch: Batch) -> None:
     whole, expected = stepped(run, monkeypatch, batch, [[0, 1, 2, 3]])
     before = {name: p.detach() for name, p in run.model.parameters()}
     assert max((expected[n] - before[n]).abs().max() for n in before) > 1e-4
@@ -47,30 +47,30 @@ def the_same_from_any_cut(run, monkeypatch, batch: Batch) -> None:
             assert torch.allclose(weight, expected[name], rtol=0, atol=1e-6), name
 
 
-def test_micro_batches_change_nothing_in_any_loss(make_run, monkeypatch):
+def test_no_loss_depends_on_micro_batches(make_run, monkeypatch):
     options = {"group_size": 3, "beta": 0.1, "entropy_bonus": 0.01, "mask_truncated": True}
     run = make_run("grpo", options=options, **SETTINGS, max_grad_norm=1e9, learning_rate=1.0)
     run.recipe.warmup = 0.0
     move(run, scale=0.01)
     batch = run.hook.alignzoo_sample(run=run, rows=run.data.train[:4])
-    # The end of a sum lies around the longest completion allowed: some are cut off, some are not.
+    # Sums are about as long as the limit: some completions are cut off, some are not.
     assert 0 < batch["ended"].sum() < 12
-    batch.columns["advantages"] = torch.linspace(-1.0, 1.0, 12)  # whatever was right or wrong
+    batch.columns["advantages"] = torch.linspace(-1.0, 1.0, 12)  # independent of the answers
     move(run, seed=2)
     for name in LOSS_TYPES:
         run.algorithm.loss_type = name
-        the_same_from_any_cut(run, monkeypatch, batch)
+        assert_same_from_any_split(run, monkeypatch, batch)
 
 
 @pytest.mark.parametrize("level", ["sequence", "token"])
-def test_micro_batches_change_nothing_in_rloo(make_run, monkeypatch, level):
+def test_rloo_does_not_depend_on_micro_batches(make_run, monkeypatch, level):
     options = {"group_size": 3, "level": level, "epsilon": 0.9}
     run = make_run("rloo", options=options, **SETTINGS, max_grad_norm=1e9, learning_rate=0.1)
     run.recipe.warmup = 0.0
     batch = run.hook.alignzoo_sample(run=run, rows=run.data.train[:4])
     batch.columns["advantages"] = torch.linspace(-1.0, 1.0, 12)
     move(run)
-    the_same_from_any_cut(run, monkeypatch, batch)
+    assert_same_from_any_split(run, monkeypatch, batch)
 
 
 def logged(run) -> list[dict]:
@@ -86,7 +86,7 @@ def logged(run) -> list[dict]:
     ],
 )
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
-def test_without_a_learning_rate_policy_sampler_and_reference_are_one(
+def test_at_learning_rate_0_policy_sampler_and_reference_agree(
     make_run, algorithm, options, temperature
 ):
     settings = {**SETTINGS, "temperature": temperature}
@@ -94,7 +94,7 @@ def test_without_a_learning_rate_policy_sampler_and_reference_are_one(
     run.learning_rate = 0.0
     train(run)
     rows = logged(run)
-    # Two rounds of 8 prompts, each in 2 steps of 4, passed twice: the second is stopped half-way.
+    # Two rounds of 8 prompts, each in 2 steps of 4, in two passes; the run ends in the second.
     assert len(rows) == 6 and run.round == 2
     for row in rows:
         assert row["clip_ratio/region_mean"] == 0.0
@@ -109,10 +109,14 @@ def test_without_a_learning_rate_policy_sampler_and_reference_are_one(
     ("algorithm", "options", "others"),
     [
         ("grpo", {"scale_rewards": "none", "kl_in": "reward", "kl_estimator": "k1"}, 1.0),
-        ("rloo", {}, 3 / 2),  # less the mean of the other two: 3/2 of what it is from all three's
+        (
+            "rloo",
+            {},
+            3 / 2,
+        ),  # minus the mean of the other two: 3/2 of the distance to the mean of all three
     ],
 )
-def test_advantages_are_made_of_the_rewards_less_the_kl(make_run, algorithm, options, others):
+def test_advantages_are_of_rewards_minus_kl(make_run, algorithm, options, others):
     options = {"group_size": 3, "beta": 0.5, **options}
     run = make_run(algorithm, options=options, **SETTINGS)
     move(run, scale=0.05)
@@ -125,7 +129,7 @@ def test_advantages_are_made_of_the_rewards_less_the_kl(make_run, algorithm, opt
     assert torch.allclose(batch["advantages"], expected, atol=1e-4)
 
 
-def test_no_reference_is_held_when_nothing_pulls_to_it(make_run):
+def test_there_is_no_reference_if_beta_is_0(make_run):
     for algorithm, beta in (("grpo", 0.0), ("rloo", 0.0), ("grpo", 0.1)):
         run = make_run(algorithm, options={"beta": beta}, adapter="none", **SETTINGS)
         assert run.model.has_reference == (beta > 0)

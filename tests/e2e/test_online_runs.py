@@ -1,4 +1,4 @@
-"""online-dpo, xpo and nash-md on zoo-tiny: what they draw, keep and learn from."""
+"""online-dpo, xpo and nash-md on zoo-tiny: what they sample, keep and train on."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def make(make_run, tmp_path: Path):
 
 
 def move(run, seed: int = 1, scale: float = 0.03) -> None:
-    """Away from the base, so that policy and reference are not one."""
+    """Move the policy away from the base, so that policy and reference differ."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for _, parameter in run.model.parameters():
@@ -77,7 +77,7 @@ def test_online_dpo_keeps_best_and_worst(make):
     )
 
 
-def test_what_has_no_part_in_a_pair_costs_no_forward_pass(make):
+def test_completions_in_no_pair_cost_no_forward_pass(make):
     tokens = {}
     for name, scores in {"some": [0.0, 1.0, 0.0, 0.0], "all": [0.0, 1.0]}.items():
         run = make("online-dpo", scores, name=name)
@@ -88,7 +88,7 @@ def test_what_has_no_part_in_a_pair_costs_no_forward_pass(make):
 
 
 @pytest.mark.parametrize("algorithm", ["online-dpo", "xpo"])
-def test_ties_teach_nothing(make, algorithm):
+def test_ties_change_nothing(make, algorithm):
     run = make(algorithm, [1.0], steps=2)
     before = {name: p.detach().clone() for name, p in run.model.parameters()}
     train(run)
@@ -99,8 +99,8 @@ def test_ties_teach_nothing(make, algorithm):
     assert all(torch.equal(p, before[name]) for name, p in run.model.parameters())
 
 
-def test_a_completion_that_did_not_end_pays(make):
-    # Every pair is tied but for what those pay that are cut off.
+def test_the_penalty_applies_to_completions_without_eos(make):
+    # Every pair is tied except for the penalty of those that are cut off.
     run = make("online-dpo", [1.0], options={"missing_eos_penalty": 0.5}, max_new_tokens=38)
     batch = run.hook.alignzoo_sample(run=run, rows=run.data.train[:16])
     assert 0 < len(batch) < 16
@@ -109,23 +109,23 @@ def test_a_completion_that_did_not_end_pays(make):
 
 
 @pytest.mark.parametrize("adapter", ["lora", "none"])
-def test_xpo_sets_the_policy_against_the_reference(make, adapter):
+def test_xpo_pairs_the_policy_with_the_reference(make, adapter):
     run = make("xpo", [0.0, 2.0, 1.0, 1.0, None, 1.0, 3.0, 1.0], adapter=adapter)
     batch = sampled(run)
     assert len(batch) == 2 and batch["advantages"].tolist() == [-1.0, 1.0, 1.0, -1.0]
-    # Each was drawn with the log-probs that it has under the one that drew it.
+    # The log-probs of each are those under the model that sampled it.
     with torch.no_grad():
         policy = run.policy(batch).logprobs
     own, other = batch.pairs(batch["logprobs"])
     assert torch.allclose(own, batch.pairs(policy)[0], atol=1e-4)
     assert torch.allclose(other, batch.pairs(batch["reference"])[1], atol=1e-4)
     assert not torch.allclose(other, batch.pairs(policy)[1], atol=1e-2)
-    # Ties have a part in these, what no reward applies to has not.
+    # Ties count in these, completions without a reward do not.
     assert run.round_metrics.numbers["objective/model_scores"] == pytest.approx(4 / 3)
     assert run.round_metrics.numbers["objective/ref_scores"] == 5 / 4
 
 
-def test_xpo_adds_what_the_reference_wrote(make):
+def test_xpo_adds_the_log_prob_of_the_reference_completion(make):
     run = make("xpo", [0.0, 1.0], options={"alpha": 0.01})
     batch = sampled(run)
     with torch.no_grad():
@@ -139,7 +139,7 @@ def test_xpo_adds_what_the_reference_wrote(make):
     )
 
 
-def test_nash_md_learns_from_its_own_half(make):
+def test_nash_md_trains_on_its_own_completions(make):
     scores = [0.0, 2.0, 1.0, 1.0, None, 1.0, 3.0, 1.0]
     run = make("nash-md", scores, options={"mixture": 0.5})
     batch = sampled(run)
@@ -153,14 +153,14 @@ def test_nash_md_learns_from_its_own_half(make):
     assert run.round_metrics.numbers["rewards/probabilities"] == pytest.approx(0.5)
     assert run.round_metrics.numbers["objective/mixture_scores"] == 5 / 4
     assert float(run.hook.alignzoo_loss(run=run, batch=batch).count) == 3.0
-    # The opponent was drawn from the mixture, which asks the reference too.
+    # The opponent was sampled from the mixture, which also needs the reference.
     asked = run.ledger.tokens["reference"]
     complete(run, rows, 1, stream="mixture", mixture=0.5)
     mixed = run.ledger.tokens["reference"] - asked
     assert asked == mixed + run.model.work(batch).tokens > mixed > 0
 
 
-def test_a_mixture_is_paid_for_twice(make):
+def test_a_mixture_is_charged_for_both_models(make):
     spent = {}
     for share in (0.0, 0.3):
         run = make("nash-md", [0.0, 1.0], name=f"mixed-{share}")
@@ -171,7 +171,7 @@ def test_a_mixture_is_paid_for_twice(make):
 
 
 @pytest.mark.parametrize("algorithm", ALL)
-def test_micro_batches_change_nothing(make, monkeypatch, algorithm):
+def test_the_update_does_not_depend_on_micro_batches(make, monkeypatch, algorithm):
     run = make(algorithm, [0.0, 1.0, 3.0, 1.0], max_grad_norm=1e9, learning_rate=1.0, warmup=0.0)
     batch = sampled(run)
     start = {name: p.detach().clone() for name, p in run.model.parameters()}
@@ -193,7 +193,7 @@ def test_micro_batches_change_nothing(make, monkeypatch, algorithm):
 
 
 @pytest.mark.parametrize("algorithm", ALL)
-def test_a_step_prefers_what_was_preferred(make, algorithm):
+def test_a_step_raises_the_chosen_completion(make, algorithm):
     run = make(algorithm, [0.0, 1.0, 1.0, 0.0], learning_rate=1e-4, warmup=0.0)
     batch = sampled(run)
     sign = batch["advantages"].sign()
@@ -227,7 +227,7 @@ def test_greedy_sampling_is_refused(tmp_path, capfd, algorithm):
 
 
 @pytest.mark.parametrize("algorithm", ["xpo", "nash-md"])
-def test_two_completions_are_always_two(tmp_path, capfd, algorithm):
+def test_the_group_size_is_fixed(tmp_path, capfd, algorithm):
     words = ["run", algorithm, "--group-size", "4", "--output-dir", str(tmp_path / "runs")]
     assert status(words) == 2
     assert "--group-size" in capfd.readouterr().err

@@ -1,11 +1,11 @@
-"""PPO on zoo-tiny: what it learns from, however it is cut up, left and taken up again."""
+"""PPO on zoo-tiny: its update, in any micro-batches, and after a resume."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 from resuming import assert_same_run, result_of, rows_of, straight_and_broken
-from test_grpo_runs import SETTINGS, logged, move, the_same_from_any_cut
+from test_grpo_runs import SETTINGS, assert_same_from_any_split, logged, move
 
 from alignzoo.discovery import hookimpl
 from alignzoo.errors import BadInput
@@ -16,7 +16,7 @@ OPTIONS = {"group_size": 3, "round_prompts": 8, "iterations": 2, "beta": 0.1}
 
 
 class Halves:
-    """A reward that only applies to every second completion."""
+    """A reward that applies to every second completion only."""
 
     @hookimpl
     def alignzoo_reward(self, run, batch):
@@ -26,7 +26,7 @@ class Halves:
 
 
 @pytest.mark.parametrize("values", ["shared", "own"])
-def test_micro_batches_change_nothing(make_run, monkeypatch, values):
+def test_the_update_does_not_depend_on_micro_batches(make_run, monkeypatch, values):
     options = {**OPTIONS, "values": values}
     run = make_run("ppo", options=options, **SETTINGS, max_grad_norm=1e9, learning_rate=0.1)
     run.recipe.warmup = 0.0
@@ -34,11 +34,11 @@ def test_micro_batches_change_nothing(make_run, monkeypatch, values):
     batch = run.hook.alignzoo_sample(run=run, rows=run.data.train[:4])
     batch.columns["has_reward"][::5] = False
     move(run, seed=2)
-    the_same_from_any_cut(run, monkeypatch, batch)
+    assert_same_from_any_split(run, monkeypatch, batch)
 
 
 @pytest.mark.parametrize("values", ["shared", "own"])
-def test_without_a_learning_rate_nothing_moves(make_run, values):
+def test_at_learning_rate_0_nothing_changes(make_run, values):
     run = make_run("ppo", options={**OPTIONS, "values": values}, **SETTINGS, steps=6)
     run.learning_rate = 0.0
     train(run)
@@ -58,7 +58,7 @@ def test_without_a_learning_rate_nothing_moves(make_run, values):
         assert (run.policy(batch).logprobs - batch["logprobs"]).abs().max() < 1e-5
 
 
-def test_credit_is_made_of_the_score_the_kl_and_the_values(make_run):
+def test_advantages_are_made_of_score_kl_and_values(make_run):
     options = {**OPTIONS, "missing_eos_penalty": 0.5, "lam": 1.0}
     run = make_run("ppo", options=options, **SETTINGS)
     move(run, scale=0.03)
@@ -68,7 +68,7 @@ def test_credit_is_made_of_the_score_the_kl_and_the_values(make_run):
         kl = run.policy(batch).logprobs - run.reference(batch).logprobs
         torch.testing.assert_close(batch["values"], run.values(batch), atol=1e-5, rtol=0)
     assert batch["values"].abs().max() > 0.01
-    # With gamma = lambda = 1 a return is all that is still to come.
+    # With gamma = lambda = 1 a return is the sum of all later rewards.
     score = batch["rewards"] - 0.5 * ~batch["ended"]
     ahead = kl.flip(1).cumsum(1).flip(1)
     expected = torch.where(batch.mask, score[:, None] - 0.1 * ahead, 0.0)
@@ -84,15 +84,15 @@ def test_credit_is_made_of_the_score_the_kl_and_the_values(make_run):
     )
 
 
-def test_what_no_reward_applies_to_has_no_part(make_run):
+def test_completions_without_a_reward_are_left_out(make_run):
     run = make_run("ppo", options=OPTIONS, **SETTINGS)
     for plugin in [p for n, p in run.plugins.list_name_plugin() if n.startswith("reward ")]:
         run.plugins.unregister(plugin)
     run.plugins.register(Halves(), "reward halves")
     batch = run.hook.alignzoo_sample(run=run, rows=run.data.train[:4])
     assert batch["has_reward"].tolist() == [True, False] * 6
-    judged = run.hook.alignzoo_loss(run=run, batch=batch)
-    assert judged.count == batch.mask[::2].sum()
+    loss = run.hook.alignzoo_loss(run=run, batch=batch)
+    assert loss.count == batch.mask[::2].sum()
     whitened = batch["advantages"][::2][batch.mask[::2]]
     assert whitened.std(correction=0).item() == pytest.approx(1.0, abs=1e-4)
     assert not batch["advantages"][1::2].any()
@@ -103,7 +103,7 @@ def test_what_no_reward_applies_to_has_no_part(make_run):
 
 @pytest.mark.parametrize("values", ["shared", "own"])
 def test_interrupted_and_resumed_is_the_same_run(tmp_path, monkeypatch, values):
-    """In the middle of a round, with a coefficient that is steered."""
+    """It is interrupted in the middle of a round, with an adaptive coefficient."""
     options = {**OPTIONS, "values": values, "kl_target": 0.01, "kl_horizon": 100}
     settings = {
         **SETTINGS, "options": options, "steps": 10, "eval_size": 4, "checkpoint_every": 2,
@@ -123,6 +123,6 @@ def test_interrupted_and_resumed_is_the_same_run(tmp_path, monkeypatch, values):
 @pytest.mark.parametrize(
     "changes", [{"adapter": "none"}, {"adapter": "prefix"}, {"gradient_checkpointing": True}]
 )
-def test_a_critic_of_its_own_needs_a_second_adapter(make_run, changes):
+def test_own_values_need_a_second_adapter(make_run, changes):
     with pytest.raises(BadInput, match="needs an adapter in the layers"):
         make_run("ppo", options={"values": "own"}, **SETTINGS, **changes)

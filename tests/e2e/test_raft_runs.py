@@ -1,4 +1,4 @@
-"""RAFT on zoo-tiny: it learns from what it keeps, and a round may keep nothing."""
+"""RAFT on zoo-tiny: it trains on the kept completions, and a round may keep none."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def weights(run) -> dict[str, torch.Tensor]:
     return {name: p.detach().clone() for name, p in run.model.parameters()}
 
 
-def test_the_best_completion_of_each_prompt_is_learnt(make_run):
+def test_the_best_completion_of_each_prompt_is_trained_on(make_run):
     run = make_run("raft", options={"group_size": 3}, **SETTINGS, steps=2)
     before = weights(run)
     batch = run.hook.alignzoo_sample(run=run, rows=run.data.train[:4])
@@ -41,7 +41,7 @@ def test_the_best_completion_of_each_prompt_is_learnt(make_run):
     assert any(not torch.equal(p, before[name]) for name, p in run.model.parameters())
 
 
-def test_only_what_is_good_enough_is_learnt(make_run):
+def test_only_completions_above_the_threshold_are_trained_on(make_run):
     options = {"group_size": 6, "keep": "threshold", "threshold": 1.0}
     run = make_run("raft", options=options, **SETTINGS)
     batch = run.hook.alignzoo_sample(run=run, rows=run.data.train[:4])
@@ -49,8 +49,8 @@ def test_only_what_is_good_enough_is_learnt(make_run):
     assert set(batch["rewards"].tolist()) == {1.0} == {run.round_metrics.numbers["raft/reward"]}
 
 
-def test_where_nothing_is_kept_nothing_moves(make_run):
-    """Steps are done and logged, but neither the loss nor Adam's momentum moves a weight."""
+def test_a_round_without_completions_changes_nothing(make_run):
+    """Steps are logged, but neither the loss nor Adam's momentum changes a weight."""
     options = {"group_size": 2, "round_prompts": 8, "keep": "threshold", "threshold": 0.0}
     run = make_run("raft", options=options, **SETTINGS, steps=6, schedule="constant")
     seen = []
@@ -74,7 +74,7 @@ def test_where_nothing_is_kept_nothing_moves(make_run):
     assert "raft/reward" not in rows[2]
 
 
-def test_a_cost_of_the_kl_ranks_otherwise(make_run):
+def test_a_kl_penalty_changes_the_ranking(make_run):
     run = make_run("raft", options={"group_size": 4, "beta": 1e3}, **SETTINGS)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():

@@ -22,7 +22,7 @@ SETTINGS = {"task": "sums", "batch_size": 4, "max_new_tokens": 40}
         ({"group_size": 4, "loss_type": "plus-plus-baseline"}, 2),
     ],
 )
-def test_it_learns_from_what_it_drew(make_run, options, dimensions):
+def test_it_trains_on_its_samples(make_run, options, dimensions):
     run = make_run("reinforce", options=options, **SETTINGS, steps=2)
     batch = run.hook.alignzoo_sample(run=run, rows=run.data.train[:4])
     assert batch["advantages"].shape == batch.tokens.shape[:dimensions]
@@ -54,6 +54,6 @@ def test_the_moving_baseline_is_resumed(make_run):
     assert all(torch.equal(p, weights[name]) for name, p in whole.model.parameters())
 
 
-def test_several_steps_from_one_draw_are_refused(make_run):
+def test_several_steps_on_one_sample_are_refused(make_run):
     with pytest.raises(BadInput, match="--round-prompts"):
         make_run("reinforce", options={"round_prompts": 8}, **SETTINGS)

@@ -1,4 +1,4 @@
-"""RLAIF end to end: labels feed DPO, a reward model, or are the reward; all of them are kept."""
+"""RLAIF end to end: labels train DPO or a reward model, ratings are rewards; all are logged."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def recipe(tmp_path: Path, name: str, **changes):
 
 
 def judge_file(tmp_path: Path, body: str) -> str:
-    """A judge of one's own, in a file."""
+    """Write a judge plugin to a file."""
     path = tmp_path / "mine.py"
     path.write_text(
         "from alignzoo_judges import Judge\n\n\nclass Mine(Judge):\n"
@@ -50,7 +50,7 @@ def started(make_run, **settings):
     return run
 
 
-def test_labels_are_rewards_and_are_kept(make_run):
+def test_labels_are_rewards_and_are_logged(make_run):
     run = started(make_run)
     batch = run.hook.alignzoo_sample(run=run, rows=run.data.train[:8])
     lines = lines_of(run.record.folder)
@@ -79,7 +79,7 @@ def test_the_first_loss_is_ln_2_and_the_labels_move_the_policy(make_run):
     assert rows[-1]["rewards/accuracies"] > 0.5 and rows[-1]["kl"] > 0
 
 
-def test_what_the_judge_did_not_answer_is_left_out(make_run, tmp_path):
+def test_unanswered_pairs_are_left_out(make_run, tmp_path):
     body = "[float('nan')] * 2 if len(question.messages[0]['content']) % 3 else [0.9, 0.1]"
     run = started(make_run, options={"judge": judge_file(tmp_path, body)})
     rows = run.data.train[:40]
@@ -88,7 +88,7 @@ def test_what_the_judge_did_not_answer_is_left_out(make_run, tmp_path):
     lost = [line for line in lines if line["label"] is None]
     assert len(lost) > 0 and len(batch) == 40 - len(lost) and len(lines) == 40
     assert run.round_metrics.numbers["rewards/rlaif/missing"] == pytest.approx(len(lost) / 40)
-    # A judge that always names the first says nothing: both orders cancel.
+    # A judge that always prefers the first gives ties: both orders cancel.
     assert {line["label"] for line in lines} - {None} == {0.5}
     assert all(line["flips"] for line in lines if line["label"] and line["a"] != line["b"])
 
@@ -109,13 +109,13 @@ def test_ratings_are_the_reward_of_another_algorithm(make_run, rl):
     lines = lines_of(run.record.folder)
     assert [line["rating"] for line in lines] == pytest.approx(batch["rewards"].tolist(), abs=1e-6)
     assert len(lines) == 3 * size and all(-1 <= line["rating"] <= 1 for line in lines)
-    # One principle for all completions of a prompt, which are compared with each other.
+    # One principle for all completions of a prompt, so that they are comparable.
     for b in range(3):
         assert len({line["principle"] for line in lines[b * size : (b + 1) * size]}) == 1
     assert set(batch.columns) >= {"reward/rlaif", "advantages"}
 
 
-def test_a_reward_model_is_learnt_from_the_labels_first(tmp_path):
+def test_a_reward_model_is_trained_on_labels_first(tmp_path):
     data = tmp_path / "prompts.jsonl"
     rows = discovery.load_plugin("tasks", "constitution")().rows("prompts", "train")[:12]
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -139,7 +139,7 @@ def test_a_reward_model_is_learnt_from_the_labels_first(tmp_path):
     assert ledger["flops"]["reward_training"] > 0 and ledger["flops"]["reward"] > 0
 
 
-def test_a_stopped_run_goes_on_with_the_same_remaining_comparisons(tmp_path, monkeypatch):
+def test_a_resumed_run_makes_the_remaining_comparisons(tmp_path, monkeypatch):
     changes = {"steps": 4, "checkpoint_every": 2, "options": {"rl": "dpo,round_prompts=16"}}
     asked: list[str] = []
 
@@ -172,12 +172,12 @@ def test_a_stopped_run_goes_on_with_the_same_remaining_comparisons(tmp_path, mon
     assert len(asked) == len(whole) - 11 and set(asked) <= set(whole)
     asked.clear()
     resumed = execute(again, resume=True)
-    assert asked == []  # the round was judged already
+    assert asked == []  # the round has its labels
     assert_same_result(straight.folder, resumed.folder)
     assert lines_of(straight.folder) == lines_of(resumed.folder)
 
 
-def test_thinking_comes_before_the_verdict(make_run):
+def test_the_judge_reasons_before_the_verdict(make_run):
     run = started(make_run, options={"think": 60})
     batch = run.hook.alignzoo_sample(run=run, rows=run.data.train[:4])
     lines = lines_of(run.record.folder)
@@ -207,6 +207,6 @@ def test_bad_input(tmp_path, options, problem):
     assert not list(tmp_path.iterdir())  # the same command may be given again
 
 
-def test_no_other_reward_beside_the_judge(tmp_path):
+def test_a_reward_is_refused(tmp_path):
     with pytest.raises(BadInput, match="the judge is the only reward"):
         execute(recipe(tmp_path, "bad", reward=["length,most=3"]))

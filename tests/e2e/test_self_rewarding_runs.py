@@ -1,4 +1,4 @@
-"""Self-rewarding on zoo-tiny: pairs by the ratings of the policy as it stands."""
+"""Self-rewarding on zoo-tiny: pairs by the ratings of the current policy."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def tokens_of(batch) -> list[list[int]]:
 
 
 class Ratings(Judge):
-    """These ratings from 1 to 10, one after the other; None is no answer."""
+    """Answers with these ratings from 1 to 10 in order; None is no answer."""
 
     def __init__(self, given: list[int | None]):
         self.given = given
@@ -36,7 +36,7 @@ class Ratings(Judge):
             yield number, unusable(question) if rating is None else answer
 
 
-def test_best_and_worst_by_ones_own_ratings_are_the_pair(make_run):
+def test_best_and_worst_by_own_ratings_are_the_pair(make_run):
     run = make_run("self-rewarding", **SETTINGS, options=OPTIONS)
     run.hook.alignzoo_start(run=run)
     rows = run.data.train[:4]
@@ -88,7 +88,7 @@ def test_the_policy_of_the_round_judges_and_is_the_reference(make_run):
     assert run.ledger.flops["judge"] > 0
 
 
-def test_a_policy_that_rates_nothing_learns_nothing(make_run):
+def test_without_ratings_nothing_is_learned(make_run):
     run = make_run("self-rewarding", **SETTINGS, options=OPTIONS, steps=3)
     run.hook.alignzoo_start(run=run)
     run.algorithm.judge = Ratings([None] * 18)
@@ -114,6 +114,6 @@ def test_bad_input(make_run, settings, message):
         make_run("self-rewarding", **{**SETTINGS, **settings})
 
 
-def test_a_round_is_taken_up_in_its_middle(tmp_path, monkeypatch):
+def test_a_round_is_resumed_in_its_middle(tmp_path, monkeypatch):
     settings = {**SETTINGS, "options": OPTIONS}
     assert_taken_up_in_the_middle("self-rewarding", settings, tmp_path, monkeypatch)

@@ -1,4 +1,4 @@
-"""SPIN on zoo-tiny: a round is the whole set against the policy that began it."""
+"""SPIN on zoo-tiny: a round is the whole data against the policy at its start."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def data(tmp_path_factory) -> str:
 
 
 class Watch:
-    """What each round's batch is, and the policy's log-probs of it when the round begins."""
+    """Record the batch of each round, and its log-probs under the policy at the start."""
 
     def __init__(self):
         self.batches, self.policy, self.base = [], [], []
@@ -54,7 +54,7 @@ def close(x: torch.Tensor, y: torch.Tensor) -> bool:
 
 
 @pytest.mark.parametrize("loss_type", ["sigmoid", "hinge"])
-def test_the_opponent_is_the_policy_that_began_the_round(make_run, data, loss_type):
+def test_the_opponent_is_the_policy_at_the_start_of_the_round(make_run, data, loss_type):
     options = {"loss_type": loss_type}
     run = make_run("spin", data=data, **SETTINGS, options=options, epochs=2, learning_rate=0.01)
     run.plugins.register(watch := Watch())
@@ -71,7 +71,7 @@ def test_the_opponent_is_the_policy_that_began_the_round(make_run, data, loss_ty
 
 
 def pairs_of(batch) -> list[list[int]]:
-    """Each pair as one list of ids: prompt, demonstration, the opponent's completion."""
+    """Return each pair as one list of ids: prompt, demonstration, the opponent's completion."""
     both = batch.pairs(batch.tokens), batch.pairs(batch.lengths)
     return [
         [*prompt[:size].tolist(), *real[:m].tolist(), *own[:n].tolist()]
@@ -81,7 +81,7 @@ def pairs_of(batch) -> list[list[int]]:
     ]
 
 
-def test_a_round_has_the_last_ones_pairs_against_the_present_opponent(make_run, data):
+def test_a_round_has_the_previous_pairs_against_the_current_opponent(make_run, data):
     run = make_run("spin", data=data, **SETTINGS, epochs=4, learning_rate=0.01)
     assert run.total_steps == 3 + 5 + 5 + 5
     run.plugins.register(watch := Watch())
@@ -100,7 +100,7 @@ def test_a_round_has_the_last_ones_pairs_against_the_present_opponent(make_run, 
         assert not close(old[:, :width], last["opponent"][: len(old), :width])
 
 
-def test_without_mixing_a_round_has_its_own_pairs_alone(make_run, data):
+def test_without_mixing_a_round_has_its_own_pairs_only(make_run, data):
     run = make_run("spin", data=data, **SETTINGS, epochs=3, options={"mix": False})
     assert run.total_steps == 9
     run.plugins.register(watch := Watch())
@@ -109,7 +109,7 @@ def test_without_mixing_a_round_has_its_own_pairs_alone(make_run, data):
     assert not (run.record.folder / "pairs").exists()
 
 
-def test_pairs_that_are_gone_are_missed_in_words(make_run, data):
+def test_missing_pairs_are_reported(make_run, data):
     run = make_run("spin", data=data, **SETTINGS)
     run.hook.alignzoo_sample(run=run, rows=run.data.train)
     (path,) = (run.record.folder / "pairs").iterdir()
@@ -119,7 +119,7 @@ def test_pairs_that_are_gone_are_missed_in_words(make_run, data):
         run.hook.alignzoo_sample(run=run, rows=run.data.train)
 
 
-def test_a_round_is_demonstrations_and_what_the_opponent_wrote(make_run, data):
+def test_a_round_pairs_demonstrations_with_opponent_completions(make_run, data):
     run = make_run("spin", data=data, **{**SETTINGS, "max_new_tokens": 30})
     rows = run.data.train
     drawn = [group[0] for group in complete(run, rows, 1)]
@@ -147,7 +147,7 @@ def test_a_round_is_demonstrations_and_what_the_opponent_wrote(make_run, data):
     )
 
 
-def test_an_opponent_that_writes_the_demonstration_teaches_nothing(make_run, data):
+def test_an_opponent_that_writes_the_demonstration_is_left_out(make_run, data):
     run = make_run("spin", data=data, **SETTINGS)
     drawn = [group[0].tokens for group in complete(run, run.data.train, 1)]
     imitated = [
@@ -159,8 +159,8 @@ def test_an_opponent_that_writes_the_demonstration_teaches_nothing(make_run, dat
     assert [row.row for row in imitated[::2]] == batch.rows
 
 
-def test_where_all_are_the_same_nothing_moves(make_run, data):
-    """A greedy opponent, imitated by the demonstrations: steps are logged, and no weight moves."""
+def test_identical_pairs_change_no_weight(make_run, data):
+    """The demonstrations are those of a greedy opponent: steps are logged, no weight changes."""
     run = make_run("spin", data=data, **SETTINGS, temperature=0.0)
     own = [group[0].tokens for group in complete(run, run.data.train, 1)]
     run.data.train[:] = [
@@ -184,7 +184,7 @@ def test_micro_batches_do_not_change_the_update(make_run, data):
     assert all(torch.allclose(after[0][name], p, atol=1e-5) for name, p in after[1].items())
 
 
-def test_passes_go_over_a_round_again(make_run, data):
+def test_iterations_pass_over_a_round_again(make_run, data):
     run = make_run("spin", data=data, **SETTINGS, options={"iterations": 2})
     run.plugins.register(watch := Watch())
     train(run)
@@ -214,11 +214,10 @@ def test_every_prompt_needs_room_for_a_completion(make_run, data):
         (True, 14, 17, [2]),  # between two rounds, the second of which is drawn again
     ],
 )
-def test_a_run_is_taken_up_in_a_round_or_between_two(
+def test_a_run_is_resumed_inside_a_round_or_between_two(
     tmp_path: Path, monkeypatch, data, mix, at, stop, rounds_left
 ):
-    """The same run bit for bit, and what the opponent of a round that was left in its middle wrote
-    is not drawn again."""
+    """The result is the same bit for bit, and an unfinished round is not sampled again."""
     settings = {
         **SETTINGS,
         "data": data,

@@ -1,4 +1,4 @@
-"""SPPO on zoo-tiny: win rates by rewards or by a judge, against the policy that began the round."""
+"""SPPO on zoo-tiny: win rates by rewards or a judge, against the policy that began a round."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def made(tmp_path: Path):
 
 
 class Watch:
-    """Each round's batch, and the policy's log-probs of it when the round begins."""
+    """Record the batch of each round, and its log-probs under the policy at the start."""
 
     def __init__(self):
         self.batches, self.policy = [], []
@@ -63,7 +63,7 @@ def started(run):
     return run
 
 
-def test_the_opponent_is_the_policy_that_began_the_round(make_run):
+def test_the_opponent_is_the_policy_at_the_start_of_the_round(make_run):
     run = make_run(
         "sppo", **SETTINGS, options=OPTIONS, steps=6, temperature=0.8, learning_rate=0.003
     )
@@ -89,14 +89,14 @@ def test_win_rates_are_of_the_rewards(make_run, made):
     run = make_run("sppo", reward=made(scores), **SETTINGS, options={**OPTIONS, "scale": 2.0})
     batch = started(run).hook.alignzoo_sample(run=run, rows=run.data.train[:3])
     p = 1 / (1 + math.exp(-2.0))
-    # Of the second prompt one has no reward; of the third only one has, and nobody to win against.
+    # One completion of the second prompt has no reward; the third has one reward, and no opponent.
     expected = [p, (1 - p + 0.5) / 2, (1 - p + 0.5) / 2, 0.5, 0.5]
     assert batch["win_rate"].tolist() == pytest.approx(expected)
     assert len(batch) == 2 and batch["opponent"].shape == batch.tokens.shape
     assert run.round_metrics.numbers["reward"] == pytest.approx(9 / 6)
 
 
-def test_a_judge_says_who_wins(make_run):
+def test_win_rates_are_of_the_judge(make_run):
     run = make_run("sppo", **SETTINGS, options={**OPTIONS, "judge": "gold"})
     batch = started(run).hook.alignzoo_sample(run=run, rows=run.data.train[:6])
     rows = [batch.rows[b] for b in batch.group.tolist()]
@@ -116,7 +116,7 @@ class Silent(Judge):
             yield number, unusable(question)
 
 
-def test_a_judge_needs_no_reward_and_its_silence_teaches_nothing(make_run, tmp_path):
+def test_a_judge_needs_no_reward_and_unanswered_questions_are_left_out(make_run, tmp_path):
     path = tmp_path / "prompts.jsonl"
     path.write_text("".join(json.dumps({"prompt": f"Add {n} and 1."}) + "\n" for n in range(4)))
     settings = {**SETTINGS, "task": None, "data": str(path), "temperature": 3.0}
@@ -150,6 +150,6 @@ def test_bad_input(make_run, tmp_path, settings, message):
         make_run("sppo", **{**SETTINGS, **settings})
 
 
-def test_a_round_is_taken_up_in_its_middle(tmp_path, monkeypatch):
+def test_a_round_is_resumed_in_its_middle(tmp_path, monkeypatch):
     settings = {**SETTINGS, "options": OPTIONS}
     assert_taken_up_in_the_middle("sppo", settings, tmp_path, monkeypatch)

@@ -1,4 +1,4 @@
-"""Two groups of completions with log-probs, ratios and advantages that reach every branch."""
+"""Two groups of completions with log-probs, ratios and advantages that cover every branch."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def values(seed: int, scale: float, mask: Tensor) -> Tensor:
     return torch.where(mask, drawn, 0.0)
 
 
-def experience(ended: bool = True) -> Batch:
-    """Columns as the sampler and `alignzoo_advantage` leave them, in float64."""
+def make_batch(ended: bool = True) -> Batch:
+    """Make a batch with the columns of the sampler and of `alignzoo_advantage`, in float64."""
     batch = collate([Example([1, 2], [[3] * n for n in group]) for group in LENGTHS])
     inside = batch.mask.clone()
-    batch.mask[0, 2] = False  # a token that is there but is not learnt
+    batch.mask[0, 2] = False  # a token that is not trained on
     old = torch.where(inside, -1.5 + values(1, 0.3, inside), 0.0)
     batch.columns = {
         "logprobs": old,
@@ -38,13 +38,13 @@ def experience(ended: bool = True) -> Batch:
 
 
 def policy_logprobs(batch: Batch, scale: float = 0.5, seed: int = 6) -> Tensor:
-    """The policy after some steps: away from the sampler's log-probs by `scale`."""
+    """Return log-probs of a policy after some steps, about `scale` from the sampler's."""
     inside = torch.arange(batch.tokens.shape[1]) < batch.lengths[:, None]
     return (batch["logprobs"] + values(seed, scale, inside)).requires_grad_()
 
 
 def entropy_of(logprobs: Tensor) -> Tensor:
-    """Something with a gradient in the place of the entropy."""
+    """Return a stand-in for the entropy that has a gradient."""
     return 0.3 + logprobs**2
 
 

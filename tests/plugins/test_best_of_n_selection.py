@@ -1,4 +1,4 @@
-"""The best of n by hand, and the bound of its KL against the KL itself."""
+"""The best of n by hand, and the bound of its KL against the exact KL."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_the_best_of_each_group():
 
 
 def kl_of_best(p: list[float], n: int) -> float:
-    """Over all p^n draws from words of ascending worth: the last of the alphabet wins."""
+    """Sum over all samples of n words with ascending rewards: the last word wins."""
     chosen = [0.0] * len(p)
     for draw in itertools.product(range(len(p)), repeat=n):
         chosen[max(draw)] += math.prod(p[word] for word in draw)
@@ -27,7 +27,7 @@ def kl_of_best(p: list[float], n: int) -> float:
 
 
 @pytest.mark.parametrize("n", [1, 2, 4])
-def test_the_kl_is_below_the_bound_and_near_it_where_draws_hardly_repeat(n):
+def test_the_kl_is_below_the_bound_and_close_to_it_if_samples_rarely_repeat(n):
     few, many = [0.7, 0.2, 0.1], [1 / 20] * 20
     assert kl_of_best(few, n) <= kl_bound(n) + 1e-12
     assert kl_of_best(many, n) == pytest.approx(kl_bound(n), abs=0.05)

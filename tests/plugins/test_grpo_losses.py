@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from on_policy_fakes import LONGEST, experience, policy_logprobs, run_around
+from on_policy_fakes import LONGEST, make_batch, policy_logprobs, run_around
 
 from alignzoo import BadInput
 from alignzoo_zoo.grpo.advantages import decoupled_advantages, group_advantages
@@ -32,7 +32,7 @@ def test_group_advantages_by_hand():
     assert alone.tolist() == [[0.0, 0.0], [0.0, 0.0]]
 
 
-def test_the_batch_scale_is_that_of_all_rewards():
+def test_batch_scale_is_the_deviation_of_all_rewards():
     # 1, 0, 3, 3: mean 1.75, squares 0.5625 + 3.0625 + 2 * 1.5625 = 6.75, std 1.5.
     found = group_advantages(torch.tensor([[1.0, 0.0], [3.0, 3.0]])[..., None], "batch")
     assert found[0].tolist() == pytest.approx([0.5 / 1.5001, -0.5 / 1.5001])
@@ -40,7 +40,7 @@ def test_the_batch_scale_is_that_of_all_rewards():
 
 
 def test_decoupled_advantages_by_hand():
-    # Rewards of unlike scale, (1, 0) and (0, 100), weigh the same: their sum is 0.
+    # Rewards of different scale, (1, 0) and (0, 100), count the same: their sum is 0.
     rewards = torch.tensor([[[1.0, 0.0], [0.0, 100.0]], [[1.0, 7.0], [0.0, NAN]]])
     found = decoupled_advantages(rewards, [1.0, 1.0])
     z = 0.5 / (math.sqrt(0.5) + 1e-4)
@@ -63,7 +63,7 @@ def ppo(ratio: float, a: float, low: float, high: float) -> float:
 
 
 def reference_loss(name: str, logps: np.ndarray, frozen: np.ndarray, batch, epsilons) -> float:
-    """One loss, completion by completion; `frozen` are the log-probs that have no gradient."""
+    """Compute one loss, completion by completion; `frozen` are log-probs without a gradient."""
     old, mask = batch["logprobs"].numpy(), batch.mask.numpy()
     low, high = epsilons
     totals, means = [], []
@@ -107,7 +107,7 @@ def test_every_loss_and_its_gradient(name):
     low, high = EPSILONS.get(name, (0.2, 0.3))
     given = {} if name in ("sapo", "vespo") else {"epsilon": low, "epsilon_high": high}
     algorithm = GRPO(loss_type=name, **given)
-    batch = experience()
+    batch = make_batch()
     logps = policy_logprobs(batch)
     loss = algorithm.alignzoo_loss(run_around(logps), batch)
     (loss.sum / loss.count).backward()
@@ -129,7 +129,7 @@ def test_every_loss_and_its_gradient(name):
 @pytest.mark.parametrize("name", list(LOSS_TYPES))
 @pytest.mark.parametrize("scale", [30.0, 3000.0])
 def test_extreme_ratios_give_no_nan(name, scale):
-    batch = experience()
+    batch = make_batch()
     logps = policy_logprobs(batch, scale)
     loss = GRPO(loss_type=name, beta=0.1).alignzoo_loss(run_around(logps), batch)
     loss.sum.backward()
@@ -138,8 +138,8 @@ def test_extreme_ratios_give_no_nan(name, scale):
 
 @pytest.mark.parametrize("name", list(LOSS_TYPES))
 def test_at_ratio_1_every_loss_has_the_gradient_of_reinforce(name):
-    """-A grad log pi, in the loss's own average over tokens."""
-    batch = experience()
+    """Its gradient is -A grad log pi, in the average of the loss over tokens."""
+    batch = make_batch()
     logps = policy_logprobs(batch, 0.0)
     algorithm = GRPO(loss_type=name)
     loss = algorithm.alignzoo_loss(run_around(logps), batch)
@@ -150,8 +150,8 @@ def test_at_ratio_1_every_loss_has_the_gradient_of_reinforce(name):
     assert torch.allclose(logps.grad, expected, atol=1e-12)
 
 
-def test_the_kl_and_the_entropy_are_part_of_every_token():
-    batch = experience()
+def test_kl_and_entropy_are_added_to_every_token():
+    batch = make_batch()
     logps = policy_logprobs(batch)
     plain = GRPO(loss_type="bnpo").alignzoo_loss(run_around(logps), batch)
     for estimator in ("k2", "k3"):
@@ -168,15 +168,15 @@ def test_the_kl_and_the_entropy_are_part_of_every_token():
 
 
 @pytest.mark.parametrize("name", list(LOSS_TYPES))
-def test_truncated_completions_teach_nothing_when_masked(name):
-    batch = experience(ended=False)
+def test_masked_truncated_completions_have_no_gradient(name):
+    batch = make_batch(ended=False)
     logps = policy_logprobs(batch)
     loss = GRPO(loss_type=name, mask_truncated=True).alignzoo_loss(run_around(logps), batch)
     loss.sum.backward()
     assert (logps.grad[[1, 3]] == 0).all()
     assert logps.grad[[0, 4, 5]].abs().sum() > 0
     if LOSS_TYPES[name].average == "completions":
-        assert loss.count.item() == 6  # they stay in the mean, as ones without a loss
+        assert loss.count.item() == 6  # they count in the mean, with a loss of 0
 
 
 @pytest.mark.parametrize(
@@ -190,12 +190,12 @@ def test_truncated_completions_teach_nothing_when_masked(name):
         ({"normalize_rewards": "before", "beta": 0.1, "kl_in": "reward"}, "--kl-in"),
     ],
 )
-def test_options_without_effect_are_refused(options, problem):
+def test_options_that_are_not_read_are_refused(options, problem):
     with pytest.raises(BadInput, match=problem):
         GRPO(**options)
 
 
-def test_epsilon_is_for_both_sides_unless_the_upper_is_given():
+def test_epsilon_is_for_both_sides_unless_epsilon_high_is_given():
     assert LOSS_TYPES["grpo"].bounds(0.1, None) == pytest.approx((0.9, 1.1))
     assert LOSS_TYPES["grpo"].bounds(None, 0.3) == pytest.approx((0.8, 1.3))
     assert LOSS_TYPES["gspo"].bounds(None, None) == pytest.approx((0.9997, 1.0004))

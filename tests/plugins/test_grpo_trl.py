@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from on_policy_fakes import LONGEST, entropy_of, experience, policy_logprobs, run_around, values
+from on_policy_fakes import LONGEST, entropy_of, make_batch, policy_logprobs, run_around, values
 
 from alignzoo.functional import importance_weights
 from alignzoo_zoo.grpo.algorithm import GRPO
@@ -25,7 +25,7 @@ EPSILONS = {"epsilon": 0.2, "epsilon_high": 0.3}
 
 
 def inputs_of(batch, logprobs):
-    """What `_compute_loss` is given; the forward pass is a stub that gives these log-probs."""
+    """Make the arguments of `_compute_loss`, and what the stub of the forward pass returns."""
     ids = torch.zeros(batch.tokens.shape, dtype=torch.long)
     inputs = {
         "prompt_ids": ids[:, :2],
@@ -63,7 +63,7 @@ def grpo_trainer(outputs, name: str, beta: float, entropy: float) -> SimpleNames
         loss_type=NAMES[name],
         importance_sampling_level="sequence" if name in ("gspo", "luspo") else "token",
         epsilon_low=0.2,
-        # There the bound itself, here how far it is from 1.
+        # There it is the bound, here its distance from 1.
         epsilon_high=1.3 if name == "cispo" else 0.3,
         beta=beta,
         args=SimpleNamespace(
@@ -106,8 +106,8 @@ def agree(algorithm, batch, theirs, metrics, logprobs) -> None:
 
 @pytest.mark.parametrize("beta", [0.0, 0.4])
 @pytest.mark.parametrize("name", list(NAMES))
-def test_grpo_and_its_family(name, beta):
-    batch = experience()
+def test_losses_of_the_grpo_family(name, beta):
+    batch = make_batch()
     if name != "luspo":
         batch.columns["mean_tokens"] = torch.full((6,), batch.mask.sum() / 6)
     logprobs = policy_logprobs(batch)
@@ -122,8 +122,8 @@ def test_grpo_and_its_family(name, beta):
     agree(algorithm, batch, theirs, trainer._metrics["train"], logprobs)
 
 
-def test_the_entropy_bonus_where_the_loss_is_a_mean_over_tokens():
-    batch = experience()
+def test_the_entropy_bonus_of_a_mean_over_tokens():
+    batch = make_batch()
     logprobs = policy_logprobs(batch)
     inputs, (same, _, _) = inputs_of(batch, logprobs)
     trainer = grpo_trainer((same, entropy_of(logprobs), None), "bnpo", 0.0, 0.3)
@@ -133,8 +133,8 @@ def test_the_entropy_bonus_where_the_loss_is_a_mean_over_tokens():
 
 
 def test_rloo():
-    batch = experience()
-    # TRL has the tokens that count in the attention mask alone; both sums leave the others out.
+    batch = make_batch()
+    # In TRL the masked tokens are in the attention mask only; both sums leave the others out.
     logprobs = policy_logprobs(batch, 0.2)
     inputs, outputs = inputs_of(batch, logprobs)
     inputs["old_logps"] = batch.total(batch["logprobs"])
@@ -149,11 +149,11 @@ def test_rloo():
 # Its GMPOTrainer reads no weights.
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ("vespo", "gmpo")])
 def test_truncated_importance_sampling(name):
-    batch = experience()
+    batch = make_batch()
     batch.columns["mean_tokens"] = torch.full((6,), batch.mask.sum() / 6)
     sampler = batch["logprobs"] + values(9, 0.8, batch.mask)
     weights = importance_weights(batch["logprobs"], sampler, 2.0)
-    # As TRL's token_truncate has it: the exponential of the difference of what counts, held at 2.
+    # As in TRL's token_truncate: the exponential of the masked difference, capped at 2.
     difference = (batch["logprobs"] - sampler) * batch.mask
     assert torch.equal(weights, torch.clamp(torch.exp(difference), max=2.0))
     assert (weights == 2.0).any() and (weights[batch.mask] < 0.8).any()

@@ -1,4 +1,4 @@
-"""Losses of fresh pairs by hand, and Nash-MD's gradient against the one it estimates."""
+"""Losses of fresh pairs by hand, and Nash-MD's gradient against the exact one."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def gradient(loss, x: Tensor) -> Tensor:
     return found
 
 
-def test_optimism_takes_probability_from_what_the_reference_wrote():
+def test_the_bonus_lowers_the_probability_of_reference_completions():
     logps = torch.tensor([-2.0, -30.0])
     assert exploration_bonus(logps, 0.1).tolist() == pytest.approx([-0.2, -3.0])
-    # To descend is to lower log pi(y'|x), whatever it is.
+    # Gradient descent lowers log pi(y'|x), for any value of it.
     assert gradient(lambda x: exploration_bonus(x, 0.1), logps).tolist() == pytest.approx(
         [0.1, 0.1]
     )
@@ -45,17 +45,17 @@ def test_nash_md_by_hand():
     policy = torch.tensor([-3.0, -4.0], dtype=torch.float64)
     reference = torch.tensor([-4.0, -2.0], dtype=torch.float64)
     centred = torch.tensor([0.25, -0.5], dtype=torch.float64)
-    # Brackets 1/4 - 1/2 = -1/4 and -1/2 + 1 = 1/2; losses -(-1/4)(-3) and -(1/2)(-4).
+    # Parentheses: 1/4 - 1/2 = -1/4 and -1/2 + 1 = 1/2; losses -(-1/4)(-3) and -(1/2)(-4).
     loss = nash_md_loss(policy, reference, centred, 0.5)
     assert loss.tolist() == [-0.75, 2.0]
-    # The bracket is a number: the gradient is minus it.
+    # No gradient flows through the parentheses: the gradient is minus their value.
     found = gradient(lambda x: nash_md_loss(x, reference, centred, 0.5), policy)
     assert found.tolist() == [0.25, -0.5]
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.3])
-def test_the_mean_gradient_of_nash_md_is_that_of_preference_less_kl(beta):
-    """All 5^2 words of the policy against words of the mixture, each as often as it is drawn."""
+def test_the_mean_gradient_of_nash_md_is_that_of_preference_minus_kl(beta):
+    """It sums over all 5^2 pairs of words of policy and mixture, weighted by their probability."""
     words, worth = range(5), torch.tensor([1.0, 0.0, 0.5, 2.0, -1.0], dtype=torch.float64)
     logits = torch.tensor([0.9, -0.3, 0.1, -1.2, 0.6], dtype=torch.float64, requires_grad=True)
     reference = torch.tensor([0.0, 0.4, 0.3, -0.1, 0.8], dtype=torch.float64).log_softmax(-1)

@@ -21,7 +21,7 @@ EOS = 9
 
 
 def fresh_pairs() -> Batch:
-    """As the sampler leaves them, in float64; every completion that ended does so with EOS."""
+    """Make a batch as the sampler does, in float64; every completion that ended has an EOS."""
     draw = torch.Generator().manual_seed(2)
     rows = []
     for lengths, ended in zip(LENGTHS, ENDED, strict=True):
@@ -40,12 +40,12 @@ def fresh_pairs() -> Batch:
 
 
 def halves(x: torch.Tensor) -> torch.Tensor:
-    """TRL has the first completions of all prompts and then the second ones."""
+    """Reorder as in TRL: the first completions of all prompts, then the second ones."""
     return torch.cat([x[0::2], x[1::2]])
 
 
 def theirs(batch: Batch, logprobs: torch.Tensor, loss_type: str, penalty: float):
-    """TRL's training step; forward passes, generation and rewards are stubs."""
+    """Run TRL's training step with stubs for forward passes, generation and rewards."""
     passes = iter([halves(logprobs), halves(batch["reference"])])
     ids = halves(batch.tokens)
     trainer = SimpleNamespace(
@@ -98,7 +98,7 @@ def test_online_dpo(loss_type, penalty):
         ),
     )
     batch.columns["advantages"] = algorithm.alignzoo_advantage(run, batch)
-    # The penalty of 0.6 turns the last pair round: 0.5 against 0.9 - 0.6.
+    # The penalty of 0.6 reverses the last pair: 0.5 against 0.9 - 0.6.
     assert batch["advantages"].tolist()[4:] == ([1, -1] if penalty else [-1, 1])
     ours = algorithm.alignzoo_loss(run, batch)
     (ours.sum / ours.count).backward()

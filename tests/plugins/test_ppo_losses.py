@@ -1,4 +1,4 @@
-"""PPO's credit and losses by hand, and its gradient against the one it estimates."""
+"""PPO's advantages and losses by hand, and its gradient against the exact one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def close(found: Tensor, expected: list) -> None:
     torch.testing.assert_close(found, torch.tensor(expected), atol=1e-6, rtol=0)
 
 
-def test_the_score_comes_last_and_every_token_pays_for_its_kl():
+def test_the_score_is_at_the_last_token_and_the_kl_penalty_at_each():
     kl = torch.tensor([[0.2, -0.4, 1.0], [0.5, 0.0, 0.0]])
     found = token_rewards(torch.tensor([2.0, -1.0]), kl, 0.5, torch.tensor([3, 1]))
     # -0.5 * (0.2, -0.4, 1.0) with 2 at the third token; -0.5 * 0.5 - 1 at the only one.
@@ -34,12 +34,12 @@ def test_advantages_by_hand():
     # First row, delta: 1 - 0.7 = 0.3; 0.9 * 0.7 - 0.6 = 0.03; 0.9 * 0.6 - 0.5 = 0.04.
     # A: 0.3; 0.03 + 0.45 * 0.3 = 0.165; 0.04 + 0.45 * 0.165 = 0.11425.
     # Second row, which ends after two: 2 - 0.4 = 1.6; 0.5 + 0.9 * 0.4 - 1 = -0.14;
-    # A: 1.6; -0.14 + 0.45 * 1.6 = 0.58. What stands past its end has no part.
+    # A: 1.6; -0.14 + 0.45 * 1.6 = 0.58. Values past its end are ignored.
     close(advantages, [[0.11425, 0.165, 0.3], [0.58, 1.6, 0.0]])
     close(returns, [[0.61425, 0.765, 1.0], [1.58, 2.0, 0.0]])
 
 
-def test_lambda_goes_from_one_step_to_the_whole_return():
+def test_lambda_0_is_one_step_and_lambda_1_the_whole_return():
     rewards = torch.tensor([[0.1, 0.2, 0.3]])
     values = torch.tensor([[0.5, -1.0, 2.0]])
     mask = torch.ones(1, 3, dtype=torch.bool)
@@ -48,8 +48,8 @@ def test_lambda_goes_from_one_step_to_the_whole_return():
     close(generalized_advantages(rewards, values, mask, 1.0, 0.0)[0], [[-1.4, 3.2, -1.7]])
 
 
-def test_the_coefficient_goes_after_the_target():
-    # Twice the target: the error is held at 0.2. A twentieth below: 1 - 0.05 * 100 / 1000.
+def test_the_coefficient_adapts_to_the_target():
+    # Twice the target: the error is clipped to 0.2. A twentieth below: 1 - 0.05 * 100 / 1000.
     assert adapted_beta(0.1, 12.0, 6.0, 100, 1000) == pytest.approx(0.1 * 1.02)
     assert adapted_beta(0.1, 5.7, 6.0, 100, 1000) == pytest.approx(0.1 * 0.995)
     assert adapted_beta(0.1, -3.0, 6.0, 100, 1000) == pytest.approx(0.1 * 0.98)
@@ -59,25 +59,39 @@ def test_the_coefficient_goes_after_the_target():
 @pytest.mark.parametrize(
     ("value", "old", "target", "loss", "gradient", "clipped"),
     [
-        (1.1, 1.0, 3.0, 1.9**2 / 2, -1.9, False),  # within 0.2 of where it was
-        (1.5, 1.0, 3.0, 1.8**2 / 2, 0.0, True),  # gone far enough towards the return: held at 1.2
-        (0.5, 1.0, 3.0, 2.5**2 / 2, -2.5, False),  # gone the wrong way: drawn back
-        (1.5, 1.0, 1.4, 0.2**2 / 2, 0.0, True),  # past the return from 1.2, which is farther off
-        (2.0, 1.0, 1.1, 0.9**2 / 2, 0.9, False),  # far past it: drawn back
+        (1.1, 1.0, 3.0, 1.9**2 / 2, -1.9, False),  # within 0.2 of the old value
+        (
+            1.5,
+            1.0,
+            3.0,
+            1.8**2 / 2,
+            0.0,
+            True,
+        ),  # towards the return: clipped to 1.2
+        (0.5, 1.0, 3.0, 2.5**2 / 2, -2.5, False),  # moved the wrong way: has a gradient
+        (
+            1.5,
+            1.0,
+            1.4,
+            0.2**2 / 2,
+            0.0,
+            True,
+        ),  # past the return: 1.2 is farther from it
+        (2.0, 1.0, 1.1, 0.9**2 / 2, 0.9, False),  # far past it: has a gradient
     ],
 )
-def test_the_critic_is_held_where_it_went_far_enough(value, old, target, loss, gradient, clipped):
+def test_values_are_clipped(value, old, target, loss, gradient, clipped):
     values = torch.tensor([value], dtype=torch.float64, requires_grad=True)
     old_values, returns = (torch.tensor([x], dtype=torch.float64) for x in (old, target))
-    found, held = clipped_value_loss(values, old_values, returns, 0.2)
+    found, clips = clipped_value_loss(values, old_values, returns, 0.2)
     found.sum().backward()
     assert found.item() == pytest.approx(loss)
     assert values.grad.item() == pytest.approx(gradient)
-    assert held.item() is clipped
+    assert clips.item() is clipped
 
 
-def test_the_gradient_is_that_of_the_score_less_the_kl():
-    """Summed over all completions of two tokens out of three words, whatever the critic says."""
+def test_the_gradient_is_that_of_the_score_minus_the_kl():
+    """It is summed over all completions of two tokens from three words, with any critic."""
     draw = torch.Generator().manual_seed(3)
 
     def random(*shape):
@@ -112,6 +126,6 @@ def test_the_gradient_is_that_of_the_score_less_the_kl():
         torch.testing.assert_close(found, wanted, atol=1e-12, rtol=0)
 
 
-def test_a_coefficient_of_zero_cannot_be_steered():
+def test_a_coefficient_of_zero_cannot_adapt():
     with pytest.raises(BadInput, match="--kl-target"):
         PPO(beta=0.0, kl_target=6.0)

@@ -1,4 +1,4 @@
-"""REINFORCE and REINFORCE++ by hand, and the gradient that they estimate, over a vocabulary."""
+"""REINFORCE and REINFORCE++ by hand, and their expected gradient over a vocabulary."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from on_policy_fakes import experience, policy_logprobs, run_around
+from on_policy_fakes import make_batch, policy_logprobs, run_around
 
 from alignzoo import BadInput
 from alignzoo.functional import kl_estimate
+from alignzoo.options import build
+from alignzoo_zoo.constitutional.algorithm import Constitutional
 from alignzoo_zoo.reinforce.algorithm import Reinforce
 from alignzoo_zoo.reinforce.losses import (
     reinforce_loss,
@@ -19,13 +21,14 @@ from alignzoo_zoo.reinforce.losses import (
     subtract_group_mean,
     update_average,
 )
+from alignzoo_zoo.spin.algorithm import SPIN
 
 NAN = float("nan")
 
 
 def test_rewards_to_go_by_hand():
-    # The reward is 2 and beta 0.5; what is still to be paid is 1 + 3 - 2 = 2, then 3 - 2 = 1, -2.
-    # The second has two tokens: what stands in its third place is no cost.
+    # The reward is 2 and beta 0.5; the KL from each token on is 1 + 3 - 2 = 2, then 3 - 2 = 1, -2.
+    # The second has two tokens: the value past its end is ignored.
     kl = torch.tensor([[1.0, 3.0, -2.0], [4.0, -1.0, 100.0]])
     mask = torch.tensor([[True, True, True], [True, True, False]])
     found = rewards_to_go(torch.tensor([2.0, 1.0]), kl, mask, 0.5)
@@ -33,14 +36,14 @@ def test_rewards_to_go_by_hand():
     assert found[1, :2].tolist() == [-0.5, 1.5]
 
 
-def test_less_group_mean_by_hand():
+def test_subtract_group_mean_by_hand():
     found = subtract_group_mean(torch.tensor([[1.0, 0.0, 5.0], [2.0, NAN, 4.0], [7.0, NAN, NAN]]))
     assert found[0].tolist() == [-1.0, -2.0, 3.0]
     assert found[1, ::2].tolist() == [-1.0, 1.0]
     assert found[2, 0] == 0.0
 
 
-def test_the_moving_average_begins_with_the_first_mean():
+def test_the_moving_average_starts_with_the_first_mean():
     average = update_average(None, torch.tensor([1.0, 3.0, NAN]), 0.75)
     assert average == 2.0
     assert update_average(average, torch.tensor([4.0, 8.0]), 0.75) == 0.75 * 2 + 0.25 * 6
@@ -48,8 +51,8 @@ def test_the_moving_average_begins_with_the_first_mean():
 
 
 def test_the_loss_of_reinforce_and_its_gradient():
-    """-A times the sum of the log-probs: its gradient is -A at each token that counts."""
-    batch = experience()
+    """It is -A times the sum of the log-probs, with gradient -A at each token in the mask."""
+    batch = make_batch()
     logprobs = policy_logprobs(batch)
     loss = reinforce_loss(logprobs, batch["advantages"][:, None], batch.mask)
     first = logprobs[0].detach()
@@ -62,11 +65,11 @@ def test_the_loss_of_reinforce_and_its_gradient():
 @pytest.mark.parametrize(
     ("baseline", "beta", "share"), [("none", 0.3, 1.0), ("moving", 0.3, 1.0), ("mean", 0.3, 0.5)]
 )
-def test_the_mean_gradient_is_that_of_reward_less_kl(baseline, beta, share):
-    """All 5^2 rounds of two one-word completions, each as often as the policy draws it.
+def test_the_expected_gradient_is_that_of_reward_minus_kl(baseline, beta, share):
+    """It sums over all 5^2 rounds of two one-word completions, weighted by their probability.
 
-    The round's own mean of n rewards holds a completion's own by 1 / n: the gradient is (n - 1) / n
-    of what it should be, and points the same way. What earlier rounds left is independent of it.
+    The mean of a round of n rewards includes a completion's own reward with weight 1 / n, so the
+    gradient is (n - 1) / n of the exact one. The average of earlier rounds is independent of it.
     """
     words, worth = torch.arange(5), torch.tensor([1.0, 0.0, 0.5, 2.0, -1.0], dtype=torch.float64)
     logits = torch.tensor([0.9, -0.3, 0.1, -1.2, 0.6], dtype=torch.float64, requires_grad=True)
@@ -89,7 +92,7 @@ def test_the_mean_gradient_is_that_of_reward_less_kl(baseline, beta, share):
     assert exact.abs().max() > 0.1
 
 
-def test_a_baseline_that_moves_is_of_the_rounds_before():
+def test_a_moving_baseline_is_that_of_earlier_rounds():
     run = SimpleNamespace(state={})
     algorithm = Reinforce(baseline="moving", decay=0.5)
     assert [algorithm.round_baseline(run, [r]) for r in (4.0, 8.0, NAN, 0.0)] == [
@@ -103,8 +106,8 @@ def test_a_baseline_that_moves_is_of_the_rounds_before():
 
 @pytest.mark.parametrize("loss_type", ["plus-plus", "plus-plus-baseline"])
 def test_the_loss_of_plus_plus_is_clipped_per_token(loss_type):
-    """The mean over the tokens that count of -min(r A, clip(r) A), and beta (log r_ref)^2 / 2."""
-    batch = experience()
+    """It averages -min(r A, clip(r) A) and beta (log r_ref)^2 / 2 over the tokens in the mask."""
+    batch = make_batch()
     batch.columns["advantages"] = torch.linspace(-1, 1, 30, dtype=torch.float64).reshape(6, 5)
     logprobs = policy_logprobs(batch)
     algorithm = Reinforce(loss_type=loss_type, beta=0.4, epsilon=0.1)
@@ -123,21 +126,21 @@ def test_the_loss_of_plus_plus_is_clipped_per_token(loss_type):
 
 @pytest.mark.parametrize("loss_type", ["plus-plus", "plus-plus-baseline"])
 def test_advantages_are_normalised_over_the_tokens_of_all_processes(loss_type):
-    """A second process has the same groups with rewards that are 10 higher."""
-    batch = experience()
+    """A second process has the same groups with rewards higher by 10."""
+    batch = make_batch()
     batch.columns["rewards"] = torch.tensor([1.0, 0.0, 0.5, NAN, 0.5, 1.0])
     algorithm = Reinforce(loss_type=loss_type, beta=0.0)
     shift = 10.0 if loss_type == "plus-plus" else 0.0  # which a group's mean takes away
     run = SimpleNamespace(gather_masked=lambda x, mask: torch.cat([x[mask], x[mask] + shift]))
     found = algorithm.alignzoo_advantage(run, batch)
     assert found.shape == batch.mask.shape
-    assert found[3].isnan().all()  # to be credited with 0 by the sampler
-    judged = batch.mask & ~found.isnan()
-    own = found[judged]
+    assert found[3].isnan().all()  # the sampler sets it to 0
+    rewarded = batch.mask & ~found.isnan()
+    own = found[rewarded]
     values = (
         batch["rewards"] if shift else subtract_group_mean(batch.groups(batch["rewards"])).flatten()
     )
-    spread_out = values[:, None].expand(batch.mask.shape)[judged].double()
+    spread_out = values[:, None].expand(batch.mask.shape)[rewarded].double()
     both = torch.cat([spread_out, spread_out + shift])
     expected = (spread_out - both.mean()) / both.std(correction=0)
     assert torch.allclose(own.double(), expected, atol=1e-6)
@@ -149,8 +152,23 @@ def test_advantages_are_normalised_over_the_tokens_of_all_processes(loss_type):
         {"loss_type": "plus-plus", "baseline": "none"},
         {"loss_type": "reinforce", "iterations": 2},
         {"loss_type": "plus-plus-baseline", "group_size": 1},
+        {"epsilon": 0.1},
+        {"baseline": "mean", "decay": 0.5},
     ],
 )
-def test_options_that_would_be_ignored_or_teach_nothing_are_refused(options):
+def test_options_that_are_not_read_or_give_no_gradient_are_refused(options):
     with pytest.raises(BadInput, match="option --"):
         Reinforce(**options)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "former", "name", "value"),
+    [
+        (Reinforce, "variant", "loss_type", "plus-plus"),
+        (SPIN, "passes", "iterations", 2),
+        (Constitutional, "passes", "iterations", 3),
+    ],
+)
+def test_former_option_names_are_accepted(algorithm, former, name, value):
+    with pytest.warns(DeprecationWarning, match=name.replace("_", "-")):
+        assert getattr(build(algorithm, {former: value}), name) == value

@@ -1,4 +1,4 @@
-"""RLOO against NumPy, and its gradient against the one it estimates, over a whole vocabulary."""
+"""RLOO against NumPy, and its expected gradient over a whole vocabulary against the exact one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from on_policy_fakes import experience, policy_logprobs
+from on_policy_fakes import make_batch, policy_logprobs
 
 from alignzoo.functional import kl_estimate
 from alignzoo_zoo.rloo.losses import leave_one_out, rloo_loss
@@ -17,7 +17,7 @@ NAN = float("nan")
 
 
 def test_leave_one_out_by_hand():
-    # 1, 0, 5: less the mean of the two others, 2.5, 3 and 0.5. Ties are 0. 2, 4: less each other.
+    # 1, 0, 5 minus the mean of the two others: 2.5, 3 and 0.5. Ties are 0. 2, 4 minus each other.
     rewards = [[1.0, 0.0, 5.0], [3.0, 3.0, 3.0], [2.0, NAN, 4.0], [7.0, NAN, NAN], [NAN] * 3]
     assert leave_one_out(torch.tensor(rewards)).tolist() == [
         [-1.5, -3.0, 4.5],
@@ -40,7 +40,7 @@ def reference_loss(d: np.ndarray, advantages: list[float], mask: np.ndarray, by_
 
 @pytest.mark.parametrize("by_token", [False, True])
 def test_the_loss_and_its_gradient(by_token):
-    batch = experience()
+    batch = make_batch()
     mask = batch.mask.numpy()
     log_ratio = (policy_logprobs(batch, 0.2) - batch["logprobs"]).detach().requires_grad_()
     loss = rloo_loss(log_ratio, batch["advantages"], batch.mask, 0.2, by_token)
@@ -60,7 +60,7 @@ def test_the_loss_and_its_gradient(by_token):
 
 @pytest.mark.parametrize("by_token", [False, True])
 def test_extreme_ratios_give_no_nan(by_token):
-    batch = experience()
+    batch = make_batch()
     log_ratio = (policy_logprobs(batch, 3000.0) - batch["logprobs"]).detach().requires_grad_()
     loss = rloo_loss(log_ratio, batch["advantages"], batch.mask, 0.2, by_token)
     loss.sum().backward()
@@ -68,8 +68,8 @@ def test_extreme_ratios_give_no_nan(by_token):
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.3])
-def test_the_mean_gradient_is_that_of_reward_less_kl(beta):
-    """All 5^2 groups of two one-word completions, each as often as the policy draws it."""
+def test_the_expected_gradient_is_that_of_reward_minus_kl(beta):
+    """It sums over all 5^2 groups of two one-word completions, weighted by their probability."""
     words, worth = torch.arange(5), torch.tensor([1.0, 0.0, 0.5, 2.0, -1.0], dtype=torch.float64)
     logits = torch.tensor([0.9, -0.3, 0.1, -1.2, 0.6], dtype=torch.float64, requires_grad=True)
     reference = torch.tensor([0.0, 0.4, 0.3, -0.1, 0.8], dtype=torch.float64).log_softmax(-1)

@@ -14,8 +14,8 @@ from alignzoo_zoo.sppo.losses import bradley_terry_win_rates, sppo_loss
 NAN = float("nan")
 
 
-def test_a_square_for_each_completion():
-    # eta 10. P = 0.8 asks for a log-ratio of 3, P = 1/2 for 0, P = 0.1 for -4.
+def test_the_loss_is_a_square_for_each_completion():
+    # eta 10. The target of P = 0.8 is a log-ratio of 3, of P = 1/2 0, of P = 0.1 -4.
     log_ratio = torch.tensor([0.0, 3.0, 2.0, -1.0], dtype=torch.float64, requires_grad=True)
     win_rate = torch.tensor([0.8, 0.8, 0.5, 0.1], dtype=torch.float64)
     loss = sppo_loss(log_ratio, win_rate, 10.0)
@@ -24,7 +24,7 @@ def test_a_square_for_each_completion():
     assert log_ratio.grad.tolist() == pytest.approx([-6.0, 0.0, 4.0, 6.0])  # 2 (log-ratio - target)
 
 
-def test_sure_wins_and_losses_are_the_hard_loss_of_dpo():
+def test_certain_wins_and_losses_give_the_hard_loss_of_dpo():
     generator = torch.Generator().manual_seed(0)
     chosen, rejected = torch.randn(2, 16, generator=generator, dtype=torch.float64)
     beta = 0.2
@@ -34,14 +34,14 @@ def test_sure_wins_and_losses_are_the_hard_loss_of_dpo():
     assert torch.allclose(ours, sppo_hard_loss(chosen, rejected, beta))
 
 
-def test_win_rates_by_bradley_and_terry():
+def test_win_rates_by_the_bradley_terry_model():
     # sigmoid(2 (r - r')) for r = 0, ln(3) / 2, ln 3: differences ln 3 and 2 ln 3 give 3/4 and 9/10.
     rewards = torch.tensor([[0.0, math.log(3) / 2, math.log(3)]], dtype=torch.float64)
     expected = [(0.25 + 0.1) / 2, (0.75 + 0.25) / 2, (0.9 + 0.75) / 2]
     assert bradley_terry_win_rates(rewards, 2.0)[0].tolist() == pytest.approx(expected)
 
 
-def test_ties_are_even_and_what_has_no_reward_is_nobody_s_opponent():
+def test_ties_are_even_and_completions_without_a_reward_are_no_opponents():
     rewards = torch.tensor([[2.0, 2.0, 2.0], [1.0, NAN, 0.0], [1.0, NAN, NAN]])
     tied, two, one = bradley_terry_win_rates(rewards, 1.0)
     assert tied.tolist() == [0.5, 0.5, 0.5]
@@ -50,13 +50,13 @@ def test_ties_are_even_and_what_has_no_reward_is_nobody_s_opponent():
     assert one.isnan().all()
 
 
-def test_rewards_far_apart_are_sure():
+def test_rewards_far_apart_give_certain_wins():
     rewards = torch.tensor([[-1e8, 0.0, 1e8]])
     assert bradley_terry_win_rates(rewards, 3.0).tolist() == [[0.0, 0.5, 1.0]]
 
 
-def test_where_dpo_has_no_more_to_say_sppo_still_has_a_target():
-    """A margin of 40 nats is nothing to DPO at beta 1; SPPO's win rates ask for 4 and -4."""
+def test_sppo_has_a_finite_target_at_margins_where_dpo_is_saturated():
+    """At a margin of 40 nats DPO with beta 1 has no gradient; SPPO's targets are 4 and -4."""
     log_ratio = torch.tensor([20.0, -20.0], dtype=torch.float64, requires_grad=True)
     sigmoid_loss(log_ratio[:1] - log_ratio[1:], 1.0).sum().backward()
     assert log_ratio.grad.abs().max() < 1e-15

@@ -41,16 +41,15 @@ def group_advantages(rewards: Tensor, scale: Scale) -> Tensor:
 
 
 def decoupled_advantages(rewards: Tensor, weights: Sequence[float]) -> Tensor:
-    """GDPO: each reward is scaled within its group by itself, and the sum over the whole round.
+    """Compute GDPO's advantages: scale each reward in its group, then their sum over the round.
 
         s_i = sum over k of w_k (r_ik - mean_k) / (std_k + 1e-4)
         A_i = (s_i - mean(s)) / (std(s) + 1e-4)
 
-    So a reward that varies little counts as much as one that varies more, but for the `weights`
-    w `[K]`. Liu et al. 2026,
-    https://arxiv.org/abs/2601.05242.
+    A reward with a small variance then counts as much as one with a large variance, apart from the
+    `weights` w, `[K]`. Liu et al. 2026, https://arxiv.org/abs/2601.05242.
     """
-    each = rewards.transpose(1, 2)
+    each = rewards.transpose(1, 2)  # (B, K, G)
     scaled = (each - each.nanmean(-1, keepdim=True)) / (nanstd(each)[..., None] + STD_EPSILON)
     scaled = scaled * torch.tensor(weights)[:, None]
     total = scaled.nansum(1).masked_fill(rewards.isnan().all(-1), float("nan"))

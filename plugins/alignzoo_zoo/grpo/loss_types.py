@@ -47,14 +47,14 @@ class LossType:
     """A loss: its value per token, its average over tokens, and how it clips.
 
     `epsilons` are its default clip ranges (down, up), None if it does not clip; with `log_bounds`
-    they bound the log-ratio. `clips` returns the ratio whose clipped fraction is logged. `reads`
+    they bound the log-ratio. `clips` names the ratio whose clipped fraction is logged. `reads`
     names the options that not every loss reads.
     """
 
     loss: Callable[[Terms], Tensor]
     average: Average
     epsilons: tuple[float, float] | None = None
-    clips: Callable[[Terms], Tensor] | None = None
+    clips: Literal["ratio", "sequence_ratio"] | None = None
     log_bounds: bool = False
     reads: tuple[str, ...] = ()
 
@@ -74,7 +74,7 @@ class LossType:
         """Return which tokens, `[N, T]`, or completions, `[N, 1]`, are clipped, by side."""
         if self.clips is None:
             return {}
-        ratio = self.clips(terms)
+        ratio: Tensor = getattr(terms, self.clips)
         # A sequence ratio is counted once per completion: its tokens have advantages of one sign.
         advantages = terms.advantages[:, : ratio.shape[1]]
         return clip_metrics(ratio, advantages, terms.lower, terms.upper)
@@ -90,30 +90,20 @@ def sequence_surrogate(t: Terms) -> Tensor:
     return clipped_surrogate(t.sequence_ratio, t.advantages, t.lower, t.upper)
 
 
-def token_ratio(t: Terms) -> Tensor:
-    """Return the ratio of each token, `[N, T]`."""
-    return t.ratio
-
-
-def sequence_ratio(t: Terms) -> Tensor:
-    """Return the ratio of each completion, `[N, 1]`."""
-    return t.sequence_ratio
-
-
 PPO, GSPO = (0.2, 0.2), (3e-4, 4e-4)
 BOTH = ("epsilon", "epsilon_high")
 LOSS_TYPES: dict[str, LossType] = {
-    "grpo": LossType(token_surrogate, "completions", PPO, token_ratio, reads=BOTH),
-    "dr_grpo": LossType(token_surrogate, "longest", PPO, token_ratio, reads=BOTH),
-    "dapo": LossType(token_surrogate, "round", (0.2, 0.28), token_ratio, reads=BOTH),
-    "bnpo": LossType(token_surrogate, "step", PPO, token_ratio, reads=BOTH),
-    "gspo": LossType(sequence_surrogate, "completions", GSPO, sequence_ratio, reads=BOTH),
-    "luspo": LossType(sequence_surrogate, "sums", GSPO, sequence_ratio, reads=BOTH),
+    "grpo": LossType(token_surrogate, "completions", PPO, "ratio", reads=BOTH),
+    "dr_grpo": LossType(token_surrogate, "longest", PPO, "ratio", reads=BOTH),
+    "dapo": LossType(token_surrogate, "round", (0.2, 0.28), "ratio", reads=BOTH),
+    "bnpo": LossType(token_surrogate, "step", PPO, "ratio", reads=BOTH),
+    "gspo": LossType(sequence_surrogate, "completions", GSPO, "sequence_ratio", reads=BOTH),
+    "luspo": LossType(sequence_surrogate, "sums", GSPO, "sequence_ratio", reads=BOTH),
     "cispo": LossType(
         lambda t: losses.cispo_loss(t.logprobs, t.ratio, t.advantages, t.upper),
         "round",
         (1.0, 4.0),  # a lower bound of 0 never clips
-        token_ratio,
+        "ratio",
         reads=("epsilon_high",),
     ),
     "sapo": LossType(
@@ -123,7 +113,7 @@ LOSS_TYPES: dict[str, LossType] = {
         lambda t: losses.gmpo_loss(t.log_ratio, t.advantages, t.mask, t.lower, t.upper),
         "completions",
         (0.4, 0.4),
-        token_ratio,
+        "ratio",
         log_bounds=True,
         reads=BOTH,
     ),

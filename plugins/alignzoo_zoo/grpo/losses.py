@@ -63,7 +63,7 @@ def gmpo_loss(
         L = -A (prod over t of min(r_t, upper))^(1/|y|)    if A > 0
         L = -A (prod over t of max(r_t, lower))^(1/|y|)    if A <= 0
 
-    Algorithm 1 of Zhao et al. 2025, https://arxiv.org/abs/2507.20673, where (lower, upper) =
+    Algorithm 1 of Zhao et al. 2025, https://arxiv.org/abs/2507.20673, with (lower, upper) =
     (e^-0.4, e^0.4).
     """
     clipped = torch.where(

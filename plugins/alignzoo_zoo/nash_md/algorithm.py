@@ -35,7 +35,7 @@ class NashMD(FreshPairs):
 
     @property
     def needs(self) -> Needs:
-        """Need a reference for the mixture, whatever `beta` is."""
+        """Always keep a reference, for the mixture."""
         return Needs(reference=True)
 
     @hookimpl

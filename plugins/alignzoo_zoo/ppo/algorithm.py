@@ -72,7 +72,7 @@ class PPO(OnPolicy):
 
     @property
     def needs(self) -> Needs:
-        """Need a value head, and a reference if the KL has a price."""
+        """Keep a value head, and a reference if there is a KL penalty."""
         return Needs(reference=self.beta > 0, values=self.values)
 
     @hookimpl

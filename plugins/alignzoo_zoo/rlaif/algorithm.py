@@ -83,7 +83,7 @@ class RLAIF:
 
     @hookimpl
     def alignzoo_check(self, recipe: Any) -> None:
-        """Refuse a reward beside the judge."""
+        """Refuse a reward in addition to the judge."""
         if recipe.reward:
             raise BadInput("option --reward: in rlaif the judge is the only reward")
 

@@ -47,7 +47,7 @@ class SelfRewarding(OnPolicy):
 
     @hookimpl
     def alignzoo_check(self, recipe: Any) -> None:
-        """Refuse greedy sampling, and a reward beside the policy's own ratings."""
+        """Refuse greedy sampling, and a reward in addition to the policy's own ratings."""
         super().alignzoo_check(recipe=recipe)
         if recipe.reward:
             raise BadInput(

@@ -1,4 +1,4 @@
-"""The pairs of a round on disk, for the next round: the policy that wrote them is gone by then.
+"""The pairs of a round on disk, for the next one: the policy that wrote them no longer exists.
 
 There is one file per round and process in the run's folder. It is written before the first step of
 the round, so it exists for a run that is resumed from any later checkpoint.
