@@ -36,6 +36,7 @@ NAMES: Mapping[str, str] = {
     "alignzoo.data.rows_of": "alignzoo.data.load_rows",
     "alignzoo.data.sources_of": "alignzoo.data.parse_data",
     "alignzoo.data.steps_in": "alignzoo.data.split_steps",
+    "alignzoo.evaluation.estimate": "alignzoo.evaluation.mean_with_interval",
     "alignzoo.judges.judge_of": "alignzoo_judges.resolve_judge",
     "alignzoo.policy.States": "alignzoo.policy.HiddenState",
     "alignzoo.policy.find": "alignzoo.policy.locate_model",

@@ -1,5 +1,6 @@
 """Scores with intervals, item by item, before and after training."""
 
+from alignzoo import deprecated
 from alignzoo.evaluation.evaluate import Evaluation, EvaluationItem, evaluate_model, evaluate_run
 from alignzoo.evaluation.statistics import Estimate, correlation, mean_with_interval
 
@@ -12,3 +13,5 @@ __all__ = [
     "evaluate_run",
     "mean_with_interval",
 ]
+
+__getattr__ = deprecated.names_of(__name__)
