@@ -91,7 +91,13 @@ def build_sampler(text: str) -> Sampler:
 
 
 def complete(
-    run: Run, rows: Sequence[Example], size: int, stream: str = "sample", mixture: float = 0.0
+    run: Run,
+    rows: Sequence[Example],
+    size: int,
+    stream: str = "sample",
+    mixture: float = 0.0,
+    *,
+    draw: str | None = None,  # deprecated: `stream`
 ) -> list[list[Completion]]:
     """Draw `size` completions of each prompt, and charge them to the ledger.
 
@@ -100,6 +106,9 @@ def complete(
     - With `mixture` m > 0 they are drawn in this process under pi^(1 - m) pi_ref^m, token by token.
     - Within a round, one `stream` always gives the same completions: give a second draw another.
     """
+    if draw is not None:
+        warn_renamed("complete(draw=)", "complete(stream=)")
+        stream = draw
     if mixture or run.model.is_reference:
         groups = complete_in_process(run, rows, size, stream, mixture)
     else:

@@ -25,7 +25,7 @@ class Former(OnPolicy):
 
     @hookimpl
     def alignzoo_sample(self, run, rows):
-        draws = [complete(run, rows, 2), complete(run, rows, 2, "second")]
+        draws = [complete(run, rows, 2), complete(run, rows, 2, draw="second")]
         batch = joined([judged(run, rows, groups) for groups in draws])
         observe(run, batch)
         run.observe({"former/reward": batch["rewards"]})
