@@ -66,9 +66,17 @@ class Record:
         """Set a key of `run.json` unless a resumed run has it already, and return its value."""
         return self.facts.setdefault(name, value)
 
-    def set_result(self, phase: str, summary: Mapping[str, Any]) -> None:
-        """Set the summary of an evaluation. It is written to disk by the next `set_status`."""
+    def set_result(self, phase: str, summary: Mapping[str, Any], ledger: Ledger) -> None:
+        """Set the summary of an evaluation, and what was spent when it was done.
+
+        They are written to disk by the next `set_status`.
+        """
         self.facts["results"][phase] = summary
+        self.facts["ledger_at_evaluation"] = ledger.as_dict()
+
+    def restore_evaluated(self, ledger: Ledger) -> None:
+        """Set a ledger to what was spent when the last evaluation was done."""
+        ledger.restore(self.facts["ledger_at_evaluation"])
 
     def set_status(self, status: Status, ledger: Ledger | None = None, **more: Any) -> None:
         """Set the status, the ledger and further keys of `run.json`, and write it to disk."""
@@ -78,15 +86,23 @@ class Record:
         if self.is_writer:
             write_json(self.folder / "run.json", self.facts)
 
+    def finish(self, ledger: Ledger, **more: Any) -> None:
+        """Write that the run is finished, and drop what only a resumed run needs."""
+        self.facts.pop("ledger_at_evaluation", None)
+        self.set_status("finished", ledger, **more)
+
     def metrics(self, row: Mapping[str, Any]) -> None:
         """Append a row to metrics.jsonl, one per optimizer step."""
         if self.is_writer:
             append_lines(self.folder / "metrics.jsonl", [row], allow_nan=False)
 
     def evals(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Append rows to evals.jsonl, one per evaluated item."""
+        """Append rows to evals.jsonl, one per evaluated item, and flush them to disk.
+
+        They count once `run.json` has the result of their phase: a resumed run drops them before.
+        """
         if self.is_writer:
-            append_lines(self.folder / "evals.jsonl", rows, allow_nan=False)
+            append_lines(self.folder / "evals.jsonl", rows, sync=True, allow_nan=False)
 
     def feedback(self, step: int, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append judges' answers to feedback.jsonl; `step` is the first that learns from them."""
@@ -106,12 +122,34 @@ class Record:
 
     def rewind(self, step: int) -> None:
         """Delete what was logged after `step`, so that a resumed run logs no step twice."""
-        for name in ("metrics.jsonl", "evals.jsonl", "feedback.jsonl"):
-            path = self.folder / name
-            if path.exists() and self.is_writer:
-                # `read_lines` skips a line that a crash cut short: no checkpoint is as late.
-                kept = [row for row in read_lines(path) if row["step"] <= step]
-                write_text(path, json_lines(kept, allow_nan=False))
+        if not self.is_writer:
+            return
+        # `run.json` first: a crash in between leaves rows that the next resume deletes.
+        if any(row["step"] > step for row in read_lines(self.folder / "metrics.jsonl")):
+            self.facts.pop("stopped", None)
+            self.facts["results"].pop("after", None)
+        for phase in list(self.results):
+            if phase.startswith("step ") and int(phase.removeprefix("step ")) > step:
+                del self.facts["results"][phase]
+        self.set_status("running")
+        self._keep_rows("evals.jsonl", lambda row: row["step"] <= step)
+        self._keep_rows("feedback.jsonl", lambda row: row["step"] <= step)
+        self._keep_rows("metrics.jsonl", lambda row: row["step"] <= step)
+
+    def discard_unfinished_evals(self) -> None:
+        """Delete the rows of evaluations whose result is not in `run.json`: a crash cut them off.
+
+        They would stand twice when the evaluation is repeated.
+        """
+        self._keep_rows("evals.jsonl", lambda row: row["phase"] in self.results)
+
+    def _keep_rows(self, name: str, keep: Callable[[Any], bool]) -> None:
+        """Delete the other rows of a file of JSON lines, and a line that a crash cut short."""
+        path = self.folder / name
+        if path.exists():
+            text = json_lines(filter(keep, read_lines(path)), allow_nan=False)
+            if text.encode() != path.read_bytes():
+                write_text(path, text)
 
     def read_metrics(self, before: int) -> list[dict[str, Any]]:
         """Return the rows of metrics.jsonl for the steps before that one."""
@@ -212,6 +250,7 @@ def reopen_record(folder: Path, facts: dict[str, Any], update: UpdateRecipe = di
                     hint="repeat the command as it was, with --resume added",
                 )
     record = Record(folder, then)
+    record.discard_unfinished_evals()
     record.set_status("running")
     return record
 

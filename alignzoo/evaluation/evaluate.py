@@ -88,8 +88,9 @@ def evaluate_run(run: Run, phase: str) -> Evaluation:
     run.record.evals(
         {"phase": phase, "step": run.step, "task": task, **item} for item in result.items
     )
-    run.record.set_result(phase, {name: asdict(value) for name, value in result.summary.items()})
-    run.record.set_status("running")
+    summary = {name: asdict(value) for name, value in result.summary.items()}
+    run.record.set_result(phase, summary, run.ledger)
+    run.record.set_status("running", run.ledger)
     return result
 
 

@@ -91,7 +91,7 @@ def execute(
         after = evaluate_phase(run, "after")
         saves = run.record.is_writer and traits.trains
         kind = run.model.save(run.record.folder) if saves else ""
-        run.record.set_status("finished", run.ledger, result=kind)
+        run.record.finish(run.ledger, result=kind)
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt)
         reason = None if interrupted else f"{type(error).__name__}: {error}"
@@ -320,6 +320,8 @@ def evaluate_phase(run: Run, phase: str) -> Evaluation | None:
     if run.recipe.eval_size == 0 or not run.record.is_writer:
         return None
     if phase in results:
+        if phase == "after":  # an answer may cost compute, which no checkpoint has
+            run.record.restore_evaluated(run.ledger)
         summary = {name: Estimate(**value) for name, value in results[phase].items()}
         return Evaluation(summary, run.record.read_evals(phase))
     return evaluate_run(run, phase)

@@ -75,7 +75,7 @@ def save_checkpoint(
 
     All processes call it; the main one writes.
     """
-    state = {"round": run.round, "plugins": run.state}
+    state = {"round": run.round, "plugins": run.state, "stopped": run.schedule.stopped}
     batches = []
     if current is not None:
         batches = run.world.gather_each(current.batch)  # every process has a part of it
@@ -113,6 +113,7 @@ def resume_run(run: Run, optimizer: torch.optim.Optimizer) -> Round | None:
     checkpoint.restore_optimizer(optimizer, moments, names)
     run.schedule.step, run.schedule.round = state["step"], state["round"]
     run.state = state["plugins"]
+    run.schedule.stopped = state.get("stopped")
     run.ledger.restore(state["ledger"])
     run.record.rewind(run.step)
     run.ui.note(f"resumed at step {run.step}")

@@ -15,7 +15,11 @@ from alignzoo.files import whole_folder, write_json
 from alignzoo.recipe import update_stored
 from alignzoo.training import checkpoint
 
-FACTS = {"recipe": {"algorithm": "dpo", "seed": 0}, "fingerprints": {"data": "x"}}
+FACTS = {
+    "recipe": {"algorithm": "dpo", "seed": 0},
+    "fingerprints": {"data": "x"},
+    "results": {},
+}
 
 
 @pytest.mark.parametrize("name", ["../escape", "a/b", "", ".hidden", "a b", "-x", "a\n", "x" * 101])
