@@ -21,12 +21,12 @@ from alignzoo.run import Run
 
 
 class FunctionReward:
-    """`python:module.function`, found on Python's path or in the folder one is in.
+    """The reward `python:module.function`, imported from Python's path or the current folder.
 
-    It is called with lists, an entry per completion: `prompts`, `completions`, `completion_ids` and
-    every column of the rows by its name, as far as it has arguments of these names or `**kwargs`.
-    Where the prompt is a list of messages, so is the completion. It returns a number per
-    completion, or None where it does not apply; `async def` will do.
+    The function is called with lists that have one entry per completion: `prompts`, `completions`,
+    `completion_ids` and every column of the rows by its name, as far as it has parameters of these
+    names or `**kwargs`. If the prompt is a list of messages, so is the completion. It returns a
+    number per completion, or None if the reward does not apply. It may be `async`.
     """
 
     def __init__(self, path: str):
@@ -37,6 +37,10 @@ class FunctionReward:
 
     @hookimpl
     def alignzoo_reward(self, run: Run, batch: Batch) -> Tensor:
+        """Return the function's score of each completion, `[N]`.
+
+        Raise `RunFailed` that shows a row and a completion if the function fails.
+        """
         pairs = list(zip(batch.answered(), run.texts(batch), strict=True))
         ids = batch.completions()
         run.ledger.use_feedback("verifier_calls", len(pairs))
@@ -49,7 +53,7 @@ class FunctionReward:
         return torch.tensor(scores)
 
     def call(self, pairs: list[tuple[dict[str, Any], str]], ids: list[list[int]]) -> list[float]:
-        """The function's scores, checked: as many as there are completions."""
+        """Call the function and return its scores; raise `RunFailed` for a wrong number of them."""
         names = dict.fromkeys(name for row, _ in pairs for name in row)
         columns = {name: [row.get(name) for row, _ in pairs] for name in names}
         given = {
@@ -74,7 +78,7 @@ class FunctionReward:
     def find_failure(
         self, error: Exception, pairs: list[tuple[dict[str, Any], str]], ids: list[list[int]]
     ) -> RunFailed:
-        """The failure with the first completion that causes it alone, else with the first."""
+        """Return the error for the first completion that fails on its own, else for the first."""
         for pair, tokens in zip(pairs, ids, strict=True):
             try:
                 self.call([pair], [tokens])
@@ -84,7 +88,7 @@ class FunctionReward:
 
 
 def import_function(path: str) -> Callable[..., Any]:
-    """The function that `module.function` names."""
+    """Import the function that `module.function` names, or raise `BadInput`."""
     module_name, _, name = path.rpartition(".")
     if not module_name:
         raise BadInput(f"{path!r} does not name a function", hint="write python:module.function")
@@ -103,5 +107,5 @@ def import_function(path: str) -> Callable[..., Any]:
 
 
 def _completion(row: dict[str, Any], text: str) -> str | list[dict[str, str]]:
-    """The completion in the form that the prompt has."""
+    """Return the completion in the form of the prompt: text, or a list of messages."""
     return text if isinstance(row["prompt"], str) else [{"role": "assistant", "content": text}]

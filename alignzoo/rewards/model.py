@@ -1,7 +1,7 @@
-"""An earlier reward model's scores as a reward.
+"""The scores of a reward model, from an earlier run, as a reward.
 
-Where it learnt from steps, the reward of a completion is that of its worst step: the least of the
-probabilities that a step is right, in [0, 1].
+If the model learned from steps, the reward of a completion is that of its worst step: the smallest
+probability that a step is right, in [0, 1].
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from alignzoo.run import Run
 
 
 class ModelReward:
-    """Judges each completion by the score head of an earlier run, named by its folder."""
+    """A reward model, named by the folder of its run.
+
+    Raise `BadInput` if the model there has no score head.
+    """
 
     def __init__(self, folder: str):
         if locate_model(folder).score_head is None:
@@ -31,6 +34,7 @@ class ModelReward:
 
     @hookimpl
     def alignzoo_start(self, run: Run) -> None:
+        """Load the model, as the run loads its own."""
         with run.ui.phase(f"loading {self.folder}"):
             self.model = run.load_model(self.folder)
         self.model.eval()
@@ -40,15 +44,20 @@ class ModelReward:
     @hookimpl
     @torch.no_grad()
     def alignzoo_reward(self, run: Run, batch: Batch) -> Tensor:
-        def scores(micro: Batch) -> Tensor:
+        """Return the reward of each completion, `[N]`, and charge the forward passes."""
+
+        def score_micro(micro: Batch) -> Tensor:
             run.ledger.charge("reward", self.model.cost(micro, states=HiddenState.OF_TOKEN))
-            return self.rewards(micro, self.model.scores(micro.to(run.device)).cpu())
+            return self.to_rewards(micro, self.model.scores(micro.to(run.device)).cpu())
 
-        read = batch if self.same_tokens else self.retokenize(run, batch)
-        return read.piecewise(scores, run.micro_tokens)
+        own = batch if self.same_tokens else self.retokenize(run, batch)
+        return own.piecewise(score_micro, run.micro_tokens)
 
-    def rewards(self, batch: Batch, scores: Tensor) -> Tensor:
-        """Of a score for each token, `[N, T]`, those that count, as a reward for each, `[N]`."""
+    def to_rewards(self, batch: Batch, scores: Tensor) -> Tensor:
+        """Reduce the scores of tokens, `[N, T]`, to rewards of completions, `[N]`.
+
+        That is the score of the last token, or the smallest probability over the ends of steps.
+        """
         head = self.model.score_head
         if head is None or head.step_separator is None:
             return batch.last(scores)
@@ -60,7 +69,7 @@ class ModelReward:
         return torch.stack(found).sigmoid()
 
     def retokenize(self, run: Run, batch: Batch) -> Batch:
-        """The batch in this model's tokens and chat template, by way of the text."""
+        """Return the batch in this model's tokens and chat template, encoded from its text."""
         answers = [
             self.codec.completion(row["prompt"], text)
             for row, text in zip(batch.answered(), run.texts(batch), strict=True)
@@ -74,7 +83,7 @@ class ModelReward:
 
 
 def share_tokens(one: Codec, other: Codec) -> bool:
-    """Whether two codecs write the same ids for every prompt and every answer."""
+    """Return whether two codecs encode every prompt and every completion to the same ids."""
     a, b = one.tokenizer, other.tokenizer
     return (
         a.get_vocab() == b.get_vocab()

@@ -1,4 +1,4 @@
-"""From what `--reward` says, a name, a weight and options, to the object that scores."""
+"""Build rewards from `--reward NAME[:WEIGHT][,OPTION=VALUE...]`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from alignzoo.rewards.model import ModelReward
 from alignzoo.rewards.rows import TaskReward
 
 FUNCTION = "python:"
-TASK = "task"  # the reward that needs no naming: a task's own score
+TASK = "task"  # the score of the run's task, the default reward of a run with a task
 LEARNED = "learned"  # a reward model that is trained first
 
 
@@ -31,7 +31,10 @@ class RewardSpec:
 
     @classmethod
     def parse(cls, text: str) -> RewardSpec:
-        """Parse `NAME[:WEIGHT][,OPTION=VALUE...]`; a value may hold commas, a folder colons."""
+        """Parse `NAME[:WEIGHT][,OPTION=VALUE...]`, or raise `BadInput`.
+
+        A value may contain commas, and a folder colons.
+        """
         head, options = split_options(text, "--reward")
         name, colon, number = head.rpartition(":")
         weight = _parse_weight(number) if colon and name else None
@@ -55,7 +58,7 @@ class RewardSpec:
 
 
 def parse_specs(texts: list[str]) -> list[RewardSpec]:
-    """Parse the rewards of a run; two with one label are refused."""
+    """Parse the rewards of a run. Raise `BadInput` if two have the same label."""
     found = [RewardSpec.parse(text) for text in texts]
     labels = [spec.label for spec in found]
     twice = {label for label in labels if labels.count(label) > 1}
@@ -86,7 +89,7 @@ def resolve_rewards(
     `train` returns the folder of the reward model that is trained for this run.
     """
     specs = parse_specs(texts)
-    # It is trained when it is known that nothing is wrong with the others.
+    # A learned reward is last: it is trained only if the others are valid.
     found = {
         spec.label: ModelReward(str(train(spec)))
         if spec.name == LEARNED
@@ -97,7 +100,10 @@ def resolve_rewards(
 
 
 def resolve_reward(spec: RewardSpec, task: Any | None, allow_code: bool) -> Any:
-    """Return the reward of a spec: a task's own score, a function, a reward model, or a plugin."""
+    """Build the reward of a spec: a task's score, a function, a reward model or a plugin.
+
+    Raise `BadInput` if there is no such reward or option, or if it runs code without permission.
+    """
     name = spec.name
     is_plugin = not (name == TASK or name.startswith(FUNCTION) or Path(name).is_dir())
     if spec.options and not is_plugin:

@@ -1,4 +1,4 @@
-"""Rewards that judge one completion at a time, by its text and the row it answers."""
+"""Rewards that score one completion at a time, by its text and its row of data."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from alignzoo.run import Run
 
 
 class RowReward(ABC):
-    """A reward of single completions: `score` is all that there is to write.
+    """A reward that scores one completion at a time. A subclass implements `score`.
 
-    `workers` is how many are scored at once, in threads: for a reward that waits for others.
-    `runs_code = True` says that it runs completions as programs, which must be allowed.
+    Args:
+        workers: completions scored at once, in threads, for a reward that waits for a server.
+        runs_code: True if it runs completions as programs, which needs `--allow-code`.
     """
 
     workers = 1
@@ -27,14 +28,18 @@ class RowReward(ABC):
 
     @abstractmethod
     def score(self, row: dict[str, Any], completion: str) -> float | None:
-        """How good a completion of the row's prompt is; None where this reward does not apply."""
+        """Return the score of a completion of the row's prompt; None if it does not apply."""
 
     @hookimpl
     def alignzoo_reward(self, run: Run, batch: Batch) -> Tensor:
+        """Return the score of each completion, `[N]`, NaN for None.
+
+        Raise `RunFailed` that shows the row and the completion if `score` fails.
+        """
         texts = run.texts(batch)
         run.ledger.use_feedback("verifier_calls", len(texts))
         pairs = list(zip(batch.answered(), texts, strict=True))
-        if self.workers == 1:  # in this thread: math-verify ends what takes too long by a signal
+        if self.workers == 1:  # math-verify times out by a signal, which needs the main thread
             return torch.tensor([self._score(pair) for pair in pairs])
         with ThreadPoolExecutor(self.workers) as pool:
             return torch.tensor(list(pool.map(self._score, pairs)))
@@ -50,12 +55,12 @@ class RowReward(ABC):
 
 
 def to_score(score: Any) -> float:
-    """A score as a float; NaN for None, which says that the reward does not apply."""
+    """Return a score as a float, NaN for None: the reward does not apply."""
     return float("nan") if score is None else float(score)
 
 
 def reward_failure(name: str, error: Exception, row: dict[str, Any], text: str) -> RunFailed:
-    """What is said of an exception in a reward: the row and the completion that caused it."""
+    """Return the error for an exception in a reward, with the row and the completion."""
     columns = ", ".join(f"{key}={_short(value)}" for key, value in row.items())
     return RunFailed(
         f"reward {name!r} failed: {type(error).__name__}: {error}",
@@ -70,10 +75,11 @@ def _short(value: Any, most: int = 200) -> str:
 
 
 class TaskReward(RowReward):
-    """Judges each completion as the task judges it at the end."""
+    """The score of a task as a reward."""
 
     def __init__(self, task: Any):
         self.task = task
 
     def score(self, row: dict[str, Any], completion: str) -> float:
+        """Return the task's score of a completion."""
         return self.task.score(row, completion)

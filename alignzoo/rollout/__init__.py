@@ -4,10 +4,10 @@ A plugin that samples in its own way builds its round from `complete` and `rollo
 completions elsewhere is a `Sampler`.
 
 sampling    how a token is drawn, and when a completion ends
-decoder     a model with a cache, one token at a time
+decoder     a model with a key-value cache, one token at a time
 generate    completions of prompts, in this process
 rollout     completions as a batch, with rewards, metrics and advantages
-sampler     what draws the completions of a run
+sampler     samplers of a run, in this process or in another program
 """
 
 from alignzoo.rollout.generate import Completion, generate

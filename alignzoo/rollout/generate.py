@@ -1,7 +1,7 @@
-"""Completions from the policy, in-process: prefill, then one token at a time with a cache.
+"""Generation in this process: prefill, then one token at a time with a cache.
 
-Each row draws from a stream of random numbers of its own, so that a completion does not depend
-on which other rows share its batch; rows that have ended leave the batch.
+Each row has its own random numbers, so that a completion does not depend on the other rows of its
+batch; rows that have ended leave the batch.
 """
 
 from __future__ import annotations
@@ -19,7 +19,13 @@ from alignzoo.rollout.sampling import Sampling
 
 @dataclass
 class Completion:
-    """Sampled token ids with the log-prob of each under the model, and whether it ended itself."""
+    """A sampled completion.
+
+    Args:
+        tokens: token ids, with the one that ends it.
+        logprobs: the log-prob of each token, in nats; see `generate`.
+        ended: False if it was cut off by the maximum length.
+    """
 
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
@@ -27,6 +33,7 @@ class Completion:
 
     @property
     def logprob(self) -> float:
+        """Return the log-prob of the completion, in nats."""
         return sum(self.logprobs)
 
 
@@ -41,25 +48,28 @@ def generate(
     batch_size: int = 64,
     advance: Callable[[int], None] | None = None,
 ) -> list[Completion]:
-    """One completion per prompt and seed.
+    """Draw one completion per prompt and seed.
 
     Args:
-        policy: in eval mode; inside `policy.base()` it is the base that answers.
-        prompts: token ids, no padding. One that stands there several times is computed once in
-            each batch.
+        policy: in eval mode. Inside `policy.base()` the base model generates.
+        prompts: token ids without padding. Equal prompts are computed once in each batch.
         seeds: one per prompt; the same seed gives the same completion in any batch.
-        sampling: how tokens are drawn. Log-probs are the policy's own at that temperature (1 where
-            it is 0), over the whole vocabulary, whatever top-k and its like left out; the token
-            that ends a completion is kept as its last one.
-        mixture: m, the reference's share in what each token is drawn from, pi^(1 - m) pi_ref^m
-            over its sum; 0 is the policy, and no reference is asked.
-        advance: called with the number of completions done.
+        sampling: the sampling settings.
+        mixture: m in [0, 1]; each token is drawn from pi^(1 - m) pi_ref^m, normalised. With 0 the
+            reference is not computed.
+        batch_size: the most prompts in one batch.
+        advance: called with the number of completions done since the last call.
+
+    Returns:
+        Completions in the order of the prompts. Log-probs are the policy's at the temperature (1
+        for greedy decoding) over the whole vocabulary, without the filters such as top-k.
     """
     done: list[Completion | None] = [None] * len(prompts)
-    # Prompts of like length share a batch, so that little padding is computed.
+    # Prompts of similar length share a batch, which saves padding.
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     for start in range(0, len(order), batch_size):
         which = order[start : start + batch_size]
+        # (N, L) with L = max_new_tokens
         noise = torch.stack([_uniforms(seeds[i], sampling.max_new_tokens) for i in which])
         completions = _generate_batch(policy, [prompts[i] for i in which], noise, sampling, mixture)
         for i, completion in zip(which, completions, strict=True):
@@ -70,35 +80,37 @@ def generate(
 
 
 def _uniforms(seed: int, length: int) -> Tensor:
-    """`[length]` uniform numbers in [0, 1): one row's randomness, a number per token."""
+    """Return uniform numbers in [0, 1) for one row, `[length]`: one per token."""
     return torch.rand(length, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def _generate_batch(
     policy: Policy, prompts: list[list[int]], noise: Tensor, sampling: Sampling, mixture: float
 ) -> list[Completion]:
+    """Draw completions of N prompts by random numbers `noise [N, L]`, one per token."""
     noise = noise.to(policy.device)
-    different = list(dict.fromkeys(map(tuple, prompts)))
-    decoders = [Decoder(policy, different)]
+    unique = list(dict.fromkeys(map(tuple, prompts)))  # B prompts
+    decoders = [Decoder(policy, unique)]
     if mixture:
-        decoders.append(Decoder(policy, different, policy.as_reference))
+        decoders.append(Decoder(policy, unique, policy.as_reference))
     completions = [Completion() for _ in prompts]
     alive = list(range(len(prompts)))
     for t in range(noise.shape[1]):
-        each = [decoder.logits() for decoder in decoders]
-        if t == 0 and len(different) < len(prompts):  # from prompts to completions
-            places = {prompt: place for place, prompt in enumerate(different)}
-            spread = [places[tuple(prompt)] for prompt in prompts]
-            each = [logits[spread] for logits in each]
+        each = [decoder.logits() for decoder in decoders]  # (B, V) at t = 0, then (n, V)
+        if t == 0 and len(unique) < len(prompts):  # one row per completion from here on
+            rows = {prompt: row for row, prompt in enumerate(unique)}
+            expanded = [rows[tuple(prompt)] for prompt in prompts]
+            each = [logits[expanded] for logits in each]  # (N, V)
             for decoder in decoders:
-                decoder.select(spread)
-        logits = each[0]
+                decoder.select(expanded)
+        logits = each[0]  # (n, V) for the n rows alive
         # A mean of logits is, up to a constant, the mean of the log-probs.
-        drawn = sampling.draw(logits.lerp(each[1], mixture) if mixture else logits, noise[alive, t])
+        mixed = logits.lerp(each[1], mixture) if mixture else logits
+        drawn = sampling.draw(mixed, noise[alive, t])  # (n,)
         scaled = logits / (sampling.temperature or 1.0)
-        logprobs = scaled.log_softmax(-1).gather(1, drawn[:, None]).squeeze(1)
+        logprobs = scaled.log_softmax(-1).gather(1, drawn[:, None]).squeeze(1)  # (n,)
         for row, token, logprob in zip(alive, drawn.tolist(), logprobs.tolist(), strict=True):
-            if not completions[row].ended:  # else it only waits to leave the batch
+            if not completions[row].ended:  # ended rows stay until the next compaction
                 completions[row].tokens.append(token)
                 completions[row].logprobs.append(logprob)
                 completions[row].ended = sampling.ends(completions[row].tokens)
@@ -107,7 +119,7 @@ def _generate_batch(
             break
         for decoder in decoders:
             decoder.append(drawn)
-        # Copying the cache costs about as much as a step, so rows leave in bulk.
+        # Selecting rows copies the cache, which costs about as much as a step: remove many at once.
         if len(going) <= 0.75 * len(alive):
             for decoder in decoders:
                 decoder.select(going)

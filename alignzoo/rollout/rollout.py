@@ -1,4 +1,4 @@
-"""A rollout: fresh completions as a batch, with their rewards and advantages as columns."""
+"""A rollout: a batch of new completions, with their rewards and advantages as columns."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ from alignzoo.run.world import World
 INFERENCE = "inference_logprobs"  # the column of log-probs that are not the trainer's
 DIFFERENCE = "sampling/sampling_logp_difference"  # as TRL calls it
 RATIO = "sampling/importance_sampling_ratio"
-TIE = 1e-8  # rewards that differ by less are the same
+TIE = 1e-8  # rewards that differ by less count as equal
 
 
 def rollout(run: Run, rows: Sequence[Example], groups: Sequence[Sequence[Completion]]) -> Batch:
     """Return a batch of one group of completions per row, with these columns:
 
-    - `logprobs [N, T]`, in nats, as they were drawn, and `ended [N]`;
+    - `logprobs [N, T]`, in nats, with which the tokens were drawn;
+    - `ended [N]` (bool): not cut off by the maximum length;
     - `reward/NAME [N]` of each reward, and their weighted sum `rewards` (NaN if none applies);
     - `advantages`, `[N]` or `[N, T]`.
 
-    If the sampler's log-probs are not the trainer's, `logprobs` are the policy's own, and
-    `inference_logprobs [N, T]` those that the tokens were drawn with; `advantages [N, T]` are then
-    multiplied by the importance weights of both.
+    If the sampler's log-probs are not the trainer's, `logprobs` are the trainer's, and
+    `inference_logprobs [N, T]` the sampler's; `advantages [N, T]` are then multiplied by importance
+    weights. All processes call it.
     """
     batch = with_rewards(run, rows, groups)
     log_completions(run, batch)
@@ -136,8 +137,8 @@ def gather_groups(world: World, batch: Batch, column: Tensor) -> Tensor:
 def summarise_completions(columns: Mapping[str, Tensor]) -> dict[str, float]:
     """Return the metrics of columns `[B, G]`, under the names that TRL gives them.
 
-    Standard deviations are those of a sample (n - 1), over what is not NaN; 0 for a single value.
-    A mean of nothing is left out.
+    NaN is ignored. Standard deviations are those of a sample (n - 1), 0 for a single value. The
+    mean of no values is left out.
     """
     rewards, lengths = columns["rewards"], columns["lengths"]
     found = {
@@ -160,18 +161,18 @@ def summarise_completions(columns: Mapping[str, Tensor]) -> dict[str, float]:
 
 
 def is_tied(rewards: Tensor) -> Tensor:
-    """Return which groups of `[B, G]` have rewards that are all the same, or none: bool, `[B]`."""
-    high = rewards.nan_to_num(-torch.inf).max(1).values
-    low = rewards.nan_to_num(torch.inf).min(1).values
+    """Return for `rewards [B, G]` which groups have only equal rewards or none: bool, `[B]`."""
+    high = rewards.nan_to_num(-torch.inf).max(1).values  # (B,)
+    low = rewards.nan_to_num(torch.inf).min(1).values  # (B,)
     return (high - low).clamp(min=0.0) < TIE
 
 
 @dataclass
 class LogprobGap:
-    """|log pi_trainer - log pi_inference| per token, in nats, over what was added.
+    """Mean and maximum of |log pi_trainer - log pi_inference| per token, in nats.
 
-    The same weights in other kernels, another precision or another program give other numbers, and
-    what was meant to be on-policy is no longer quite so: Yao et al. 2025,
+    Other kernels, another precision or another program give other log-probs for the same weights,
+    which makes on-policy training slightly off-policy: Yao et al. 2025,
     https://fengyao.notion.site/off-policy-rl.
     """
 
@@ -182,8 +183,7 @@ class LogprobGap:
     def add(self, batch: Batch, logprobs: Tensor) -> None:
         """Add the trainer's log-probs `[N, T]` of a part of the round.
 
-        A token without a log-prob of the sampler (NaN) is left out; so is a batch that was not
-        drawn.
+        Tokens without a log-prob of the sampler (NaN) are skipped, and batches without the column.
         """
         if "logprobs" not in batch.columns:
             return
@@ -195,7 +195,7 @@ class LogprobGap:
             self.largest = max(self.largest, float(apart.max()))
 
     def reduce(self, world: World) -> dict[str, float]:
-        """Return mean and maximum over all processes, or nothing without tokens. All call it."""
+        """Return mean and maximum over all processes, {} without tokens. All processes call it."""
         parts = world.gather_each((self.total, self.count, self.largest))
         totals, counts, largest = zip(*parts, strict=True)
         if not sum(counts):

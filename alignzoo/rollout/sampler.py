@@ -1,4 +1,4 @@
-"""Samplers: what draws the completions of a run, in this process or elsewhere."""
+"""Samplers, which draw the completions of a run in this process or in another program."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from alignzoo.run import Run
 
 
 class Sampler(ABC):
-    """Draws completions. A sampler of another kind implements `complete`, and no more.
+    """Base class of samplers. A subclass implements `complete`.
 
-    `external_logprobs` says that its log-probs are not the trainer's (another program, other
-    kernels or another precision computes them): the policy's own are then computed by a forward
+    `external_logprobs` is True if its log-probs are not the trainer's, because another program,
+    other kernels or another precision computes them. The trainer's are then computed by a forward
     pass over the round, and advantages are multiplied by importance weights.
     """
 
@@ -32,17 +32,17 @@ class Sampler(ABC):
     def complete(
         self, run: Run, rows: Sequence[Example], size: int, stream: str
     ) -> list[list[Completion]]:
-        """Draw `size` completions of each prompt under the policy as it is now.
+        """Draw `size` completions of the prompt of each row under the current policy.
 
-        They are drawn as `run.recipe` says (`Sampling.of`), and are the same for the same
-        `seeds(run, ..., stream)`.
+        Use the settings of the recipe (`Sampling.of`) and `seeds(run, ..., stream)`: the same seeds
+        must give the same completions. Return one list per row.
         """
 
     @hookimpl
     def alignzoo_complete(
         self, run: Run, rows: Sequence[Example], size: int, stream: str
     ) -> list[list[Completion]]:
-        """Draw completions for whichever plugin needs them."""
+        """Draw completions by `complete`."""
         return self.complete(run, rows, size, stream)
 
     @hookimpl(trylast=True)
@@ -54,7 +54,7 @@ class Sampler(ABC):
 
 
 class DefaultSampler(Sampler):
-    """The model that is trained, in this process, with the trainer's own log-probs"""
+    """The model that is trained, in this process, with the trainer's log-probs."""
 
     def complete(
         self, run: Run, rows: Sequence[Example], size: int, stream: str
@@ -64,7 +64,10 @@ class DefaultSampler(Sampler):
 
 
 def load_sampler(recipe: Recipe) -> Sampler:
-    """Return the sampler of a run: a plugin by its name, or the model itself if none is named."""
+    """Return the sampler of a recipe: a plugin, or by default the model itself.
+
+    Raise `BadInput` if there is no such sampler, or if it does not use `--importance-cap`.
+    """
     sampler = build_sampler(recipe.sampler) if recipe.sampler is not None else DefaultSampler()
     if recipe.importance_cap != Recipe.importance_cap and not sampler.external_logprobs:
         raise BadInput(
@@ -76,7 +79,7 @@ def load_sampler(recipe: Recipe) -> Sampler:
 
 
 def build_sampler(text: str) -> Sampler:
-    """Build the sampler that `NAME[,OPTION=VALUE...]` names."""
+    """Build the sampler that `NAME[,OPTION=VALUE...]` names, or raise `BadInput`."""
     name, options = split_options(text, "--sampler")
     found = build(discovery.load_plugin("samplers", name), options, f"sampler {name!r}")
     if not isinstance(found, Sampler):
@@ -101,10 +104,13 @@ def complete(
 ) -> list[list[Completion]]:
     """Draw `size` completions of each prompt, and charge them to the ledger.
 
+    Return one list of `size` completions per row.
+
     - By default the run's sampler draws them under the policy.
     - Inside `run.model.as_reference()` they are drawn in this process under the reference.
     - With `mixture` m > 0 they are drawn in this process under pi^(1 - m) pi_ref^m, token by token.
-    - Within a round, one `stream` always gives the same completions: give a second draw another.
+    - Within a round, a `stream` always gives the same completions; name another one for a second
+      draw.
     """
     if draw is not None:
         warn_renamed("complete(draw=)", "complete(stream=)")
@@ -123,7 +129,7 @@ def complete(
 def complete_in_process(
     run: Run, rows: Sequence[Example], size: int, stream: str, mixture: float = 0.0
 ) -> list[list[Completion]]:
-    """Draw `size` completions of each prompt from the model in memory as it is at this moment."""
+    """Draw `size` completions of each prompt from the model in memory, one list per row."""
     with run.model.evaluating():
         completions = generate(
             run.model,

@@ -1,4 +1,4 @@
-"""How a token is drawn from the model's distribution, and when a completion ends."""
+"""Sampling settings: drawing a token from the model's distribution, and ending a completion."""
 
 from __future__ import annotations
 
@@ -12,16 +12,19 @@ from torch.nn.functional import pad
 from alignzoo.data import Codec
 from alignzoo.recipe import Recipe
 
-BLOCK = 256  # places of the vocabulary that are summed up at once
+BLOCK = 256  # entries of the vocabulary per block of the two-level cumulative sum
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """What generation is told.
+    """Sampling settings.
 
-    `temperature` 0 takes the likeliest token. `top_k` (0: all), `top_p` and `min_p` leave out
-    unlikely ones, in this order. A completion ends after one of `stop_ids`, after `stop`, texts
-    that are looked for in what `decode` makes of it, or after `max_new_tokens`.
+    Args:
+        max_new_tokens: the most tokens of a completion.
+        stop_ids: tokens that end a completion.
+        temperature: of the softmax; 0 takes the most likely token.
+        top_k, top_p, min_p: filters of unlikely tokens, applied in this order; see `truncate`.
+        stop: texts that end a completion when `decode` of its tokens contains one.
     """
 
     max_new_tokens: int
@@ -35,7 +38,7 @@ class Sampling:
 
     @classmethod
     def of(cls, recipe: Recipe, codec: Codec) -> Sampling:
-        """As a recipe has it."""
+        """Return the settings of a recipe."""
         return cls(
             max_new_tokens=recipe.max_new_tokens,
             stop_ids=codec.stop_ids,
@@ -49,11 +52,11 @@ class Sampling:
 
     @property
     def unchanged(self) -> bool:
-        """Whether tokens are drawn from the policy's own distribution."""
+        """Return whether tokens are drawn from the policy's own distribution, unchanged."""
         return (self.temperature, self.top_k, self.top_p, self.min_p) == (1.0, 0, 1.0, 0.0)
 
     def ends(self, tokens: Sequence[int]) -> bool:
-        """Whether a completion is over with its last token."""
+        """Return whether a completion ends with its last token."""
         if tokens[-1] in self.stop_ids:
             return True
         if not self.stop or self.decode is None:
@@ -62,58 +65,71 @@ class Sampling:
         return any(stop in text for stop in self.stop)
 
     def draw(self, logits: Tensor, uniform: Tensor) -> Tensor:
-        """Token ids `[N]` from logits `[N, V]`: the inverse cumulative distribution at
-        `uniform [N]`, numbers in [0, 1).
+        """Draw token ids `[N]` from logits `[N, V]` by random numbers `uniform [N]` in [0, 1).
 
-        One random number per token, where multinomial sampling would need one per vocabulary entry.
+        It evaluates the inverse of the cumulative distribution, which needs one random number per
+        token; multinomial sampling needs one per vocabulary entry.
         """
         if self.temperature == 0:
             return logits.argmax(-1)
-        p = (logits / self.temperature).softmax(-1)
+        p = (logits / self.temperature).softmax(-1)  # (N, V)
         return inverse_cumulative(truncate(p, self.top_k, self.top_p, self.min_p), uniform)
 
 
 def inverse_cumulative(weights: Tensor, uniform: Tensor) -> Tensor:
-    """The first of V places at which the cumulative weight is above `uniform [N]` times the sum of
-    all: `[N]`, never one of weight 0.
+    """Return the first index at which the cumulative weight exceeds `uniform` times the total.
 
-    First among blocks of places, then inside of one, so that no cumulative sum runs over the whole
-    vocabulary. Measured on one core, 64 rows of 50,257: 9.5 ms with the softmax, 30 as one sum in
-    float64, 72 by `torch.multinomial`.
+    It looks for a block first, and then inside the block, so that no cumulative sum runs over the
+    whole vocabulary. Measured on one core, 64 rows of 50,257: 9.5 ms with the softmax, 30 with one
+    sum in float64, 72 with `torch.multinomial`.
 
     Args:
-        weights: `[N, V]`, at least 0, one of each row above it.
+        weights: `[N, V]`, non-negative, with a positive one in each row.
+        uniform: `[N]`, in [0, 1).
+
+    Returns:
+        Indices `[N]`, never of a weight 0.
     """
-    blocks = pad(weights, (0, -weights.shape[-1] % BLOCK)).unflatten(-1, (-1, BLOCK))
-    sums = blocks.sum(-1).double()
-    until = sums.cumsum(-1)
-    target = uniform[:, None] * until[:, -1:]
-    block = _above(until, target)
-    before = until.gather(1, block) - sums.gather(1, block)
-    inside = blocks.gather(1, block[..., None].expand(-1, -1, BLOCK)).squeeze(1).double().cumsum(-1)
-    return (block * BLOCK + _above(inside, target - before)).squeeze(1)
+    blocks = pad(weights, (0, -weights.shape[-1] % BLOCK)).unflatten(
+        -1, (-1, BLOCK)
+    )  # (N, K, BLOCK)
+    sums = blocks.sum(-1).double()  # (N, K)
+    until = sums.cumsum(-1)  # (N, K)
+    target = uniform[:, None] * until[:, -1:]  # (N, 1)
+    block = _first_above(until, target)  # (N, 1)
+    before = until.gather(1, block) - sums.gather(1, block)  # (N, 1)
+    chosen = blocks.gather(1, block[..., None].expand(-1, -1, BLOCK)).squeeze(1)  # (N, BLOCK)
+    inside = chosen.double().cumsum(-1)  # (N, BLOCK)
+    return (block * BLOCK + _first_above(inside, target - before)).squeeze(1)  # (N,)
 
 
-def _above(cumulative: Tensor, target: Tensor) -> Tensor:
-    """The first place above the target, `[N, 1]`; at the latest the last one that adds anything,
-    for rounding may leave the target at or beyond the end."""
-    last = (cumulative < cumulative[:, -1:]).sum(-1, keepdim=True)
+def _first_above(cumulative: Tensor, target: Tensor) -> Tensor:
+    """Return the first index of `cumulative [N, K]` above `target [N, 1]`, as `[N, 1]`.
+
+    It is at most the last index with a positive weight: rounding may put the target at the end.
+    """
+    last = (cumulative < cumulative[:, -1:]).sum(-1, keepdim=True)  # (N, 1)
     return torch.searchsorted(cumulative, target, right=True).minimum(last)
 
 
 def truncate(p: Tensor, top_k: int = 0, top_p: float = 1.0, min_p: float = 0.0) -> Tensor:
-    """Probabilities `[N, V]` with 0 for the tokens that are left out; not normalised again.
+    """Set the probabilities `[N, V]` of unlikely tokens to 0, without normalising again.
 
-    In the order that transformers has: the `top_k` likeliest; of these the fewest whose share
-    reaches `top_p` (nucleus sampling, Holtzman et al. 2019, https://arxiv.org/abs/1904.09751); of
-    these the ones at least `min_p` times as likely as the likeliest (Nguyen et al. 2024,
-    https://arxiv.org/abs/2407.01082). The likeliest token is always kept.
+    The filters are applied in the order of transformers, each to what the one before it keeps:
+
+    - `top_k`: the k most likely tokens (0: all);
+    - `top_p`: the fewest tokens whose mass reaches p (nucleus sampling, Holtzman et al. 2019,
+      https://arxiv.org/abs/1904.09751);
+    - `min_p`: those at least `min_p` times as likely as the most likely one (Nguyen et al. 2024,
+      https://arxiv.org/abs/2407.01082).
+
+    The most likely token is always kept.
     """
     if 0 < top_k < p.shape[-1]:
         p = p * (p >= p.topk(top_k).values[:, -1:])
     if top_p < 1.0:
-        ranked, order = p.sort(descending=True, stable=True)
-        before = ranked.cumsum(-1) - ranked
+        ranked, order = p.sort(descending=True, stable=True)  # (N, V) each
+        before = ranked.cumsum(-1) - ranked  # mass of the more likely tokens
         kept = before < top_p * ranked.sum(-1, keepdim=True)
         kept[:, 0] = True
         p = p * torch.zeros_like(kept).scatter(-1, order, kept)

@@ -1,4 +1,4 @@
-"""The forward passes of a run, each charged to the ledger under the purpose that is in force."""
+"""The forward passes of a run, each charged to the ledger under the current purpose."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ Observer = Callable[[Batch, Tensor], None]
 class Forwards:
     """Log-probs, values and scores of batches under the policy and under its reference.
 
-    `known` gives log-probs of the reference that need not be computed, None if it has not all of
-    them. The purpose of a pass is what `purpose` says: "update" inside the loss, and "scoring" for
-    log-probs and values that a plugin computes before it, unless it says otherwise.
+    `known` returns cached log-probs of the reference for a batch, None if it lacks some of them.
+    The purpose of a pass is "update" inside the loss hook, "reference" for the reference, and
+    otherwise "scoring", or the one that `purpose` sets.
     """
 
     def __init__(self, policy: Policy, ledger: Ledger):
@@ -33,7 +33,10 @@ class Forwards:
 
     @contextmanager
     def purpose(self, name: str | None) -> Iterator[None]:
-        """Charge the passes inside the block to that purpose; None charges nothing."""
+        """Charge the passes inside the block to a purpose of the ledger; None charges nothing.
+
+        A block inside one that charges nothing charges nothing.
+        """
         before, self._purpose = self._purpose, name if self._purpose is not None else None
         try:
             yield
@@ -42,7 +45,7 @@ class Forwards:
 
     @contextmanager
     def observed(self, observer: Observer, temperature: float) -> Iterator[None]:
-        """Show `observer` the policy's log-probs `[N, T]` at that temperature, inside the block."""
+        """Call `observer(batch, logprobs)` for the policy's passes at this temperature."""
         self._observers.append((observer, temperature))
         try:
             yield
@@ -58,8 +61,10 @@ class Forwards:
         temperature: float = 1.0,
         **wanted: bool,
     ) -> Outputs:
-        """Return the log-probs `[N, T]` of the completions under the policy, and what is wanted
-        besides: `entropy` or `log_sum_p2`. See `Policy.__call__`."""
+        """Return the log-probs `[N, T]` of the completions under the policy, in nats.
+
+        `wanted` are further outputs: `entropy=True` or `log_sum_p2=True`. See `Policy.__call__`.
+        """
         self._charge(batch)
         if values and self.model.values_apart:
             self._charge(batch, states=HiddenState.OF_TOKEN)
@@ -72,15 +77,15 @@ class Forwards:
         return outputs
 
     def values(self, batch: Batch) -> Tensor:
-        """Return the value head's number for the state before each token, `[N, T]`."""
+        """Return the value of the state before each token, `[N, T]`."""
         self._charge(batch, states=HiddenState.OF_TOKEN)
         return self.model.values(batch)
 
     def reference(self, batch: Batch, *, temperature: float = 1.0) -> Outputs:
-        """Return the log-probs `[N, T]` under the reference, without gradient.
+        """Return the log-probs `[N, T]` under the reference, in nats, without gradient.
 
-        The reference is the model as it was before training, unless it was moved. What is known of
-        it is not computed again, nor charged.
+        The reference is the model as it was before training, unless it was moved. Cached log-probs
+        are neither computed nor charged.
         """
         if self.known is not None and not self.model.reference_moved and temperature == 1.0:
             known = self.known(batch)
@@ -90,9 +95,9 @@ class Forwards:
         return self.model.reference(batch, temperature=temperature)
 
     def scores(self, batch: Batch, *, per_token: bool = False) -> Tensor:
-        """Return the score head's number for each completion, `[N]`: that of its last token.
+        """Return the score of each completion, `[N]`, which is that of its last token.
 
-        With `per_token`, those of all tokens, `[N, T]`, for a reward of every step.
+        With `per_token`, return the scores of all tokens, `[N, T]`.
         """
         self._charge(batch, states=HiddenState.OF_TOKEN)
         scores = self.model.scores(batch)

@@ -34,8 +34,7 @@ from alignzoo.ui import UI
 class RoundLog:
     """Numbers about a round's completions, logged with each of its steps.
 
-    Numbers are only ever added until the next round begins, so that nothing a plugin has logged is
-    lost to what another one logs.
+    Numbers are only added until the next round begins, so that plugins do not delete each other's.
     """
 
     world: World
@@ -46,8 +45,11 @@ class RoundLog:
         self.numbers |= numbers
 
     def add_means(self, values: Mapping[str, Tensor]) -> None:
-        """Log the mean of each vector `[n]` over all processes, NaN left out; a mean of nothing is
-        not logged. All processes call it with the same names in the same order."""
+        """Log the mean of each vector `[n]` over all processes.
+
+        NaN is ignored, and the mean of no values is not logged. All processes call it with the same
+        names in the same order.
+        """
         for name, own in values.items():
             known = [
                 v for v in self.world.gather_values(own.double()).tolist() if not math.isnan(v)
@@ -60,12 +62,17 @@ class RoundLog:
 class Run:
     """A run in progress. Plugins read it, and get log-probs from it; the loop moves it on.
 
-    `policy(batch)`, `reference(batch)` and, if the algorithm has a score or a value head,
-    `scores(batch)` and `values(batch)` are the forward passes, charged to the ledger; `model` is
-    what computes them. `step` and `round` count what is done. `state` holds numbers that a plugin
-    carries from step to step, and is part of every checkpoint; `log_mean` logs numbers about the
-    round in progress. `reward_weights` are by reward; `external_logprobs` says that completions are
-    drawn with other log-probs than the trainer's.
+    `policy(batch)`, `reference(batch)` and, if the algorithm has the heads for it, `scores(batch)`
+    and `values(batch)` are forward passes of `model`, charged to the ledger. `step` and `round`
+    count optimizer steps and rounds done. `log_mean` logs numbers about the round in progress.
+
+    Args:
+        state: numbers of plugins, saved in every checkpoint.
+        learning_rate: the peak.
+        model_spec: how this run loads models: precision, device, trust in their code.
+        reward_trainer: trains a reward model on a file of preferences, and returns its folder.
+        reward_weights: by the name of the reward in the log.
+        external_logprobs: True if the sampler's log-probs are not the trainer's.
     """
 
     recipe: Recipe
@@ -80,7 +87,7 @@ class Run:
     ui: UI
     learning_rate: float
     schedule: Schedule
-    model_spec: ModelSpec  # how this run loads models: precision, device, trust in their code
+    model_spec: ModelSpec
     reward_trainer: Callable[[Run, Path], Path] | None = None
     reward_weights: dict[str, float] = field(default_factory=dict)
     external_logprobs: bool = False
@@ -92,10 +99,10 @@ class Run:
 
     @property
     def hook(self) -> Any:
-        """Return the hooks of alignzoo.hooks, each of which calls the plugins of this run."""
+        """Return the hooks, each of which calls the plugins of this run; see `alignzoo.hooks`."""
         return self.plugins.hook
 
-    # What computes: see `Forwards`.
+    # Forward passes: see `Forwards`.
 
     def policy(self, batch: Batch, **options: Any) -> Outputs:
         """Return the log-probs `[N, T]` of a batch under the policy; see `Forwards.policy`."""
@@ -122,17 +129,19 @@ class Run:
         return load_policy(replace(self.model_spec, model=model, four_bit=four_bit))
 
     def free_of_charge(self) -> AbstractContextManager[None]:
-        """Charge no forward pass inside the block: evaluation is no part of what a method costs."""
+        """Charge no forward pass inside the block, as for evaluations."""
         return self.forwards.purpose(None)
 
     def train_reward(self, pairs: Path) -> Path:
-        """Train a reward model on a file of preferences, charge it to the ledger, and return its
-        folder."""
+        """Train a reward model on a file of preferences, charge it, and return its folder.
+
+        Raise `RunFailed` if this run cannot.
+        """
         if self.reward_trainer is None:
             raise RunFailed("this run cannot train a reward model")
         return self.reward_trainer(self, pairs)
 
-    # Where the run stands: see `Schedule`.
+    # Progress: see `Schedule`.
 
     @property
     def ledger(self) -> Ledger:
@@ -164,7 +173,7 @@ class Run:
         return self.schedule.seed_for(*what)
 
     def stop(self, reason: str) -> None:
-        """End training after this step, as if it had been the last one."""
+        """End training after this step, and record the reason."""
         self.schedule.stopped = reason
         self.record.set_fact("stopped", reason)
         self.ui.note(f"stopped: {reason}")
@@ -173,7 +182,7 @@ class Run:
 
     @cached_property
     def order(self) -> EpochOrder:
-        """Return which rows each round has."""
+        """Return the order of the data, which gives the rows of each round."""
         return self.data.order(self.schedule.rows_per_round, self.recipe.seed)
 
     @property
@@ -183,25 +192,26 @@ class Run:
 
     @property
     def accelerator(self) -> Accelerator:
-        """Return accelerate's view of the processes, for trackers and launchers."""
+        """Return the `Accelerator`, for trackers and launchers."""
         return self.world.accelerator
 
     @property
     def temperature(self) -> float:
-        """Return the temperature of the distribution that completions are drawn from; 1 if they
-        are drawn greedily."""
+        """Return the sampling temperature; 1 for greedy decoding."""
         return self.recipe.temperature or 1.0
 
     @property
     def micro_tokens(self) -> int:
         """Return the most tokens in one forward pass."""
-        # Small on a CPU: measured, 1024 was 17% faster than 8192 (hidden 256, 4 layers) at a third
-        # of the memory; on zoo-tiny 8% slower.
+        # Measured on a CPU, 1024 was 17% faster than 8192 (width 256, 4 layers) at a third of the
+        # memory; on zoo-tiny it was 8% slower.
         return self.recipe.micro_tokens or (1024 if self.device.type == "cpu" else 8192)
 
     def micro_batches(self, batch: Batch) -> list[Batch]:
-        """Split a batch into what the loss hook is given: parts of `micro_tokens`, or whole steps
-        of `batch_size` if the algorithm's loss couples the rows."""
+        """Split a batch for the loss hook into parts of at most `micro_tokens` tokens.
+
+        If the loss of the algorithm couples rows, split it into whole steps of `batch_size`.
+        """
         if not Traits.of(self.algorithm).couples_rows:
             return batch.split(self.micro_tokens)
         size = self.recipe.batch_size
@@ -220,13 +230,13 @@ class Run:
             yield micro.to(self.device)
 
     def texts(self, batch: Batch) -> list[str]:
-        """Return the completions of a batch as text, without the token that ends them."""
+        """Return the N completions of a batch as text, without the token that ends them."""
         return [self.codec.decode(ids) for ids in batch.completions()]
 
     def log_mean(self, values: Mapping[str, Tensor]) -> None:
         """Log the mean of each vector `[n]` over all processes with each step of this round.
 
-        NaN is left out. All processes call it with the same names in the same order.
+        NaN is ignored. All processes call it with the same names in the same order.
         """
         self.round_metrics.add_means(values)
 
@@ -235,7 +245,7 @@ class Run:
         return self.world.shard(rows)
 
     def gather(self, values: list[Any]) -> list[Any]:
-        """Return every process's part in the order of the rows: the inverse of `shard`."""
+        """Return the parts of all processes in the order of the rows: the inverse of `shard`."""
         return self.world.gather(values)
 
     def gather_masked(self, x: Tensor, mask: Tensor) -> Tensor:

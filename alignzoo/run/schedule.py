@@ -1,4 +1,4 @@
-"""Where a run stands and how far it has to go: arithmetic on rows, rounds, steps and FLOPs."""
+"""The progress of a run: arithmetic on rows, rounds, steps and FLOPs."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from alignzoo.recipe import Recipe
 
 @dataclass
 class Schedule:
-    """The clock of a run.
+    """The schedule of a run.
 
     Args:
-        recipe: its `steps`, `epochs`, `budget`, `batch_size` and `seed`.
+        recipe: `steps`, `epochs`, `budget`, `batch_size` and `seed` are read.
         rounds: how the algorithm cuts the data into rounds.
-        rows: training rows.
-        ledger: what has been spent, which a budget is measured by.
+        rows: number of training rows.
+        ledger: the FLOPs spent, by which a budget ends the run.
         step, round: optimizer steps and rounds done.
-        stopped: why the run ends before its time, if it does.
+        stopped: why the run ends early, None otherwise.
     """
 
     recipe: Recipe
@@ -42,11 +42,11 @@ class Schedule:
         return self.rows if self.rounds.rows == "all" else self.rounds.rows
 
     def rows_in(self, index: int) -> int:
-        """Return how many rows a round learns from: its own, and those of the rounds it replays."""
+        """Return the number of rows a round learns from: its own and those that it replays."""
         return self.rows_per_round * self.rounds.rounds_in(index)
 
     def steps_in(self, index: int) -> int:
-        """Return the optimizer steps in a round of full size."""
+        """Return the number of optimizer steps in a round."""
         rows = min(self.rows_per_round, self.rows) * self.rounds.rounds_in(index)
         return self.rounds.iterations * math.ceil(rows / self.recipe.batch_size)
 
@@ -67,7 +67,7 @@ class Schedule:
         if self.total_steps is not None:
             fractions.append(step / max(self.total_steps, 1))
         if self.recipe.budget_flops is not None:
-            # A reward model that was trained first is paid for, but it is no progress.
+            # The cost of a reward model that was trained first counts, but it is no progress.
             first = self.ledger.flops["reward_training"]
             left = max(self.recipe.budget_flops - first, 1.0)
             fractions.append((self.ledger.total_flops - first) / left)
@@ -89,5 +89,5 @@ class Schedule:
 
 
 def seed_from(text: str) -> int:
-    """Return a seed below 2^56 that depends on a text alone."""
+    """Return a seed below 2^56, a hash of a text."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")

@@ -1,4 +1,4 @@
-"""The processes of a run: what each of them has, and what all of them have together."""
+"""The processes of a run: sharding, gathering and sums."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class World:
 
     @property
     def is_main(self) -> bool:
-        """Return whether this process is the one that writes and talks."""
+        """Return whether this process is the main one, which writes files and messages."""
         return self.accelerator.is_main_process
 
     def shard(self, rows: list[Value]) -> list[Value]:
@@ -61,13 +61,13 @@ class World:
         return self.accelerator.reduce(x, "sum")
 
     def wait(self) -> None:
-        """Return when every process has come this far."""
+        """Wait until every process has reached this call."""
         self.accelerator.wait_for_everyone()
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace each gradient by its sum over the processes, in place and without a copy.
 
-        A parameter that has no gradient in this process may have one in another: it counts as 0.
+        A parameter may have a gradient in only some processes: a missing one counts as 0.
         """
         if self.size == 1:
             return

@@ -1,4 +1,4 @@
-"""From a recipe to a finished run."""
+"""Assemble, prepare and execute a run from its recipe."""
 
 from alignzoo.session.session import Result, execute, prepare, recipe_for
 

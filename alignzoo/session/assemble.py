@@ -20,7 +20,7 @@ from alignzoo.training.alarms import Alarms
 
 @dataclass(frozen=True)
 class Participants:
-    """What takes part in a run; `plugins` has all of it registered, with the add-ons."""
+    """The participants of a run, all of which are registered in `plugins`, with the add-ons."""
 
     algorithm: Any
     task: Any | None
@@ -30,7 +30,7 @@ class Participants:
 
     @property
     def traits(self) -> Traits:
-        """Return what the algorithm states about itself."""
+        """Return the traits of the algorithm."""
         return Traits.of(self.algorithm)
 
     @property
@@ -40,18 +40,22 @@ class Participants:
 
 
 def assemble(recipe: Recipe, trainer: RewardTrainer, *, allow_code: bool) -> Participants:
-    """Build what a recipe names, or raise `BadInput` if it does not fit together."""
+    """Build the plugins that a recipe names. Raise `BadInput` if they do not fit together.
+
+    `trainer` trains a reward model if the recipe needs one; `allow_code` permits rewards that run
+    completions as programs.
+    """
     named = build(
         discovery.load_plugin("algorithms", recipe.algorithm), recipe.options, recipe.algorithm
     )
-    # An algorithm that gives rewards to another is a reward, and the other is the algorithm.
+    # An algorithm with a `learner` is a reward; the learner is the algorithm of the run.
     algorithm = getattr(named, "learner", named)
     check_algorithm(algorithm, recipe)
     task = discovery.load_plugin("tasks", recipe.task)() if recipe.task else None
     sampler = load_sampler(recipe)
     wanted = recipe.reward or ([TASK] if task is not None and algorithm is named else [])
     rewards = resolve_rewards(wanted, task, trainer.train, allow_code=allow_code)
-    objects: dict[str, Any] = {  # later ones are called first
+    objects: dict[str, Any] = {  # pluggy calls later ones first
         f"sampler {recipe.sampler}" if recipe.sampler else "the default sampler": sampler,
         "the alarms": Alarms(recipe.stop_on_alarm),
     }
@@ -80,7 +84,7 @@ def check_rewards(recipe: Recipe, algorithm: Any, manager: hooks.RunPlugins) -> 
 
 
 def check_algorithm(algorithm: Any, recipe: Recipe) -> None:
-    """Raise `BadInput` if the recipe asks of an algorithm what it does not do."""
+    """Raise `BadInput` if an algorithm does not support the recipe."""
     if not isinstance(algorithm, Algorithm):
         raise BadInput(
             f"algorithm {recipe.algorithm!r} does not declare its data view",
@@ -100,7 +104,7 @@ def check_algorithm(algorithm: Any, recipe: Recipe) -> None:
         )
     if not traits.trains and recipe.eval_size == 0:
         raise BadInput(
-            f"option --eval-size: {recipe.algorithm} trains nothing, and without held-out "
+            f"option --eval-size: {recipe.algorithm} does not train, and without held-out "
             "prompts it has nothing to answer"
         )
 
@@ -112,7 +116,7 @@ TRAINING_OPTIONS = (
 
 
 def refuse_unread_options(algorithm: Any, traits: Traits, recipe: Recipe) -> None:
-    """Raise `BadInput` for an option that nothing in this run reads."""
+    """Raise `BadInput` for an option that has no effect in this run."""
     draws = algorithm.data is Prompts or "alignzoo_sample" in discovery.hook_methods(algorithm)
     answers = recipe.eval_size > 0 and traits.generates
     unread: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Reward models that are trained for a run, from pairs, and that later runs find again."""
+"""Reward models that are trained for a run, from preferences, and cached for later runs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from alignzoo.ui import UI, Nested
 
 ALGORITHM = "reward"
 OPTIONS = ("data", "model", "epochs", "steps", "learning_rate")
-# Settings that the reward model has in common with the run that needs it.
+# Settings that the reward model takes over from the run that needs it.
 SHARED = (
     "model", "task", "data", "lora_rank", "lora_alpha", "lora_dropout", "precision", "max_length",
     "micro_tokens", "gradient_checkpointing", "random_init", "seed", "eval_size",
@@ -38,10 +38,11 @@ SHARED = (
 
 @dataclass(frozen=True)
 class RewardTrainer:
-    """Trains a reward model for a run, or finds the one that an earlier run had trained.
+    """Trains a reward model for a run, or reuses the cached one of an earlier run.
 
     Args:
-        recipe: that of the run which needs it.
+        recipe: the recipe of the run that needs it.
+        ui: shows the training.
         execute: runs a recipe, `execute(recipe, resume=..., ui=...)`.
     """
 
@@ -50,9 +51,10 @@ class RewardTrainer:
     execute: Callable[..., Any]
 
     def train(self, spec: RewardSpec) -> Path:
-        """Return the folder of the reward model: from the cache, or trained now.
+        """Return the folder of a reward model, from the cache or trained now.
 
-        One that was interrupted is resumed; a process that needs the same one meanwhile waits.
+        An interrupted training is resumed. Another program that needs the same model waits. Raise
+        `BadInput` for unknown options, or if training it took the whole budget of the run.
         """
         wanted = reward_recipe(spec, self.recipe)
         folder = cache_home() / "rewards" / cache_key(wanted)
@@ -64,21 +66,21 @@ class RewardTrainer:
                 self._train_in(folder, wanted, begun)
         facts = read_run(folder)
         check_budget(facts, self.recipe)
-        told = facts["results"].get("after", {}).get("held-out/rewards/accuracies")
-        if told is not None:
-            low, high = told["low"], told["high"]
+        accuracy = facts["results"].get("after", {}).get("held-out/rewards/accuracies")
+        if accuracy is not None:
+            low, high = accuracy["low"], accuracy["high"]
             self.ui.note(
-                f"the reward model is right about {told['mean']:.1%} of held-out pairs "
+                f"the reward model is right about {accuracy['mean']:.1%} of held-out pairs "
                 f"[{low:.1%}, {high:.1%}]"
             )
         return folder
 
     def train_for(self, run: Run, pairs: Path) -> Path:
-        """Return the folder of a reward model trained on pairs that a run has made, and charge it
-        to that run."""
+        """Train a reward model on preferences that a run has made, charge it to that run, and
+        return its folder."""
         started = time.perf_counter()
         folder = self.train(RewardSpec(LEARNED, options={"data": str(pairs)}))
-        # Its own ledger says how long it took, whenever that was: it is not counted twice.
+        # The seconds are charged from the reward model's own ledger, so they are taken out here.
         run.ledger.seconds -= time.perf_counter() - started
         charge_reward_model(run.ledger, folder, feedback=False)  # the run made the pairs itself
         return folder
@@ -88,7 +90,7 @@ class RewardTrainer:
         try:
             self.execute(wanted, resume=begun, ui=Nested(self.ui))
         except BaseException as error:
-            # It is not the run that was asked for, which has yet to begin.
+            # The message must not name this folder as that of the user's run.
             vars(error).pop("folder", None)
             if isinstance(error, KeyboardInterrupt):
                 self.ui.note("the same command resumes the reward model")
@@ -107,9 +109,9 @@ def check_budget(facts: Mapping[str, Any], recipe: Recipe) -> None:
 
 
 def charge_reward_model(ledger: Ledger, folder: Path, *, feedback: bool = True) -> None:
-    """Charge what a reward model has cost to the run that uses it, whichever run trained it.
+    """Charge the whole cost of a reward model to a run that uses it, even if it was cached.
 
-    `feedback` says that its pairs were labelled for it.
+    `feedback` is False if its pairs are not to be counted, because the run made them itself.
     """
     spent = read_run(folder)["ledger"]
     ledger.charge("reward_training", Cost(spent["total_flops"], sum(spent["tokens"].values())))
@@ -121,7 +123,10 @@ def charge_reward_model(ledger: Ledger, folder: Path, *, feedback: bool = True) 
 
 
 def reward_recipe(spec: RewardSpec, recipe: Recipe) -> Recipe:
-    """Return the recipe of the reward model: the run's own settings, and what the option says."""
+    """Return the recipe of a reward model: settings of the run, changed by the spec's options.
+
+    Raise `BadInput` for an option that it does not have.
+    """
     for name in spec.options:
         if name not in OPTIONS:
             raise BadInput(
@@ -129,7 +134,7 @@ def reward_recipe(spec: RewardSpec, recipe: Recipe) -> Recipe:
                 hint=f"its options are: {', '.join(OPTIONS)}",
             )
     same = {name: getattr(recipe, name) for name in SHARED}
-    # Tokens before a prompt hardly move a score.
+    # Virtual tokens before a prompt hardly change a score.
     kind = recipe.adapter if recipe.adapter not in ("prompt", "prefix") else "lora"
     if "data" in spec.options:
         same["task"] = None
@@ -138,7 +143,7 @@ def reward_recipe(spec: RewardSpec, recipe: Recipe) -> Recipe:
 
 
 def cache_key(recipe: Recipe) -> str:
-    """Return a name for what the recipe would train: a hash of settings, files and code."""
+    """Return the name of a cached reward model: a hash of recipe, data, weights and code."""
     own = {k: v for k, v in recipe.as_dict().items() if k not in ("output_dir", "name")}
     sources = parse_data(recipe.data) if recipe.data is not None else []
     files = [Path(source.name).expanduser() for source in sources]
@@ -156,7 +161,7 @@ def cache_key(recipe: Recipe) -> str:
 
 
 def lock_file(folder: Path) -> AbstractContextManager[Any]:
-    """Let one program in at a time; the processes of one program all go in together."""
+    """Return a lock that one program holds at a time; the processes of one program share it."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         return nullcontext()
     return FileLock(folder.with_suffix(".lock"))

@@ -1,4 +1,4 @@
-"""From a recipe to a finished run: what `alignzoo run` does, callable from Python as well."""
+"""Execute a recipe: the implementation of `alignzoo run`, which Python can call as well."""
 
 from __future__ import annotations
 
@@ -33,16 +33,22 @@ from alignzoo.training.loop import charge_time, train
 from alignzoo.training.reference_cache import cache_reference
 from alignzoo.ui import UI, Silent
 
-# Below this, a second thread costs more than it gives, and far more if another program has that
-# core: measured, a demo of 30 s took 10 minutes.
-ONE_THREAD_BELOW = 5_000_000  # parameters
+# Below this number of parameters, one thread is used on a CPU. A second one does not pay off, and
+# slows down a lot if another program uses that core: measured, a demo of 30 s took 10 minutes.
+ONE_THREAD_BELOW = 5_000_000
 
 
 @dataclass
 class Result:
-    """The result of a run: its folder, its evaluations (None if there were none), its ledger.
+    """The result of a run.
 
-    `generates` says that its model answers prompts, and `trains` that there is one.
+    Args:
+        folder: where it is saved.
+        before, after: its evaluations; None without --eval-size, and in all processes but one.
+        status: as in `run.json`.
+        ledger: what it has spent.
+        generates: False if its model answers no prompts (a reward model).
+        trains: False if it has saved no model (a baseline).
     """
 
     folder: Path
@@ -56,7 +62,12 @@ class Result:
 
 @dataclass(frozen=True)
 class Permissions:
-    """What only the command line can allow, never a recipe: code of a model, code it writes."""
+    """Permissions that only the command line can give, never a recipe.
+
+    Args:
+        trust_remote_code: run code that a model ships.
+        allow_code: run programs that a model writes, in a sandbox.
+    """
 
     trust_remote_code: bool = False
     allow_code: bool = False
@@ -76,7 +87,11 @@ def execute(
     allow_code: bool = False,
     ui: UI | None = None,
 ) -> Result:
-    """Run a recipe: evaluate, train, evaluate, save. An error is recorded, then raised."""
+    """Run a recipe: evaluate, train, evaluate, save.
+
+    Raise `BadInput` if the recipe or its input is wrong, `RunFailed` if the run cannot go on. An
+    error is recorded in `run.json` before it is raised, with the folder as its attribute `folder`.
+    """
     permissions = Permissions(trust_remote_code, allow_code)
     run = prepare(recipe, permissions, resume=resume, ui=ui or Silent())
     traits = Traits.of(run.algorithm)
@@ -96,7 +111,7 @@ def execute(
         interrupted = isinstance(error, KeyboardInterrupt)
         reason = None if interrupted else f"{type(error).__name__}: {error}"
         run.record.set_status("interrupted" if interrupted else "failed", run.ledger, error=reason)
-        # For the message: the folder where the run can be looked at and resumed.
+        # The command line says where the run can be inspected and resumed.
         error.folder = run.record.folder  # type: ignore[attr-defined]
         if isinstance(error, BadInput) and not resume:
             run.record.discard_if_empty()
@@ -110,8 +125,8 @@ def execute(
 def prepare(recipe: Recipe, permissions: Permissions, *, resume: bool, ui: UI) -> Run:
     """Do everything up to the first round.
 
-    Whatever is wrong with the input is found here, and the folder of the run is made last, so that
-    a refused run leaves nothing behind.
+    The input is checked before the folder of the run is made, so that a refused run leaves nothing
+    behind. Raise `BadInput` if the recipe or its input is wrong.
     """
     check_trackers(recipe.report_to)
     folder = choose_folder(recipe, resume)
@@ -121,7 +136,7 @@ def prepare(recipe: Recipe, permissions: Permissions, *, resume: bool, ui: UI) -
     parts = assemble(recipe, trainer, allow_code=permissions.allow_code)
     accelerator = Accelerator(log_with=recipe.report_to or None, project_dir=str(folder))
     check_processes(recipe, parts.traits, accelerator.num_processes)
-    # Processes may start at different times: all take the name that was free for the main one.
+    # Processes may start at different times: all use the name that was free for the main one.
     folder = broadcast_object_list([folder])[0]
     model, data = load_model_and_data(recipe, parts, accelerator.device, permissions, ui)
     parts.plugins.hook.alignzoo_check(recipe=recipe, data=data)
@@ -171,7 +186,7 @@ def check_processes(recipe: Recipe, traits: Traits, processes: int) -> None:
 def load_model_and_data(
     recipe: Recipe, parts: Participants, device: torch.device, permissions: Permissions, ui: UI
 ) -> tuple[Policy, Data]:
-    """Load the recipe's model, and the data in its tokens."""
+    """Load the recipe's model, and the data as its token ids."""
     with ui.phase(f"loading {recipe.model}"):
         model = load_run_policy(recipe, parts.traits.needs, device, permissions.trust_remote_code)
     if model.device.type == "cpu" and model.parameter_count < ONE_THREAD_BELOW:
@@ -193,7 +208,10 @@ def load_model_and_data(
 def load_run_policy(
     recipe: Recipe, needs: Needs, device: torch.device, trust_remote_code: bool
 ) -> Policy:
-    """Load the recipe's model, with what the algorithm needs of it."""
+    """Load the recipe's model with the heads and the reference that the algorithm needs.
+
+    Raise `BadInput` if its adapter does not allow them.
+    """
     spec = ModelSpec(
         recipe.model,
         adapter=recipe.adapter,
@@ -221,7 +239,7 @@ def load_run_policy(
 
 
 def choose_folder(recipe: Recipe, resume: bool) -> Path:
-    """Return the folder of the run: the one named, or one made from what the run is."""
+    """Return the folder of the run: `--name`, or a name made of algorithm, model and data."""
     sources = parse_data(recipe.data) if recipe.data is not None else []
     data = [source.stem for source in sources] or [recipe.task or ""]
     stem = "-".join(
@@ -246,7 +264,7 @@ def start_record(
     accelerator: Accelerator,
     resume: bool,
 ) -> Record:
-    """Make the folder of the run, or open it again, with what `run.json` says before it starts."""
+    """Create or reopen the folder of the run, with the first contents of `run.json`."""
     package, version, source = discovery.plugin_source("algorithms", recipe.algorithm)
     facts = {
         "recipe": recipe.as_dict(),
@@ -266,7 +284,7 @@ def start_record(
 
 
 def default_learning_rate(recipe: Recipe, traits: Traits, model: Policy) -> float:
-    """Return the peak learning rate for this model and adapter, of a recipe that gives none."""
+    """Return the peak learning rate for a model and adapter if the recipe gives none."""
     rate = learning_rate_for_width(
         traits.learning_rate, hidden_size(model), adapter=recipe.adapter != "none"
     )
@@ -274,13 +292,13 @@ def default_learning_rate(recipe: Recipe, traits: Traits, model: Policy) -> floa
 
 
 def describe_run(run: Run) -> list[str]:
-    """Return the lines that a user should read before the first step."""
+    """Return the lines that are shown before the first step: model, data, steps, learning rate."""
     model, recipe = run.model, run.recipe
     trained = ADAPTERS[recipe.adapter].description.format(model.trainable_count)
     trains = Traits.of(run.algorithm).trains
     head = " with a score head" * (model.score_head is not None)
     head += " with a value head" * (model.value_head is not None)
-    training = f"training {trained}{head}" if trains else "training none of them"
+    training = f"training {trained}{head}" if trains else "no training"
     width = hidden_size(model)
     chosen = "" if recipe.learning_rate else f", the default for a model {width} wide"
     steps = (
@@ -298,7 +316,7 @@ def describe_run(run: Run) -> list[str]:
 
 
 def max_row_length(algorithm: Any, recipe: Recipe) -> int:
-    """Return the most tokens of a row as it is read: a completion that is generated needs room."""
+    """Return the maximum tokens of a row of data, which leaves room for generated completions."""
     if algorithm.data is not Prompts:
         return recipe.max_length
     if recipe.max_new_tokens >= recipe.max_length:
@@ -315,7 +333,10 @@ def hidden_size(model: Policy) -> int:
 
 
 def evaluate_phase(run: Run, phase: str) -> Evaluation | None:
-    """Evaluate, unless the run was interrupted after this evaluation and has it on disk."""
+    """Evaluate in the main process, or read the evaluation of a resumed run from disk.
+
+    `phase` is "before" or "after". Return None in the other processes, and without `--eval-size`.
+    """
     results = run.record.results
     if run.recipe.eval_size == 0 or not run.record.is_writer:
         return None
