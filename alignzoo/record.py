@@ -237,22 +237,31 @@ def reopen_record(folder: Path, facts: dict[str, Any], update: UpdateRecipe = di
     is finished, or if its recipe or its input was another.
     """
     then = read_run(folder)
+    # `update` imports the stored algorithm, which must be the one that was asked for.
+    refuse_changed(folder, "recipe", "algorithm", then["recipe"], facts["recipe"])
     then["recipe"] = update(then["recipe"])
     if then["status"] == "finished":
         raise BadInput("the run is finished; there is nothing to resume", where=str(folder))
     for part in ("recipe", "fingerprints"):
-        for key, value in then[part].items():
-            now = facts[part].get(key)
-            if key not in ("name", "output_dir", "code") and now != value:
-                raise BadInput(
-                    f"cannot be resumed: {part} {key} was {value!r} and is {now!r} now",
-                    where=str(folder),
-                    hint="repeat the command as it was, with --resume added",
-                )
+        for key in then[part]:
+            if key not in ("name", "output_dir", "code"):
+                refuse_changed(folder, part, key, then[part], facts[part])
     record = Record(folder, then)
     record.discard_unfinished_evals()
     record.set_status("running")
     return record
+
+
+def refuse_changed(
+    folder: Path, part: str, key: str, then: Mapping[str, Any], now: Mapping[str, Any]
+) -> None:
+    """Raise `BadInput` if a run to resume had another value of a key in a part of `run.json`."""
+    if then[key] != now.get(key):
+        raise BadInput(
+            f"cannot be resumed: {part} {key} was {then[key]!r} and is {now.get(key)!r} now",
+            where=str(folder),
+            hint="repeat the command as it was, with --resume added",
+        )
 
 
 def describe_environment() -> dict[str, Any]:

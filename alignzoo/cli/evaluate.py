@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +70,8 @@ def task_names(text: str) -> list[str]:
 def own_task(model: str) -> str:
     """Return the task of a run, or the default task for any other model.
 
-    Raise `BadInput` if the run has no task.
+    The folder of a run may come from a stranger: it is data, and only an installed task is taken
+    from it. Raise `BadInput` if the run has no task, or a Python file as its task.
     """
     folder = Path(model)
     if not (folder / "run.json").is_file():
@@ -78,5 +80,11 @@ def own_task(model: str) -> str:
     if task is None:
         raise BadInput(
             "the run was trained on data and has no task", where=model, hint="add --tasks"
+        )
+    if str(task).endswith(".py"):
+        raise BadInput(
+            f"this run names a Python file as its task, {task!r}: it runs only if it is typed",
+            where=model,
+            hint=f"read it, then add --tasks {shlex.quote(str(task))}",
         )
     return str(task)
