@@ -20,6 +20,10 @@ from alignzoo.files import read_yaml
 from alignzoo.options import Alias, build, current_names, options_of, rename_options
 from alignzoo.policy.kinds import ADAPTER_OPTIONS, ADAPTERS
 
+# Keys of a recipe that may name Python code; so may any option of an algorithm.
+CODE_KEYS = ("algorithm", "task", "addons", "sampler", "reward")
+# A Python file or a function: alone, before a weight or options, or as the value of an option.
+CODE = re.compile(r"\.py(?=$|[,:])|(?:^|[,=])python:")
 FLOPS = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?(?:e[+-]?[0-9]+)?)\s*(?:flops)?\s*", re.IGNORECASE)
 
 
@@ -182,6 +186,26 @@ def read_recipe(path: Path) -> dict[str, Any]:
         if key not in known:
             raise BadInput(f"unknown key {key!r}", where=str(path), hint=nearest(str(key), known))
     return loaded
+
+
+def find_code(settings: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return the first key of a recipe that names Python code, and the text that does; or None."""
+    options = settings.get("options") or {}
+    named = {key: settings[key] for key in CODE_KEYS if key in settings}
+    for key, value in {**named, **{f"options: {key}": options[key] for key in options}}.items():
+        for text in list_texts(value):
+            if CODE.search(text):
+                return key, text
+    return None
+
+
+def list_texts(value: Any) -> list[str]:
+    """Return the texts in a value: itself, or those in a list or a mapping, keys included."""
+    if isinstance(value, Mapping):
+        return [text for pair in value.items() for part in pair for text in list_texts(part)]
+    if isinstance(value, list | tuple | set):
+        return [text for part in value for text in list_texts(part)]
+    return [value] if isinstance(value, str) else []
 
 
 def update_stored(recipe: Mapping[str, Any]) -> dict[str, Any]:

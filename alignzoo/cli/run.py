@@ -31,10 +31,10 @@ from alignzoo.cli.options import (
 from alignzoo.cli.quiet import quiet
 from alignzoo.cli.render import lines, samples, summary_table
 from alignzoo.cli.terminal import Terminal, console_for
-from alignzoo.errors import BadInput, count, nearest
+from alignzoo.errors import LONGEST, BadInput, count, nearest
 from alignzoo.ledger import CALLS, Ledger
 from alignzoo.options import MISSING, Option, options_of, rename_options
-from alignzoo.recipe import Recipe, read_recipe, resolve
+from alignzoo.recipe import Recipe, find_code, read_recipe, resolve
 from alignzoo.remote import NoAnswer
 from alignzoo.ui import UI, Silent
 
@@ -104,6 +104,8 @@ def run_command(words: list[str]) -> Any:
     file = value_of("--recipe", words)
     if name is None and file:
         name = read_recipe(Path(file)).get("algorithm")
+        if "--allow-code" not in words:
+            refuse_code({"algorithm": name}, file)
         if name is not None and not isinstance(name, str):
             raise BadInput(f"algorithm: {name!r} is not a name", where=file)
     if name is None:
@@ -169,7 +171,12 @@ def common_parameters(defaults: Mapping[str, Any]) -> list[Parameter]:
         *parameters(file, panel="Run"),
         switch("resume", "resume an interrupted run", "Run"),
         switch("trust_remote_code", "run custom code that the model ships", "Run"),
-        switch("allow_code", "let a reward execute programs that the model writes", "Run"),
+        switch(
+            "allow_code",
+            "let the Python files and functions that a recipe file names run, and a reward execute "
+            "programs that the model writes",
+            "Run",
+        ),
     ]
 
 
@@ -197,6 +204,8 @@ def compose(algorithm: str, plugin: type, values: Mapping[str, Any]) -> Recipe:
     if values.get("qlora") and from_flags.setdefault("adapter", "qlora") != "qlora":
         raise BadInput(f"--qlora and --adapter {from_flags['adapter']} contradict each other")
     from_flags |= {"algorithm": algorithm, "options": typed_values(own, values)}
+    if file and not values.get("allow_code"):
+        refuse_code(drop_overridden(from_file, from_flags), file)
     return resolve(Traits.of(plugin).defaults, from_file, from_flags)
 
 
@@ -219,6 +228,25 @@ def read_checked(path: Path, own: list[Option]) -> dict[str, Any]:
         **{key: common[key].check(value, where) for key, value in loaded.items()},
         "options": {key: known[key].check(value, where) for key, value in options.items()},
     }
+
+
+def drop_overridden(from_file: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a recipe file, and its options, that no flag overrides."""
+    kept = {key: value for key, value in from_file.items() if key not in flags}
+    options = from_file.get("options", {}).items()
+    return {**kept, "options": {k: v for k, v in options if k not in flags["options"]}}
+
+
+def refuse_code(from_file: Mapping[str, Any], file: str) -> None:
+    """Raise `BadInput` if values of a recipe file name Python code, which was not allowed."""
+    found = find_code(from_file)
+    if found is not None:
+        key, text = found
+        raise BadInput(
+            f"{key}: {text[:LONGEST]!r} is Python code, which a recipe file cannot run by itself",
+            where=file,
+            hint="read it; to run it, add --allow-code, or type this value on the command line",
+        )
 
 
 def start(recipe: Recipe, words: list[str], **allowed: bool) -> None:

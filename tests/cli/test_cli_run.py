@@ -101,7 +101,7 @@ def test_what_was_typed_reaches_the_core(toy: str, session: Use) -> None:
     assert (seen["resume"], seen["trust_remote_code"]) == (True, False)
 
     Path("r.yaml").write_text(f"algorithm: {toy}\noptions: {{beta: 3}}\n")
-    assert status(["run", "--recipe", "r.yaml", "--seed=6"]) == 0
+    assert status(["run", "--recipe", "r.yaml", "--seed=6", "--allow-code"]) == 0
     assert (seen["recipe"].algorithm, seen["recipe"].options["beta"]) == (toy, 3.0)
 
 
