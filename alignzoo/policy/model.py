@@ -181,12 +181,12 @@ class LanguageModel:
         go through the score head, others through the LM head. A `reference` has virtual tokens
         unless it is the base.
         """
-        virtual = self._reference_virtual() if reference else self.virtual
+        virtual = NO_VIRTUAL if self._is_bare(reference) else self._virtual
         return count_work(virtual.prepend_to(batch), shared and self._scorer.shared, states)
 
-    def _reference_virtual(self) -> Virtual:
-        """Return the virtual tokens of the reference."""
-        return NO_VIRTUAL
+    def _is_bare(self, reference: bool) -> bool:
+        """Return True if a pass, or one of the reference, leaves the adapter out."""
+        return self._adapter_is_off or reference
 
     def cost(
         self,
@@ -199,10 +199,11 @@ class LanguageModel:
     ) -> Cost:
         """Return the cost of a forward pass over the batch, and of the `backward` pass if asked.
 
-        The other arguments are those of `work`.
+        The other arguments are those of `work`; a `reference` that is the base has no adapter.
         """
         work = self.work(batch, shared=shared, states=states, reference=reference)
-        count = self.flops.update if backward else self.flops.forward
+        flops = self.flops.without_adapter if self._is_bare(reference) else self.flops
+        count = flops.update if backward else flops.forward
         return Cost(count(*work), work.tokens)
 
     @contextmanager

@@ -19,7 +19,6 @@ from alignzoo.policy.adapters import PeftModel, base_parameters, keep_trainable
 from alignzoo.policy.locate import quiet_libraries
 from alignzoo.policy.model import LanguageModel, ModelParts
 from alignzoo.policy.scoring import Outputs
-from alignzoo.policy.virtual import NO_VIRTUAL, Virtual
 
 REFERENCE = "reference."  # prefix of a moved reference's tensors in the state
 
@@ -112,9 +111,10 @@ class Policy(LanguageModel):
             facts["virtual tokens"] = checksum_of(self._start)
         return facts
 
-    def _reference_virtual(self) -> Virtual:
-        is_base = self._start is None and self._moved is None
-        return NO_VIRTUAL if is_base else self.virtual
+    def _is_bare(self, reference: bool) -> bool:
+        starts_virtual = self._virtual.count > 0 and self._start is not None
+        is_base = self._moved is None and not starts_virtual
+        return self._adapter_is_off or (reference and is_base)
 
     def _untrained(self) -> AbstractContextManager[None]:
         """Switch the adapter off or to its start, or put the frozen copy in the model's place."""

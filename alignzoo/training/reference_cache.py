@@ -92,7 +92,7 @@ def compute_part(run: Run, examples: Sequence[Example]) -> tuple[Values, Cost]:
     values: Values = {}
     total = Cost()
     for micro in collate(examples).split(run.micro_tokens):
-        total = total.plus(run.model.cost(micro))
+        total = total.plus(run.model.cost(micro, reference=True))
         logprobs = run.model.reference(micro.to(run.device)).logprobs.float().cpu()  # (N, T)
         for key, row, n in zip(
             completion_keys(micro), logprobs, micro.lengths.tolist(), strict=True

@@ -14,7 +14,7 @@ from test_policy import folder, llama, load, message, run_folder, scores, tokeni
 
 from alignzoo.errors import BadInput
 from alignzoo.policy.adapters import adapter_parameters, add_adapter, base_parameters
-from alignzoo.policy.flops import profile, with_adapter
+from alignzoo.policy.flops import AdapterWork, Products, profile, with_adapter
 from alignzoo.policy.kinds import ADAPTER_OPTIONS, ADAPTERS, VERA_RANK, AdapterSettings
 from alignzoo.policy.policy import checksum
 from alignzoo.policy.probe import textbook_logprobs
@@ -123,22 +123,26 @@ def test_the_seed_decides(kind, llama):  # noqa: F811
 
 
 def test_work_of_an_adapter():
+    """Two layers with q and o 32 x 32, k and v 16 x 32, and three of 32 x 64."""
     plain = profile(build("llama"), trains_base=False)
-    for kind, adapter in (
-        ("lora", 0),
-        ("ia3", 0),
-        ("loha", plain.backbone),
-        ("lokr", plain.backbone),
-    ):
-        flops = with_adapter(plain, add_adapter(build("llama"), kind, AdapterSettings(rank=2)))
-        assert flops.adapter == adapter
-        tokens = flops.forward(10, 0, 0)
-        assert tokens == 2 * 10 * (plain.backbone + adapter)
-        assert flops.update(10, 0, 0) == 2 * tokens + 2 * 10 * adapter
-    flops = with_adapter(plain, add_adapter(build("llama"), "vera"))
-    # Two layers with q and o 32 x 32, k and v 16 x 32, and three of 32 x 64.
-    assert flops.adapter == VERA_RANK * 2 * (2 * 64 + 2 * 48 + 3 * 96)
-    assert flops.update(10, 0, 0) == 2 * flops.forward(10, 0, 0)
+    sides = 2 * (2 * 64 + 2 * 48 + 3 * 96)  # input and output sizes of all linear layers
+    dense = plain.backbone
+    cases = {
+        "lora": Products(2 * sides),
+        "ia3": Products(),
+        "loha": Products(dense, 2 * 2 * dense),
+        "lokr": Products(dense, 2 * (4 * 64 + 4 * 32 + 6 * 64)),  # a second factor of rank 2
+        "vera": Products(VERA_RANK * sides),
+    }
+    for kind, expected in cases.items():
+        adapted = add_adapter(build("llama"), kind, AdapterSettings(rank=2))
+        flops = with_adapter(plain, adapted)
+        assert flops.adapter.forward == expected, kind
+    dora = with_adapter(plain, add_adapter(build("llama"), "dora", AdapterSettings(rank=2)))
+    inputs = 2 * (4 * 64 * 32 - 2 * 16 * 32 + 2 * 96 * 32 + 96 * 64)  # (in + out) * in
+    assert dora.adapter == AdapterWork(
+        Products(2 * sides, 2 * inputs), Products(6 * sides, 2 * inputs)
+    )
 
 
 def test_where_they_do_not_fit(folder):  # noqa: F811
