@@ -20,7 +20,7 @@ class ChatModel:
 
     @property
     def has_base(self) -> bool:
-        """Return if there is a base model to compare with."""
+        """Return whether there is a base model to compare with."""
         return self.policy.has_base
 
     def reply(

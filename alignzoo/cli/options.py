@@ -135,7 +135,7 @@ def core_type(option: Option) -> Any:
 
 
 def is_switch(option: Option) -> bool:
-    """Return if an option is on or off, a flag without a value."""
+    """Return whether an option is on or off, a flag without a value."""
     return core_type(option) is bool
 
 

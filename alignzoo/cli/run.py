@@ -283,7 +283,7 @@ def start(recipe: Recipe, words: list[str], **allowed: bool) -> None:
 
 
 def speaks() -> bool:
-    """Return if this process prints: of those that a launcher started, the first one does."""
+    """Return whether this process prints: the first of those that a launcher started does."""
     return os.environ.get("RANK", "0") == "0"
 
 
