@@ -22,12 +22,17 @@ from alignzoo.errors import BadInput
 
 def write_text(path: Path, text: str) -> None:
     """Replace a file: write beside it, flush to disk, then rename over it."""
-    beside = path.with_name(f".{path.name}.tmp")
+    beside = path.with_name(temporary_name(path.name))
     with beside.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
     os.replace(beside, path)
+
+
+def temporary_name(name: str) -> str:
+    """Return the name under which a file or folder is written before it is renamed."""
+    return f".{name}.tmp"
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -51,7 +56,7 @@ def write_json(path: Path, value: Any) -> None:
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """Yield a folder to write into; it appears at `path` only if the block ends without error."""
-    beside = path.with_name(f".{path.name}.tmp")
+    beside = path.with_name(temporary_name(path.name))
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
     try:

@@ -14,11 +14,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
+from filelock import FileLock, Timeout
+
 from alignzoo.errors import BadInput, nearest
 from alignzoo.files import (
     append_lines,
     json_lines,
     read_lines,
+    temporary_name,
     unused_name,
     write_json,
     write_text,
@@ -32,7 +35,10 @@ RECORDED_PACKAGES = (
     "alignzoo", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets",
 )  # fmt: skip
 TRACKERS = ("tensorboard", "wandb", "trackio", "mlflow")
-EMPTY_RUN = {"run.json", "log.txt"}  # the files of a run that has not begun
+LOCK = ".lock"
+# What a crash leaves of a run of which no run.json was written, and a run that was refused.
+NOT_BEGUN = {LOCK, temporary_name("run.json")}
+REFUSED = {"run.json", "log.txt", *NOT_BEGUN}
 
 
 class Record:
@@ -42,11 +48,19 @@ class Record:
         folder: where the run is saved.
         facts: the contents of `run.json`. Write them by the methods `set_*`.
         is_writer: False for a process that writes nothing; of several, only the main one writes.
+        lock: held until `close`, so that no second program writes to the folder.
     """
 
-    def __init__(self, folder: Path, facts: dict[str, Any], is_writer: bool = True):
+    def __init__(
+        self,
+        folder: Path,
+        facts: dict[str, Any],
+        is_writer: bool = True,
+        lock: FileLock | None = None,
+    ):
         self.folder, self.facts = folder, facts
         self.is_writer = is_writer
+        self.lock = lock
 
     @property
     def checkpoints(self) -> Path:
@@ -115,9 +129,15 @@ class Record:
         write_text(self.folder / name, json_lines(rows, allow_nan=False))
         return self.folder / name
 
+    def close(self) -> None:
+        """Let other programs open the folder."""
+        if self.lock is not None:
+            (self.folder / LOCK).unlink(missing_ok=True)  # while it is held: it is still ours
+            self.lock.release()
+
     def discard_if_empty(self) -> None:
         """Delete the folder if it holds only `run.json` and `log.txt`: the run was refused."""
-        if self.is_writer and {path.name for path in self.folder.iterdir()} <= EMPTY_RUN:
+        if self.is_writer and {path.name for path in self.folder.iterdir()} <= REFUSED:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def rewind(self, step: int) -> None:
@@ -214,20 +234,43 @@ def open_record(
 
 def create_record(folder: Path, facts: dict[str, Any]) -> Record:
     """Create the folder of a run. Raise `BadInput` if it already holds anything."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    refuse_used_folder(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"cannot be made: {error.strerror}", where=str(folder)) from None
+    record = Record(folder, facts, lock=lock_folder(folder))
+    refuse_used_folder(folder)  # another program may have made a run of it meanwhile
+    record.set_status("running")
+    return record
+
+
+def refuse_used_folder(folder: Path) -> None:
+    """Raise `BadInput` if a folder holds more than a crash before the first write leaves."""
+    if not folder.exists():
+        return
+    if not folder.is_dir() or {path.name for path in folder.iterdir()} - NOT_BEGUN:
         held = "a run" if (folder / "run.json").exists() else "other files"
         raise BadInput(
             f"the folder already holds {held}",
             where=str(folder),
             hint="choose another --name, or add --resume to go on with an interrupted run",
         )
+
+
+def lock_folder(folder: Path) -> FileLock:
+    """Lock the folder of a run for this program; raise `BadInput` if another one has it.
+
+    The system takes the lock away from a program that dies.
+    """
+    lock = FileLock(folder / LOCK, timeout=0, thread_local=False)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInput(f"cannot be made: {error.strerror}", where=str(folder)) from None
-    record = Record(folder, facts)
-    record.set_status("running")
-    return record
+        lock.acquire()
+    except Timeout:
+        raise BadInput(
+            "another program is working on this run", where=str(folder), hint="wait for it to end"
+        ) from None
+    return lock
 
 
 def reopen_record(folder: Path, facts: dict[str, Any], update: UpdateRecipe = dict) -> Record:
@@ -236,6 +279,20 @@ def reopen_record(folder: Path, facts: dict[str, Any], update: UpdateRecipe = di
     `update` gives the stored recipe the current names of its options. Raise `BadInput` if the run
     is finished, or if its recipe or its input was another.
     """
+    read_run(folder)  # only a run has something to lock
+    record = Record(folder, {}, lock=lock_folder(folder))
+    try:
+        record.facts = read_resumable(folder, facts, update)
+        record.discard_unfinished_evals()
+        record.set_status("running")
+    except BaseException:
+        record.close()
+        raise
+    return record
+
+
+def read_resumable(folder: Path, facts: dict[str, Any], update: UpdateRecipe) -> dict[str, Any]:
+    """Return the `run.json` of an interrupted run; raise `BadInput` if it cannot be resumed."""
     then = read_run(folder)
     # `update` imports the stored algorithm, which must be the one that was asked for.
     refuse_changed(folder, "recipe", "algorithm", then["recipe"], facts["recipe"])
@@ -246,10 +303,7 @@ def reopen_record(folder: Path, facts: dict[str, Any], update: UpdateRecipe = di
         for key in then[part]:
             if key not in ("name", "output_dir", "code"):
                 refuse_changed(folder, part, key, then[part], facts[part])
-    record = Record(folder, then)
-    record.discard_unfinished_evals()
-    record.set_status("running")
-    return record
+    return then
 
 
 def refuse_changed(

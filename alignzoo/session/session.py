@@ -117,6 +117,7 @@ def execute(
             run.record.discard_if_empty()
         raise
     finally:
+        run.record.close()
         run.accelerator.end_training()
     folder = run.record.folder
     return Result(folder, before, after, "finished", run.ledger, traits.generates, traits.trains)

@@ -54,7 +54,8 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path):
 def test_only_the_same_unfinished_run_is_resumed(tmp_path: Path):
     run = record.create_record(tmp_path / "one", dict(FACTS))
     run.set_status("interrupted")
-    record.reopen_record(tmp_path / "one", dict(FACTS))
+    run.close()
+    record.reopen_record(tmp_path / "one", dict(FACTS)).close()
     with pytest.raises(BadInput, match="seed was 0 and is 1 now"):
         record.reopen_record(tmp_path / "one", {**FACTS, "recipe": {"algorithm": "dpo", "seed": 1}})
     with pytest.raises(BadInput, match="data was 'x' and is 'y' now"):
@@ -64,14 +65,38 @@ def test_only_the_same_unfinished_run_is_resumed(tmp_path: Path):
         record.reopen_record(tmp_path / "one", dict(FACTS))
 
 
+def test_a_run_is_open_in_one_program(tmp_path: Path):
+    run = record.create_record(tmp_path / "one", dict(FACTS))
+    with pytest.raises(BadInput, match="another program is working on this run"):
+        record.reopen_record(tmp_path / "one", dict(FACTS))
+    run.close()
+    assert [path.name for path in run.folder.iterdir()] == ["run.json"]
+    with pytest.raises(BadInput, match="seed was 0"):
+        record.reopen_record(tmp_path / "one", {**FACTS, "recipe": {"algorithm": "dpo", "seed": 1}})
+    record.reopen_record(tmp_path / "one", dict(FACTS)).close()
+
+
+def test_a_crash_before_the_first_write_leaves_a_folder_that_can_be_begun(tmp_path: Path):
+    (tmp_path / "one").mkdir()
+    for name in (".lock", ".run.json.tmp"):
+        (tmp_path / "one" / name).write_text("{")
+    with pytest.raises(BadInput, match="has no run.json"):
+        record.reopen_record(tmp_path / "one", dict(FACTS))
+    record.create_record(tmp_path / "one", dict(FACTS)).close()
+    assert record.read_run(tmp_path / "one")["status"] == "running"
+
+
 def test_a_run_recorded_under_former_option_names_is_resumed(tmp_path: Path):
     now = {"algorithm": "dpo", "output_dir": "runs", "stop_text": ["a"], "options": {}}
     then = {"algorithm": "dpo", "out": "elsewhere", "stop": ["a"], "options": {}}
-    record.create_record(tmp_path / "one", {**FACTS, "recipe": then}).set_status("interrupted")
+    begun = record.create_record(tmp_path / "one", {**FACTS, "recipe": then})
+    begun.set_status("interrupted")
+    begun.close()
     facts = {**FACTS, "recipe": now}
     options = {"resume": True, "is_writer": True}
     found = record.open_record(tmp_path / "one", facts, update_stored, **options)
     assert found.facts["recipe"] == {**now, "output_dir": "elsewhere"}
+    found.close()
     facts["recipe"]["stop_text"] = []
     with pytest.raises(BadInput, match=r"stop_text was \['a'\] and is \[\] now"):
         record.open_record(tmp_path / "one", facts, update_stored, **options)

@@ -79,6 +79,7 @@ def test_a_resumed_run_samples_the_same_groups(make_run):
     part.plugins.register(Interrupts(3))
     with pytest.raises(KeyboardInterrupt):
         train(part)
+    part.record.close()
     train(make_run("grpo", **settings, name="part", resume=True))
     logs = [rows_of(run.record.folder) for run in (whole, part)]
     assert logs[0] == logs[1] and len(logs[0]) == 3

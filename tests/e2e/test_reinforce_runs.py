@@ -47,6 +47,7 @@ def test_the_moving_baseline_is_resumed(make_run):
     part.plugins.register(Interrupts(3))
     with pytest.raises(KeyboardInterrupt):
         train(part)
+    part.record.close()
     again = make_run("reinforce", **settings, name="part", resume=True)
     train(again)
     assert again.state == whole.state

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 from resuming import assert_same_run, rounds_sampled, rows_of, state_of, straight_and_broken
 
+from alignzoo.cli import status
 from alignzoo.errors import BadInput
 from alignzoo.session.session import execute, recipe_for
 
@@ -100,3 +104,38 @@ def test_a_long_round_is_taken_up_in_its_middle(tmp_path: Path, monkeypatch):
     execute(recipe("broken"), resume=True)
     assert rounds == [1]
     assert_same_run(broken, straight)
+
+
+SLOW = """
+import time
+from alignzoo import hookimpl
+
+class Slow:
+    "Waits after the first step."
+
+    @hookimpl
+    def alignzoo_step(self, run, step):
+        (run.record.folder / "began").touch()
+        time.sleep(60)
+"""
+
+
+def test_a_live_run_is_not_resumed(tmp_path: Path, capfd):
+    addon = tmp_path / "slow.py"
+    addon.write_text(SLOW)
+    words = ["run", "sft", "--output-dir", str(tmp_path), "--name", "live", "--eval-size", "0"]
+    words += ["--steps", "1", "--with", str(addon)]
+    live = subprocess.Popen([sys.executable, "-m", "alignzoo", *words])
+    try:
+        while not (tmp_path / "live" / "began").exists():
+            assert live.poll() is None
+            time.sleep(0.1)
+        before = (tmp_path / "live" / "run.json").read_text()
+        assert status([*words, "--resume"]) == 2
+        assert "another program is working on this run" in capfd.readouterr().err
+        assert (tmp_path / "live" / "run.json").read_text() == before
+    finally:
+        live.kill()
+        live.wait()
+    addon.write_text(SLOW.replace("60", "0"))
+    assert status([*words, "--resume"]) == 0
