@@ -30,6 +30,12 @@ def write_text(path: Path, text: str) -> None:
     os.replace(beside, path)
 
 
+def sync_file(path: Path) -> None:
+    """Flush a file to disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
 def temporary_name(name: str) -> str:
     """Return the name under which a file or folder is written before it is renamed."""
     return f".{name}.tmp"
@@ -63,8 +69,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         yield beside
         for file in beside.rglob("*"):
             if file.is_file():
-                with file.open("rb") as handle:
-                    os.fsync(handle.fileno())
+                sync_file(file)
         # A folder cannot be renamed over another: move the old one aside first.
         old = path.with_name(f".{path.name}.old")
         shutil.rmtree(old, ignore_errors=True)

@@ -21,6 +21,7 @@ from alignzoo.files import (
     append_lines,
     json_lines,
     read_lines,
+    sync_file,
     temporary_name,
     unused_name,
     write_json,
@@ -123,6 +124,12 @@ class Record:
         if self.is_writer:
             lines = ({"step": step, **row} for row in rows)
             append_lines(self.folder / "feedback.jsonl", lines, allow_nan=False)
+
+    def flush(self) -> None:
+        """Flush the logs to disk, so that a power cut loses no row before a checkpoint."""
+        for name in ("metrics.jsonl", "feedback.jsonl"):
+            if self.is_writer and (self.folder / name).exists():
+                sync_file(self.folder / name)
 
     def write(self, name: str, rows: Iterable[Mapping[str, Any]]) -> Path:
         """Write a file of JSON lines as a whole, in this process, and return its path."""

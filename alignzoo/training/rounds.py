@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from alignzoo.batch import Batch
+from alignzoo.errors import BadInput
 from alignzoo.run import Run
 from alignzoo.training import checkpoint
 
@@ -86,6 +89,7 @@ def save_checkpoint(
         }
     if not run.world.is_main:
         return
+    run.record.flush()
     names = {parameter: name for name, parameter in run.model.parameters()}
     checkpoint.write_checkpoint(
         run.record.checkpoints,
@@ -98,12 +102,42 @@ def save_checkpoint(
     run.record.set_status("running", run.ledger)
 
 
+def choose_checkpoint(run: Run) -> Path | None:
+    """Return the newest intact checkpoint, None if the run has none yet.
+
+    Delete damaged ones that are newer, and say so. Raise `BadInput` if all are damaged.
+    """
+    found = checkpoint.find_checkpoints(run.record.checkpoints)
+    damages: list[str] = []
+    chosen = None
+    if run.world.is_main:
+        for path in found:
+            damage = checkpoint.find_damage(path)
+            if damage is None:
+                chosen = path
+                break
+            damages.append(f"{path.name}: {damage}")
+    # One process decides: all of them take the same checkpoint.
+    chosen, damages = run.world.gather_each((chosen, damages))[0]
+    if damages and chosen is None:
+        raise BadInput(
+            "no checkpoint is intact: " + "; ".join(damages),
+            where=str(run.record.checkpoints),
+            hint="delete this folder, and the run resumes from its first step",
+        )
+    for damage, path in zip(damages, found, strict=False):
+        run.ui.note(f"checkpoint {damage}; taking {chosen.name} instead")
+        if run.world.is_main:
+            shutil.rmtree(path)
+    return chosen
+
+
 def resume_run(run: Run, optimizer: torch.optim.Optimizer) -> Round | None:
-    """Restore the last complete checkpoint if there is one, and delete what was logged after it.
+    """Restore the last intact checkpoint if there is one, and delete what was logged after it.
 
     Return the round in whose middle it was written; None if it was written between rounds.
     """
-    path = checkpoint.find_checkpoint(run.record.checkpoints)
+    path = choose_checkpoint(run)
     if path is None:
         run.record.rewind(0)
         return None

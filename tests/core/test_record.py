@@ -161,8 +161,8 @@ def test_a_checkpoint_restores_the_optimizer_bit_for_bit(tmp_path: Path):
     )
     one_step(layer, optimizer, x)
 
-    path = checkpoint.find_checkpoint(tmp_path)
-    assert path is not None
+    (path,) = checkpoint.find_checkpoints(tmp_path)
+    assert checkpoint.find_damage(path) is None
     weights, moments, state = checkpoint.read_checkpoint(path)
     assert state == {"step": 1, "round": 1}
     again = nn.Linear(3, 2)
@@ -174,9 +174,33 @@ def test_a_checkpoint_restores_the_optimizer_bit_for_bit(tmp_path: Path):
     assert torch.equal(again.bias, layer.bias)
 
 
-def test_only_the_newest_checkpoint_is_kept_and_half_ones_are_not_seen(tmp_path: Path):
-    assert checkpoint.find_checkpoint(tmp_path / "none") is None
-    (tmp_path / ".step-00000009.tmp").mkdir()
-    for step in (3, 12):
-        checkpoint.write_checkpoint(tmp_path, step, {"w": torch.ones(1)}, {}, {})
-    assert [p.name for p in tmp_path.iterdir()] == ["step-00000012"]
+def write_checkpoints(folder: Path, *steps: int) -> list[Path]:
+    for step in steps:
+        checkpoint.write_checkpoint(folder, step, {"w": torch.ones(1)}, {}, {})
+    return checkpoint.find_checkpoints(folder)
+
+
+def test_the_two_newest_checkpoints_are_kept_and_half_ones_are_not_seen(tmp_path: Path):
+    assert checkpoint.find_checkpoints(tmp_path / "none") == []
+    for name in (".step-00000009.tmp", ".step-00000003.old", "step-by-step", "thesis", ".git"):
+        (tmp_path / name).mkdir()
+    found = write_checkpoints(tmp_path, 3, 4, 12)
+    assert [path.name for path in found] == ["step-00000012", "step-00000004"]
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names - {path.name for path in found} == {"step-by-step", "thesis", ".git"}
+    # After a fall back to step 4, the checkpoint of step 12 is of another run.
+    assert [path.name for path in write_checkpoints(tmp_path, 8)] == [
+        "step-00000008",
+        "step-00000004",
+    ]
+
+
+@pytest.mark.parametrize("name", ["state.json", "weights.safetensors", "manifest.json"])
+def test_every_damage_of_a_checkpoint_is_found(tmp_path: Path, name):
+    (path,) = write_checkpoints(tmp_path, 3)
+    whole = (path / name).read_bytes()
+    for damaged in (b"", whole[:-2], whole[: len(whole) // 2], whole[:-3] + b"\x01" + whole[-2:]):
+        (path / name).write_bytes(damaged)
+        assert checkpoint.find_damage(path) is not None
+    (path / name).unlink()
+    assert checkpoint.find_damage(path) == f"{name} is missing"

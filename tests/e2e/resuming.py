@@ -84,8 +84,8 @@ def ledger_of(folder: Path) -> dict[str, Any]:
 
 
 def state_of(folder: Path) -> dict[str, Any]:
-    """The state of the one checkpoint that is there."""
-    (checkpoint,) = (folder / "checkpoints").iterdir()
+    """The state of the newest checkpoint."""
+    checkpoint = max((folder / "checkpoints").iterdir())
     return json.loads((checkpoint / "state.json").read_text())
 
 

@@ -139,3 +139,31 @@ def test_a_live_run_is_not_resumed(tmp_path: Path, capfd):
         live.wait()
     addon.write_text(SLOW.replace("60", "0"))
     assert status([*words, "--resume"]) == 0
+
+
+def flip_a_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1
+    path.write_bytes(data)
+
+
+def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, monkeypatch):
+    def recipe(name: str):
+        settings = {**SETTINGS, "eval_every": 3, "output_dir": str(tmp_path), "name": name}
+        return recipe_for("sft", {**settings, **DROPOUT})
+
+    straight, broken = straight_and_broken(recipe, monkeypatch, step=9)
+    older, newest = sorted((broken / "checkpoints").iterdir())
+    assert (older.name, newest.name) == ("step-00000004", "step-00000008")
+    kept = (older / "state.json").read_bytes()
+    flip_a_bit(newest / "optimizer.safetensors")
+    (older / "state.json").unlink()
+    both = "step-00000008: optimizer.safetensors is damaged; step-00000004: state.json is missing"
+    with pytest.raises(BadInput, match=both):
+        execute(recipe("broken"), resume=True)
+    (older / "state.json").write_bytes(kept)
+    execute(recipe("broken"), resume=True)
+    assert_same_run(broken, straight)
+    results = [json.loads((run / "run.json").read_text())["results"] for run in (broken, straight)]
+    assert list(results[0].items()) == list(results[1].items())
+    assert (broken / "evals.jsonl").read_text() == (straight / "evals.jsonl").read_text()
