@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Gt
 
-from alignzoo import BadInput, RowReward, Run, hookimpl
-from alignzoo_sandbox.sandbox import Limits, Sandbox, unavailable_reason
+from alignzoo import BadInput, RowReward, hookimpl
+from alignzoo_sandbox.sandbox import Limits, Sandbox
 
 FENCED_BLOCK = re.compile(r"```[ \t]*([\w+-]*)[^\n]*\n(.*?)(?:```|\Z)", re.DOTALL)
 PYTHON_LANGUAGES = ("", "python", "python3", "py")
@@ -24,7 +24,7 @@ class Code(RowReward):
 
     all: Annotated[bool, "1 if all tests pass, else 0, instead of the fraction"] = False
     seconds: Annotated[float, "time limit of a program for all its tests", Gt(0)] = 5.0
-    memory: Annotated[int, "memory limit of a program, in MiB", Ge(64)] = 512
+    memory: Annotated[int, "memory limit of a program and what it starts, in MiB", Ge(64)] = 512
 
     sandbox: Sandbox = field(init=False)
 
@@ -36,10 +36,7 @@ class Code(RowReward):
 
     @hookimpl
     def alignzoo_check(self, recipe: Any, data: Any) -> None:
-        """Refuse rows without valid tests, and machines that cannot limit a program."""
-        reason = unavailable_reason(namespaces=False) if unavailable_reason() else None
-        if reason:
-            raise BadInput(f"reward 'code': programs cannot be run on this machine: {reason}")
+        """Refuse rows without valid tests."""
         where = data.report.source
         for example in data.train:
             check_tests(example.row, where)
@@ -50,17 +47,6 @@ class Code(RowReward):
                 where=where,
                 hint=f"it needs a column {', '.join(TEST_COLUMNS)}, or inputs and outputs; "
                 f"the columns are: {', '.join(columns)}",
-            )
-
-    @hookimpl
-    def alignzoo_start(self, run: Run) -> None:
-        """Warn if there is no sandbox."""
-        reason = unavailable_reason()
-        if reason is not None:
-            run.ui.note(
-                f"reward code: no sandbox on this machine ({reason}): do not run untrusted code. "
-                "Programs have limits of time and memory, but only Python's audit hooks keep them "
-                "from files, processes and the network"
             )
 
     def score(self, row: dict[str, Any], completion: str) -> float | None:

@@ -14,38 +14,6 @@ import sys
 from collections.abc import Callable
 
 
-def guard(folder: str) -> None:
-    """Refuse what Python's audit hooks can refuse, for systems without namespaces.
-
-    This prevents accidents; it does not stop a program that sets out to get around it.
-    """
-    refused = (
-        *("socket.", "subprocess.", "ctypes.", "pty.", "os.exec", "os.fork", "os.posix_spawn"),
-        *("os.spawn", "os.system", "os.kill", "os.startfile", "os.putenv", "syslog."),
-    )
-    changes = (
-        *("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.chmod", "os.chown", "os.link"),
-        *("os.symlink", "os.truncate", "os.utime", "shutil."),
-    )
-    modules = ("ctypes", "_ctypes", "_posixsubprocess", "multiprocessing", "_socket")
-    writing = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-    inside, real, fspath, is_text = folder + os.sep, os.path.realpath, os.fsdecode, (str, bytes)
-
-    def hook(event, arguments):  # type: ignore[no-untyped-def]  # typing is slow to import
-        if event.startswith(refused):
-            raise PermissionError(f"not allowed here: {event}")
-        if event == "import" and arguments[0] in modules:
-            raise PermissionError(f"not allowed here: {arguments[0]}")
-        if event == "open" and not arguments[2] & writing:
-            return
-        if event == "open" or event.startswith(changes):
-            for path in arguments[:2] if event != "open" else arguments[:1]:
-                if isinstance(path, is_text) and not real(fspath(path)).startswith(inside):
-                    raise PermissionError(f"not allowed here: {event} {path!r}")
-
-    sys.addaudithook(hook)
-
-
 def read_line(
     source: int,
     read: Callable[[int, int], bytes] = os.read,
@@ -70,7 +38,7 @@ def read_program(source: int) -> str:
     return code.decode()
 
 
-def run_tests(folder: str, namespaces: bool) -> None:
+def run_tests() -> None:
     """Run the program, then its tests, and report those that pass; does not return."""
     # Keep references to everything used below: the program may replace it.
     import builtins
@@ -83,8 +51,6 @@ def run_tests(folder: str, namespaces: bool) -> None:
     for stream in (0, 1, 2):
         os.dup2(null, stream)
     code = read_program(source)
-    if not namespaces:
-        guard(folder)
     space: dict[str, object] = {"__name__": "solution"}
     try:
         run(build(code, "solution.py", "exec"), space)
@@ -107,10 +73,8 @@ def main() -> None:
     """Run the program, with tests or with input."""
     settings = json.loads(sys.argv.pop())
     if settings["tests"]:
-        run_tests(settings["folder"], settings["namespaces"])
+        run_tests()
     code = read_program(0)
-    if not settings["namespaces"]:
-        guard(settings["folder"])
     exec(compile(code, "solution.py", "exec"), {"__name__": "__main__"})
 
 

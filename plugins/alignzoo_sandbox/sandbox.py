@@ -1,4 +1,4 @@
-"""Run untrusted Python programs in a sandbox; `jail` says how they are isolated."""
+"""Run untrusted Python programs in a sandbox; `jail` isolates them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,9 +19,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO, Any
 
+from alignzoo.errors import BadInput
+
 JAIL = Path(__file__).with_name("jail.py")
 RUNNER = Path(__file__).with_name("runner.py").read_text(encoding="utf-8")
 MIB = 1 << 20
+JAILS = ("bubblewrap", "namespaces")  # the better-kept one first
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,7 @@ class Limits:
     """Limits of one program."""
 
     seconds: float = 5.0  # by the wall clock
-    memory: int = 512  # MiB, of each process
+    memory: int = 512  # MiB, of all processes together
     files: int = 4  # MiB, of each file and of the output
     processes: int = 16  # and threads
 
@@ -36,12 +40,20 @@ class Limits:
 class Sandbox:
     """Runs programs under `limits`, each in a jail of its own, and is safe to use from threads.
 
-    A jail has namespaces of its own if the kernel allows them, or as `namespaces` says.
+    `kind` is one of `JAILS`, the first that works on this machine by default. Raise `BadInput` if
+    none does: a program of a stranger is not run without one.
     """
 
-    def __init__(self, limits: Limits, namespaces: bool | None = None):
+    def __init__(self, limits: Limits, kind: str | None = None):
         self.limits = limits
-        self.namespaces = unavailable_reason() is None if namespaces is None else namespaces
+        working = [kind] if kind else [kind for kind in JAILS if jail_failure(kind) is None]
+        if not working:
+            raise BadInput(
+                f"programs cannot be isolated on this machine: {unavailable_reason()}",
+                hint="install bubblewrap 0.8 or newer (bwrap), or allow user namespaces; if this "
+                "is a container, allow them in it",
+            )
+        self.kind = working[0]
 
     def count_passed(self, program: str, tests: Sequence[str]) -> int:
         """Run the program, then the tests; return how many of these raise nothing."""
@@ -79,8 +91,8 @@ class Sandbox:
         """Start the runner in a jail, with an empty folder as home; clean up at the end."""
         with TemporaryDirectory(prefix="alignzoo-", ignore_cleanup_errors=True) as folder:
             # The user nobody, which a jail started by root becomes, must be able to enter.
-            os.chmod(folder, 0o711 if self.namespaces else 0o777)
-            settings = _jail_settings(self.limits, folder, self.namespaces, tests)
+            os.chmod(folder, 0o711)
+            settings = _jail_settings(self.limits, folder, self.kind, tests)
             process = _start_jail(settings, RUNNER, source, sink)
             try:
                 yield process
@@ -88,11 +100,12 @@ class Sandbox:
                 _kill(process)
 
 
-def _jail_settings(limits: Limits, folder: str, namespaces: bool, tests: bool) -> dict[str, Any]:
+def _jail_settings(limits: Limits, folder: str, kind: str, tests: bool) -> dict[str, Any]:
     """Return the settings of the jail and the runner."""
     return {
+        "kind": kind,
+        "bubblewrap": shutil.which("bwrap"),
         "folder": os.path.realpath(folder),
-        "namespaces": namespaces,
         "tests": tests,
         "memory": limits.memory * MIB,
         "seconds": int(limits.seconds) + 1,
@@ -102,14 +115,15 @@ def _jail_settings(limits: Limits, folder: str, namespaces: bool, tests: bool) -
 
 
 @cache
-def unavailable_reason(namespaces: bool = True) -> str | None:
-    """Return why there is no sandbox on this machine, or None if there is one.
-
-    With `namespaces=False`, return why programs cannot even be given limits.
-    """
+def jail_failure(kind: str) -> str | None:
+    """Return why a kind of jail does not work on this machine, or None if it does."""
+    if sys.platform != "linux":
+        return "this is not Linux"
+    if kind == "bubblewrap" and shutil.which("bwrap") is None:
+        return "bwrap is not installed"
     with TemporaryDirectory(prefix="alignzoo-") as folder:
         os.chmod(folder, 0o711)
-        settings = _jail_settings(Limits(), folder, namespaces, tests=False)
+        settings = _jail_settings(Limits(), folder, kind, tests=False)
         try:
             process = _start_jail(
                 settings, "pass", subprocess.DEVNULL, subprocess.PIPE, subprocess.PIPE
@@ -118,6 +132,14 @@ def unavailable_reason(namespaces: bool = True) -> str | None:
         except (OSError, subprocess.SubprocessError) as error:
             return str(error)
         return None if process.returncode == 0 else (errors.splitlines() or ["it failed"])[-1]
+
+
+def unavailable_reason() -> str | None:
+    """Return why there is no jail on this machine, or None if there is one."""
+    reasons = [jail_failure(kind) for kind in JAILS]
+    if None in reasons:
+        return None
+    return "; ".join(f"{kind}: {reason}" for kind, reason in zip(JAILS, reasons, strict=True))
 
 
 def _start_jail(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -24,30 +26,17 @@ from alignzoo_rewards.code import (
     outputs_match,
     split_tests,
 )
-from alignzoo_sandbox.sandbox import Limits, Sandbox, unavailable_reason
+from alignzoo_sandbox import sandbox as sandboxes
+from alignzoo_sandbox.sandbox import JAILS, Limits, Sandbox, jail_failure
 
-needs_namespaces = pytest.mark.skipif(
-    unavailable_reason() is not None, reason=f"no jail: {unavailable_reason()}"
-)
 SECONDS = 2.0  # enough on a busy machine
-KINDS = [
-    pytest.param(True, marks=needs_namespaces, id="namespaces"),
-    pytest.param(False, id="limits"),
-]
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=JAILS)
 def sandbox(request) -> Sandbox:
-    if not request.param and unavailable_reason(namespaces=False):
-        pytest.skip("no program can be run here")
-    return Sandbox(Limits(SECONDS, memory=256), namespaces=request.param)
-
-
-@pytest.fixture
-def jail() -> Sandbox:
-    if unavailable_reason():
-        pytest.skip(f"no jail: {unavailable_reason()}")
-    return Sandbox(Limits(SECONDS, memory=256))
+    if reason := jail_failure(request.param):
+        pytest.skip(reason)
+    return Sandbox(Limits(SECONDS, memory=256), request.param)
 
 
 def left_over() -> list[str]:
@@ -173,17 +162,12 @@ def forks():
 """
 
 
-def test_a_fork_bomb_is_limited_and_leaves_no_process(jail):
-    assert jail.count_passed(BOMB, ["assert 0 < forks() < 16"]) == 1
+def test_a_fork_bomb_is_limited_and_leaves_no_process(sandbox):
+    assert sandbox.count_passed(BOMB, ["assert 0 < forks() < 16"]) == 1
     wild = "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass"
-    assert jail.count_passed(wild, ["assert True"]) == 0
+    assert sandbox.count_passed(wild, ["assert True"]) == 0
     time.sleep(0.2)
     assert not left_over()
-
-
-def test_without_namespaces_no_process_can_be_started(sandbox):
-    program = "import os\ndef f():\n    os.system('true')\n    return 1"
-    assert sandbox.count_passed(program, ["assert f()"]) == int(sandbox.namespaces)
 
 
 CONNECT = """
@@ -239,9 +223,144 @@ def test_the_environment_is_not_inherited(sandbox, monkeypatch):
     )
 
 
-def test_other_processes_are_invisible(jail):
+def test_other_processes_are_invisible(sandbox):
     tests = ["assert os.getpid() < 10", "assert not os.listdir('/proc')", "assert os.getuid() != 0"]
-    assert jail.count_passed("import os", tests) == 3
+    assert sandbox.count_passed("import os", tests) == 3
+
+
+# --- escapes
+
+
+def attempt(sandbox: Sandbox, program: str, *tests: str) -> int:
+    """Return how many tests, each an attempt that raises if it fails, get through."""
+    return sandbox.count_passed("import ctypes, os, socket\n" + program, tests)
+
+
+def test_sockets_of_the_user_cannot_be_reached(sandbox, tmp_path):
+    # As those of tmux, docker, ssh-agent and D-Bus: a path, or an abstract name.
+    path, name = str(tmp_path / "socket"), f"alignzoo-test-{os.getpid()}"
+    os.chmod(tmp_path, 0o777)
+    with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as abstract:
+        server.bind(path)
+        os.chmod(path, 0o777)
+        server.listen()
+        abstract.bind(f"\0{name}")
+        abstract.listen()
+        connect = "socket.socket(socket.AF_UNIX).connect"
+        tests = [f"{connect}({path!r})", f"{connect}('\\0{name}')", f"os.stat({path!r})"]
+        assert attempt(sandbox, "", *tests) == 0
+    for family in ("AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK", "AF_VSOCK", "AF_PACKET"):
+        assert attempt(sandbox, "", f"socket.socket(socket.{family})") == 0
+    assert attempt(sandbox, "import asyncio", "asyncio.run(asyncio.sleep(0))") == 1
+
+
+def test_named_pipes_and_terminals_cannot_be_written(sandbox, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    os.chmod(tmp_path, 0o777)
+    os.chmod(pipe, 0o777)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    leader, terminal = os.openpty()
+    os.fchmod(terminal, 0o777)
+    try:
+        paths = [str(pipe), os.ttyname(terminal), "/dev/tty", "/dev/ptmx", "/dev/console"]
+        assert attempt(sandbox, "", *(f"os.open({path!r}, os.O_WRONLY)" for path in paths)) == 0
+    finally:
+        for stream in (reader, leader, terminal):
+            os.close(stream)
+    tests = ["os.tcgetpgrp(0)", *(f"assert os.isatty({stream})" for stream in range(4))]
+    assert attempt(sandbox, "", *tests) == 0
+
+
+def test_only_python_and_libraries_are_on_the_disk(sandbox, tmp_path):
+    program = """
+def names(path): return set(os.listdir(path))
+def home(): return os.environ["HOME"]
+"""
+    tests = [
+        "assert names('/dev') == {'null', 'zero', 'urandom'}",
+        "assert names('/etc') <= {'ld.so.cache'}",
+        "assert not names('/proc') and not names(home())",
+        "assert names(os.path.dirname(home())) == {os.path.basename(home())}",
+        "assert not names('/') & {'run', 'var', 'sys', 'mnt', 'media', 'boot', 'opt', 'srv'}",
+        "open('/dev/null', 'w').write('x')",
+    ]
+    assert attempt(sandbox, program, *tests) == len(tests)
+    secret = tmp_path / "secret"
+    secret.write_text("x")
+    secret.chmod(0o666)
+    paths = [str(secret), "/etc/passwd", "/etc/hostname", str(Path.cwd()), __file__]
+    assert attempt(sandbox, "", *(f"os.stat({path!r})" for path in paths)) == 0
+    changes = ["open('/new', 'w')", "os.mkdir('/usr/new')", "open('/dev/new', 'w')"]
+    assert attempt(sandbox, "", *changes) == 0
+
+
+SYSTEM_CALLS = """
+libc = ctypes.CDLL(None, use_errno=True)
+def call(name, *arguments):
+    assert getattr(libc, name)(*arguments) >= 0
+"""
+
+
+def test_the_kernel_refuses_other_ways_out(sandbox):
+    tests = [
+        "call('unshare', 0x10000000)",  # a user namespace
+        "call('mount', b'none', b'/proc', b'tmpfs', 0, None)",
+        "call('umount2', b'/dev/null', 2)",
+        "call('chroot', b'/usr')",
+        "call('ptrace', 16, 1, 0, 0)",
+        "call('shmget', 0, 1 << 28, 0o1600)",
+        "call('msgget', 0, 0o1600)",
+        "call('memfd_create', b'x', 0)",
+        "os.setuid(0)",
+        "os.memfd_create('x')",
+    ]
+    numbers = jail_module().REFUSED.values()
+    column = jail_module().ARCHITECTURES[os.uname().machine][1]
+    tests += [f"call('syscall', {pair[column]}, 0, 0, 0, 0, 0)" for pair in numbers]
+    assert attempt(sandbox, SYSTEM_CALLS, *tests) == 0
+    keys = "call('syscall', {}, 0, -3, 0, 0, 0)"  # KEYCTL_GET_KEYRING_ID of the session
+    assert attempt(sandbox, SYSTEM_CALLS, keys.format(jail_module().REFUSED["keyctl"][column])) == 0
+
+
+def jail_module() -> Any:
+    from alignzoo_sandbox import jail
+
+    return jail
+
+
+HOLD = """
+import time
+def hold(processes, mib):
+    for _ in range(processes):
+        ready, done = os.pipe()
+        if os.fork() == 0:
+            block = bytearray(os.urandom(1) * (mib << 20))
+            os.write(done, b"x")
+            time.sleep(60)
+        os.close(done)
+        assert os.read(ready, 1)
+    time.sleep(0.3)
+"""
+
+
+def test_the_memory_limit_is_for_all_processes_together(sandbox):
+    assert attempt(sandbox, HOLD, "hold(3, 40)") == 1
+    assert attempt(sandbox, HOLD, "hold(10, 40)") == 0
+    # Copies that share their memory are counted once.
+    shared = "block = bytearray(os.urandom(1) * (100 << 20))\n" + HOLD
+    assert attempt(sandbox, shared, "hold(5, 1)") == 1
+    assert not left_over()
+
+
+def test_without_a_jail_nothing_runs(monkeypatch, tmp_path, capfd):
+    monkeypatch.setattr(sandboxes, "jail_failure", lambda kind: f"no {kind} here")
+    with pytest.raises(BadInput, match="no bubblewrap here; namespaces: no namespaces here"):
+        Sandbox(Limits())
+    data = rows(tmp_path / "d.jsonl", {"prompt": "Add 1.", "tests": ["assert x == 1"]})
+    words = ["run", "grpo", "--reward", "code", "--allow-code", "--data", data]
+    assert status([*words, "--output-dir", str(tmp_path / "runs")]) == 2
+    assert "programs cannot be isolated on this machine" in capfd.readouterr().err
 
 
 # --- the reward
