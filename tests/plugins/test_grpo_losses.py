@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from on_policy_fakes import LONGEST, make_batch, policy_logprobs, run_around
 from alignzoo import BadInput
 from alignzoo_zoo.grpo.advantages import decoupled_advantages, group_advantages
 from alignzoo_zoo.grpo.algorithm import GRPO
-from alignzoo_zoo.grpo.loss_types import LOSS_TYPES
+from alignzoo_zoo.grpo.loss_types import LOSS_TYPES, same_at_ratio_one
 
 NAN = float("nan")
 
@@ -97,6 +99,71 @@ def reference_loss(name: str, logps: np.ndarray, frozen: np.ndarray, batch, epsi
         "bnpo": mask.sum(),
     }.get(name, 2.5 * len(totals))
     return float(sum(totals) / count)
+
+
+GROUPS = [
+    {"grpo", "gspo", "sapo", "gmpo"},
+    {"dapo", "bnpo", "cispo", "vespo"},
+    {"dr_grpo"},
+    {"luspo"},
+]
+
+
+def test_which_losses_are_one_algorithm_while_every_ratio_is_one():
+    batch = make_batch()
+    batch.columns["mean_tokens"] = torch.full((6,), batch.mask.sum() / 6)
+    logps = policy_logprobs(batch)
+    batch.columns["logprobs"] = logps.detach().clone()
+    slopes = {}
+    for name in LOSS_TYPES:
+        loss = GRPO(loss_type=name, beta=0.1).alignzoo_loss(run_around(logps), batch)
+        (loss.sum / loss.count).backward()
+        slopes[name], logps.grad = logps.grad, None
+    for group in GROUPS:
+        first = next(name for name in LOSS_TYPES if name in group)
+        assert same_at_ratio_one(first) is None
+        for name in group - {first}:
+            assert torch.allclose(slopes[name], slopes[first], rtol=0, atol=1e-7), name
+            assert same_at_ratio_one(name) == first
+    firsts = [next(name for name in LOSS_TYPES if name in group) for group in GROUPS]
+    for one, other in itertools.combinations(firsts, 2):
+        assert not torch.allclose(slopes[one], slopes[other], rtol=0, atol=1e-3), (one, other)
+    # The last two differ by a constant if both are scaled alike.
+    assert torch.allclose(slopes["luspo"], LONGEST * slopes["dr_grpo"], rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("options", "external", "said"),
+    [
+        ({"loss_type": "gspo"}, False, "--loss-type gspo takes the steps of grpo"),
+        ({"loss_type": "vespo"}, False, "--loss-type vespo takes the steps of dapo"),
+        ({"loss_type": "bnpo", "round_prompts": 4}, False, "takes the steps of dapo"),
+        ({"loss_type": "grpo"}, False, ""),
+        ({"loss_type": "dr_grpo"}, False, ""),
+        ({"loss_type": "luspo"}, False, ""),
+        ({"loss_type": "gspo", "iterations": 2}, False, ""),
+        ({"loss_type": "gspo", "round_prompts": 8}, False, ""),
+        ({"loss_type": "bnpo", "dynamic_sampling": 1}, False, ""),
+        ({"loss_type": "gspo"}, True, ""),
+    ],
+)
+def test_a_run_says_which_loss_its_loss_is(options, external, said):
+    notes: list[str] = []
+    run = SimpleNamespace(
+        recipe=SimpleNamespace(batch_size=4),
+        external_logprobs=external,
+        ui=SimpleNamespace(note=notes.append),
+    )
+    GRPO(**options).alignzoo_start(run)
+    assert said in "".join(notes) and len(notes) == bool(said)
+
+
+def test_dr_grpo_by_its_name_does_not_divide_by_the_deviation():
+    assert GRPO(loss_type="dr_grpo").scale == "none"
+    assert GRPO(loss_type="dr_grpo", scale_rewards="group").scale == "group"
+    assert GRPO().scale == GRPO(loss_type="dapo").scale == "group"
+    with pytest.raises(BadInput, match="scale-rewards"):
+        GRPO(loss_type="dr_grpo", normalize_rewards="before")
 
 
 EPSILONS = {"gspo": (0.1, 0.2), "luspo": (0.1, 0.2), "gmpo": (0.3, 0.4), "cispo": (None, 0.25)}

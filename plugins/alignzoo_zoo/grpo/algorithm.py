@@ -14,7 +14,7 @@ from alignzoo.functional import Estimator, kl_estimate, per_token, rewards_apart
 from alignzoo.options import refuse_unread
 from alignzoo_zoo.grpo.advantages import Scale, decoupled_advantages, group_advantages
 from alignzoo_zoo.grpo.dynamic import sample_until_full
-from alignzoo_zoo.grpo.loss_types import LOSS_TYPES, Terms, token_weights
+from alignzoo_zoo.grpo.loss_types import LOSS_TYPES, Terms, same_at_ratio_one, token_weights
 
 
 @dataclass(eq=False)
@@ -32,8 +32,10 @@ class GRPO(OnPolicy):
         float | None, "upper clip range (clip-higher) [default: --epsilon]", Gt(0)
     ] = None
     scale_rewards: Annotated[
-        Scale, "divide rewards by the standard deviation of the group, of the batch, or not at all"
-    ] = "group"
+        Scale | None,
+        "divide rewards by the standard deviation of the group, of the batch, or not at all "
+        "[default: group; none for dr_grpo]",
+    ] = None
     normalize_rewards: Annotated[
         Literal["before", "after"], "scale several rewards before (GDPO) or after their sum"
     ] = "after"
@@ -50,21 +52,36 @@ class GRPO(OnPolicy):
     def __post_init__(self) -> None:
         reads = {name: loss_type.reads for name, loss_type in LOSS_TYPES.items()}
         refuse_unread(self, "loss_type", reads)
+        self.scale: Scale = self.scale_rewards or LOSS_TYPES[self.loss_type].scale
         if self.kl_in == "loss" and self.kl_estimator == "k1":
             raise BadInput(
                 "option --kl-estimator k1: in the loss, its expected gradient is zero",
                 hint="use k2 or k3, or --kl-in reward",
             )
         if self.normalize_rewards == "before":
-            if self.scale_rewards != "group":
+            if self.scale != "group":
                 raise BadInput(
-                    "option --scale-rewards: --normalize-rewards before scales by the group"
+                    "option --scale-rewards: --normalize-rewards before scales by the group",
+                    hint="add --scale-rewards group",
                 )
             if self.beta and self.kl_in == "reward":
                 raise BadInput(
                     "option --kl-in reward: the penalty is subtracted from the sum of the rewards, "
                     "which --normalize-rewards before does not take first"
                 )
+
+    @hookimpl
+    def alignzoo_start(self, run: Run) -> None:
+        """Say so if the loss takes the same steps as another one at these settings."""
+        one_step = self.iterations == 1 and self.round_prompts <= run.recipe.batch_size
+        same = same_at_ratio_one(self.loss_type)
+        # A round that dynamic sampling did not fill is shorter than what dapo divides by.
+        apart = run.external_logprobs or (self.dynamic_sampling and self.loss_type == "bnpo")
+        if one_step and same and not apart:
+            run.ui.note(
+                f"--loss-type {self.loss_type} takes the steps of {same} here: in rounds of one "
+                "step every ratio is 1 (--iterations 2 makes them differ)"
+            )
 
     @hookimpl
     def alignzoo_sample(self, run: Run, rows: list[Example]) -> Batch | None:
@@ -90,7 +107,7 @@ class GRPO(OnPolicy):
         advantages = (
             decoupled_advantages(all_rewards, [run.reward_weights.get(name, 1.0) for name in apart])
             if apart
-            else group_advantages(all_rewards, self.scale_rewards)
+            else group_advantages(all_rewards, self.scale)
         )
         return torch.tensor(run.shard(advantages.tolist())).flatten()
 

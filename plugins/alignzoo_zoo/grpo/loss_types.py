@@ -13,6 +13,7 @@ from torch import Tensor
 from alignzoo import Batch
 from alignzoo.functional import clip_metrics, clipped_surrogate, importance_ratio
 from alignzoo_zoo.grpo import losses
+from alignzoo_zoo.grpo.advantages import Scale
 
 Average = Literal["completions", "step", "round", "longest", "sums"]
 
@@ -48,7 +49,7 @@ class LossType:
 
     `epsilons` are its default clip ranges (down, up), None if it does not clip; with `log_bounds`
     they bound the log-ratio. `clips` names the ratio whose clipped fraction is logged. `reads`
-    names the options that not every loss reads.
+    names the options that not every loss reads, and `scale` is the default of `scale_rewards`.
     """
 
     loss: Callable[[Terms], Tensor]
@@ -57,6 +58,7 @@ class LossType:
     clips: Literal["ratio", "sequence_ratio"] | None = None
     log_bounds: bool = False
     reads: tuple[str, ...] = ()
+    scale: Scale = "group"
 
     def bounds(self, epsilon: float | None, epsilon_high: float | None) -> tuple[float, float]:
         """Return the bounds of the ratio, from the options or else from the loss's defaults.
@@ -94,7 +96,8 @@ PPO, GSPO = (0.2, 0.2), (3e-4, 4e-4)
 BOTH = ("epsilon", "epsilon_high")
 LOSS_TYPES: dict[str, LossType] = {
     "grpo": LossType(token_surrogate, "completions", PPO, "ratio", reads=BOTH),
-    "dr_grpo": LossType(token_surrogate, "longest", PPO, "ratio", reads=BOTH),
+    # Its authors remove both biases of GRPO: the length in the average, and the deviation.
+    "dr_grpo": LossType(token_surrogate, "longest", PPO, "ratio", reads=BOTH, scale="none"),
     "dapo": LossType(token_surrogate, "round", (0.2, 0.28), "ratio", reads=BOTH),
     "bnpo": LossType(token_surrogate, "step", PPO, "ratio", reads=BOTH),
     "gspo": LossType(sequence_surrogate, "completions", GSPO, "sequence_ratio", reads=BOTH),
@@ -124,6 +127,23 @@ LOSS_TYPES: dict[str, LossType] = {
         "round",
     ),
 }
+
+
+def same_at_ratio_one(name: str) -> str | None:
+    """Return an earlier loss of the table with the gradient of this one while every ratio is 1.
+
+    At r = 1 the gradient of every loss is that of -A log pi(y_t), or of its mean over the tokens
+    for all tokens of a completion, so losses differ by their average alone. A round of one step has
+    the tokens of its step. This needs the trainer's own log-probs: the weights of another sampler's
+    tokens apply to each token in one loss, and to their mean in another.
+    """
+
+    def kind(loss_type: LossType) -> tuple[Average, Scale]:
+        average = loss_type.average
+        return ("round" if average == "step" else average), loss_type.scale
+
+    first = next(n for n, other in LOSS_TYPES.items() if kind(other) == kind(LOSS_TYPES[name]))
+    return first if first != name else None
 
 
 def token_weights(batch: Batch, average: Average, longest: int) -> tuple[Tensor, Tensor]:
