@@ -269,6 +269,17 @@ def test_wpo_weights_a_pair_by_both_completions():
     )
 
 
+def test_wpo_weights_no_pair_above_one(monkeypatch):
+    plain = run_loss()
+    monkeypatch.setattr(
+        "alignzoo_zoo.dpo.algorithm.wpo_weights",
+        lambda *_: torch.tensor([1.5, 0.8, 0.5, 0.9], dtype=torch.float64),  # 1.2 and 0.45
+    )
+    capped = run_loss(wpo=True)
+    np.testing.assert_allclose(capped[1][:2], plain[1][:2])
+    np.testing.assert_allclose(capped[1][2:], 0.45 * plain[1][2:])
+
+
 def test_weighted_sums():
     assert parse_loss_type("ipo") == {"ipo": 1.0}
     assert parse_loss_type(" sigmoid : 0.8 , sft:1e-1,bco_pair") == {

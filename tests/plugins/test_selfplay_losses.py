@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from alignzoo import Example, collate
 from alignzoo.functional import sigmoid_loss
 from alignzoo_zoo.dpo.losses import sppo_hard_loss
+from alignzoo_zoo.sppo.algorithm import SPPO
 from alignzoo_zoo.sppo.losses import bradley_terry_win_rates, sppo_loss
 
 NAN = float("nan")
@@ -63,3 +66,14 @@ def test_sppo_has_a_finite_target_at_margins_where_dpo_is_saturated():
     log_ratio.grad = None
     sppo_loss(log_ratio, torch.tensor([0.9, 0.1]), 10.0).sum().backward()
     assert log_ratio.grad.tolist() == pytest.approx([32.0, -32.0])
+
+
+def test_an_unchanged_completion_counts_as_wrong_in_sppo():
+    batch = collate([Example([1], [[2], [3], [4], [5]]), Example([1], [[2], [3], [4], [5]])])
+    batch.columns["win_rate"] = torch.tensor([0.9, 0.1, 0.9, 0.1, 0.9, 0.1, 0.5, 0.5])
+    batch.columns["opponent"] = torch.zeros(8, 1)
+    logprobs = torch.tensor([0.0, 0.0, 0.2, -0.2, -0.2, 0.2, 0.3, 0.0])[:, None]
+    outputs = SimpleNamespace(logprobs=logprobs, entropy=torch.zeros(8, 1))
+    run = SimpleNamespace(policy=lambda *_, **__: outputs, temperature=1.0)
+    total, count = SPPO().alignzoo_loss(run, batch).metrics["rewards/accuracies"]
+    assert (float(total), float(count)) == (2.0, 6.0)  # of the decided ones, two moved rightly

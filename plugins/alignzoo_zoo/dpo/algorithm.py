@@ -109,7 +109,7 @@ class DPO:
         if policy.log_sum_p2 is not None:
             weights = wpo_weights(policy.logprobs, policy.log_sum_p2, batch.mask)  # (2B,)
             chosen, rejected = batch.pairs(weights)
-            loss = loss * chosen * rejected
+            loss = loss * (chosen * rejected).clamp(max=1.0)  # as in its authors' code
         rewards = self.beta * pairs.chosen, self.beta * pairs.rejected
         logps = batch.pairs(batch.total(policy.logprobs))
         return Loss.per_sequence(loss, pair_metrics(rewards, logps))

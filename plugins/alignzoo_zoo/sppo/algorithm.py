@@ -101,5 +101,6 @@ class SPPO(OnPolicy):
         metrics = label_metrics(
             log_ratio[decided] / self.eta, batch.total(policy.logprobs)[decided], won[decided]
         )
-        metrics["rewards/accuracies"] = (log_ratio > 0)[decided] == won[decided]
+        right = torch.where(won, log_ratio > 0, log_ratio < 0)  # a tie is not accurate
+        metrics["rewards/accuracies"] = right[decided]
         return Loss.per_sequence(loss, metrics | {"entropy": policy.entropy[batch.mask]})
