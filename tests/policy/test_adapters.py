@@ -165,7 +165,7 @@ def test_where_they_do_not_fit(folder):  # noqa: F811
 def test_settings_of_another_kind(adapter, option, value, users):
     with pytest.raises(BadInput, match=f"does not apply to --adapter {adapter}") as error:
         resolve({"algorithm": "sft", "adapter": adapter, option: value})
-    assert error.value.hint == f"it is for {users}"
+    assert error.value.hint == f"it applies to {users}"
     for kind in users.split(", "):
         resolve({"algorithm": "sft", "adapter": kind, option: value})
 
