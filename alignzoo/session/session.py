@@ -105,7 +105,7 @@ def execute(
         train(run)
         after = evaluate_phase(run, "after")
         saves = run.record.is_writer and traits.trains
-        kind = run.model.save(run.record.folder) if saves else ""
+        kind = run.model.save(run.record.folder, run.codec.stop_ids) if saves else ""
         run.record.finish(run.ledger, result=kind)
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt)
