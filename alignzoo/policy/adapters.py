@@ -12,9 +12,11 @@ import torch
 from torch import nn
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
-from alignzoo.errors import BadInput, first_line
+from alignzoo.errors import LONGEST, BadInput, first_line, one_line
+from alignzoo.policy.accounting import check_adapter_keys, check_finite
 from alignzoo.policy.kinds import ADAPTERS, INSTEAD, AdapterSettings
-from alignzoo.policy.locate import quiet_libraries
+from alignzoo.policy.locate import ADAPTER_WEIGHTS, quiet_libraries
+from alignzoo.policy.weight_files import read_header
 
 with quiet_libraries():  # bitsandbytes warns of an optional kernel while it is imported
     from peft import PeftConfig, PeftModel, get_peft_model
@@ -105,14 +107,29 @@ def keep_trainable(model: PeftModel) -> Iterator[None]:
 
 
 def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
-    """Load a saved adapter, frozen, onto the model that it was trained on."""
+    """Load a saved adapter, frozen, onto the model that it was trained on.
+
+    BadInput if its file is damaged, or if its tensors and the model's layers do not correspond.
+    """
+    stored = read_header(folder / ADAPTER_WEIGHTS)
     try:
-        return PeftModel.from_pretrained(model, str(folder))
-    except (RuntimeError, ValueError, KeyError) as error:
-        reason = first_line(error)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Found missing adapter keys")
+            adapted = PeftModel.from_pretrained(model, str(folder))
+        # PEFT only warns of what is missing, so it reads the file again for the list.
+        found = adapted.load_adapter(str(folder), "default")
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # it raises whatever a foreign adapter leads it to
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = lines[min(1, len(lines) - 1)][:LONGEST] if lines else one_line(error)
         raise BadInput(
             f"the adapter does not fit its base model: {reason}", where=str(folder)
-        ) from None
+        ) from error
+    if not adapted.active_peft_config.is_prompt_learning:  # else PEFT is strict itself
+        check_adapter_keys(found.missing_keys, found.unexpected_keys, len(stored), str(folder))
+    check_finite(adapter_parameters(adapted).items(), str(folder))
+    return adapted
 
 
 def base_parameters(model: nn.Module) -> dict[str, nn.Parameter]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from alignzoo.errors import BadInput
 
 SCORE_HEAD_FILE = "score_head.safetensors"
+CLASSIFIER_HEAD = "score.weight"  # of transformers' models for sequence classification
 
 
 class ScoreHead(nn.Module):
@@ -43,10 +44,15 @@ class ScoreHead(nn.Module):
 
     @torch.no_grad()
     def load(self, path: Path) -> None:
-        """Read a head that `save` wrote; BadInput if it has another width."""
+        """Read a head that `save` wrote, or a classifier's; BadInput if it has another shape."""
         with safe_open(path, framework="pt") as file:
-            saved = file.get_tensor("weight") if "weight" in file.keys() else None  # noqa: SIM118
+            names = [n for n in ("weight", CLASSIFIER_HEAD) if n in file.keys()]  # noqa: SIM118
+            saved = file.get_tensor(names[0]) if names else None
             steps = (file.metadata() or {}).get("step_separator")
+        if saved is not None and saved.ndim == 2 and len(saved) > 1:
+            raise BadInput(
+                f"a classifier of {len(saved)} labels; a reward model has one", where=str(path)
+            )
         if saved is None or saved.shape != self.weight.shape:
             raise BadInput("not the score head of this model", where=str(path))
         self.weight.copy_(saved)
@@ -69,3 +75,9 @@ class ValueHead(nn.Module):
         """Compute the values `[n]` of `states [n, h]`."""
         with torch.autocast(states.device.type, enabled=False):
             return nn.functional.linear(states.float(), self.weight, self.bias).squeeze(-1)
+
+
+def is_classifier(architectures: object) -> bool:
+    """Return True for the `architectures` of a config whose head maps sequences to labels."""
+    names = architectures if isinstance(architectures, list) else []
+    return any(str(name).endswith("ForSequenceClassification") for name in names)

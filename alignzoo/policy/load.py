@@ -16,10 +16,12 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 
 from alignzoo.errors import BadInput
 from alignzoo.policy import adapters
+from alignzoo.policy.accounting import check_finite
 from alignzoo.policy.flops import FlopsProfile, numel, profile, with_adapter
-from alignzoo.policy.heads import ScoreHead, ValueHead
+from alignzoo.policy.heads import ScoreHead, ValueHead, is_classifier
 from alignzoo.policy.kinds import ADAPTERS, AdapterSettings
 from alignzoo.policy.locate import (
+    ADAPTER_WEIGHTS,
     Adapter,
     ModelSource,
     locate_model,
@@ -31,8 +33,8 @@ from alignzoo.policy.model import ModelParts
 from alignzoo.policy.policy import Policy
 from alignzoo.policy.probe import check_virtual, pick_scorer
 from alignzoo.policy.scoring import Scorer
-from alignzoo.policy.stopping import read_stop_ids
 from alignzoo.policy.virtual import check_prefix, initialize_virtual, virtual_of, weight_of
+from alignzoo.policy.weight_files import fingerprint_of_files, weight_files
 from alignzoo.policy.weights import Weights
 
 FINGERPRINT_SAMPLES = 256  # values of each weight
@@ -100,6 +102,9 @@ def load_policy(spec: ModelSpec | str, **options: Any) -> Policy:
     with quiet_libraries():
         tokenizer, weights = open_source(source, spec, device)
         base = load_base(weights, stack, spec, half)
+        trained_on = None if spec.random_init else check_bases(source)
+        check_finite(base.named_parameters(), spec.model)
+        check_vocabulary(tokenizer, base, source.tokenizer)
         with torch.autocast(device.type, torch.bfloat16, enabled=half is not None):
             scorer = pick_scorer(base)
     for parameter in base.parameters():
@@ -128,6 +133,8 @@ def load_policy(spec: ModelSpec | str, **options: Any) -> Policy:
         flops=flops,
         parameter_count=parameter_count,
         fingerprint=fingerprint,
+        trained_on=trained_on,
+        notes=tuple(weights.notes),
     )
     return Policy(parts, frozen=frozen, start=adapter_start(model, spec.adapter, stack.before))
 
@@ -158,6 +165,46 @@ class AdapterStack(NamedTuple):
     merged: list[Adapter]
     separate: Adapter | None
     before: Adapter | None
+
+
+def check_bases(source: ModelSource) -> str | None:
+    """Return the fingerprint of the files that the model was read from; None if unknown.
+
+    BadInput if an adapter was trained on other weights than those that are under it now.
+    """
+    folder = source.folder
+    if folder is None:
+        return None
+    fingerprint = fingerprint_of_files(weight_files(folder))
+    for adapter in source.adapters:
+        if adapter.trained_on not in (None, fingerprint):
+            raise BadInput(
+                "the weights under this adapter have changed since it was trained",
+                where=str(adapter.path),
+                hint=f"restore them ({source.base}), or train the adapter again",
+            )
+        own = fingerprint_of_files([adapter.path / ADAPTER_WEIGHTS])
+        fingerprint = hashlib.sha256(f"{fingerprint} {own}".encode()).hexdigest()
+    return fingerprint
+
+
+def check_vocabulary(tokenizer: Any, model: PreTrainedModel, where: str) -> None:
+    """Raise BadInput if tokens that every conversation has are beyond the embeddings.
+
+    Other tokens of a tokenizer may be: of images, say, in the text-only model of a family.
+    """
+    rows = model.get_input_embeddings().num_embeddings
+    beyond = {text: i for text, i in tokenizer.get_vocab().items() if i >= rows}
+    needed = set(tokenizer.all_special_tokens)
+    template = str(tokenizer.chat_template or "")
+    used = sorted(text for text in beyond if text in needed or text in template)
+    if used:
+        raise BadInput(
+            f"the tokenizer has ids up to {max(beyond.values()):,}, the model embeddings for "
+            f"{rows:,}: {', '.join(map(repr, used[:3]))} have none",
+            where=where,
+            hint="grow them and save the model: model.resize_token_embeddings(len(tokenizer))",
+        )
 
 
 def split_adapters(source: ModelSource, adapter: str | None) -> AdapterStack:
@@ -195,9 +242,14 @@ def open_source(source: ModelSource, spec: ModelSpec, device: torch.device) -> t
             f"an encoder-decoder model ({config.model_type}); alignzoo trains decoder-only ones",
             where=source.base,
         )
+    if is_classifier(config.architectures) and spec.adapter is not None and not spec.score_head:
+        raise BadInput(
+            f"the weights are of a {config.architectures[0]}, which has no language-model head",
+            where=source.base,
+            hint="it can give the reward: --reward FOLDER",
+        )
     with translate_errors(source.tokenizer):
         tokenizer = AutoTokenizer.from_pretrained(source.tokenizer, **options)
-    tokenizer.generation_stop_ids = read_stop_ids(source, len(tokenizer), options)
     return tokenizer, Weights(source, config, device, spec.seed, options)
 
 

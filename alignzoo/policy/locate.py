@@ -18,27 +18,33 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 import transformers
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, try_to_load_from_cache
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
-from alignzoo.errors import BadInput, first_line
+from alignzoo.errors import LONGEST, BadInput, first_line
 from alignzoo.files import looks_like_path, nearest_path
-from alignzoo.policy.heads import SCORE_HEAD_FILE
+from alignzoo.policy.heads import CLASSIFIER_HEAD, SCORE_HEAD_FILE, is_classifier
 from alignzoo.policy.kinds import ADAPTERS
+from alignzoo.policy.weight_files import stored_tensors, weight_files
 
 EMBEDDED = {"zoo-tiny": "zoo_tiny", "zoo-critic": "zoo_critic"}  # name -> folder
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 HUB_NAME = re.compile(r"^[\w.-]+(/[\w.-]+)?$")
 VIRTUAL_TYPES = {kind.virtual_type: kind.name for kind in ADAPTERS.values() if kind.virtual}
-WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """A folder in PEFT's layout; `four_bit` if it was trained on, and fits, a base in 4 bits."""
+    """A folder in PEFT's layout; `four_bit` if it was trained on, and fits, a base in 4 bits.
+
+    `trained_on` is the fingerprint of the files of the model under it, if its run recorded one.
+    """
 
     path: Path
     four_bit: bool = False
+    trained_on: str | None = None
 
     @property
     def virtual(self) -> str | None:
@@ -63,11 +69,27 @@ class ModelSource:
         return not Path(self.base).is_dir()
 
     @property
+    def folder(self) -> Path | None:
+        """The folder of the base's files, the downloaded ones of a name on the hub, if known."""
+        if not self.on_hub:
+            return Path(self.base)
+        config = try_to_load_from_cache(self.base, "config.json")
+        return Path(config).parent if isinstance(config, str) else None
+
+    @property
     def score_head(self) -> Path | None:
-        """The score head's file beside the last adapter, or beside the weights; None if absent."""
+        """The file with the score head: its own, or a classifier's weights; None if absent.
+
+        Its own is beside the last adapter, or beside the weights.
+        """
         folder = self.adapters[-1].path if self.adapters else Path(self.base)
         path = folder / SCORE_HEAD_FILE
-        return path if path.is_file() else None
+        if path.is_file() or self.adapters or not (folder / "config.json").is_file():
+            return path if path.is_file() else None
+        if not is_classifier(_json(folder / "config.json").get("architectures")):
+            return None
+        head = stored_tensors(weight_files(folder)).get(CLASSIFIER_HEAD)
+        return head.file if head is not None else None
 
 
 def locate_model(model: str) -> ModelSource:
@@ -124,7 +146,16 @@ def _run(path: Path, seen: tuple[Path, ...]) -> ModelSource:
         # A run made elsewhere names its base relative to the folder it was started in.
         if looks_like_path(base) and not Path(base).expanduser().is_dir():
             base = _base_of(path / "adapter")
-        return _adapter(Adapter(path / "adapter", _is_four_bit(recipe)), base, seen)
+        if recipe.get("random_init", recipe.get("scratch")):
+            raise BadInput(
+                "the adapter was trained on random weights, which were not saved",
+                where=str(path),
+                hint="train all of them with --random-init --adapter none: these are saved",
+            )
+        prints = record.get("fingerprints")
+        trained_on = prints.get("weights") if isinstance(prints, dict) else None
+        adapter = Adapter(path / "adapter", _is_four_bit(recipe), trained_on)
+        return _adapter(adapter, base, seen)
     if (path / "model").is_dir():
         return _folder(path / "model")
     if record.get("status") == "finished":
@@ -142,8 +173,8 @@ def _run(path: Path, seen: tuple[Path, ...]) -> ModelSource:
 
 def _adapter(adapter: Adapter, base: str, seen: tuple[Path, ...]) -> ModelSource:
     path = adapter.path
-    if not (path / "adapter_model.safetensors").is_file():
-        raise BadInput("the adapter has no adapter_model.safetensors", where=str(path))
+    if not (path / ADAPTER_WEIGHTS).is_file():
+        raise BadInput(f"the adapter has no {ADAPTER_WEIGHTS}", where=str(path))
     under = _locate(base, seen)
     tokenizer = str(path) if _has_tokenizer(path) else under.tokenizer
     return ModelSource(under.base, tokenizer, [*under.adapters, adapter])
@@ -176,25 +207,6 @@ def _folder(path: Path) -> ModelSource:
             hint="save it beside the model: tokenizer.save_pretrained(folder)",
         )
     return ModelSource(str(path), str(path))
-
-
-def check_weights(source: ModelSource) -> None:
-    """Raise BadInput unless a local base has safetensors (the download checks a hub name)."""
-    path = Path(source.base)
-    if source.on_hub or any((path / name).is_file() for name in WEIGHT_FILES):
-        return
-    pickles = sorted(p.name for p in path.iterdir() if p.suffix in (".bin", ".pt", ".pth"))
-    if pickles:
-        raise BadInput(
-            f"the weights are pickles ({pickles[0]}), which can run code when opened",
-            where=str(path),
-            hint="convert them once where you trust them: model.save_pretrained(folder)",
-        )
-    raise BadInput(
-        f"the model has no weights ({WEIGHT_FILES[0]})",
-        where=str(path),
-        hint="start from random weights with --random-init, if that is intended",
-    )
 
 
 def _has_tokenizer(path: Path) -> bool:
@@ -255,7 +267,13 @@ def translate_errors(name: str) -> Iterator[None]:
     """Turn errors of loading from a folder or the hub into BadInput."""
     try:
         yield
-    except (OSError, ValueError, KeyError) as error:
+    except (BadInput, torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:  # the libraries raise whatever a damaged file leads them to
+        raise _translate(name, error) from error
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # of tokenizers, which is written in Rust
+            raise
         raise _translate(name, error) from error
 
 
@@ -275,13 +293,27 @@ def _translate(name: str, error: BaseException) -> BadInput:
             where=name,
             hint="accept it on the model's page, then log in: hf auth login",
         )
+    if isinstance(error, ImportError):
+        return BadInput(
+            f"the model needs a package that is not installed: {first_line(error)}",
+            where=name,
+            hint="install it, or use the model as it was before it was quantised or converted",
+        )
     if isinstance(error, OSError) and not os.path.isdir(name):
         return BadInput(
             "not a folder, not downloaded yet, and the hub cannot be reached",
             where=name,
             hint="offline, use zoo-tiny, a folder, or a model that is already downloaded",
         )
-    return BadInput(f"the model cannot be loaded: {first_line(error)}", where=name)
+    return BadInput(f"the model cannot be loaded: {_reason(error)}", where=name)
+
+
+def _reason(error: BaseException) -> str:
+    """Return the first two lines of a message, after the type of an error that is less usual."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not isinstance(error, (OSError, ValueError, RuntimeError)) or not lines:
+        lines.insert(0, type(error).__name__ + ":" * bool(lines))
+    return " ".join(lines[:3])[:LONGEST]
 
 
 @contextmanager

@@ -28,7 +28,8 @@ class ModelParts:
     """The parts of a `LanguageModel`, loaded.
 
     `half` is the dtype of products under autocast; None: float32. `fingerprint` is that of the base
-    weights, and `parameter_count` their number.
+    weights, and `parameter_count` their number. `trained_on` is the fingerprint of the files that
+    they were read from; None: from none, or unknown. `notes` are for the user.
     """
 
     model: PreTrainedModel | PeftModel
@@ -42,6 +43,8 @@ class ModelParts:
     flops: FlopsProfile
     parameter_count: int
     fingerprint: str
+    trained_on: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 class LanguageModel:
@@ -55,9 +58,10 @@ class LanguageModel:
         self.model: Any = parts.model
         self.tokenizer, self.name, self.device = parts.tokenizer, parts.name, parts.device
         self.flops, self.parameter_count = parts.flops, parts.parameter_count
-        self.fingerprint = parts.fingerprint
+        self.fingerprint, self.trained_on = parts.fingerprint, parts.trained_on
         self.score_head, self.value_head = parts.score_head, parts.value_head
         self._scorer, self._half = parts.scorer, parts.half
+        self._notes = parts.notes
         self._virtual, self._adapter_is_off = virtual_of(parts.model), False
 
     def __call__(
@@ -143,8 +147,9 @@ class LanguageModel:
 
     @property
     def note(self) -> str | None:
-        """A note for the user on how this model has to be computed, if any."""
-        return self._scorer.note
+        """Notes for the user on how this model was loaded and has to be computed, if any."""
+        notes = [*self._notes, *([self._scorer.note] if self._scorer.note else [])]
+        return "\n".join(notes) or None
 
     def autocast(self) -> AbstractContextManager:
         """Compute products in the run's precision; for code that calls `model` directly."""

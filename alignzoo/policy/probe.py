@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from alignzoo.batch import Batch, Example, collate
-from alignzoo.errors import BadInput
+from alignzoo.errors import BadInput, one_line
 from alignzoo.policy.attention import ATTENTION_NAME
 from alignzoo.policy.scoring import ForwardOptions, LogitsScorer, RowScorer, Scorer, SharedScorer
 from alignzoo.policy.virtual import Virtual
@@ -30,10 +30,10 @@ def pick_scorer(model: PreTrainedModel) -> Scorer:
     model.eval()
     batch = _batch(model)
     plain = model.config._attn_implementation
-    expected = textbook_logprobs(model, batch)
+    expected = _definition(model, batch)
     # Each scorer rounds differently. It must see the right tokens at the right positions, so its
     # error is compared with the effect of changing the tokens of the prompt.
-    allowed = _allowed(model, textbook_logprobs(model, _batch(model, shift=1)), expected)
+    allowed = _allowed(model, _definition(model, _batch(model, shift=1)), expected)
 
     kinds: tuple[type[Scorer], ...] = (SharedScorer, RowScorer, LogitsScorer)
     for kind in kinds:
@@ -51,6 +51,25 @@ def pick_scorer(model: PreTrainedModel) -> Scorer:
         f"{type(model).__name__} does not give per-token log-probabilities",
         hint="alignzoo trains decoder-only (causal) language models",
     )
+
+
+def _definition(model: PreTrainedModel, batch: Batch) -> Tensor:
+    """Return `textbook_logprobs`; BadInput if the model cannot be run, or they are not finite."""
+    try:
+        logprobs = textbook_logprobs(model, batch)
+    except (BadInput, torch.cuda.OutOfMemoryError):
+        raise
+    except Exception as error:  # an unknown model may fail in any way
+        raise BadInput(
+            f"{type(model).__name__} cannot be run on a few tokens: {one_line(error)}",
+            hint="alignzoo trains decoder-only (causal) language models",
+        ) from error
+    if not bool(logprobs.isfinite().all()):
+        raise BadInput(
+            "the model's log-probabilities are not finite (NaN or infinity)",
+            hint="its weights are damaged or too large for its precision: try --precision fp32",
+        )
+    return logprobs
 
 
 @torch.no_grad()

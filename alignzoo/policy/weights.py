@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.utils import cached_file
 
+from alignzoo.errors import BadInput
 from alignzoo.policy import adapters
-from alignzoo.policy.locate import Adapter, ModelSource, check_weights, translate_errors
+from alignzoo.policy.accounting import check_accounted
+from alignzoo.policy.heads import is_classifier
+from alignzoo.policy.locate import Adapter, ModelSource, translate_errors
+from alignzoo.policy.weight_files import INDEX, shard_names, stored_tensors, weight_files
 
 
 @dataclass(frozen=True)
 class Weights:
-    """The source of a model's weights; `options` go to every call of transformers."""
+    """The source of a model's weights; `options` go to every call of transformers.
+
+    Loading adds to `notes` what the user should know.
+    """
 
     source: ModelSource
     config: Any
     device: torch.device
     seed: int
     options: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
 
     @property
     def quantised(self) -> bool:
@@ -101,9 +111,53 @@ class Weights:
                 **self.options,
             )
 
+    @property
+    def classifier(self) -> bool:
+        """True if the stored weights have a head for labels in place of a language model's."""
+        return is_classifier(getattr(self.config, "architectures", None))
+
     def _stored(self, **options: Any) -> PreTrainedModel:
-        check_weights(self.source)
-        with translate_errors(self.source.base):
-            return AutoModelForCausalLM.from_pretrained(
-                self.source.base, use_safetensors=True, **self.options, **options
+        """Load the stored weights; BadInput unless they are the model's, all of them."""
+        base = self.source.base
+        if self.source.on_hub:
+            self._check_index()
+        else:
+            stored = stored_tensors(weight_files(Path(base)))
+            layers = getattr(self.config.get_text_config(), "num_hidden_layers", None)
+            if isinstance(layers, int) and layers > len(stored):  # building them could take hours
+                raise BadInput(
+                    f"{layers:,} layers by config.json, {len(stored):,} tensors in the file",
+                    where=base,
+                    hint="use the config.json that the weights were saved with",
+                )
+        # The head of a classifier's language model is missing and drawn, though nothing uses it.
+        with translate_errors(base), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                base,
+                use_safetensors=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are in the report
+                **self.options,
+                **options,
             )
+        model, report = loaded
+        head = ["lm_head.weight"] * self.classifier
+        note = check_accounted(model, report, base, head)
+        if note is not None and not self.classifier:
+            self.notes.append(note)
+        return model
+
+    def _check_index(self) -> None:
+        """Raise BadInput if the hub's index names other files than safetensors."""
+        with translate_errors(self.source.base):
+            index = cached_file(
+                self.source.base,
+                INDEX,
+                local_files_only=self.options.get("local_files_only", False),
+                _raise_exceptions_for_gated_repo=False,
+                _raise_exceptions_for_missing_entries=False,
+                _raise_exceptions_for_connection_errors=False,
+            )
+        if index is not None:
+            shard_names(Path(index))

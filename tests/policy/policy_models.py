@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 import transformers as tf
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 # Large weights, so that looking at a wrong token is seen in the numbers.
 SIZES = {
@@ -63,3 +66,11 @@ def build(name: str, seed: int = 0) -> tf.PreTrainedModel:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return tf.AutoModelForCausalLM.from_config(configs()[name]).eval()
+
+
+def tokenize(path: Path) -> None:
+    """Save a tokenizer of 97 words beside a model."""
+    raw = Tokenizer(models.WordLevel({f"w{i}": i for i in range(97)}, unk_token="w0"))
+    raw.pre_tokenizer = pre_tokenizers.Whitespace()
+    fast = tf.PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="w2", bos_token="w1")
+    fast.save_pretrained(path)

@@ -10,7 +10,7 @@ from typing import get_args, get_type_hints
 import pytest
 import torch
 from policy_models import build
-from test_policy import folder, llama, load, message, run_folder, scores, tokenizer, train  # noqa: F401
+from test_policy import folder, llama, load, message, run_folder, scores, train  # noqa: F401
 
 from alignzoo.errors import BadInput
 from alignzoo.policy.adapters import adapter_parameters, add_adapter, base_parameters

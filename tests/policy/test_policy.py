@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers as tf
-from policy_models import build
-from tokenizers import Tokenizer, models, pre_tokenizers
+from policy_models import build, tokenize
 
 import alignzoo.policy
 from alignzoo.batch import Batch
@@ -46,7 +45,7 @@ def folder(tmp_path_factory) -> Path:
     )  # fmt: skip
     torch.manual_seed(0)
     tf.GPT2LMHeadModel(config).save_pretrained(path)
-    tokenizer(path)
+    tokenize(path)
     return path
 
 
@@ -54,16 +53,8 @@ def folder(tmp_path_factory) -> Path:
 def llama(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("models") / "llama"
     build("llama", seed=7).save_pretrained(path)
-    tokenizer(path)
+    tokenize(path)
     return path
-
-
-def tokenizer(path: Path) -> None:
-    words = {f"w{i}": i for i in range(97)}
-    raw = Tokenizer(models.WordLevel(words, unk_token="w0"))
-    raw.pre_tokenizer = pre_tokenizers.Whitespace()
-    fast = tf.PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="w2", bos_token="w1")
-    fast.save_pretrained(path)
 
 
 def train(policy: Policy, batch: Batch, steps: int = 3, rate: float = 0.05) -> None:

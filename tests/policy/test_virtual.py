@@ -14,7 +14,6 @@ from test_policy import (  # noqa: F401  (fixtures)
     message,
     run_folder,
     scores,
-    tokenizer,
     train,
 )
 
