@@ -1,28 +1,38 @@
 """JSON over HTTP, with a rate limit and retries.
 
 An API key is read from an environment variable only, is sent to the given server only (redirects
-are not followed), and appears in no message.
+are not followed), and appears in no message, however the server writes it. A URL is saved with the
+run: a secret in its path is written as the name of an environment variable, `{ALIGNZOO_NAME}`.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException
 from typing import Any
+from urllib.parse import quote, unquote
 
 from alignzoo.errors import BadInput, RunFailed
 
 TRANSIENT = (408, 425, 429, 500, 502, 503, 504)  # statuses that are worth another attempt
 MAX_BACKOFF = 30.0  # seconds
 MAX_PAUSE = 600.0  # seconds, the longest Retry-After that is obeyed
+MAX_DETAILS = 500  # characters of a server's error that are shown
+VARIABLE = re.compile(r"\{([A-Z][A-Z0-9_]*)\}")  # in a URL
+# Parts of a path that look like a secret: a usual beginning, or a long mix of letters and digits.
+SECRET = re.compile(
+    r"(?i:(?:^|[/:=.])(?:sk|pk|rk|hf|gsk|ghp|xai|key|token|secret|bearer)[-_:=])"
+    r"|(?=[A-Za-z]*[0-9])(?=[0-9]*[A-Za-z])[A-Za-z0-9]{16,}"
+)
 
 
 class RateLimiter:
@@ -118,8 +128,9 @@ class JsonClient:
                 self.on_retry()
                 self.limiter.sleep(min(2.0**attempt, MAX_BACKOFF))
         times = f" after {attempts} attempts" if attempts > 1 else ""
+        shown = mask(str(reason), self.secrets())[:MAX_DETAILS]
         raise NoAnswer(
-            f"{self.user}: no answer from {self.url}/{path}{times}: {reason}",
+            f"{self.user}: no answer from {self.url}/{path}{times}: {shown}",
             hint=self.hint(None, path),
         )
 
@@ -130,7 +141,8 @@ class JsonClient:
         if key:
             headers["Authorization"] = f"Bearer {key}"
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"{self.url}/{path}", data, headers)
+        url = VARIABLE.sub(lambda found: quote(os.environ[found[1]], safe=""), self.url)
+        request = urllib.request.Request(f"{url}/{path}", data, headers)
         opener = urllib.request.build_opener(NoRedirect)
         try:
             with opener.open(request, timeout=self.timeout) as response:
@@ -139,8 +151,8 @@ class JsonClient:
         except urllib.error.HTTPError as error:
             if error.code in TRANSIENT:
                 raise
-            details = error.read().decode(errors="replace")[:500]
-            details = details.replace(key, "***") if key else details
+            details = error.read(100 * MAX_DETAILS).decode(errors="replace")
+            details = mask(details, self.secrets())[:MAX_DETAILS]  # a cut key would not be found
             hint = self.hint(error.code, path)
             if error.code in (401, 403):
                 hint = f"put the server's key into the environment variable {self.key_variable}"
@@ -149,6 +161,29 @@ class JsonClient:
                 error.code,
                 hint=hint,
             ) from None
+
+    def secrets(self) -> list[str]:
+        """Return the values of the environment that are sent to the server."""
+        names = [self.key_variable, *VARIABLE.findall(self.url)]
+        return [os.environ[name] for name in names if os.environ.get(name)]
+
+
+def mask(text: str, secrets: Iterable[str]) -> str:
+    """Return the text with `***` for each secret, in any case and with any characters escaped.
+
+    Escapes are those of URLs, also nested (`%2541`), and of JSON.
+    """
+    for secret in secrets:
+        pattern = ""
+        for char in secret:
+            utf8, utf16 = (
+                char.encode(form, "surrogatepass").hex() for form in ("utf-8", "utf-16-be")
+            )
+            url = re.sub("(..)", r"%(?:25){0,3}\1", utf8)
+            code = re.sub("(....)", r"\\\\{1,4}u\1", utf16)
+            pattern += rf"(?:\\{{0,4}}{re.escape(char)}|{url}|{code})"
+        text = re.sub(pattern, "***", text, flags=re.IGNORECASE)
+    return text
 
 
 def parse_retry_after(error: Exception) -> float:
@@ -177,19 +212,49 @@ class NoRedirect(urllib.request.HTTPRedirectHandler):
         return
 
 
-def check_url(url: str, user: str, example: str) -> str:
-    """Return the URL without a trailing slash; raise `BadInput` if it is none or holds a secret."""
-    if not url.startswith(("http://", "https://")):
-        raise BadInput(f"{user}: {url!r} is not a URL", hint=f"write {example}")
+def check_url(url: str, user: str, example: str, key_variable: str) -> str:
+    """Return the URL without a trailing slash; raise `BadInput` if it is none or holds a secret.
+
+    The URL is in no message, because it may hold one.
+    """
+    if not url.lower().startswith(("http://", "https://")):
+        raise BadInput(
+            f"{user}: this is not a URL: it begins with neither http:// nor https://",
+            hint=f"write {example}",
+        )
     if "?" in url or "#" in url:
         raise BadInput(
             f"{user}: the URL may hold only host and path: it is saved with the run, and a query "
             "string could leak a key",
             hint=f"write {example}; a key is read from the environment only",
         )
-    if "@" in url.partition("://")[2].partition("/")[0]:
+    if "@" in unquote(url):
         raise BadInput(
             f"{user}: the URL holds a password, and it is saved with the run",
             hint="put the server's key into the environment instead",
         )
+    check_variables(url, user, key_variable)
+    path = unquote(VARIABLE.sub("", url.partition("://")[2].partition("/")[2]))
+    key = os.environ.get(key_variable)
+    if SECRET.search(path) or (key and mask(url, [key]) != url):
+        raise BadInput(
+            f"{user}: the path of the URL holds what looks like a key, and is saved with the run",
+            hint="put that part into an environment variable, and its name into the URL: "
+            "https://HOST/{ALIGNZOO_NAME}/v1",
+        )
     return url.rstrip("/")
+
+
+def check_variables(url: str, user: str, key_variable: str) -> None:
+    """Raise `BadInput` if a URL names a variable of the environment that it may not have.
+
+    A URL may come from a recipe file, and must not send any other secret to its server.
+    """
+    for name in VARIABLE.findall(url):
+        if not (name.startswith("ALIGNZOO_") or name == key_variable):
+            raise BadInput(
+                f"{user}: a URL may only have variables of the environment whose names begin with "
+                f"ALIGNZOO_, not {name}"
+            )
+        if not os.environ.get(name):
+            raise BadInput(f"{user}: the URL needs the environment variable {name}")

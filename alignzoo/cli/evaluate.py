@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from annotated_types import Ge
 
 from alignzoo.cli.options import Generation
 from alignzoo.cli.quiet import quiet
-from alignzoo.cli.render import summary_table, to_plain
+from alignzoo.cli.render import shell_command, summary_table, to_plain
 from alignzoo.cli.terminal import Terminal, console_for
 from alignzoo.errors import BadInput
 from alignzoo.record import read_run
@@ -85,6 +84,6 @@ def own_task(model: str) -> str:
         raise BadInput(
             f"this run names a Python file as its task, {task!r}: it runs only if it is typed",
             where=model,
-            hint=f"read it, then add --tasks {shlex.quote(str(task))}",
+            hint=f"read it, then add --tasks {shell_command([str(task)])}",
         )
     return str(task)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shlex
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -141,6 +142,29 @@ def clean(text: str) -> str:
         char if char in SAFE or unicodedata.category(char) not in UNSAFE else _escape(char)
         for char in text
     )
+
+
+def shell_command(words: Sequence[str]) -> str:
+    """Return words as a command to copy: a shell reads them as they are, and no terminal obeys."""
+    return " ".join(map(_quote, words))
+
+
+def _quote(word: str) -> str:
+    """Quote a word for a shell; with control characters in the form `$'\\x1b'`."""
+    if not any(unicodedata.category(char) in UNSAFE for char in word):
+        return shlex.quote(word)
+    return f"$'{''.join(map(_shell_escape, word))}'"
+
+
+def _shell_escape(char: str) -> str:
+    code = ord(char)
+    if char in "'\\":
+        return f"\\{char}"
+    if unicodedata.category(char) not in UNSAFE:
+        return char
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8, as Python reads the command line
+        return f"\\x{code - 0xDC00:02x}"
+    return f"\\x{code:02x}" if code < 0x80 else f"\\U{code:08x}"
 
 
 def _escape(char: str) -> str:

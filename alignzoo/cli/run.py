@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from collections.abc import Mapping
 from itertools import zip_longest
@@ -29,7 +28,7 @@ from alignzoo.cli.options import (
     typed_values,
 )
 from alignzoo.cli.quiet import quiet
-from alignzoo.cli.render import lines, samples, summary_table
+from alignzoo.cli.render import lines, samples, shell_command, summary_table
 from alignzoo.cli.terminal import Terminal, console_for
 from alignzoo.errors import LONGEST, BadInput, count, nearest
 from alignzoo.ledger import CALLS, Ledger
@@ -270,14 +269,16 @@ def start(recipe: Recipe, words: list[str], **allowed: bool) -> None:
             print("alignzoo: interrupted before the run began", file=sys.stderr)
         else:
             command = resume_command(words, None if recipe.name else folder.name)
-            print(f"alignzoo: interrupted; {folder} can be resumed:\n  {command}", file=sys.stderr)
+            named = shell_command([str(folder)])
+            print(f"alignzoo: interrupted; {named} can be resumed:\n  {command}", file=sys.stderr)
         raise typer.Exit(130) from None
     except NoAnswer as error:
         folder = getattr(error, "folder", None)
         if folder is None:
             raise
         command = resume_command(words, None if recipe.name else folder.name)
-        raise error.with_hint(f"{folder} can be resumed:\n  {command}") from None
+        named = shell_command([str(folder)])
+        raise error.with_hint(f"{named} can be resumed:\n  {command}") from None
     if speaks():
         report(result)
 
@@ -292,7 +293,7 @@ def resume_command(words: list[str], name: str | None) -> str:
     added = ["--name", name] if name else []
     if "--resume" not in words:
         added.append("--resume")
-    return shlex.join(["alignzoo", "run", *words, *added])
+    return shell_command(["alignzoo", "run", *words, *added])
 
 
 def report(result: Any) -> None:
@@ -305,7 +306,7 @@ def report(result: Any) -> None:
         samples(console, result.before, result.after)
     if result.ledger.feedback["judge_calls"]:
         lines(console, [judge_line(result.ledger)])
-    folder = shlex.quote(str(result.folder))
+    folder = shell_command([str(result.folder)])
     if not result.trains:
         done = f"{result.status}: {result.folder}"
         lines(console, [done, "  nothing was trained; completions are in its evals.jsonl"])

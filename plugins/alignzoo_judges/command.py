@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from dataclasses import dataclass
 from typing import Annotated
@@ -12,7 +11,7 @@ import typer
 from annotated_types import Ge
 
 from alignzoo.cli.quiet import quiet
-from alignzoo.cli.render import summary_table, to_plain
+from alignzoo.cli.render import shell_command, summary_table, to_plain
 from alignzoo.cli.terminal import Terminal, console_for
 from alignzoo.errors import BadInput
 from alignzoo.options import options_of
@@ -89,4 +88,4 @@ def format_command(options: JudgeCommand) -> str:
         value = getattr(options, option.name)
         if value != option.default:
             words += [option.flag] if value is True else [option.flag, str(value)]
-    return shlex.join(words)
+    return shell_command(words)

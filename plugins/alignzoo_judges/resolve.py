@@ -56,15 +56,14 @@ def check_judge(text: str) -> None:
     """
     name, options = split_options(text, "--judge")
     if is_url(name):
-        check_url(name, USER, EXAMPLE_URL)
-        parse_server_options(name, options)
+        parse_server_options(check_url(name, USER, EXAMPLE_URL, KEY_VARIABLE), options)
     elif not is_plugin(name):
         parse_model_options(name, options)
 
 
 def is_url(name: str) -> bool:
     """Return True if a judge's name is the URL of a server."""
-    return name.startswith(("http://", "https://"))
+    return "://" in name
 
 
 def is_plugin(name: str) -> bool:

@@ -48,7 +48,7 @@ class ServerJudge(Judge):
     def __init__(self, url: str, options: ServerOptions | None = None):
         self.options = options or ServerOptions()
         self.client = JsonClient(
-            check_url(url, USER, EXAMPLE_URL),
+            check_url(url, USER, EXAMPLE_URL, KEY_VARIABLE),
             USER,
             KEY_VARIABLE,
             self.options.timeout,

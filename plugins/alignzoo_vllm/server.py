@@ -24,7 +24,7 @@ class Server:
     """A vLLM server, which gets several requests at once and retries of those that fail."""
 
     def __init__(self, url: str, base: str, timeout: float, retries: int, requests: int):
-        self.url = check_url(url, USER, "--sampler vllm,url=http://localhost:8000/v1")
+        self.url = check_url(url, USER, "--sampler vllm,url=http://localhost:8000/v1", KEY_VARIABLE)
         self.base, self.requests = base, requests
         self.adapter: str | None = None
         client = JsonClient(self.url, USER, KEY_VARIABLE, timeout, retries, self.hint)

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
 
 import pytest
 from cli_fakes import Estimate
 from rich.console import Console
 
-from alignzoo.cli.render import beside, clean, estimate, summary_table
+from alignzoo.cli.render import beside, clean, estimate, shell_command, summary_table
 from alignzoo.cli.terminal import console_for, milestones
 
 
@@ -71,3 +72,15 @@ def test_a_pipe_is_at_least_80_wide_and_has_no_bars(monkeypatch: pytest.MonkeyPa
         console = console_for(stream)
     assert console.width == 80
     assert not console.is_interactive
+
+
+@pytest.mark.parametrize(
+    "word", ["plain", "two words", "it's", "a\\b 'c'", "\x1b[31mred\x07", "a\nb"]
+)
+def test_a_command_to_copy_is_what_was_typed_and_controls_no_terminal(word: str) -> None:
+    command = shell_command(["printf", "%s", word])
+    assert not any(char < " " or char == "\x7f" for char in command)
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert done.stdout == word
+    assert shell_command(["\u202e"]) == r"$'\U0000202e'"
+    assert shell_command([os.fsdecode(b"\xff")]) == r"$'\xff'"

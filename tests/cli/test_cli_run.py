@@ -124,6 +124,22 @@ def test_an_interrupted_run_says_how_to_go_on(
     )
 
 
+def test_the_hint_of_an_interrupted_run_is_quoted(
+    toy: str, session: Use, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def execute(recipe: Any, **_: Any) -> None:
+        error = KeyboardInterrupt()
+        error.folder = Path(recipe.output_dir) / "it"  # type: ignore[attr-defined]
+        raise error
+
+    session(execute)
+    assert status(["run", toy, "--output-dir", "my \x1b[31mruns; ls"]) == 130
+    err = capfd.readouterr().err
+    quoted = r"$'my \x1b[31mruns; ls"
+    assert f"interrupted; {quoted}/it' can be resumed" in err
+    assert f"--output-dir {quoted}' --name it --resume" in err and "\x1b" not in err
+
+
 def test_an_interruption_before_the_run_has_a_folder(
     toy: str, session: Use, capfd: pytest.CaptureFixture[str]
 ) -> None:

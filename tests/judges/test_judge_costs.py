@@ -184,7 +184,15 @@ def test_the_key_is_in_no_file_and_no_message(tmp_path, monkeypatch, capfd):
     assert secret not in captured.err + captured.out
 
 
-@pytest.mark.parametrize("judge", ["http://h/v1?key=sk-secret", "http://u:sk-secret@h/v1"])
+@pytest.mark.parametrize(
+    "judge",
+    [
+        "http://h/v1?key=sk-secret",
+        "http://u:sk-secret@h/v1",
+        "http://h/sk-secret/v1",
+        "ftp://u:sk-secret@h/v1",
+    ],
+)
 def test_a_key_in_the_url_is_refused_before_anything_is_written(tmp_path, judge, capfd):
     out = tmp_path / "runs"
     assert status(run_words(judge, out)) == 2
