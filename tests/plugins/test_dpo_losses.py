@@ -280,6 +280,30 @@ def test_wpo_weights_no_pair_above_one(monkeypatch):
     np.testing.assert_allclose(capped[1][2:], 0.45 * plain[1][2:])
 
 
+PUBLISHED = {
+    "sigmoid": 0.1, "hinge": 0.05, "ipo": 0.1, "exo_pair": 0.1, "nca_pair": 0.01, "robust": 0.1,
+    "bco_pair": 0.01, "sppo_hard": 0.001, "aot": 0.01, "aot_unpaired": 0.01, "apo_zero": 0.1,
+    "apo_down": 0.1, "discopop": 0.05, "sft": 0.1, "sigmoid_norm": 0.1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(LOSS_TYPES))
+def test_the_default_of_beta_is_that_of_the_paper(name):
+    smoothing = 0.001 if name == "exo_pair" else 0.0
+    assert DPO(loss_type=name, label_smoothing=smoothing).beta == PUBLISHED[name]
+    assert DPO(loss_type=name, label_smoothing=smoothing, beta=0.3).beta == 0.3
+
+
+def test_the_default_of_beta_of_variants_and_sums():
+    assert DPO(wpo=True).beta == 0.01
+    assert DPO(reference_every=8).beta == 0.05
+    assert DPO(reference_every=8, wpo=True).beta == 0.01
+    assert DPO(loss_type="discopop", reference_every=8).beta == 0.05
+    assert DPO(loss_type="ipo", wpo=True).beta == 0.1
+    assert DPO(loss_type="sigmoid:0.8,bco_pair:0.2,sft:1").beta == 0.1
+    assert DPO(loss_type="bco_pair,sigmoid").beta == 0.01
+
+
 def test_weighted_sums():
     assert parse_loss_type("ipo") == {"ipo": 1.0}
     assert parse_loss_type(" sigmoid : 0.8 , sft:1e-1,bco_pair") == {

@@ -51,7 +51,7 @@ class Case:
         self.log_sum_p2 = token_values(3, 1.0, 0.0, mask)
 
     def ours(self, **options):
-        algorithm = DPO(**options)
+        algorithm = DPO(**({"beta": TRL_DEFAULTS["beta"]} | options))
         outputs = SimpleNamespace(
             logprobs=self.policy, log_sum_p2=self.log_sum_p2 if algorithm.wpo else None
         )

@@ -12,7 +12,7 @@ from alignzoo import BadInput, Batch, Loss, Needs, Preferences, Run, hookimpl
 from alignzoo.errors import warn_renamed
 from alignzoo.functional import pair_metrics
 from alignzoo.options import Alias, refuse_unread
-from alignzoo_zoo.dpo.loss_types import LOSS_TYPES, Pairs, parse_loss_type
+from alignzoo_zoo.dpo.loss_types import LOSS_TYPES, Pairs, default_beta, parse_loss_type
 from alignzoo_zoo.dpo.losses import Divergence, wpo_weights
 
 
@@ -23,7 +23,11 @@ class DPO:
     loss_type: Annotated[
         str, "one of 15 losses, or a weighted sum: sigmoid:1,sft:0.1", Alias("loss")
     ] = "sigmoid"
-    beta: Annotated[float, "strength of the pull to the reference", Gt(0)] = 0.1
+    beta: Annotated[
+        float | None,
+        "strength of the pull to the reference [default: the loss's own, sigmoid: 0.1]",
+        Gt(0),
+    ] = None
     label_smoothing: Annotated[float, "probability that a label is wrong", Ge(0), Lt(0.5)] = 0.0
     divergence: Annotated[
         Divergence, "f-DPO: divergence that keeps the policy near the reference"
@@ -60,6 +64,10 @@ class DPO:
         self.couples_rows = any(LOSS_TYPES[name].sorts for name in self.weights)
         mixed = self.reference_every > 0 and self.reference_mix < 1
         self.needs = Needs(reference=True, mixed_reference=mixed)
+        if self.beta is None:
+            self.beta = default_beta(
+                self.weights, wpo=self.wpo, moves_reference=self.reference_every > 0
+            )
         self.check()
 
     def check(self) -> None:
@@ -110,6 +118,7 @@ class DPO:
             weights = wpo_weights(policy.logprobs, policy.log_sum_p2, batch.mask)  # (2B,)
             chosen, rejected = batch.pairs(weights)
             loss = loss * (chosen * rejected).clamp(max=1.0)  # as in its authors' code
+        assert self.beta is not None  # __post_init__ chose it
         rewards = self.beta * pairs.chosen, self.beta * pairs.rejected
         logps = batch.pairs(batch.total(policy.logprobs))
         return Loss.per_sequence(loss, pair_metrics(rewards, logps))

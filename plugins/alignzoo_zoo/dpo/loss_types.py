@@ -28,6 +28,8 @@ from alignzoo_zoo.dpo.losses import (
     tail_weights,
 )
 
+BETA = 0.1  # appendix B of DPO's paper, https://arxiv.org/abs/2305.18290
+
 
 @dataclass(frozen=True)
 class Pairs:
@@ -87,11 +89,13 @@ class LossType:
             or "none". f-DPO's reward has a term that depends on the prompt alone and cancels in
             a margin only, so losses that use them apart need the reverse KL.
         sorts: True if it sorts the pairs of a batch, so that they depend on each other.
+        default_beta: its authors' strength of the pull; 0.1 also where they give none.
     """
 
     loss: Callable[..., Tensor]
     rewards: Literal["margin", "apart", "none"] = "margin"
     sorts: bool = False
+    default_beta: float = BETA
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -110,23 +114,39 @@ LOSS_TYPES: dict[str, LossType] = {
     "sigmoid": LossType(
         lambda p, *, beta, label_smoothing: sigmoid_loss(p.margin, beta, label_smoothing)
     ),
-    "hinge": LossType(lambda p, *, beta: hinge_loss(p.margin, beta)),
+    "hinge": LossType(
+        lambda p, *, beta: hinge_loss(p.margin, beta),
+        default_beta=0.05,  # gamma of RSO, https://arxiv.org/abs/2309.06657
+    ),
     "ipo": LossType(lambda p, *, beta: ipo_loss(p.mean_margin, beta)),
     "exo_pair": LossType(
         lambda p, *, beta, label_smoothing: exo_pair_loss(p.margin, beta, label_smoothing)
     ),
-    "nca_pair": LossType(lambda p, *, beta: nca_pair_loss(p.chosen, p.rejected, beta), "apart"),
+    "nca_pair": LossType(
+        lambda p, *, beta: nca_pair_loss(p.chosen, p.rejected, beta),
+        "apart",
+        default_beta=0.01,  # alpha, section C
+    ),
     "robust": LossType(
         lambda p, *, beta, label_smoothing: robust_loss(p.margin, beta, label_smoothing)
     ),
-    "bco_pair": LossType(lambda p, *, beta: bco_pair_loss(p.chosen, p.rejected, beta), "apart"),
-    "sppo_hard": LossType(lambda p, *, beta: sppo_hard_loss(p.chosen, p.rejected, beta), "apart"),
+    "bco_pair": LossType(
+        lambda p, *, beta: bco_pair_loss(p.chosen, p.rejected, beta),
+        "apart",
+        default_beta=0.01,  # section C
+    ),
+    "sppo_hard": LossType(
+        lambda p, *, beta: sppo_hard_loss(p.chosen, p.rejected, beta),
+        "apart",
+        default_beta=0.001,  # 1 / eta, section 5, and in the authors' code
+    ),
     "aot": LossType(
         lambda p, *, beta, label_smoothing: sigmoid_loss(
             sorted_margin(p.policy_margin, p.reference_margin), beta, label_smoothing
         ),
         "apart",
         sorts=True,
+        default_beta=0.01,  # figure 2
     ),
     "aot_unpaired": LossType(
         lambda p, *, beta, label_smoothing: sigmoid_loss(
@@ -134,17 +154,32 @@ LOSS_TYPES: dict[str, LossType] = {
         ),
         "apart",
         sorts=True,
+        default_beta=0.01,  # figure 2
     ),
     "apo_zero": LossType(lambda p, *, beta: apo_zero_loss(p.chosen, p.rejected, beta), "apart"),
     "apo_down": LossType(lambda p, *, beta: apo_down_loss(p.chosen, p.rejected, beta), "apart"),
     "discopop": LossType(
-        lambda p, *, beta, discopop_tau: discopop_loss(p.margin, beta, discopop_tau)
+        lambda p, *, beta, discopop_tau: discopop_loss(p.margin, beta, discopop_tau),
+        default_beta=0.05,  # section B.1
     ),
     "sft": LossType(lambda p: sft_loss(p.likelihood, p.length), "none"),
     "sigmoid_norm": LossType(
         lambda p, *, beta, label_smoothing: sigmoid_loss(p.mean_margin, beta, label_smoothing)
     ),
 }
+
+
+def default_beta(weights: dict[str, float], *, wpo: bool, moves_reference: bool) -> float:
+    """Return the default of `beta` for a weighted sum of losses: that of the first one.
+
+    WPO and TR-DPO, which vary the plain loss, have values of their own in their papers.
+    """
+    first = next(iter(weights))
+    if first == "sigmoid" and wpo:
+        return 0.01  # section 4, and in the authors' code
+    if first == "sigmoid" and moves_reference:
+        return 0.05  # table 1 of https://arxiv.org/abs/2404.09656
+    return LOSS_TYPES[first].default_beta
 
 
 def parse_loss_type(text: str) -> dict[str, float]:

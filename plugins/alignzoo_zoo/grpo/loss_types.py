@@ -93,6 +93,7 @@ def sequence_surrogate(t: Terms) -> Tensor:
 
 
 PPO, GSPO = (0.2, 0.2), (3e-4, 4e-4)
+LUSPO = (2e-3, 2.5e-3)  # section 5.1 of https://arxiv.org/abs/2602.05261
 BOTH = ("epsilon", "epsilon_high")
 LOSS_TYPES: dict[str, LossType] = {
     "grpo": LossType(token_surrogate, "completions", PPO, "ratio", reads=BOTH),
@@ -101,7 +102,7 @@ LOSS_TYPES: dict[str, LossType] = {
     "dapo": LossType(token_surrogate, "round", (0.2, 0.28), "ratio", reads=BOTH),
     "bnpo": LossType(token_surrogate, "step", PPO, "ratio", reads=BOTH),
     "gspo": LossType(sequence_surrogate, "completions", GSPO, "sequence_ratio", reads=BOTH),
-    "luspo": LossType(sequence_surrogate, "sums", GSPO, "sequence_ratio", reads=BOTH),
+    "luspo": LossType(sequence_surrogate, "sums", LUSPO, "sequence_ratio", reads=BOTH),
     "cispo": LossType(
         lambda t: losses.cispo_loss(t.logprobs, t.ratio, t.advantages, t.upper),
         "round",
