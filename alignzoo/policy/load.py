@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 
-from alignzoo.errors import BadInput
+from alignzoo.errors import LONGEST, BadInput
 from alignzoo.policy import adapters
 from alignzoo.policy.accounting import check_finite
 from alignzoo.policy.flops import FlopsProfile, numel, profile, with_adapter
@@ -34,7 +34,7 @@ from alignzoo.policy.policy import Policy
 from alignzoo.policy.probe import check_virtual, pick_scorer
 from alignzoo.policy.scoring import Scorer
 from alignzoo.policy.virtual import check_prefix, initialize_virtual, virtual_of, weight_of
-from alignzoo.policy.weight_files import fingerprint_of_files, weight_files
+from alignzoo.policy.weight_files import WEIGHTS, fingerprint_of_files, weight_files
 from alignzoo.policy.weights import Weights
 
 FINGERPRINT_SAMPLES = 256  # values of each weight
@@ -237,6 +237,14 @@ def open_source(source: ModelSource, spec: ModelSpec, device: torch.device) -> t
         options["local_files_only"] = True
     with translate_errors(source.base):
         config = AutoConfig.from_pretrained(source.base, **options)
+    named = getattr(config, "transformers_weights", None)
+    if named not in (None, WEIGHTS):
+        raise BadInput(
+            f"config.json names another file of weights, {str(named)[:LONGEST]!r}",
+            where=source.base,
+            hint=f"only {WEIGHTS} and the files of its index are looked at: remove the key "
+            "transformers_weights",
+        )
     if config.is_encoder_decoder:
         raise BadInput(
             f"an encoder-decoder model ({config.model_type}); alignzoo trains decoder-only ones",

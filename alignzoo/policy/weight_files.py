@@ -53,11 +53,13 @@ def weight_files(folder: Path) -> list[Path]:
 def shard_names(index: Path) -> list[str]:
     """Return the file names in an index; BadInput unless all are safetensors beside it."""
     try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        found = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+        names = sorted(set(map(str, found)))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise BadInput("not an index of safetensors files", where=str(index), hint=AGAIN) from None
     for name in names:
-        if not isinstance(name, str) or Path(name).name != name or Path(name).suffix in PICKLES:
+        # transformers takes a file with any other ending for a pickle.
+        if Path(name).name != name or not name.endswith(".safetensors"):
             raise BadInput(
                 f"the index names {name!r}, which is no safetensors file beside it",
                 where=str(index),

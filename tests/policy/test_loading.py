@@ -100,6 +100,22 @@ def test_an_index_that_names_a_pickle(model):
     assert "pickles" in text
 
 
+@pytest.mark.parametrize(
+    "name", ["weights.dat", "weights", "../model.safetensors", "x.SAFETENSORS"]
+)
+def test_an_index_that_names_other_files(model, name):
+    (model / "model.safetensors").rename(model / "weights.dat")
+    index = {"weight_map": {"lm_head.weight": name}}
+    (model / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert f"{name!r}, which is no safetensors file" in message(model)
+
+
+@pytest.mark.parametrize("name", ["adapter_model.bin", "other.safetensors.index.json"])
+def test_a_configuration_that_names_other_weights(model, name):
+    configure(model, transformers_weights=name)
+    assert f"names another file of weights, {name!r}" in message(model)
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"weight_map": []}', '{"weight_map": {"a": 5}}'])
 def test_an_index_that_is_none(model, text):
     (model / "model.safetensors").unlink()
