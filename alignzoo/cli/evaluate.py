@@ -4,30 +4,52 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from annotated_types import Ge
+from annotated_types import Ge, Gt, Le
 
-from alignzoo.cli.options import Generation
 from alignzoo.cli.quiet import quiet
 from alignzoo.cli.render import shell_command, summary_table, to_plain
 from alignzoo.cli.terminal import Terminal, console_for
 from alignzoo.errors import BadInput
+from alignzoo.options import current_names, flag_of, options_of
+from alignzoo.recipe import Recipe
 from alignzoo.record import read_run
 
 DEFAULT_TASK = "style"
+SAMPLING = ("temperature", "max_new_tokens", "top_k", "top_p", "min_p", "stop_text")
 
 
 @dataclass(kw_only=True)
-class Evaluate(Generation):
+class Evaluate:
     """Evaluate a run or a model on tasks."""
 
     model: Annotated[str, "folder of a run, or a model: zoo-tiny, a name on the Hub, a folder"]
     tasks: Annotated[
         str | None, "tasks to evaluate on, a,b [default: the run's own task, or style]"
     ] = None
+    seed: Annotated[int, "random seed of the sampling", Ge(0)] = 0
+    temperature: Annotated[
+        float | None, "sampling temperature (0: greedy) [default: the run's, or 1.0]", Ge(0)
+    ] = None
+    max_new_tokens: Annotated[
+        int | None, "maximum length of a completion in tokens [default: the run's, or 64]", Gt(0)
+    ] = None
+    top_k: Annotated[int | None, "top-k sampling (0: off) [default: the run's, or 0]", Ge(0)] = None
+    top_p: Annotated[
+        float | None, "nucleus (top-p) mass [default: the run's, or 1.0]", Gt(0), Le(1)
+    ] = None
+    min_p: Annotated[
+        float | None,
+        "min-p threshold relative to the top token [default: the run's, or 0.0]",
+        Ge(0),
+        Le(1),
+    ] = None
+    stop_text: Annotated[
+        list[str], "text that ends a completion (may be repeated) [default: the run's]"
+    ] = field(default_factory=list)
     limit: Annotated[int, "maximum number of items per task", Ge(1)] = 200
     json: Annotated[bool, "print machine-readable JSON"] = False
     trust_remote_code: Annotated[bool, "run custom code that the model ships"] = False
@@ -35,9 +57,13 @@ class Evaluate(Generation):
     def main(self) -> None:
         """Evaluate, and print a table or JSON."""
         tasks = task_names(self.tasks) if self.tasks is not None else [own_task(self.model)]
+        given = {name: getattr(self, name) for name in SAMPLING}
+        sampling, of_run = sampling_settings(self.model, given)
         with quiet() as log:
             # With --json, standard output holds nothing else.
             ui = Terminal(log.err if self.json else log.out)
+            if of_run:
+                ui.note(f"sampling as the run did: {' '.join(of_run)}")
             with ui.phase("starting"):
                 from alignzoo.evaluation import evaluate_model
             found = evaluate_model(
@@ -45,8 +71,7 @@ class Evaluate(Generation):
                 tasks,
                 limit=self.limit,
                 seed=self.seed,
-                temperature=self.temperature,
-                max_new_tokens=self.max_new_tokens,
+                sampling=sampling,
                 trust_remote_code=self.trust_remote_code,
                 ui=ui,
             )
@@ -64,6 +89,34 @@ def task_names(text: str) -> list[str]:
     if not all(names):
         raise BadInput(f"option --tasks: {text!r} has an empty name in it")
     return list(dict.fromkeys(names))
+
+
+def sampling_settings(model: str, given: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return how to sample, by the recipe's names, and the flags of what the run decides.
+
+    What is not given, None or an empty list, is the run's; of any other model the recipe's default.
+    Raise `BadInput` for a value in the run's record that is not allowed.
+    """
+    path = Path(model) / "run.json"
+    options = options_of(Recipe)
+    current = current_names(options)
+    stored: dict[str, Any] = {}
+    if path.is_file():
+        recipe = read_run(path.parent)["recipe"]
+        stored = {current.get(name, name): value for name, value in recipe.items()}
+    settings: dict[str, Any] = {}
+    flags = []
+    for option in options:
+        if option.name not in SAMPLING:
+            continue
+        value = given[option.name]
+        if value in (None, []):
+            value = option.check(stored.get(option.name, option.default), str(path))
+            if value != option.default:
+                texts = value if isinstance(value, list) else [value]
+                flags += [shell_command([flag_of(option.name), str(text)]) for text in texts]
+        settings[option.name] = value
+    return settings, flags
 
 
 def own_task(model: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from alignzoo.errors import BadInput
 from alignzoo.evaluation.statistics import Estimate, mean_with_interval
 from alignzoo.loss import Totals
 from alignzoo.policy import ModelSpec, Policy, load_policy
+from alignzoo.recipe import Recipe
 from alignzoo.rollout import Completion, Sampling, generate
 from alignzoo.run import Run
 from alignzoo.run.schedule import seed_from
@@ -114,14 +115,15 @@ def evaluate_model(
     *,
     limit: int,
     seed: int,
-    temperature: float,
-    max_new_tokens: int,
+    sampling: Mapping[str, Any],
     trust_remote_code: bool,
     ui: UI,
 ) -> dict[str, Evaluation]:
     """Evaluate a model, folder or run on tasks, outside of any run; return results by task.
 
-    `limit` is the number of prompts of each task. Raise `BadInput` for a task without prompts.
+    `limit` is the number of prompts of each task, and `sampling` has the recipe's options for
+    sampling by name, `temperature`, `stop_text` and so on; others have their default. Raise
+    `BadInput` for a task without prompts.
     """
     loaded = {name: discovery.load_plugin("tasks", name)() for name in tasks}
     for name, task in loaded.items():
@@ -132,14 +134,14 @@ def evaluate_model(
     policy.require_generative()
     policy.eval()
     codec = Codec(policy.tokenizer)
-    sampling = Sampling(max_new_tokens, codec.stop_ids, temperature)
+    settings = Sampling.of(Recipe(algorithm="", **sampling), codec)
     results = {}
     for name, task in loaded.items():
         rows = task.rows("prompts", "test")[:limit]
         with ui.items(len(rows), f"evaluating on {name}") as advance:
-            answers = complete_prompts(policy, codec, rows, seed, sampling, advance)
-            items = score_items(policy, codec, task, rows, answers, sampling, seed)
-        summary = summarise(items, sampling)
+            answers = complete_prompts(policy, codec, rows, seed, settings, advance)
+            items = score_items(policy, codec, task, rows, answers, settings, seed)
+        summary = summarise(items, settings)
         results[name] = Evaluation(summary, [item.as_dict() for item in items])
     return results
 

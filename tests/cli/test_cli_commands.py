@@ -173,6 +173,31 @@ def test_eval_as_json_has_nothing_else_on_stdout(
     assert "a note" in err
 
 
+def test_eval_samples_as_the_run_did_unless_told_otherwise(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen = fake_evaluation(monkeypatch)
+    recipe = {"algorithm": "dpo", "task": "sums", "temperature": 0.0, "max_new_tokens": 12}
+    recipe |= {"stop": ["a b"], "top_k": 5, "top_p": 1.0}  # `stop` is the former name
+    (tmp_path / "run.json").write_text(json.dumps({"recipe": recipe, "status": "finished"}))
+    assert status(["eval", str(tmp_path)]) == 0
+    of_run = {"temperature": 0.0, "max_new_tokens": 12, "stop_text": ["a b"], "top_k": 5}
+    assert seen["sampling"] == of_run | {"top_p": 1.0, "min_p": 0.0}
+    said = "sampling as the run did: --max-new-tokens 12 --temperature 0.0 --top-k 5 --stop-text"
+    assert said in " ".join(capfd.readouterr().out.split())
+    words = "--temperature 0.7 --max-new-tokens 20 --top-k 0 --stop-text x".split()
+    assert status(["eval", str(tmp_path), *words]) == 0
+    typed = {"temperature": 0.7, "max_new_tokens": 20, "stop_text": ["x"], "top_k": 0}
+    assert seen["sampling"] == typed | {"top_p": 1.0, "min_p": 0.0}
+    assert "as the run did" not in capfd.readouterr().out
+    assert status(["eval", "zoo-tiny"]) == 0
+    assert (seen["sampling"]["temperature"], seen["sampling"]["max_new_tokens"]) == (1.0, 64)
+    recipe["temperature"] = "hot"
+    (tmp_path / "run.json").write_text(json.dumps({"recipe": recipe, "status": "finished"}))
+    assert status(["eval", str(tmp_path)]) == 2
+    assert "'hot' is not allowed" in capfd.readouterr().err
+
+
 def test_what_json_does_not_know_becomes_null() -> None:
     from alignzoo.cli.render import to_plain
 

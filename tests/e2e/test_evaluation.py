@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from alignzoo.cli import status
 from alignzoo.session.session import execute, recipe_for
 
 
@@ -83,3 +84,14 @@ def test_what_a_task_measures_is_a_mean_over_the_items_it_applies_to(tmp_path):
         assert results[name]["n"] == len(values) < 13
         assert results[name]["mean"] == pytest.approx(sum(values) / len(values))
     assert results["harmful"]["n"] + results["over_refusals"]["n"] == 12 == results["insults"]["n"]
+
+
+def test_a_run_evaluated_again_gives_what_it_gave(tmp_path, capsys):
+    settings = {"output_dir": str(tmp_path), "task": "sums", "steps": 2, "batch_size": 4}
+    settings |= {"eval_size": 12, "temperature": 0.3, "max_new_tokens": 9, "stop_text": ["="]}
+    folder = execute(recipe_for("sft", settings)).folder
+    after = json.loads((folder / "run.json").read_text())["results"]["after"]
+    assert status(["eval", str(folder), "--limit", "12", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["tasks"]["sums"]["summary"]
+    assert found["length"]["mean"] == after["length"]["mean"] < 9
+    assert found["score"] == after["score"]
