@@ -175,6 +175,9 @@ def _adapter(adapter: Adapter, base: str, seen: tuple[Path, ...]) -> ModelSource
     path = adapter.path
     if not (path / ADAPTER_WEIGHTS).is_file():
         raise BadInput(f"the adapter has no {ADAPTER_WEIGHTS}", where=str(path))
+    if _json(path / "adapter_config.json").get("megatron_config"):
+        # PEFT would import the module `megatron_core` that the file names.
+        raise BadInput("the adapter is for Megatron's layers, not for this model", where=str(path))
     under = _locate(base, seen)
     tokenizer = str(path) if _has_tokenizer(path) else under.tokenizer
     return ModelSource(under.base, tokenizer, [*under.adapters, adapter])

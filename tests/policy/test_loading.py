@@ -311,6 +311,18 @@ def test_an_adapter_whose_names_do_not_fit(tmp_path, model):
         assert "torch.compile" in text
 
 
+def test_an_adapter_that_names_a_module_to_import(tmp_path, model, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "megatron").mkdir()
+    (tmp_path / "megatron" / "evil.py").write_text("raise SystemExit('imported')")
+    run = adapted(tmp_path / "run", model)
+    path = run / "adapter" / "adapter_config.json"
+    named = {"megatron_config": {"x": 1}, "megatron_core": "megatron.evil"}
+    path.write_text(json.dumps(json.loads(path.read_text()) | named))
+    for adapter in ("lora", None):
+        assert "is for Megatron's layers" in message(run, adapter=adapter)
+
+
 def test_an_adapter_that_is_not_whole(tmp_path, model):
     run = adapted(tmp_path / "run", model)
     rewrite(run, lambda w: dict(sorted(w.items())[:-3]), ADAPTER)
