@@ -92,7 +92,9 @@ class Recipe:
         float, "fraction of the run over which the learning rate warms up", Ge(0), Le(1)
     ] = 0.1
     schedule: Annotated[Literal["linear", "cosine", "constant"], "learning rate decay"] = "cosine"
-    weight_decay: Annotated[float, "decoupled weight decay", Ge(0)] = 0.0
+    weight_decay: Annotated[
+        float, "decoupled weight decay of matrices, not of norms and biases", Ge(0)
+    ] = 0.0
     max_grad_norm: Annotated[float, "clip gradients to this norm", Gt(0)] = 1.0
     gradient_checkpointing: Annotated[
         bool, "recompute activations in the backward pass to save memory"

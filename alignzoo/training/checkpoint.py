@@ -15,9 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from alignzoo.batch import Batch
 from alignzoo.errors import one_line
@@ -44,7 +43,7 @@ def write_checkpoint(
         folder: the checkpoints of a run.
         step: number of optimizer steps done.
         weights: trained tensors by name.
-        optimizer: its state as `flatten_optimizer` returns it.
+        optimizer: its state as `optimizer.flatten_optimizer` returns it.
         state: counters, as JSON.
         batches: in the middle of a round, its batches, one per process.
     """
@@ -115,30 +114,6 @@ def read_batch(path: Path, process: int) -> Batch:
 def _tensors(batch: Batch) -> dict[str, Tensor]:
     fields = {name: value for name, value in vars(batch).items() if isinstance(value, Tensor)}
     return fields | {COLUMN_PREFIX + name: value for name, value in batch.columns.items()}
-
-
-def flatten_optimizer(
-    optimizer: torch.optim.Optimizer, names: dict[nn.Parameter, str]
-) -> dict[str, Tensor]:
-    """Return the optimizer's state as tensors by key and parameter name, `exp_avg/NAME`."""
-    return {
-        f"{key}/{name}": torch.as_tensor(value)
-        for parameter, name in names.items()
-        for key, value in optimizer.state[parameter].items()
-    }
-
-
-def restore_optimizer(
-    optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], names: dict[nn.Parameter, str]
-) -> None:
-    """Set the optimizer's state, in place: the inverse of `flatten_optimizer`."""
-    parameters = {name: parameter for parameter, name in names.items()}
-    for path, value in tensors.items():
-        key, _, name = path.partition("/")
-        parameter = parameters[name]
-        # Adam's step counter is a scalar that stays on its device; moments go to the parameter's.
-        moved = value if value.ndim == 0 and parameter.ndim > 0 else value.to(parameter.device)
-        optimizer.state[parameter][key] = moved
 
 
 def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

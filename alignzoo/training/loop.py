@@ -21,6 +21,7 @@ from alignzoo.ledger import Cost, peak_memory
 from alignzoo.loss import Loss, Totals
 from alignzoo.rollout import INFERENCE, LogprobGap
 from alignzoo.run import Run
+from alignzoo.training.optimizer import make_optimizer
 from alignzoo.training.rounds import Round, resume_run, save_checkpoint
 
 # The kind of feedback in the ledger for the rows of a view.
@@ -38,9 +39,7 @@ def train(run: Run) -> None:
     A run with a checkpoint continues from it. Raise `RunFailed` if a loss is not finite.
     """
     parameters = [parameter for _, parameter in run.model.parameters()]
-    optimizer = torch.optim.AdamW(
-        parameters, lr=run.learning_rate, weight_decay=run.recipe.weight_decay, fused=True
-    )
+    optimizer = make_optimizer(parameters, run.learning_rate, run.recipe.weight_decay)
     current = resume_run(run, optimizer)
     run.model.train()
     metric = Traits.of(run.algorithm).progress_metric
@@ -118,7 +117,7 @@ def update(run: Run, optimizer: torch.optim.Optimizer, batch: Batch) -> dict[str
         totals.add(loss)
     charge_other_processes(run, "update", run.ledger.total_flops - spent)
     totals.merge(run.world.gather_each(totals))
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    parameters = [parameter for _, parameter in run.model.parameters()]
     run.world.sum_gradients(parameters)
     for parameter in parameters:
         if parameter.grad is not None:

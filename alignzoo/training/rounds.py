@@ -14,6 +14,7 @@ from alignzoo.batch import Batch
 from alignzoo.errors import BadInput
 from alignzoo.run import Run
 from alignzoo.training import checkpoint
+from alignzoo.training.optimizer import flatten_optimizer, restore_optimizer
 
 
 @dataclass
@@ -95,7 +96,7 @@ def save_checkpoint(
         run.record.checkpoints,
         run.step,
         run.model.state(),
-        checkpoint.flatten_optimizer(optimizer, names),
+        flatten_optimizer(optimizer, names),
         {**state, "ledger": run.ledger.as_dict()},
         batches,
     )
@@ -144,7 +145,7 @@ def resume_run(run: Run, optimizer: torch.optim.Optimizer) -> Round | None:
     weights, moments, state = checkpoint.read_checkpoint(path)
     run.model.load_state(weights)
     names = {parameter: name for name, parameter in run.model.parameters()}
-    checkpoint.restore_optimizer(optimizer, moments, names)
+    restore_optimizer(optimizer, moments, names)
     run.schedule.step, run.schedule.round = state["step"], state["round"]
     run.state = state["plugins"]
     run.schedule.stopped = state.get("stopped")

@@ -14,6 +14,7 @@ from alignzoo.errors import BadInput
 from alignzoo.files import whole_folder, write_json
 from alignzoo.recipe import update_stored
 from alignzoo.training import checkpoint
+from alignzoo.training.optimizer import flatten_optimizer, restore_optimizer
 
 FACTS = {
     "recipe": {"algorithm": "dpo", "seed": 0},
@@ -156,7 +157,7 @@ def test_a_checkpoint_restores_the_optimizer_bit_for_bit(tmp_path: Path):
         tmp_path,
         1,
         layer.state_dict(),
-        checkpoint.flatten_optimizer(optimizer, names),
+        flatten_optimizer(optimizer, names),
         {"round": 1},
     )
     one_step(layer, optimizer, x)
@@ -168,7 +169,7 @@ def test_a_checkpoint_restores_the_optimizer_bit_for_bit(tmp_path: Path):
     again = nn.Linear(3, 2)
     again.load_state_dict(weights)
     fresh = torch.optim.AdamW(again.parameters(), lr=0.1, fused=True)
-    checkpoint.restore_optimizer(fresh, moments, {p: n for n, p in again.named_parameters()})
+    restore_optimizer(fresh, moments, {p: n for n, p in again.named_parameters()})
     one_step(again, fresh, x)
     assert torch.equal(again.weight, layer.weight)
     assert torch.equal(again.bias, layer.bias)

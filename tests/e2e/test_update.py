@@ -9,7 +9,7 @@ import torch
 
 from alignzoo.batch import Batch, Example, collate
 from alignzoo.errors import BadInput
-from alignzoo.training.loop import update
+from alignzoo.training.loop import train, update
 
 
 def optimizer_of(run) -> torch.optim.Optimizer:
@@ -135,3 +135,16 @@ def test_every_completion_ends_in_an_eos_that_counts(make_run):
     last = batch.tokens[torch.arange(len(batch)), batch.lengths - 1]
     assert set(last.tolist()) <= set(run.codec.stop_ids)
     assert bool(batch.mask[torch.arange(len(batch)), batch.lengths - 1].all())
+
+
+def test_weight_decay_leaves_norms_alone(make_run):
+    ends = []
+    for decay in (0.0, 0.5):
+        settings = {"adapter": "none", "learning_rate": 0.01, "warmup": 0.0, "steps": 1}
+        run = make_run("sft", weight_decay=decay, batch_size=2, **settings)
+        train(run)
+        ends.append({name: p.detach().clone() for name, p in run.model.parameters()})
+    vectors = [name for name, p in ends[0].items() if p.ndim == 1]
+    assert vectors and all("norm" in name for name in vectors)
+    for name, p in ends[0].items():
+        assert torch.equal(p, ends[1][name]) == (name in vectors), name
