@@ -59,18 +59,25 @@ def to_score(score: Any) -> float:
     return float("nan") if score is None else float(score)
 
 
-def reward_failure(name: str, error: Exception, row: dict[str, Any], text: str) -> RunFailed:
-    """Return the error for an exception in a reward, with the row and the completion."""
-    columns = ", ".join(f"{key}={_short(value)}" for key, value in row.items())
+def reward_failure(
+    name: str, problem: Exception | str, row: dict[str, Any], text: str
+) -> RunFailed:
+    """Return the error for a problem or an exception of a reward, with the row and completion."""
+    if isinstance(problem, Exception):
+        problem = f"failed: {type(problem).__name__}: {problem}"
+    columns = _short_text(", ".join(f"{key}={_short(value)}" for key, value in row.items()), 1000)
     return RunFailed(
-        f"reward {name!r} failed: {type(error).__name__}: {error}",
+        f"reward {name!r} {problem}",
         where=f"the row with {columns}",
         hint=f"the completion was {_short(text)}; the last checkpoint is intact",
     )
 
 
 def _short(value: Any, most: int = 200) -> str:
-    text = repr(value)
+    return _short_text(repr(value), most)
+
+
+def _short_text(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[:most]}..."
 
 

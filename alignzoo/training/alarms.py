@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from alignzoo.discovery import hookimpl
-from alignzoo.errors import BadInput, nearest
+from alignzoo.errors import BadInput, RunFailed, count, nearest
 from alignzoo.run import Run
 
 WINDOW = 5  # steps per mean
+UNSCORED = 3  # steps after which a run without any reward ends
 FAR = 50.0  # nats per completion from the reference, at which rewards are no longer reliable
 MetricsRow = Mapping[str, float]
 
@@ -134,6 +135,8 @@ class Alarms:
             self.rows, self.read = run.record.read_metrics(step), True
             self.ringing = {name for name, _ in find_alarms(self.past(run))}
         self.rows.append(dict(metrics))
+        if not any("reward" in row or "frac_reward_zero_std" not in row for row in self.rows):
+            check_rewards_apply(run, step, len(self.rows))
         found = dict(find_alarms(self.past(run)))
         for name, text in found.items():
             metrics[f"alarms/{name}"] = 1.0
@@ -150,6 +153,20 @@ class Alarms:
             found["score"] for phase, found in phases if phase != "after" and "score" in found
         ]
         return Past(self.rows, scores)
+
+
+def check_rewards_apply(run: Run, step: int, steps: int) -> None:
+    """Tell the user that no reward has applied so far; raise `RunFailed` if that goes on."""
+    problem = "no reward applied to any completion"
+    if steps < UNSCORED and step != run.total_steps:
+        run.ui.note(f"step {step}: {problem}: nothing is learned from these")
+        return
+    names = ", ".join(run.reward_weights) or "the rewards"
+    raise RunFailed(
+        f"{problem} in {count(steps, 'step')}: nothing is learned",
+        where=f"reward {names}",
+        hint="a reward that does not apply gives None: do the rows have the column that it reads?",
+    )
 
 
 def find_alarms(past: Past) -> list[tuple[str, str]]:

@@ -33,6 +33,8 @@ class Reinforce:
 """
 
 FUNCTIONS = """
+import math
+
 def first(completions, prompts, a, **columns):
     assert len(completions) == len(prompts) == len(a) == len(columns["b"])
     return [None if n % 2 else float(n) for n, _ in enumerate(completions)]
@@ -45,6 +47,15 @@ def fails(completions, a):
 
 def short(completions):
     return [1.0]
+
+def infinite(completions, a):
+    return [0.0, *[-math.inf] * (len(a) - 1)]
+
+def huge(completions):
+    return [1e38] * len(completions)
+
+def none(completions):
+    return [None] * len(completions)
 """
 
 
@@ -109,6 +120,44 @@ def test_an_exception_names_the_row_that_caused_it(make):
 def test_a_list_of_another_length_is_refused(make):
     with pytest.raises(RunFailed, match="gave 1 scores for 4 completions"):
         sample(make("python:own_rewards.short"))
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("infinite", "reward 'infinite' gave -inf, which is not finite"),
+        ("huge", "reward 'huge' gave 1e\\+38, which is too large"),
+    ],
+)
+def test_a_reward_that_is_no_number_to_compute_with_is_named(make, name, says):
+    with pytest.raises(RunFailed, match=says) as failure:
+        sample(make(f"python:own_rewards.{name}"))
+    assert "the row with" in failure.value.message and "the completion" in failure.value.message
+
+
+def test_a_weight_that_makes_a_reward_too_large_is_refused(make):
+    with pytest.raises(RunFailed, match="weighted reward is too large"):
+        sample(make("python:own_rewards.first:1e18"))
+
+
+def test_scores_of_another_shape_are_refused(make, tmp_path: Path):
+    (tmp_path / "column.py").write_text(
+        "from alignzoo import hookimpl\n"
+        "class Column:\n"
+        "    @hookimpl(wrapper=True)\n"
+        "    def alignzoo_reward(self, run, batch):\n"
+        "        return [score[:, None] for score in (yield)]\n"
+    )
+    with pytest.raises(RunFailed, match=r"shape \[4, 1\] for 4 completions"):
+        sample(make("task", addons=["column.py"]))
+
+
+@pytest.mark.parametrize("steps", [1, 9])
+def test_a_run_in_which_no_reward_applies_fails(make, steps):
+    run = make("python:own_rewards.none", steps=steps)
+    run.hook.alignzoo_start(run=run)
+    with pytest.raises(RunFailed, match="no reward applied to any completion in [13] step"):
+        train(run)
 
 
 def test_a_wrapper_that_loses_a_reward_is_named(make, tmp_path: Path):

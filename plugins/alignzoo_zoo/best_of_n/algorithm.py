@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from annotated_types import Ge
 from torch import Tensor
 
-from alignzoo import BadInput, Example, Prompts, Run, hookimpl
+from alignzoo import BadInput, Example, Prompts, Run, RunFailed, hookimpl
 from alignzoo.rollout import Completion, Sampling, complete, with_rewards
 from alignzoo_zoo.best_of_n.selection import best_index, kl_bound
 
@@ -41,6 +41,11 @@ class BestOfN:
         groups = complete(run, rows, self.n, stream="answer")
         batch = with_rewards(run, rows, groups)
         self.rewards = batch.groups(batch["rewards"])
+        if self.rewards.isnan().all():
+            raise RunFailed(
+                "no reward applied to any completion: there is no best one",
+                hint="a reward gives None if it does not apply: do the rows have its column?",
+            )
         chosen = best_index(self.rewards).tolist()
         return [group[index] for group, index in zip(groups, chosen, strict=True)]
 
