@@ -24,9 +24,11 @@ class AlignzooError(Exception):
 
     @property
     def message(self) -> str:
-        """`where: problem` on one line, and the hint on the next."""
-        text = f"{self.where}: {self.problem}" if self.where else self.problem
-        return f"{text}\n  {self.hint}" if self.hint else text
+        """`where: problem` on one line, and the hint on the next: no more than a screen."""
+        text = cut_middle(self.problem, 600)
+        if self.where:
+            text = f"{cut_middle(self.where, 600)}: {text}"
+        return f"{text}\n  {cut_middle(self.hint, 1200)}" if self.hint else text
 
 
 class BadInput(AlignzooError):
@@ -39,6 +41,12 @@ class RunFailed(AlignzooError):
     """The run failed for a reason beyond its input (a NaN loss, a plugin that raises)."""
 
     exit_code = 1
+
+
+def cut_middle(text: str, most: int) -> str:
+    """Return a text of at most `most` characters, the middle of a longer one left out."""
+    half = (most - 5) // 2
+    return text if len(text) <= most else f"{text[:half]} ... {text[-half:]}"
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

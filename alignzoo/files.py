@@ -1,4 +1,4 @@
-"""Files: writes that survive a crash, JSON lines, YAML, and names of paths.
+"""Files: writes that survive a crash, JSON lines, and names of paths.
 
 A write leaves the old file or the new one, never half of either.
 """
@@ -9,6 +9,7 @@ import difflib
 import json
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,7 +82,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(beside, ignore_errors=True)
 
 
-# --- JSON lines and YAML
+# --- JSON lines
 
 
 def json_lines(rows: Iterable[Any], **options: Any) -> str:
@@ -122,23 +123,13 @@ def read_lines(path: Path, *, skip_damaged: bool = False) -> list[Any]:
     return found
 
 
-def read_yaml(path: Path, kind: str) -> Any:
-    """Return the value of a YAML file; raise `BadInput` that names `kind`, the file and the line.
-
-    `kind` is what the file is in messages: "recipe file".
-    """
-    import yaml
-
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BadInput(f"no such {kind}", where=str(path)) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"cannot be read: {error}", where=str(path)) from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}, line {mark.line + 1}" if mark else str(path)
-        raise BadInput(f"not YAML: {getattr(error, 'problem', error)}", where=where) from None
+def require_regular(path: Path) -> None:
+    """Raise `BadInput` for a pipe, a socket or a device: reading it might never end."""
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise BadInput(
+            "not a regular file", where=str(path), hint="write what it gives to a file first"
+        )
 
 
 # --- names and paths
@@ -156,7 +147,7 @@ def looks_like_path(name: str, suffixes: tuple[str, ...] = ()) -> bool:
         or "\\" in name
         or name.count("/") > 1
         or name.lower().endswith(suffixes)
-        or ("/" in name and Path(name).parent.is_dir())
+        or ("/" in name and os.path.isdir(os.path.dirname(name)))
     )
 
 
@@ -166,7 +157,7 @@ def nearest_path(path: Path, *, folders: bool = False) -> str:
     With `folders`, only folders are suggested.
     """
     parent = path.parent
-    while not parent.is_dir():
+    while not os.path.isdir(parent):  # Path.is_dir raises for a name that is too long
         parent = parent.parent
     missing = path.parts[len(parent.parts)]
     folders = folders or missing != path.name

@@ -14,9 +14,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-from alignzoo.errors import BadInput, nearest
+from alignzoo.errors import BadInput, cut_middle, nearest
 
 MISSING = dataclasses.MISSING
+HUGE = 1e19  # of numbers: above all counts and seeds, and its square is a float32
 
 
 @dataclass(frozen=True)
@@ -68,15 +69,25 @@ class Option:
         from pydantic import ConfigDict, TypeAdapter, ValidationError
 
         try:
+            if isinstance(value, bool) and not self._allows(bool) and self._allows(int, float):
+                raise ValueError("it should be a number")
             config = ConfigDict(allow_inf_nan=False)
-            return TypeAdapter(self.annotation, config=config).validate_python(value)
-        except ValidationError as error:
-            reason = error.errors()[0]["msg"]
+            found = TypeAdapter(self.annotation, config=config).validate_python(value)
+            if type(found) in (int, float) and found and not 1 / HUGE < abs(found) < HUGE:
+                raise ValueError("it is beyond what can be computed with")
+            return found
+        except (ValidationError, ValueError) as error:
+            reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
             raise BadInput(
-                f"option {self.flag}: {value!r} is not allowed: {reason[0].lower()}{reason[1:]}",
+                f"option {self.flag}: {_shown(value)} is not allowed: "
+                f"{reason[0].lower()}{reason[1:]}",
                 where=where or None,
                 hint=self.help and f"{self.flag}: {self.help}",
             ) from None
+
+    def _allows(self, *types: type) -> bool:
+        """Return True if a value of one of these types is meant."""
+        return not {self.bare_type, *get_args(self.bare_type)}.isdisjoint(types)
 
 
 def flag_of(name: str) -> str:
@@ -207,6 +218,14 @@ def refuse_unread(
                 f"option {option.flag}: {flag_of(selector)} {value} does not read it",
                 hint=f"it is for {flag_of(selector)} {', '.join(readers)}",
             )
+
+
+def _shown(value: Any) -> str:
+    """Return a value as a message shows it."""
+    try:
+        return cut_middle(repr(value), 200)
+    except ValueError:  # an integer of more than 4,300 digits
+        return "a number of thousands of digits"
 
 
 def _extras(annotation: Any) -> tuple[Any, ...]:

@@ -16,14 +16,16 @@ from annotated_types import Ge, Gt, Le
 
 from alignzoo import discovery
 from alignzoo.errors import BadInput, nearest
-from alignzoo.files import read_yaml
 from alignzoo.options import Alias, build, current_names, options_of, rename_options
 from alignzoo.policy.kinds import ADAPTER_OPTIONS, ADAPTERS
+from alignzoo.safe_yaml import read_yaml
 
 # Keys of a recipe that may name Python code; so may any option of an algorithm.
 CODE_KEYS = ("algorithm", "task", "addons", "sampler", "reward")
 # A Python file or a function: alone, before a weight or options, or as the value of an option.
 CODE = re.compile(r"\.py(?=$|[,:])|(?:^|[,=])python:")
+MOST_FLOPS = 1e30  # of a budget
+COLDEST = 1e-3  # temperature above 0
 FLOPS = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?(?:e[+-]?[0-9]+)?)\s*(?:flops)?\s*", re.IGNORECASE)
 
 
@@ -60,40 +62,44 @@ class Recipe:
         "weights to train: LoRA, LoRA on a 4-bit base (qlora), another adapter, virtual tokens "
         "before every prompt (prompt, prefix), or all weights (none)",
     ] = "lora"  # fmt: skip
-    lora_rank: Annotated[int, "adapter rank (lora, qlora, dora, rslora, loha, lokr)", Ge(1)] = 16
-    lora_alpha: Annotated[float, "adapter alpha (scale = alpha / rank)", Gt(0)] = 32.0
+    lora_rank: Annotated[
+        int, "adapter rank (lora, qlora, dora, rslora, loha, lokr)", Ge(1), Le(16_384)
+    ] = 16
+    lora_alpha: Annotated[float, "adapter alpha (scale = alpha / rank)", Gt(0), Le(1e6)] = 32.0
     lora_dropout: Annotated[
         float, "dropout on the adapter's input (lora, qlora, dora, rslora)", Ge(0), Le(0.9)
     ] = 0.0
     virtual_tokens: Annotated[
-        int, "number of virtual tokens of --adapter prompt or prefix", Ge(1)
+        int, "number of virtual tokens of --adapter prompt or prefix", Ge(1), Le(10_000)
     ] = 20
 
     steps: Annotated[
-        int | None, "optimizer steps [default: --epochs passes over the data]", Ge(0)
+        int | None, "optimizer steps [default: --epochs passes over the data]", Ge(0), Le(10**9)
     ] = None
     epochs: Annotated[
-        float, "passes over the data when neither --steps nor --budget is given", Gt(0)
+        float, "passes over the data when neither --steps nor --budget is given", Gt(0), Le(1e6)
     ] = 1.0
     budget: Annotated[str | None, "stop after this much compute, e.g. 1e15flops"] = None
-    batch_size: Annotated[int, "groups (prompts, pairs) per optimizer step", Ge(1)] = 32
+    batch_size: Annotated[int, "groups (prompts, pairs) per optimizer step", Ge(1), Le(10**6)] = 32
     micro_tokens: Annotated[
         int | None,
         "maximum tokens per forward pass; does not change the result "
         "[default: 1024 on a CPU, else 8192]",
         Ge(1),
+        Le(10**9),
     ] = None
     learning_rate: Annotated[
         float | None,
         "peak learning rate [default: the algorithm's, scaled to the model's width]",
         Gt(0),
+        Le(100),
     ] = None
     warmup: Annotated[
         float, "fraction of the run over which the learning rate warms up", Ge(0), Le(1)
     ] = 0.1
     schedule: Annotated[Literal["linear", "cosine", "constant"], "learning rate decay"] = "cosine"
     weight_decay: Annotated[
-        float, "decoupled weight decay of matrices, not of norms and biases", Ge(0)
+        float, "decoupled weight decay of matrices, not of norms and biases", Ge(0), Le(100)
     ] = 0.0
     max_grad_norm: Annotated[float, "clip gradients to this norm", Gt(0)] = 1.0
     gradient_checkpointing: Annotated[
@@ -109,12 +115,16 @@ class Recipe:
         bool, "start from random weights instead of the model's own", Alias("scratch")
     ] = False
 
-    max_length: Annotated[int, "maximum tokens of a prompt and its completion", Ge(8)] = 1024
+    max_length: Annotated[
+        int, "maximum tokens of a prompt and its completion", Ge(8), Le(10**7)
+    ] = 1024
     fail_on_bad_rows: Annotated[
         bool, "fail on unusable rows instead of skipping them", Alias("strict")
     ] = False
-    eval_size: Annotated[int, "items to evaluate before and after training (0: none)", Ge(0)] = 200
-    eval_every: Annotated[int, "also evaluate every N steps (0: never)", Ge(0)] = 0
+    eval_size: Annotated[
+        int, "items to evaluate before and after training (0: none)", Ge(0), Le(10**8)
+    ] = 200
+    eval_every: Annotated[int, "also evaluate every N steps (0: never)", Ge(0), Le(10**9)] = 0
     sampler: Annotated[
         str | None,
         "sampler of completions, NAME[,OPTION=VALUE...]: the name of a sampler or a Python file "
@@ -125,9 +135,11 @@ class Recipe:
         "cap on per-token importance weights for an external sampler (0: no correction)",
         Ge(0),
     ] = 2.0
-    max_new_tokens: Annotated[int, "maximum length of a generated completion in tokens", Ge(1)] = 64
-    temperature: Annotated[float, "sampling temperature (0: greedy)", Ge(0)] = 1.0
-    top_k: Annotated[int, "top-k sampling (0: off)", Ge(0)] = 0
+    max_new_tokens: Annotated[
+        int, "maximum length of a generated completion in tokens", Ge(1), Le(10**6)
+    ] = 64
+    temperature: Annotated[float, "sampling temperature (0: greedy)", Ge(0), Le(100)] = 1.0
+    top_k: Annotated[int, "top-k sampling (0: off)", Ge(0), Le(10**9)] = 0
     top_p: Annotated[float, "nucleus (top-p) mass", Gt(0), Le(1)] = 1.0
     min_p: Annotated[float, "min-p threshold relative to the top token", Ge(0), Le(1)] = 0.0
     stop_text: Annotated[
@@ -138,9 +150,11 @@ class Recipe:
         "stop the run on this alarm: ties, entropy, kl, length or overoptimised (may be repeated)",
         Alias("stop_on"),
     ] = field(default_factory=list)
-    checkpoint_every: Annotated[int, "save every N steps (0: only at the end)", Ge(0)] = 50
+    checkpoint_every: Annotated[
+        int, "save every N steps (0: only at the end)", Ge(0), Le(10**9)
+    ] = 50
 
-    seed: Annotated[int, "random seed", Ge(0)] = 0
+    seed: Annotated[int, "random seed", Ge(0), Le(2**63 - 1)] = 0
     output_dir: Annotated[str, "folder for runs", Alias("out")] = "runs"
     name: Annotated[
         str | None, "name of the run [default: made from algorithm, model and task]"
@@ -161,7 +175,7 @@ class Recipe:
         if self.budget is None:
             return None
         match = FLOPS.fullmatch(self.budget)
-        if not match or float(match[1]) <= 0:
+        if not match or not 0 < float(match[1]) < MOST_FLOPS:
             raise BadInput(
                 f"option --budget: {self.budget!r} is not an amount of compute",
                 hint="write a positive number of floating-point operations, e.g. 1e15flops",
@@ -235,6 +249,11 @@ def resolve(*layers: Mapping[str, Any]) -> Recipe:
         options.update(layer.get("options") or {})
     recipe: Recipe = build(Recipe, {**values, "options": options})
     _ = recipe.budget_flops  # raises if it is malformed
+    if 0 < recipe.temperature < COLDEST:
+        raise BadInput(
+            f"option --temperature: {recipe.temperature:g} is too low to compute with",
+            hint=f"use 0, which is greedy, or at least {COLDEST:g}",
+        )
     check_adapter(recipe)
     if recipe.task is None and recipe.data is None:
         recipe.task = "style"

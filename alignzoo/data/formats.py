@@ -17,10 +17,12 @@ from typing import Any
 
 from alignzoo.data.values import describe_value
 from alignzoo.errors import BadInput, count, first_line
+from alignzoo.files import require_regular
 
 Row = dict[str, Any]
 
 GZIP = b"\x1f\x8b"
+MOST_GROWTH = 200  # times the size of a gzipped file, beyond 1 GiB
 MAGIC = {
     b"PAR1": "a Parquet file",
     b"PK\x03\x04": "a zip archive",
@@ -48,9 +50,10 @@ def read_file(path: Path) -> list[Row]:
             hint=f"supported: {', '.join(READERS)}, also with .gz",
         )
     try:
+        require_regular(path)
         data = path.read_bytes()
         if data.startswith(GZIP):
-            data = gzip.decompress(data)
+            data = _decompress(data, str(path))
     except (OSError, EOFError, zlib.error) as error:
         raise BadInput(f"cannot be read: {error}", where=str(path)) from None
     if not data.strip():
@@ -59,6 +62,17 @@ def read_file(path: Path) -> list[Row]:
     if not rows:
         raise BadInput("the file holds no rows", where=str(path))
     return rows
+
+
+def _decompress(data: bytes, where: str) -> bytes:
+    """Decompress gzip; raise `BadInput` for what grows without end, as no text does."""
+    found = io.BytesIO()
+    with gzip.open(io.BytesIO(data)) as file:
+        while piece := file.read(2**24):
+            found.write(piece)
+            if found.tell() > max(2**30, MOST_GROWTH * len(data)):
+                raise BadInput("the file unpacks to far more than data do", where=where)
+    return found.getvalue()
 
 
 def read_jsonl(data: bytes, where: str) -> list[Row]:

@@ -13,7 +13,7 @@ from alignzoo.errors import RunFailed
 from alignzoo.rewards.rows import reward_failure
 from alignzoo.run import Run
 
-LARGEST = 1e18  # of a score: its square is a float32
+LARGEST_SCORE = 1e18  # of a score: its square is a float32
 PLUGIN_PREFIX = "reward "  # of the names under which rewards are registered
 
 
@@ -47,7 +47,7 @@ def check_scores(name: str, scores: Tensor, run: Run, batch: Batch) -> None:
             f"reward {name!r} gave scores of shape {list(scores.shape)} for {n} completions",
             hint=f"alignzoo_reward returns a tensor of shape [{n}]",
         )
-    wrong = (scores.abs() > LARGEST).nonzero().flatten().tolist()
+    wrong = (scores.abs() > LARGEST_SCORE).nonzero().flatten().tolist()
     if wrong:
         value = float(scores[wrong[0]])
         row, text = batch.answered()[wrong[0]], run.texts(batch)[wrong[0]]
@@ -61,6 +61,6 @@ def weighted_sum(scores: Mapping[str, Tensor], weights: Mapping[str, float]) -> 
     A reward that `weights` does not name has weight 1.
     """
     table = torch.stack([weights.get(name, 1.0) * score for name, score in scores.items()])
-    if (table.abs() > LARGEST).any():
+    if (table.abs() > LARGEST_SCORE).any():
         raise RunFailed("a weighted reward is too large to compute with", hint="lower its weight")
     return table.nansum(0).masked_fill(table.isnan().all(0), torch.nan)

@@ -11,7 +11,7 @@ from typing import Any
 from alignzoo import Run
 from alignzoo.data import Message
 from alignzoo.errors import BadInput, nearest
-from alignzoo.files import read_yaml
+from alignzoo.safe_yaml import read_yaml
 from alignzoo_judges.rating import RATING_QUESTION
 
 DEFAULT_FILE = Path(__file__).with_name("principles.yaml")

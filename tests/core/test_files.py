@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,9 @@ from alignzoo.files import (
     looks_like_path,
     nearest_path,
     read_lines,
-    read_yaml,
     unused_name,
 )
+from alignzoo.safe_yaml import read_yaml
 
 ROWS = [{"text": "ein Ä\u2028 two"}, {"n": 1}, {"n": 2}]
 
@@ -88,3 +89,73 @@ def test_the_first_line_of_an_error():
     assert first_line(ValueError()) == one_line(ValueError()) == "ValueError"
     assert one_line(ValueError("a\nb")) == "ValueError: a"
     assert len(first_line(ValueError("x" * 500))) == 200
+
+
+LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 10)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (LAUGHS, "line 5: not YAML: more than 20,000 values"),
+        ("a: &a [*a]", "line 1: not YAML: the anchor 'a' contains itself"),
+        ("[" * 100_000, "line 1: not YAML: nested too deep"),
+        ("seed: 1\nseed: 2\n", "line 2: not YAML: the key 'seed' is there twice"),
+        ("a: {b: 1, b: 2}", "the key 'b' is there twice"),
+        ("a: " + "9" * 5000, "line 1: not YAML: a number of 5,000 characters"),
+        ("a: 0x" + "f" * 5000, "a number of 5,002 characters"),
+        ('a: "\\ud800"', "half of a surrogate pair"),
+        ("a: !!python/object/apply:os.system [ls]", "could not determine a constructor"),
+        ("a: !!timestamp 2020-99-99", "could not determine a constructor"),
+        ("? [a]\n: 1\n", "unhashable key"),
+        ("a: \0", "not YAML"),
+        ("a: " + "x" * 10**6, "a recipe has at most 500,000 bytes"),
+    ],
+)
+def test_yaml_that_is_not_plain_is_one_short_message(tmp_path: Path, text, says):
+    path = tmp_path / "r.yaml"
+    path.write_text(text)
+    with pytest.raises(BadInput) as error:
+        read_yaml(path, "recipe")
+    assert says in error.value.message and len(error.value.message) < 600
+
+
+def test_plain_values_of_yaml(tmp_path: Path):
+    path = tmp_path / "r.yaml"
+    path.write_text(
+        "day: 2020-01-01\ntime: 12:30\nrate: 1e-4\nhalf: .5\nn: 1_000\nm: -3\noctal: 0123\n"
+        "on: true\nnothing:\nbase: &b {x: 1, y: 2}\nown: {<<: *b, y: 3}\n"
+    )
+    assert read_yaml(path, "recipe") == {
+        "day": "2020-01-01",
+        "time": "12:30",
+        "rate": "1e-4",
+        "half": 0.5,
+        "n": 1000,
+        "m": -3,
+        "octal": "0123",
+        True: True,
+        "nothing": None,
+        "base": {"x": 1, "y": 2},
+        "own": {"x": 1, "y": 3},
+    }
+
+
+def test_a_pipe_or_a_device_is_not_read(tmp_path: Path):
+    path = tmp_path / "r.yaml"
+    os.mkfifo(path)
+    for endless in (path, Path("/dev/zero")):
+        with pytest.raises(BadInput, match="not a regular file"):
+            read_yaml(endless, "recipe")
+
+
+def test_names_that_are_too_long_are_paths_that_do_not_exist(tmp_path: Path):
+    assert not looks_like_path("a" * 5000 + "/b")
+    assert nearest_path(tmp_path / ("a" * 5000) / "b") == f"{tmp_path} holds: no folders"
+
+
+def test_no_message_is_longer_than_a_screen():
+    error = BadInput("p" * 10**6, where="w" * 10**6, hint="h" * 10**6)
+    assert len(str(error)) < 2500 and str(error).startswith("www") and "ppp" in str(error)

@@ -95,6 +95,7 @@ PUBLIC_MODULES = {
     "alignzoo.options",
     "alignzoo.policy",
     "alignzoo.remote",
+    "alignzoo.safe_yaml",
     "alignzoo.rewards",
     "alignzoo.rollout",
     "alignzoo.ui",

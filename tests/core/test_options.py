@@ -51,6 +51,10 @@ def test_the_text_of_a_number_is_the_number():
     [
         ({"beta": 0}, ["--beta", "greater than 0"]),
         ({"beta": float("nan")}, ["--beta", "finite"]),
+        ({"beta": True}, ["--beta", "True is not allowed: it should be a number"]),
+        ({"beta": 1e30}, ["--beta", "beyond what can be computed with"]),
+        ({"beta": "1e-300"}, ["--beta", "beyond what can be computed with"]),
+        ({"beta": 10**5000}, ["--beta", "thousands of digits"]),
         ({"share": 1.5}, ["--share", "less than or equal to 1"]),
         ({"kind": "c"}, ["--kind", "'a' or 'b'"]),
         ({"bta": 1}, ["bta", "did you mean 'beta'"]),
@@ -188,3 +192,16 @@ def test_a_bad_recipe_file_is_named(tmp_path: Path, text, words):
 def test_a_missing_recipe_file_is_named(tmp_path: Path):
     with pytest.raises(BadInput, match="no such recipe"):
         read_recipe(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"seed": 2**63}, {"batch_size": 10**9}, {"epochs": 1e300}, {"temperature": 1e-300},
+        {"lora_rank": 10**9}, {"max_new_tokens": 10**9}, {"virtual_tokens": 10**9},
+        {"learning_rate": 1e38}, {"budget": "1e999flops"}, {"learning_rate": True},
+    ],
+)  # fmt: skip
+def test_numbers_beyond_all_use_are_refused(values):
+    with pytest.raises(BadInput, match=f"option --{next(iter(values)).replace('_', '-')}"):
+        resolve({"algorithm": "dpo", **values})
