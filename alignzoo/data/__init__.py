@@ -5,8 +5,10 @@ names                    the value of `--data`: names and weights
 values, dialogue         checks of a cell, and of messages
 views                    the columns of a row: text, demonstrations, preferences, feedback, steps,
                          prompts
+columns                  what other columns of a table mean, and which are not read
 derive                   a missing view from another one
 codec, reasoning_steps   from text to tokens, for training and for evaluation
+template                 from messages to text, by the chat template
 load                     `load_data`, which puts these together
 dataset, mixture, order  the result: held-out rows, several sources as one, the batches of a run
 report                   counts and notes on the rows
@@ -14,8 +16,8 @@ report                   counts and notes on the rows
 
 from alignzoo import deprecated
 from alignzoo.data.codec import Codec
+from alignzoo.data.columns import columns_of
 from alignzoo.data.dataset import Data, SourceSize, labels_in
-from alignzoo.data.derive import columns_of
 from alignzoo.data.dialogue import Content, Message
 from alignzoo.data.load import load_data, load_rows
 from alignzoo.data.names import DataSpec, parse_data
@@ -23,6 +25,7 @@ from alignzoo.data.order import EpochOrder
 from alignzoo.data.read import read_rows
 from alignzoo.data.reasoning_steps import split_steps, step_ends
 from alignzoo.data.report import Report
+from alignzoo.data.template import template_values
 from alignzoo.data.values import is_missing
 from alignzoo.data.views import (
     VIEWS,
@@ -67,6 +70,7 @@ __all__ = [
     "read_rows",
     "split_steps",
     "step_ends",
+    "template_values",
 ]
 
 __getattr__ = deprecated.names_of(__name__)

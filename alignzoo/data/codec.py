@@ -7,28 +7,34 @@ one BOS if the model is used to one; a completion ends in a token that stops gen
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from alignzoo.data.dialogue import Content, Message
+from alignzoo.data.template import PLAIN, PROBE, ChatTemplate, is_continued
 from alignzoo.data.values import UnusableRow
 from alignzoo.errors import BadInput
 
-PROBE = "alignzoo"
-PLAIN = (
-    "no chat template in the tokenizer: dialogues are written as 'User: ...\\n\\nAssistant: ...'"
-)
 UNUSUAL = (
     "the chat template does not write an answer as a continuation of its generation prompt: "
     "answers are trained on as their plain content and the end of the turn"
 )
+ENDED = "an end of sequence that stands in the text already is not added again"
+OPENED = "the answer begins as the generation prompt ends; it is trained on once"
+UNREASONED = "an answer without reasoning is trained on inside the open {} of the generation prompt"
+
+TemplateValues = Mapping[str, Any] | None  # variables of a chat template beside the messages
+OPEN_TAG = re.compile(r"<(\w+)>\s*$")
 
 
 class Codec:
     """Convert text and dialogues to token ids and back, by a tokenizer and its chat template.
 
-    `bos` is the id that every prompt begins with, or None. `stop_ids` end a completion: EOS, and
-    the end of a turn in the chat template. `notes` are remarks for the user about the tokenizer.
+    `bos` is the id that every prompt begins with, or None. `stop_ids` end a completion: EOS, the
+    end of a turn in the chat template, and those of the model's `generation_config.json`, which the
+    tokenizer of a loaded policy has as `generation_stop_ids`. `notes` are remarks for the user
+    about the tokenizer.
     """
 
     def __init__(self, tokenizer: Any):
@@ -40,40 +46,64 @@ class Codec:
             )
         self.tokenizer = tokenizer
         self.notes: list[str] = []
+        self._remarks: dict[str, None] = {}
         self.eos: int = tokenizer.eos_token_id
         first = self._ids(PROBE)
         self._adds_space = bool(first) and tokenizer.convert_ids_to_tokens(first[0]).startswith(
             ("▁", "Ġ")
         )
-        opening, self._close = self._probe_template()
-        self.bos: int | None = self._find_bos(opening)
+        self._template = ChatTemplate(tokenizer, self.remark)
+        self.bos: int | None = self._find_bos()
         self._end = self._end_of_turn()
-        self.stop_ids: list[int] = list(dict.fromkeys([self.eos, self._end[-1]]))
+        more = getattr(tokenizer, "generation_stop_ids", ())
+        self.stop_ids: list[int] = list(dict.fromkeys([self.eos, self._end[-1], *more]))
+        self._stops = self._stop_tokens()
 
     # --- text to tokens
 
-    def prompt(self, prompt: Content) -> list[int]:
-        """Encode a prompt: text as it is, messages with a generation prompt."""
+    def prompt(self, prompt: Content, template: TemplateValues = None) -> list[int]:
+        """Encode a prompt: text as it is, messages with a generation prompt.
+
+        A last message of the assistant's whose `prefix` is true is continued instead. `template`
+        are variables of the chat template beside the messages: see `template_values`.
+        """
         if isinstance(prompt, str):
             return self._one_bos(self._ids(prompt))
-        return self._one_bos(self._ids(self._render(prompt, answer_next=True)))
+        return self._one_bos(self._ids(self._head(prompt, template)))
 
-    def completion(self, prompt: Content, completion: Content) -> list[int]:
+    def completion(
+        self, prompt: Content, completion: Content, template: TemplateValues = None
+    ) -> list[int]:
         """Encode a completion: the ids after those of the prompt, up to one that stops."""
-        answer = completion if isinstance(completion, str) else completion[-1]["content"]
         if isinstance(prompt, str):
-            return [*self._continuation(answer), self.eos]
-        head = self._render(prompt, answer_next=True)
-        turn = [{"role": "assistant", "content": answer}]
-        full = self._render([*prompt, *(turn if isinstance(completion, str) else completion)])
-        if full.startswith(head) and full[len(head) :].endswith(self._close):
-            body = full[len(head) : len(full) - len(self._close)]
+            answer = completion if isinstance(completion, str) else completion[-1]["content"]
+            body, end = self._split_end(answer)
+            # Without a space of the tokenizer's, a text has the same ids wherever it stands.
+            ids = self._after(prompt, body) if self._adds_space else self._ids(body)
+            return [*ids, self.eos if end is None else end]
+        head = self._head(prompt, template)
+        if isinstance(completion, str):
+            completion = [{"role": "assistant", "content": completion}]
+        answer = completion[-1]["content"]
+        if is_continued(prompt):
+            begun = {**prompt[-1], "content": prompt[-1]["content"] + answer}
+            full = self._template.render([*prompt[:-1], begun], template)
+        else:
+            full = self._template.render([*prompt, *completion], template)
+        close = self._template.close
+        if full.startswith(head) and full[len(head) :].endswith(close):
+            body = full[len(head) : len(full) - len(close)]
         else:
             self._note(UNUSUAL)
             body = answer
+        if not is_continued(prompt):
+            body = self._without_opening(head, body)
+        body, _ = self._split_end(body)
         return [*self._after(head, body), *self._end]
 
-    def turns(self, messages: list[Message]) -> tuple[list[int], list[int], list[bool]] | None:
+    def turns(
+        self, messages: list[Message], template: TemplateValues = None
+    ) -> tuple[list[int], list[int], list[bool]] | None:
         """Encode a dialogue that ends in an answer, with all its answers marked.
 
         Return the ids of the prompt of the first answer, the ids of all that follows, and a mask
@@ -87,25 +117,38 @@ class Codec:
         for i, message in enumerate(messages):
             if message["role"] != "assistant" or i == 0:  # the first message answers nothing
                 continue
-            before = self.prompt(messages[:i])
+            before = self.prompt(messages[:i], template)
             if before[: len(ids)] != ids:
                 return None
             prompt = prompt or before
-            said = self.completion(messages[:i], [message])
+            said = self.completion(messages[:i], [message], template)
             mask += [False] * (len(before) - len(mask)) + [True] * len(said)
             ids = before + said
         return prompt, ids[len(prompt) :], mask[len(prompt) :]
 
-    def text(self, text: Content) -> list[int]:
+    def text(self, text: Content, template: TemplateValues = None) -> list[int]:
         """Encode a whole document or dialogue, from its BOS (if any) to an id that stops."""
         if isinstance(text, str):
-            return [*self._one_bos(self._ids(text)), self.eos]
-        rendered = self._render(text)
-        answered = text[-1]["role"] == "assistant" and rendered.endswith(self._close)
-        if answered:
-            return [*self._one_bos(self._ids(rendered.removesuffix(self._close))), *self._end]
+            body, end = self._split_end(text)
+            return [*self._one_bos(self._ids(body)), self.eos if end is None else end]
+        rendered = self._render(text, template)
+        close = self._template.close
+        if text[-1]["role"] == "assistant" and rendered.endswith(close):
+            body, _ = self._split_end(rendered.removesuffix(close))
+            return [*self._one_bos(self._ids(body)), *self._end]
         ids = self._one_bos(self._ids(rendered))
         return ids if ids and ids[-1] in self.stop_ids else [*ids, self.eos]
+
+    # --- remarks on rows
+
+    def remark(self, text: str) -> None:
+        """Keep something that the user should know about the row that is being encoded."""
+        self._remarks[text] = None
+
+    def take_remarks(self) -> list[str]:
+        """Return the remarks since the last call, each once."""
+        found, self._remarks = list(self._remarks), {}
+        return found
 
     # --- cutting to a length
 
@@ -151,45 +194,30 @@ class Codec:
         start = next((i for i, token in enumerate(ids) if token != self.bos), len(ids))
         return [self.bos, *ids[start:]]
 
-    def _continuation(self, text: str) -> list[int]:
-        """Encode a text that follows another; SentencePiece adds a space in front by itself."""
-        return self._ids(text[1:] if self._adds_space and text.startswith(" ") else text)
-
     def _after(self, head: str, body: str) -> list[int]:
         """Encode `body` after `head`: as in the whole text, if no token spans the boundary."""
         whole, before = self._ids(head + body), self._ids(head)
         return whole[len(before) :] if whole[: len(before)] == before else self._continuation(body)
 
-    # --- the chat template
+    def _continuation(self, text: str) -> list[int]:
+        """Encode a text that follows another; SentencePiece adds a space in front by itself."""
+        if not self._adds_space:
+            return self._ids(text)
+        if text.startswith(" "):
+            return self._ids(text[1:])
+        whole, before = self._ids("\n" + text), self._ids("\n")
+        return whole[len(before) :] if whole[: len(before)] == before else self._ids(text)
 
-    def _render(self, messages: list[Message], answer_next: bool = False) -> str:
-        if not self.tokenizer.chat_template:
-            self._note(PLAIN)
-            return _plain(messages, answer_next)
-        import jinja2
+    def _find_bos(self) -> int | None:
+        """Return the BOS id if the tokenizer adds it by itself or the template begins with it.
 
-        try:
-            return self.tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=answer_next
-            )
-        except (jinja2.TemplateError, TypeError) as error:
-            raise BadInput(f"the model's chat template refuses this dialogue: {error}") from None
-
-    def _probe_template(self) -> tuple[str, str]:
-        """Return what the template writes before a question and after an answer."""
-        if not self.tokenizer.chat_template:
-            return "", ""
-        question = {"role": "user", "content": PROBE}
-        text = self._render([question, {"role": "assistant", "content": PROBE}])
-        before, _, rest = text.partition(PROBE)
-        return before, rest.rpartition(PROBE)[2]
-
-    def _find_bos(self, opening: str) -> int | None:
-        """Return the BOS id if the tokenizer adds it by itself or the template writes it."""
-        bos = self.tokenizer.bos_token_id
+        A token that opens every turn, such as `<|im_start|>`, is part of the dialogue and is not
+        put before plain text.
+        """
+        bos, token = self.tokenizer.bos_token_id, self.tokenizer.bos_token
         added = self.tokenizer.encode(PROBE)[:1] == [bos]
-        written = bos is not None and opening.startswith(self.tokenizer.bos_token)
-        return bos if added or written else None
+        written = bos is not None and self._template.before.startswith(token)
+        return bos if added or (written and not self._template.repeats(token)) else None
 
     def _end_of_turn(self) -> list[int]:
         """Return the ids that close an answer: the template's, up to the first that can stop.
@@ -197,20 +225,59 @@ class Codec:
         That is EOS or a special token such as `<|im_end|>`. A template that writes neither gets an
         EOS, because otherwise generation would never end.
         """
-        added = self.tokenizer.get_added_vocab().values()
-        own = {self.eos, *self.tokenizer.all_special_ids, *added}
-        close = self._after(PROBE, self._close)
+        special, closing = self._special_ids(), self._template.close
+        close = self._after(PROBE, closing)
         for i, token in enumerate(close):
-            if token in own:
+            if token in special:
                 return close[: i + 1]
-        return [*self._after(PROBE, self._close.rstrip()), self.eos]
+        return [*self._after(PROBE, closing.rstrip()), self.eos]
+
+    def _special_ids(self) -> set[int]:
+        added = self.tokenizer.get_added_vocab().values()
+        return {self.eos, *self.tokenizer.all_special_ids, *added}
+
+    def _stop_tokens(self) -> dict[str, int]:
+        """Return the ids that stop and are special tokens, by their text."""
+        ids = self._special_ids().intersection(self.stop_ids)
+        return {self.tokenizer.convert_ids_to_tokens(token): token for token in ids}
+
+    def _split_end(self, text: str) -> tuple[str, int | None]:
+        """Split the tokens that stop off the end of a text; return the first of them as well."""
+        rest, found = text, None
+        while token := next((t for t in self._stops if rest.rstrip().endswith(t)), None):
+            rest, found = rest.rstrip().removesuffix(token), self._stops[token]
+        if found is not None:
+            self.remark(ENDED)
+        return rest, found
+
+    # --- the chat template
+
+    def _head(self, prompt: Sequence[Message], template: TemplateValues) -> str:
+        if not self._template.exists:
+            self._note(PLAIN)
+        return self._template.head(prompt, template)
+
+    def _render(self, messages: Sequence[Message], template: TemplateValues) -> str:
+        if not self._template.exists:
+            self._note(PLAIN)
+        return self._template.render(messages, template)
+
+    def _without_opening(self, head: str, body: str) -> str:
+        """Take off the front of an answer what the generation prompt has written already.
+
+        Templates of reasoning models end it in `<think>`, and so do answers begin that have it.
+        """
+        tag = OPEN_TAG.search(head)
+        if not tag:
+            return body
+        opening = head[tag.start() :].rstrip()
+        if body.lstrip().startswith(opening):
+            self.remark(OPENED)
+            return body.lstrip().removeprefix(opening).removeprefix(head[len(head.rstrip()) :])
+        if f"</{tag[1]}>" not in body:
+            self.remark(UNREASONED.format(opening))
+        return body
 
     def _note(self, note: str) -> None:
         if note not in self.notes:
             self.notes.append(note)
-
-
-def _plain(messages: list[Message], answer_next: bool) -> str:
-    """Write a dialogue without a chat template: `User: ...\\n\\nAssistant: ...`."""
-    turns = [f"{m['role'].capitalize()}: {m['content']}" for m in messages]
-    return "\n\n".join([*turns, "Assistant:"] if answer_next else turns)

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from random import Random
 
+from alignzoo.data.columns import find_aliases
 from alignzoo.data.dialogue import Content
 from alignzoo.data.formats import Row
-from alignzoo.data.values import check_text, is_missing
 from alignzoo.data.views import (
     Demonstrations,
     Feedback,
@@ -155,52 +155,3 @@ DERIVATIONS = (
         Demonstrations, Text, _make_texts, "the prompt and the completion of each demonstration"
     ),
 )
-
-
-# Column names in data sets of questions and instructions; the first that exists is taken.
-PROMPT = ("question", "instruction")
-COMPLETION = ("answer", "response", "output")
-
-
-def columns_of(rows: Iterable[Row]) -> list[str]:
-    """Return the columns that have a value in some row, in the order of first use."""
-    found: dict[str, None] = {}
-    for row in rows:
-        for name, value in row.items():
-            if name not in found and not is_missing(value):
-                found[name] = None
-    return list(found)
-
-
-def find_aliases(columns: Iterable[str]) -> dict[str, str]:
-    """Map each canonical name that is missing to the column that takes its place.
-
-    There are none beside `messages`, and no completion beside pairs, where such columns have
-    meanings of their own.
-    """
-    there = set(columns)
-    found: dict[str, str] = {}
-    if there.isdisjoint({"prompt", "messages"}):
-        _take(found, "prompt", PROMPT, there)
-    if ("prompt" in there or found) and there.isdisjoint({"completion", "messages", "chosen"}):
-        _take(found, "completion", COMPLETION, there)
-    return found
-
-
-def add_canonical_names(row: Row, names: dict[str, str]) -> Row:
-    """Return the row with the canonical names added; its own columns stay, for rewards to read.
-
-    An `instruction` is followed by its `input`, if that is not empty.
-    """
-    new = {name: row[alias] for name, alias in names.items() if alias in row}
-    more = row.get("input")
-    if names.get("prompt") == "instruction" and "prompt" in new and not is_missing(more):
-        question, context = check_text(new["prompt"], "prompt"), check_text(more, "input")
-        new["prompt"] = f"{question}\n\n{context}" if context.strip() else question
-    return {**row, **new}
-
-
-def _take(found: dict[str, str], name: str, choices: Iterable[str], there: set[str]) -> None:
-    alias = next((choice for choice in choices if choice in there), None)
-    if alias:
-        found[name] = alias

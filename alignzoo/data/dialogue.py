@@ -5,6 +5,7 @@ A dialogue is a list of messages, `{"role": ..., "content": ...}`; anything else
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -14,6 +15,18 @@ Message = dict[str, Any]
 Content = str | list[Message]  # plain text, or a dialogue
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
+# ShareGPT's messages are {"from": ..., "value": ...}, with roles of their own.
+SHAREGPT = {
+    "human": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bard": "assistant",
+    "bing": "assistant",
+    "model": "assistant",
+    "function": "tool",
+    "observation": "tool",
+    "function_response": "tool",
+}
 
 # The start of an answer in dialogues written as plain text, the least ambiguous first: hh-rlhf,
 # ChatML, Llama 2, Alpaca, and plain ones. The first kind that both texts of a pair have is used.
@@ -27,11 +40,17 @@ MARKERS = (
 
 
 def check_content(value: Any, column: str) -> Content:
-    """Return plain text or messages as they are; raise `BadValue` for anything else."""
+    """Return plain text as it is and messages as `role` and `content`, both text.
+
+    A single message counts as a list of one. Raise `BadValue` for anything else, and
+    `UnusableRow` for a message that is not text alone.
+    """
     if is_missing(value):
         raise BadValue(column, "the value is missing in this row")
     if isinstance(value, str):
         return check_text(value, column)
+    if isinstance(value, dict) and {"role", "from"} & set(value):
+        value = [value]
     if not isinstance(value, list):
         raise BadValue(column, f"expected text or a list of messages, got {describe_value(value)}")
     return [_message(m, i, column) for i, m in enumerate(value, start=1)]
@@ -44,24 +63,77 @@ def _message(value: Any, number: int, column: str) -> Message:
             f"message {number} is {describe_value(value)}",
             hint='a message is an object: {"role": "user", "content": "..."}',
         )
+    # Tables fill the keys that only other messages have with None.
+    message = {key: part for key, part in value.items() if part is not None}
+    if "from" in message and "role" not in message:
+        message["role"] = message.pop("from")
+        message["content"] = message.pop("value", None)
+    calls = message.get("tool_calls")
+    if calls:
+        message["tool_calls"] = [_parse_arguments(call) for call in without_nulls(calls)]
+        message.setdefault("content", "")
+    content = message.get("content")
+    if isinstance(content, list):
+        message["content"] = _join_parts(content, number, column)
     for key in ("role", "content"):
-        if not isinstance(value.get(key), str):
-            found = describe_value(value.get(key))
+        if not isinstance(message.get(key), str):
+            found = describe_value(message.get(key))
             raise BadValue(column, f"the {key} of message {number} is {found}, not text")
-    if value["role"] not in ROLES:
+    role = message["role"]
+    message["role"] = role if role in ROLES else SHAREGPT.get(role, role)
+    if message["role"] not in ROLES:
         raise BadValue(
             column,
-            f"unknown role {value['role']!r} in message {number}",
+            f"unknown role {role[:40]!r} in message {number}",
             hint=f"the roles are: {', '.join(ROLES)}",
         )
-    check_text(value["content"], column)
-    # Tables fill the keys that only other messages have with None.
-    return {key: part for key, part in value.items() if part is not None}
+    check_text(message["content"], column)
+    return message
 
 
-def text_of(content: Content) -> str:
-    """Return the words of a text or a dialogue, without the roles."""
-    return content if isinstance(content, str) else "".join(m["content"] for m in content)
+def _join_parts(parts: list[Any], number: int, column: str) -> str:
+    """Join content that is a list of parts; raise `UnusableRow` if one of them is not text."""
+    texts = []
+    for part in parts:
+        kind = part.get("type", "text") if isinstance(part, dict) else "text"
+        if kind not in ("text", "input_text", "output_text"):
+            raise UnusableRow(f"a message has a part that is not read: {kind!r:.40}")
+        text = part.get("text") if isinstance(part, dict) else part
+        texts.append(check_text(text, column, f"a part of message {number}"))
+    return "".join(texts)
+
+
+def _parse_arguments(call: Any) -> Any:
+    """Return a tool call whose arguments, if they are an object as JSON text, are the object.
+
+    Servers do so before they apply a chat template.
+    """
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(function, dict) or not isinstance(function.get("arguments"), str):
+        return call
+    try:
+        arguments = json.loads(function["arguments"])
+    except (ValueError, RecursionError):
+        return call
+    if not isinstance(arguments, dict):
+        return call
+    return {**call, "function": {**function, "arguments": arguments}}
+
+
+def without_nulls(value: Any) -> Any:
+    """Return a value without the keys that are None, which tables add to objects."""
+    if isinstance(value, dict):
+        return {key: without_nulls(part) for key, part in value.items() if part is not None}
+    if isinstance(value, list):
+        return [without_nulls(part) for part in value]
+    return value
+
+
+def is_empty(content: Content) -> bool:
+    """Return True if there are neither words nor tool calls in a text or a dialogue."""
+    if isinstance(content, str):
+        return not content.strip()
+    return not any(m["content"].strip() or m.get("tool_calls") for m in content)
 
 
 def common_prompt(chosen: str, rejected: str) -> int:
@@ -135,7 +207,18 @@ def unify(prompt: Content, completion: Content) -> tuple[Content, Content]:
         return prompt, as_answer(completion)
     if isinstance(prompt, str) and isinstance(completion, list):
         return prepend_prompt(prompt, completion)
+    if isinstance(prompt, list) and isinstance(completion, list):
+        given = len(prompt) if begins_with(completion, prompt) else 0
+        completion = completion[given:]  # of a whole dialogue, which includes its prompt
     return prompt, completion
+
+
+def begins_with(dialogue: list[Message], prompt: list[Message]) -> bool:
+    """Return True if a dialogue begins with the roles and contents of a prompt, and goes on."""
+    pairs = zip(dialogue, prompt, strict=False)
+    return len(dialogue) > len(prompt) and all(
+        (a["role"], a["content"]) == (b["role"], b["content"]) for a, b in pairs
+    )
 
 
 def prepend_prompt(prompt: str, messages: list[Message]) -> tuple[list[Message], list[Message]]:
@@ -164,6 +247,8 @@ def split_pair(
         first, chosen_rest = prepend_prompt(given, chosen)
         second, rejected_rest = prepend_prompt(given, rejected)
         chosen, rejected, given = first + chosen_rest, second + rejected_rest, []
+    elif given and begins_with(chosen, given) and begins_with(rejected, given):
+        given = []  # both are whole dialogues, their prompt included
     end = common_messages(chosen, rejected)
     prompt = [*(given or []), *chosen[:end]]
     chosen, rejected = chosen[end:], rejected[end:]

@@ -32,6 +32,7 @@ MAGIC = {
     b"\xff\xfe": "UTF-16 text",
     b"\xfe\xff": "UTF-16 text",
 }
+SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}  # of tables that are not CSV
 
 
 def format_of(name: str) -> str | None:
@@ -103,7 +104,8 @@ def read_json(data: bytes, where: str) -> list[Row]:
         raise BadInput(
             f"expected a list of objects, got {describe_value(value)}",
             where=where,
-            hint='write [{"column": ...}, ...], or one object per line in a .jsonl file',
+            hint='write [{"column": ...}, ...], or one object per line in a .jsonl file; '
+            "of pandas: to_json(orient='records')",
         )
     for number, row in enumerate(value, start=1):
         if not isinstance(row, dict):
@@ -164,9 +166,20 @@ READERS: dict[str, Callable[[bytes, str], list[Row]]] = {
 
 
 def _header(cells: list[str], where: str) -> list[str]:
+    if len(cells) > 1 and not cells[0].strip():
+        cells = ["Unnamed: 0", *cells[1:]]  # the index of a table of pandas, by pandas' name
+    for sign, name in SEPARATORS.items():
+        if len(cells) == 1 and sign in cells[0]:
+            raise BadInput(
+                f"the columns are separated by {name}",
+                where=where,
+                hint="separate them by commas; of pandas: to_csv(sep=',', index=False)",
+            )
     for i, name in enumerate(cells):
         if not name.strip():
-            raise BadInput(f"column {i + 1} has no name", where=where)
+            raise BadInput(
+                f"column {i + 1} has no name", where=where, hint="name it, or take it out"
+            )
         if name in cells[:i]:
             raise BadInput(f"two columns are named {name!r}", where=where)
     return cells

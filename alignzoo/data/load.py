@@ -11,12 +11,11 @@ from typing import Any
 
 from alignzoo.batch import Example
 from alignzoo.data.codec import Codec
+from alignzoo.data.columns import MOST_NAMES, Columns, columns_of, message_keys, read_columns
 from alignzoo.data.dataset import Data, drop_held_out_prompts, hold_out, unique_prompts
 from alignzoo.data.derive import (
     Item,
     Plan,
-    add_canonical_names,
-    columns_of,
     plan_for_columns,
     plan_for_views,
 )
@@ -26,7 +25,7 @@ from alignzoo.data.names import DataSpec, parse_data
 from alignzoo.data.read import Part, Table, location, read_table
 from alignzoo.data.report import Report
 from alignzoo.data.values import BadValue, UnusableRow, is_missing, parse_label
-from alignzoo.data.views import VIEWS, Prompts, View
+from alignzoo.data.views import CHOSEN_PROBABILITY, VIEWS, Preferences, Prompts, View
 from alignzoo.errors import BadInput, count
 
 Where = Callable[[int], str]  # the location of a row, by its number
@@ -73,8 +72,9 @@ def load_rows(view: type[View], data: str) -> tuple[list[Row], Report]:
     if plan is None or plan.derivations:
         raise _no_columns(view, columns, data)
     report = Report(source=data, read=len(rows))
-    report.notes += [_alias_note(*pair, columns) for pair in plan.renamed.items()]
-    items = _canonical(plan, rows, partial(location, table.train), report)
+    reading = _reading(plan, rows)
+    report.notes += reading.notes(rewarded=False)
+    items = _canonical(plan, reading, rows, partial(location, table.train), report)
     return [row for _, row in items], report
 
 
@@ -116,15 +116,20 @@ class _Loader:
         if plan is None:
             raise _no_columns(self.view, columns, data)
         report = Report(source=data, max_length=self.max_length)
-        report.notes += [_alias_note(*pair, columns) for pair in plan.renamed.items()]
+        reading = _reading(plan, [*rows, *test_rows])
+        report.notes += reading.notes(rewarded=self.view is Prompts)
+        keys = message_keys(rows, [plan.renamed.get(name, name) for name in plan.form])
+        if keys:
+            listing = ", ".join(f"{key!r:.60}" for key in keys[:MOST_NAMES])
+            report.notes.append(f"keys of messages that only a chat template reads: {listing}")
         if table.unread:
             unread = ", ".join(table.unread)
             report.notes.append(f"not read, since other files are named train: {unread}")
         where = partial(location, table.train)
-        train = self.examples(plan, rows, where, report)
+        train = self.examples(plan, reading, rows, where, report)
         if table.test:
             where_test = partial(location, table.test)
-            test = self.held_out(plan, test_rows, where_test, report, holdout)
+            test = self.held_out(plan, reading, test_rows, where_test, report, holdout)
             report.notes.append(f"held out: {', '.join(part.name for part in table.test)}")
             train = drop_held_out_prompts(self.view, train, test, report)
         else:
@@ -146,8 +151,10 @@ class _Loader:
         rows = task.rows(plan.start.name, "train")
         test_rows = task.rows(plan.start.name, "test") if holdout else []
         where = f"task {name}, {plan.start.name}"
-        train = self.examples(plan, rows, _numbered(f"{where}, train"), report)
-        test = self.held_out(plan, test_rows, _numbered(f"{where}, test"), report, holdout)
+        reading = Columns()
+        train = self.examples(plan, reading, rows, _numbered(f"{where}, train"), report)
+        where_test = _numbered(f"{where}, test")
+        test = self.held_out(plan, reading, test_rows, where_test, report, holdout)
         prompts = self.prompts_of(task, f"task {name}")[:holdout] if holdout else []
         self.finish(report, train, test, _numbered(f"{where}, train"))
         return Data(train, test, report, fingerprint([*rows, *test_rows]), prompts)
@@ -158,19 +165,25 @@ class _Loader:
         if plan is None:
             return []
         rows = task.rows(plan.start.name, "test")
-        items = _canonical(plan, rows, _numbered(f"{where}, {plan.start.name}, test"), Report())
+        place = _numbered(f"{where}, {plan.start.name}, test")
+        items = _canonical(plan, Columns(), rows, place, Report())
         derived, _ = plan.run(items, self.seed)
         return unique_prompts(Prompts, (row for _, row in derived))
 
-    def examples(self, plan: Plan, rows: list[Row], where: Where, report: Report) -> list[Example]:
+    def examples(
+        self, plan: Plan, reading: Columns, rows: list[Row], where: Where, report: Report
+    ) -> list[Example]:
         """Return the usable rows as token ids; the others go into the report."""
         report.read += len(rows)
-        items, sentences = plan.run(_canonical(plan, rows, where, report), self.seed)
+        items, sentences = plan.run(_canonical(plan, reading, rows, where, report), self.seed)
         report.derivations += sentences
         found = []
+        self.codec.take_remarks()
         for number, row in items:
             encode = _located(self.view.encode, where, number, plan.renamed)
             example, reason, truncated = encode(row, self.codec, self.max_length)
+            for remark in self.codec.take_remarks():
+                report.remark(remark, number)
             if example is None:
                 report.leave_out(reason, number)
             else:
@@ -179,11 +192,17 @@ class _Loader:
         return found
 
     def held_out(
-        self, plan: Plan, rows: list[Row], where: Where, report: Report, holdout: int
+        self,
+        plan: Plan,
+        reading: Columns,
+        rows: list[Row],
+        where: Where,
+        report: Report,
+        holdout: int,
     ) -> list[Example]:
         """Return the first rows of a test set, noting those left out; none is trained on."""
         aside = Report(max_length=self.max_length)
-        found = self.examples(plan, rows[:holdout], where, aside)
+        found = self.examples(plan, reading, rows[:holdout], where, aside)
         report.notes += [f"of the held-out rows, {reason}" for reason in aside.reasons()]
         return found[:holdout]
 
@@ -208,16 +227,18 @@ class _Loader:
             )
 
 
-def _canonical(plan: Plan, rows: list[Row], where: Where, report: Report) -> list[Item]:
+def _reading(plan: Plan, rows: list[Row]) -> Columns:
+    optional = ("margin", CHOSEN_PROBABILITY) if plan.start is Preferences else ()
+    return read_columns(plan.form, plan.renamed, optional, rows)
+
+
+def _canonical(
+    plan: Plan, reading: Columns, rows: list[Row], where: Where, report: Report
+) -> list[Item]:
     """Normalise the rows to the view that the plan starts from."""
 
     def read(row: Row) -> Row:
-        row = add_canonical_names(row, plan.renamed)
-        for column in plan.form:
-            if is_missing(row.get(column)):
-                there = ", ".join(name for name in row if not is_missing(row[name]))
-                raise BadValue(column, "missing in this row", hint=f"columns of this row: {there}")
-        return plan.start.canonical(row)
+        return plan.start.canonical(reading.apply(row))
 
     items = []
     for number, row in enumerate(rows, start=1):
@@ -264,11 +285,6 @@ def _has_boolean_labels(rows: Iterable[Row]) -> bool:
         )
     except BadValue:
         return False
-
-
-def _alias_note(name: str, alias: str, columns: list[str]) -> str:
-    more = " (followed by 'input')" if alias == "instruction" and "input" in columns else ""
-    return f"column {alias!r}{more} was read as {name!r}"
 
 
 def _no_columns(view: type[View], columns: list[str], data: str) -> BadInput:

@@ -25,6 +25,7 @@ class Report:
     train: int = 0
     test: int = 0
     left_out: dict[str, list[int]] = field(default_factory=dict)
+    remarks: dict[str, list[int]] = field(default_factory=dict)
     truncated: Counter[str] = field(default_factory=Counter)
     derivations: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -33,6 +34,10 @@ class Report:
     def leave_out(self, reason: str, row: int) -> None:
         """Record that a row was left out, and why."""
         self.left_out.setdefault(reason, []).append(row)
+
+    def remark(self, text: str, row: int) -> None:
+        """Record that something is to be said of a row that is used."""
+        self.remarks.setdefault(text, []).append(row)
 
     def reasons(self) -> list[str]:
         """Return a line per reason: `2 rows left out: the completion is empty (rows 4, 17)`."""
@@ -56,7 +61,13 @@ class Report:
         if self.truncated:
             parts = ", ".join(f"{name} {n:,}" for name, n in sorted(self.truncated.items()))
             found.append(f"truncated to {self.max_length:,} tokens: {parts}")
+        found += [f"{text} ({_rows_counted(rows)})" for text, rows in self.remarks.items()]
         return found
+
+
+def _rows_counted(rows: list[int]) -> str:
+    """Return `2 of the rows: 4, 17`, each counted once."""
+    return f"{count(len(set(rows)), 'row')}: {list_rows(rows).split(maxsplit=1)[1]}"
 
 
 def list_rows(rows: list[int]) -> str:

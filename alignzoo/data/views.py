@@ -20,13 +20,14 @@ from alignzoo.data.dialogue import (
     check_messages,
     common_prompt,
     has_answer,
+    is_empty,
     last_answer,
     split_pair,
-    text_of,
     unify,
 )
 from alignzoo.data.formats import Row
 from alignzoo.data.reasoning_steps import step_ends
+from alignzoo.data.template import template_values
 from alignzoo.data.values import (
     BadValue,
     UnusableRow,
@@ -39,6 +40,9 @@ from alignzoo.data.values import (
 from alignzoo.errors import count
 
 CHOSEN_PROBABILITY = "chosen_probability"
+LAST_ONLY = (
+    "only the last answer is learned: the text of earlier ones is another once the dialogue goes on"
+)
 
 
 class Encoded(NamedTuple):
@@ -106,9 +110,9 @@ class Text(View):
 
     @classmethod
     def _encode(cls, row: Row, codec: Codec, max_length: int) -> Encoded:
-        if not text_of(row["text"]).strip():
+        if is_empty(row["text"]):
             raise UnusableRow("the text is empty")
-        ids = codec.text(row["text"])
+        ids = codec.text(row["text"], template_values(row))
         # The first id (BOS, if there is one) has nothing to be conditioned on: it is the prompt.
         kept = ids[:max_length]
         if len(kept) < 2:
@@ -153,8 +157,10 @@ class Dialogues(Demonstrations):
     @classmethod
     def _encode(cls, row: Row, codec: Codec, max_length: int) -> Encoded:
         messages = row["prompt"] + row["completion"] if isinstance(row["prompt"], list) else []
-        turns = codec.turns(messages) if messages and row["prompt"] else None
+        turns = codec.turns(messages, template_values(row)) if messages and row["prompt"] else None
         if turns is None:
+            if sum(m["role"] == "assistant" for m in messages[1:]) > 1:
+                codec.remark(LAST_ONLY)
             return super()._encode(row, codec, max_length)
         prompt, ids, mask = turns
         kept, room = codec.fit(prompt, len(ids), max_length)
@@ -253,7 +259,7 @@ class Prompts(View):
 
     @classmethod
     def _encode(cls, row: Row, codec: Codec, max_length: int) -> Encoded:
-        prompt = _encode_prompt(row["prompt"], codec)
+        prompt = _encode_prompt(row, codec)
         kept = codec.cut_prompt(prompt, max_length)
         truncated = ("prompt",) if len(kept) < len(prompt) else ()
         return Encoded(Example(kept, [], row=row), truncated=truncated)
@@ -298,8 +304,9 @@ class Steps(View):
             raise UnusableRow("no steps")
         if not all(step.strip() for step in steps):
             raise UnusableRow("a step is empty")
-        prompt = _encode_prompt(row["prompt"], codec)
-        ids = codec.completion(row["prompt"], cls.separator.join(steps))
+        prompt = _encode_prompt(row, codec)
+        solution = cls.separator.join(steps)
+        ids = codec.completion(row["prompt"], solution, template_values(row))
         ends = step_ends(codec, ids, steps, cls.separator)
         if ends is None or len(set(ends)) < len(ends):
             raise UnusableRow("the steps cannot be told apart in the tokens")
@@ -330,11 +337,11 @@ def _encode(
 ) -> Encoded:
     """Encode a prompt and the completions of those names, cut to `max_length` by `Codec.fit`."""
     for name in names:
-        if not text_of(row[name]).strip():
+        if is_empty(row[name]):
             noun = "the completion" if name == "completion" else name
             raise UnusableRow(f"{noun} is empty")
-    prompt = _encode_prompt(row["prompt"], codec)
-    completions = [codec.completion(row["prompt"], row[name]) for name in names]
+    prompt, values = _encode_prompt(row, codec), template_values(row)
+    completions = [codec.completion(row["prompt"], row[name], values) for name in names]
     kept, room = codec.fit(prompt, max(map(len, completions)), max_length)
     truncated = ["prompt"] if len(kept) < len(prompt) else []
     truncated += [n for n, c in zip(names, completions, strict=True) if len(c) > room]
@@ -342,10 +349,11 @@ def _encode(
     return Encoded(example, truncated=tuple(truncated))
 
 
-def _encode_prompt(prompt: Content, codec: Codec) -> list[int]:
+def _encode_prompt(row: Row, codec: Codec) -> list[int]:
+    prompt = row["prompt"]
     if not prompt and (isinstance(prompt, list) or codec.bos is None):
         raise UnusableRow("the prompt is empty")
-    return codec.prompt(prompt)
+    return codec.prompt(prompt, template_values(row))
 
 
 def _without(row: Row, column: str) -> Row:

@@ -11,8 +11,8 @@ import torch
 from alignzoo import discovery
 from alignzoo.algorithm import Traits
 from alignzoo.batch import Example, collate
-from alignzoo.data import Codec, SourceSize
-from alignzoo.errors import BadInput
+from alignzoo.data import Codec, Prompts, SourceSize, template_values
+from alignzoo.errors import BadInput, count
 from alignzoo.evaluation.statistics import Estimate, mean_with_interval
 from alignzoo.loss import Totals
 from alignzoo.policy import ModelSpec, Policy, load_policy
@@ -78,6 +78,8 @@ def evaluate_run(run: Run, phase: str) -> Evaluation:
         with run.free_of_charge(), torch.no_grad():
             result = Evaluation(measure_held_out(run))
             rows = choose_prompts(run)
+            if rows and phase == "before":
+                note_cut_prompts(run, rows)
             if rows:
                 found = evaluate_prompts(run, phase, rows)
                 result = Evaluation(found.summary | result.summary, found.items)
@@ -98,14 +100,13 @@ def evaluate_run(run: Run, phase: str) -> Evaluation:
 def evaluate_prompts(run: Run, phase: str, rows: Sequence[dict[str, Any]]) -> Evaluation:
     """Complete prompts by a plugin or by the run's model, and score the completions."""
     sampling = Sampling.of(run.recipe, run.codec)
-    answers, cost = request_answers(run, rows) if phase != "before" else (None, {})
+    prompts = encode_prompts(run.codec, rows, prompt_room(run))
+    answers, cost = request_answers(run, rows, prompts) if phase != "before" else (None, {})
     seed = run.recipe.seed if answers is None else None
     with run.ui.items(len(rows), f"evaluating {phase}") as advance:
         if answers is None:
-            answers = complete_prompts(
-                run.model, run.codec, rows, run.recipe.seed, sampling, advance
-            )
-        items = score_items(run.model, run.codec, run.task, rows, answers, sampling, seed)
+            answers = complete_prompts(run.model, prompts, run.recipe.seed, sampling, advance)
+        items = score_items(run.model, run.codec, run.task, rows, prompts, answers, sampling, seed)
     return Evaluation(summarise(items, sampling) | cost, [item.as_dict() for item in items])
 
 
@@ -139,8 +140,9 @@ def evaluate_model(
     for name, task in loaded.items():
         rows = task.rows("prompts", "test")[:limit]
         with ui.items(len(rows), f"evaluating on {name}") as advance:
-            answers = complete_prompts(policy, codec, rows, seed, settings, advance)
-            items = score_items(policy, codec, task, rows, answers, settings, seed)
+            prompts = encode_prompts(codec, rows)
+            answers = complete_prompts(policy, prompts, seed, settings, advance)
+            items = score_items(policy, codec, task, rows, prompts, answers, settings, seed)
         summary = summarise(items, settings)
         results[name] = Evaluation(summary, [item.as_dict() for item in items])
     return results
@@ -158,15 +160,39 @@ def choose_prompts(run: Run) -> list[dict[str, Any]]:
     return run.data.prompts[: run.recipe.eval_size]
 
 
+def prompt_room(run: Run) -> int:
+    """Return the most tokens of a prompt: those that are left of it in training."""
+    recipe = run.recipe
+    if run.algorithm.data is Prompts:
+        return recipe.max_length - recipe.max_new_tokens
+    return recipe.max_length - min(recipe.max_new_tokens, recipe.max_length // 2)
+
+
+def note_cut_prompts(run: Run, rows: Sequence[dict[str, Any]]) -> None:
+    """Tell the user how many prompts are cut for the evaluation, if any are."""
+    room = prompt_room(run)
+    cut = sum(len(ids) > room for ids in encode_prompts(run.codec, rows))
+    if cut:
+        run.ui.note(f"{count(cut, 'prompt')} of the evaluation truncated to {room:,} tokens")
+
+
+def encode_prompts(
+    codec: Codec, rows: Sequence[dict[str, Any]], room: int | None = None
+) -> list[list[int]]:
+    """Return the ids of the prompt of each row, at most `room` of them if that is given."""
+    prompts = [codec.prompt(row["prompt"], template_values(row)) for row in rows]
+    return prompts if room is None else [codec.cut_prompt(ids, room) for ids in prompts]
+
+
 def request_answers(
-    run: Run, rows: Sequence[dict[str, Any]]
+    run: Run, rows: Sequence[dict[str, Any]], prompts: Sequence[list[int]]
 ) -> tuple[list[Completion] | None, dict[str, Estimate]]:
     """Return completions of the rows by a plugin, and the cost of one as `answer/flops`.
 
     Return None and no cost if no plugin answers.
     """
     spent = run.ledger.total_flops
-    examples = [Example(run.codec.prompt(row["prompt"]), [], row=row) for row in rows]
+    examples = [Example(ids, [], row=row) for ids, row in zip(prompts, rows, strict=True)]
     answers = run.hook.alignzoo_answer(run=run, rows=examples)
     if answers is None:
         return None, {}
@@ -202,15 +228,13 @@ def to_estimate(value: float | Sequence[float]) -> Estimate:
 
 def complete_prompts(
     policy: Policy,
-    codec: Codec,
-    rows: Sequence[dict[str, Any]],
+    prompts: Sequence[list[int]],
     seed: int,
     sampling: Sampling,
     advance: Callable[[int], None] | None = None,
 ) -> list[Completion]:
-    """Sample one completion per row, each by a seed of its own."""
-    prompts = [codec.prompt(row["prompt"]) for row in rows]
-    seeds = [seed_for_item(seed, index) for index in range(len(rows))]
+    """Sample one completion per prompt, each by a seed of its own."""
+    seeds = [seed_for_item(seed, index) for index in range(len(prompts))]
     return generate(policy, prompts, seeds, sampling, advance=advance)
 
 
@@ -219,6 +243,7 @@ def score_items(
     codec: Codec,
     task: Any | None,
     rows: Sequence[dict[str, Any]],
+    prompts: Sequence[list[int]],
     completions: Sequence[Completion],
     sampling: Sampling,
     seed: int | None,
@@ -228,8 +253,8 @@ def score_items(
     `seed` is the one that `complete_prompts` was given, None for completions by a plugin.
     """
     examples = [
-        Example(codec.prompt(row["prompt"]), [completion.tokens])
-        for row, completion in zip(rows, completions, strict=True)
+        Example(prompt, [completion.tokens])
+        for prompt, completion in zip(prompts, completions, strict=True)
     ]
     base = compute_base_logprobs(policy, examples, sampling.temperature or 1.0)
     items = []

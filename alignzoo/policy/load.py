@@ -33,6 +33,7 @@ from alignzoo.policy.model import ModelParts
 from alignzoo.policy.policy import Policy
 from alignzoo.policy.probe import check_virtual, pick_scorer
 from alignzoo.policy.scoring import Scorer
+from alignzoo.policy.stopping import read_stop_ids
 from alignzoo.policy.virtual import check_prefix, initialize_virtual, virtual_of, weight_of
 from alignzoo.policy.weight_files import WEIGHTS, fingerprint_of_files, weight_files
 from alignzoo.policy.weights import Weights
@@ -258,6 +259,7 @@ def open_source(source: ModelSource, spec: ModelSpec, device: torch.device) -> t
         )
     with translate_errors(source.tokenizer):
         tokenizer = AutoTokenizer.from_pretrained(source.tokenizer, **options)
+    tokenizer.generation_stop_ids = read_stop_ids(source, len(tokenizer), options)
     return tokenizer, Weights(source, config, device, spec.seed, options)
 
 

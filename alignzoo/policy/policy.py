@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from alignzoo.policy.adapters import PeftModel, base_parameters, keep_trainable
 from alignzoo.policy.locate import quiet_libraries
 from alignzoo.policy.model import LanguageModel, ModelParts
 from alignzoo.policy.scoring import Outputs
+from alignzoo.policy.stopping import write_stop_ids
 
 REFERENCE = "reference."  # prefix of a moved reference's tensors in the state
 
@@ -233,11 +234,12 @@ class Policy(LanguageModel):
             for name, weight in self._moved.items():
                 weight.copy_(moved[name])
 
-    def save(self, folder: Path) -> str:
+    def save(self, folder: Path, stop_ids: Sequence[int] = ()) -> str:
         """Write `folder/adapter` in PEFT's layout or `folder/model` in transformers'.
 
         Returns "adapter" or "model". Both hold the tokenizer, and the score head if there is one;
-        weights are safetensors. A value head is not saved: only training needs it.
+        weights are safetensors. A value head is not saved: only training needs it. `stop_ids` end
+        a completion, by the generation config that is saved.
         """
         which = "adapter" if isinstance(self.model, PeftModel) else "model"
         # "auto" would look up on the hub whether the vocabulary has grown; it never does here.
@@ -249,6 +251,8 @@ class Policy(LanguageModel):
             self.tokenizer.save_pretrained(beside)
             if self.score_head is not None:
                 self.score_head.save(beside)
+            if stop_ids:
+                write_stop_ids(beside, stop_ids)
         return which
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from alignzoo.batch import Batch, Example, collate
-from alignzoo.data import Codec, split_steps, step_ends
+from alignzoo.data import Codec, split_steps, step_ends, template_values
 from alignzoo.discovery import hookimpl
 from alignzoo.errors import BadInput
 from alignzoo.policy import HiddenState, locate_model
@@ -71,12 +71,12 @@ class ModelReward:
     def retokenize(self, run: Run, batch: Batch) -> Batch:
         """Return the batch in this model's tokens and chat template, encoded from its text."""
         answers = [
-            self.codec.completion(row["prompt"], text)
+            self.codec.completion(row["prompt"], text, template_values(row))
             for row, text in zip(batch.answered(), run.texts(batch), strict=True)
         ]
         return collate(
             [
-                Example(self.codec.prompt(row["prompt"]), completions)
+                Example(self.codec.prompt(row["prompt"], template_values(row)), completions)
                 for row, completions in zip(batch.rows, batch.grouped(answers), strict=True)
             ]
         )

@@ -124,9 +124,11 @@ def refuse_unread_options(algorithm: Any, traits: Traits, recipe: Recipe) -> Non
         unread |= dict.fromkeys(("sampler", "stop_on_alarm"), "draws no completions to learn from")
     if not (draws or answers):
         unread |= dict.fromkeys(
-            ("max_new_tokens", "temperature", "top_k", "top_p", "min_p", "stop_text"),
+            ("temperature", "top_k", "top_p", "min_p", "stop_text"),
             "generates no completions in this run",
         )
+        if not traits.generates:
+            unread["max_new_tokens"] = "generates no completions"
     if not (algorithm.data is Prompts or hasattr(algorithm, "alignzoo_advantage")):
         unread["reward"] = "does not learn from rewards"
     if not traits.needs.reference:

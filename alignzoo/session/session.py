@@ -105,7 +105,7 @@ def execute(
         train(run)
         after = evaluate_phase(run, "after")
         saves = run.record.is_writer and traits.trains
-        kind = run.model.save(run.record.folder) if saves else ""
+        kind = run.model.save(run.record.folder, run.codec.stop_ids) if saves else ""
         run.record.finish(run.ledger, result=kind)
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt)
@@ -313,8 +313,19 @@ def describe_run(run: Run) -> list[str]:
         *run.codec.notes,
         *(model.note.splitlines() if model.note else []),
         *run.data.report.lines(),
+        *unused_length(run),
         *([f"{steps}, learning rate {run.learning_rate:.2g}{chosen}"] if trains else []),
     ]
+
+
+def unused_length(run: Run) -> list[str]:
+    """Return a note if `--max-new-tokens` is given and nothing is generated without evaluation."""
+    default = Recipe("").max_new_tokens
+    draws = run.algorithm.data is Prompts or hasattr(run.algorithm, "alignzoo_sample")
+    given = run.recipe.max_new_tokens != default
+    if draws or run.recipe.eval_size > 0 or not given:
+        return []
+    return ["--max-new-tokens has no effect: with --eval-size 0, nothing is generated"]
 
 
 def max_row_length(algorithm: Any, recipe: Recipe) -> int:

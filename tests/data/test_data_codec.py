@@ -108,6 +108,58 @@ def test_dialogue_without_template_is_written_plainly_and_said_once(
     assert len(codec.notes) == 1 and "no chat template" in codec.notes[0]
 
 
+@pytest.mark.parametrize("ending", ["</s>", "</s>\n", "</s></s>"])
+def test_an_end_that_stands_in_the_text_is_not_added_again(chatml, user, assistant, ending):
+    assert chatml.completion("a", f" x{ending}") == [*b(" x"), EOS]
+    assert chatml.text(f"x{ending}") == [*b("x"), EOS]
+    assert chatml.completion([user("a")], [assistant(f"x{ending}")]) == [*b("x"), END]
+    assert chatml.text([user("a"), assistant(f"x{ending}")])[-3:] == [*b("\nx"), END]
+    assert "not added again" in chatml.take_remarks()[0]
+    assert chatml.completion("a", " x<|im_end|>\n") == [*b(" x"), END]  # rendered beforehand
+
+
+def test_a_thought_that_the_generation_prompt_opens_is_opened_once(
+    make_tokenizer, templates, user, assistant
+):
+    codec = Codec(make_tokenizer(templates["thinking"], bos=False))
+    codec.take_remarks()
+    got = codec.completion([user("a")], [assistant("<think>hm</think>x")])
+    assert got == [*b("hm</think>x"), END]
+    assert "trained on once" in codec.take_remarks()[0]
+    assert codec.completion([user("a")], [assistant("x")]) == [*b("x"), END]
+    assert "without reasoning" in codec.take_remarks()[0]
+
+
+def test_the_header_of_an_answer_belongs_to_the_prompt(make_tokenizer, user, assistant):
+    template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    )
+    codec = Codec(make_tokenizer(template, bos=False))  # it has no generation prompt
+    assert codec.prompt([user("a")])[-10:] == b("assistant\n")
+    assert codec.completion([user("a")], [assistant("x")]) == [*b("x"), END]
+    _, ids, mask = codec.turns([user("a"), assistant("x"), user("b"), assistant("y")])
+    assert [token for token, learned in zip(ids, mask, strict=True) if learned] == [
+        *b("x"), END, *b("y"), END,
+    ]  # fmt: skip
+
+
+def test_a_token_that_opens_turns_is_not_put_before_plain_text(make_tokenizer, templates, user):
+    tokenizer = make_tokenizer(templates["chatml"], bos=False)
+    tokenizer.bos_token = "<|im_start|>"
+    codec = Codec(tokenizer)
+    assert codec.bos is None and codec.prompt("a") == b("a")
+    assert codec.prompt([user("a")])[:2] == [START, *b("u")]
+
+
+def test_stop_ids_of_the_generation_config(make_tokenizer, templates):
+    tokenizer = make_tokenizer(templates["chatml"], bos=False)
+    tokenizer.generation_stop_ids = [b("!")[0], EOS]
+    codec = Codec(tokenizer)
+    assert codec.stop_ids == [EOS, END, b("!")[0]]
+    assert codec.decode(b("no! yes")) == "no"
+    assert codec.completion("a", " x!") == [*b(" x!"), EOS]  # "!" is text, no end of it
+
+
 def test_whole_texts(with_bos, chatml, llama, user, assistant):
     assert with_bos.text("ab") == [BOS, *b("ab"), EOS]
     got = chatml.text([user("a"), assistant("x")])
@@ -146,7 +198,8 @@ def sentencepiece_like(template: str | None = None) -> Codec:
 
 def test_sentencepiece_space_is_not_doubled():
     codec = sentencepiece_like()
-    assert codec.completion("a:", " b") == codec.completion("a:", "b") == [2, 4, 1]
+    assert codec.completion("a:", " b") == [2, 4, 1]
+    assert codec.completion("a:", "b") == [4, 1]  # nor is one put where there is none
 
 
 def test_sentencepiece_space_is_not_put_inside_what_a_template_writes(user, assistant):

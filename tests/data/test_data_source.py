@@ -116,7 +116,7 @@ def test_questions_and_answers(plain, jsonl):
     assert "column 'answer' was read as 'completion'" in said(data)
     data = load(Prompts, plain, jsonl([{"question": "q", "answer": "a"}]))
     assert data.train[0].row == {"question": "q", "answer": "a", "prompt": "q"}
-    assert "'answer'" not in said(data)
+    assert "column read by rewards alone, if at all: 'answer'" in said(data)
 
 
 def test_instructions_with_and_without_input(plain, jsonl):
@@ -140,7 +140,8 @@ def test_a_question_beside_pairs_is_their_prompt(plain, jsonl):
 def test_canonical_names_win(plain, jsonl):
     rows = [{"prompt": "p", "completion": "c", "question": "q", "answer": "a"}]
     data = load(Demonstrations, plain, jsonl(rows))
-    assert texts(plain, data) == [["p", "c"]] and data.report.notes == []
+    assert texts(plain, data) == [["p", "c"]]
+    assert data.report.notes == ["columns not read: 'question', 'answer'"]
 
 
 # --- errors in rows

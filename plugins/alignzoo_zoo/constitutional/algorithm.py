@@ -10,6 +10,7 @@ import torch
 from annotated_types import Ge
 
 from alignzoo import Batch, Example, Loss, Prompts, Rounds, Run, collate, hookimpl
+from alignzoo.data import template_values
 from alignzoo.options import Alias
 from alignzoo.rollout import complete
 from alignzoo_judges import (
@@ -77,7 +78,11 @@ class Constitutional:
         return collate(
             [
                 replace(
-                    row, completions=[run.codec.completion(row.row["prompt"], t) for t in texts]
+                    row,
+                    completions=[
+                        run.codec.completion(row.row["prompt"], text, template_values(row.row))
+                        for text in texts
+                    ],
                 )
                 for row, line in zip(rows, lines, strict=True)
                 if (texts := self.training_texts(line))
