@@ -36,6 +36,27 @@ def test_the_run_is_the_one_we_know(tmp_path, algorithm, capfd):
         path.write_text("\n".join(json.dumps(row) for row in found) + "\n")
     known = [json.loads(line) for line in path.read_text().splitlines()]
     assert len(found) == len(known) == 30
+    assert_same_trajectory(found, known)
+
+
+def assert_same_trajectory(found: list[dict[str, float]], known: list[dict[str, float]]) -> None:
+    """Hold every step to 2%, and the mean residual, which rounding leaves near 0, to 0.2%.
+
+    Other processors round otherwise, and each step builds on the ones before; but a change of the
+    formula can stay below 2% and push all steps to one side.
+    """
     for step, (row, expected) in enumerate(zip(found, known, strict=True), 1):
-        # Other processors round otherwise, and each step builds on the ones before.
         assert row == pytest.approx(expected, rel=2e-2, abs=2e-3), f"step {step}"
+    for name in known[0]:
+        size = sum(abs(row[name]) for row in known) / len(known)
+        residual = sum(a[name] - b[name] for a, b in zip(found, known, strict=True)) / len(known)
+        assert abs(residual) <= 2e-3 * size, f"{name} drifts by {residual / size:.2%}"
+
+
+def test_a_drift_to_one_side_is_seen():
+    known = [{"loss": 0.7 - 0.01 * step} for step in range(30)]
+    scattered = [{"loss": row["loss"] * (1 + 0.01 * (-1) ** i)} for i, row in enumerate(known)]
+    assert_same_trajectory(scattered, known)
+    drifted = [{"loss": row["loss"] * 1.01} for row in known]
+    with pytest.raises(AssertionError, match="loss drifts by 1.00%"):
+        assert_same_trajectory(drifted, known)
