@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # heavy, and only named in annotations
 # The kernels of these models read the weight of `out_proj` directly, past an adapter on it, so PEFT
 # refuses to put one there.
 RECURRENT = ("mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h")
+ROUTERS = ("llama4", "llama4_text")  # theirs is a linear layer that returns a tuple
 VERA_RANK = 256  # of its frozen projections; PEFT's and the paper's
 INSTEAD = "use --adapter lora"
 
@@ -72,11 +73,12 @@ class AdapterKind:
 
 def _layers(model: Any) -> dict[str, Any]:
     """Return the arguments of PEFT that put an adapter in every linear layer but the head."""
-    recurrent = model.config.model_type in RECURRENT
+    excluded = ["out_proj"] * (model.config.model_type in RECURRENT)
+    excluded += ["router"] * (model.config.model_type in ROUTERS)
     return {
         "task_type": "CAUSAL_LM",
         "target_modules": "all-linear",
-        "exclude_modules": ["out_proj"] if recurrent else None,
+        "exclude_modules": excluded or None,
     }
 
 

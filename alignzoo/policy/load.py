@@ -17,6 +17,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 from alignzoo.errors import LONGEST, BadInput
 from alignzoo.policy import adapters
 from alignzoo.policy.accounting import check_finite
+from alignzoo.policy.decoder import NOTES, check_gradient, pick_decoder
 from alignzoo.policy.flops import FlopsProfile, numel, profile, with_adapter
 from alignzoo.policy.heads import ScoreHead, ValueHead, is_classifier
 from alignzoo.policy.kinds import ADAPTERS, AdapterSettings
@@ -32,6 +33,7 @@ from alignzoo.policy.locate import (
 from alignzoo.policy.model import ModelParts
 from alignzoo.policy.policy import Policy
 from alignzoo.policy.probe import check_virtual, pick_scorer
+from alignzoo.policy.rotary import forget_lengths, rotary_limit
 from alignzoo.policy.scoring import Scorer
 from alignzoo.policy.stopping import read_stop_ids
 from alignzoo.policy.virtual import check_prefix, initialize_virtual, virtual_of, weight_of
@@ -107,6 +109,7 @@ def load_policy(spec: ModelSpec | str, **options: Any) -> Policy:
         check_finite(base.named_parameters(), spec.model)
         check_vocabulary(tokenizer, base, source.tokenizer)
         with torch.autocast(device.type, torch.bfloat16, enabled=half is not None):
+            forget_lengths(base)
             scorer = pick_scorer(base)
     for parameter in base.parameters():
         if parameter.is_floating_point():
@@ -136,8 +139,23 @@ def load_policy(spec: ModelSpec | str, **options: Any) -> Policy:
         fingerprint=fingerprint,
         trained_on=trained_on,
         notes=tuple(weights.notes),
+        rotary_limit=rotary_limit(base),
     )
-    return Policy(parts, frozen=frozen, start=adapter_start(model, spec.adapter, stack.before))
+    policy = Policy(parts, frozen=frozen, start=adapter_start(model, spec.adapter, stack.before))
+    if policy.score_head is None:
+        set_decoder(policy)
+    if not scorer.shared:  # a plain transformer gives a gradient
+        check_gradient(policy)
+    return policy
+
+
+def set_decoder(policy: Policy) -> None:
+    """Pick the way of decoding that is right for a policy, and note it if it is slow."""
+    with policy.evaluating():
+        kind = pick_decoder(policy)
+    policy.decoder = kind
+    if (note := NOTES[kind]) is not None:
+        policy.notes.append(note)
 
 
 def _spec_of(spec: ModelSpec | str, options: dict[str, Any]) -> ModelSpec:
@@ -196,7 +214,7 @@ def check_vocabulary(tokenizer: Any, model: PreTrainedModel, where: str) -> None
     """
     rows = model.get_input_embeddings().num_embeddings
     beyond = {text: i for text, i in tokenizer.get_vocab().items() if i >= rows}
-    needed = set(tokenizer.all_special_tokens)
+    needed = {tokenizer.bos_token, tokenizer.eos_token}
     template = str(tokenizer.chat_template or "")
     used = sorted(text for text in beyond if text in needed or text in template)
     if used:

@@ -19,6 +19,7 @@ from alignzoo.policy.adapters import VALUE, PeftModel, use_value_adapter
 from alignzoo.policy.flops import FlopsProfile
 from alignzoo.policy.heads import ScoreHead, ValueHead
 from alignzoo.policy.layout import HiddenState, Work, count_work
+from alignzoo.policy.rotary import score_apart, states_apart
 from alignzoo.policy.scoring import ForwardOptions, Outputs, Perturb, Scorer, scatter_tokens
 from alignzoo.policy.virtual import NO_VIRTUAL, Virtual, virtual_of
 
@@ -30,6 +31,7 @@ class ModelParts:
     `half` is the dtype of products under autocast; None: float32. `fingerprint` is that of the base
     weights, and `parameter_count` their number. `trained_on` is the fingerprint of the files that
     they were read from; None: from none, or unknown. `notes` are for the user.
+    `rotary_limit`: see `alignzoo.policy.rotary`.
     """
 
     model: PreTrainedModel | PeftModel
@@ -45,6 +47,7 @@ class ModelParts:
     fingerprint: str
     trained_on: str | None = None
     notes: tuple[str, ...] = ()
+    rotary_limit: int | None = None
 
 
 class LanguageModel:
@@ -61,7 +64,8 @@ class LanguageModel:
         self.fingerprint, self.trained_on = parts.fingerprint, parts.trained_on
         self.score_head, self.value_head = parts.score_head, parts.value_head
         self._scorer, self._half = parts.scorer, parts.half
-        self._notes = parts.notes
+        self.notes, self.rotary_limit = list(parts.notes), parts.rotary_limit
+        self.decoder: Any = None  # the way of decoding; see `alignzoo.policy.decoder`
         self._virtual, self._adapter_is_off = virtual_of(parts.model), False
 
     def __call__(
@@ -89,7 +93,8 @@ class LanguageModel:
             head = require_head(self.value_head, "value head", 'values="shared"')
         options = ForwardOptions(entropy, log_sum_p2, temperature, perturb, self.virtual, head)
         with self.autocast():
-            found = self._scorer(self.virtual.prepend_to(batch), options)
+            prepended = self.virtual.prepend_to(batch)
+            found = score_apart(self._scorer, prepended, options, self.rotary_limit)
         if values and self.values_apart:
             found.values = self.values(batch)
         return found
@@ -116,9 +121,10 @@ class LanguageModel:
 
     def _apply_head(self, head: nn.Module, batch: Batch, which: HiddenState) -> Tensor:
         with self.autocast():
-            states = self._scorer.states(  # (n, h)
-                self.virtual.prepend_to(batch), which, ForwardOptions(virtual=self.virtual)
-            )
+            options = ForwardOptions(virtual=self.virtual)
+            prepended = self.virtual.prepend_to(batch)
+            # (n, h)
+            states = states_apart(self._scorer, prepended, which, options, self.rotary_limit)
         return scatter_tokens(batch, head(states))
 
     @property
@@ -148,7 +154,7 @@ class LanguageModel:
     @property
     def note(self) -> str | None:
         """Notes for the user on how this model was loaded and has to be computed, if any."""
-        notes = [*self._notes, *([self._scorer.note] if self._scorer.note else [])]
+        notes = [*self.notes, *([self._scorer.note] if self._scorer.note else [])]
         return "\n".join(notes) or None
 
     def autocast(self) -> AbstractContextManager:

@@ -6,6 +6,7 @@ the definition: one completion at a time through the untouched model, log-softma
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -30,10 +31,10 @@ def pick_scorer(model: PreTrainedModel) -> Scorer:
     model.eval()
     batch = _batch(model)
     plain = model.config._attn_implementation
-    expected = _definition(model, batch)
+    expected = defined_logprobs(model, batch)
     # Each scorer rounds differently. It must see the right tokens at the right positions, so its
     # error is compared with the effect of changing the tokens of the prompt.
-    allowed = _allowed(model, _definition(model, _batch(model, shift=1)), expected)
+    allowed = allowed_error(model, defined_logprobs(model, _batch(model, shift=1)), expected)
 
     kinds: tuple[type[Scorer], ...] = (SharedScorer, RowScorer, LogitsScorer)
     for kind in kinds:
@@ -53,7 +54,7 @@ def pick_scorer(model: PreTrainedModel) -> Scorer:
     )
 
 
-def _definition(model: PreTrainedModel, batch: Batch) -> Tensor:
+def defined_logprobs(model: Any, batch: Batch) -> Tensor:
     """Return `textbook_logprobs`; BadInput if the model cannot be run, or they are not finite."""
     try:
         logprobs = textbook_logprobs(model, batch)
@@ -62,7 +63,7 @@ def _definition(model: PreTrainedModel, batch: Batch) -> Tensor:
     except Exception as error:  # an unknown model may fail in any way
         raise BadInput(
             f"{type(model).__name__} cannot be run on a few tokens: {one_line(error)}",
-            hint="alignzoo trains decoder-only (causal) language models",
+            hint="alignzoo trains decoder-only (causal) language models; an adapter may not fit",
         ) from error
     if not bool(logprobs.isfinite().all()):
         raise BadInput(
@@ -81,7 +82,7 @@ def check_virtual(model: Any, scorer: Scorer, virtual: Virtual) -> None:
     try:
         expected = textbook_logprobs(model, batch)
         got = scorer(virtual.prepend_to(batch), ForwardOptions(virtual=virtual))
-        allowed = _allowed(base, textbook_logprobs(base, batch), expected)
+        allowed = allowed_error(base, textbook_logprobs(base, batch), expected)
         right = bool((got.logprobs - expected).abs().mean() <= allowed)
     except (BadInput, torch.cuda.OutOfMemoryError):
         raise
@@ -94,13 +95,13 @@ def check_virtual(model: Any, scorer: Scorer, virtual: Virtual) -> None:
         )
 
 
-def _allowed(model: PreTrainedModel, other: Tensor, expected: Tensor) -> Tensor:
+def allowed_error(model: Any, other: Tensor, expected: Tensor) -> Tensor:
     """Return the tolerated mean error; `other` are log-probs after a change that must show."""
     effect = (other - expected).abs().mean()
     return 0.2 * effect if _coarse(model) else 0.01 * effect + 1e-6 * expected.abs().mean()
 
 
-def textbook_logprobs(model: PreTrainedModel, batch: Batch) -> Tensor:
+def textbook_logprobs(model: Any, batch: Batch) -> Tensor:
     """Compute log-probs `[N, T]` by the definition: each completion alone, from full logits."""
     out = torch.zeros(batch.tokens.shape, device=batch.tokens.device)
     for n, length in enumerate(batch.lengths.tolist()):
@@ -114,15 +115,38 @@ def textbook_logprobs(model: PreTrainedModel, batch: Batch) -> Tensor:
 
 def _batch(model: PreTrainedModel, shift: int = 0) -> Batch:
     """Make a batch of random tokens; `shift` changes the prompt only."""
+    return _random_batch(model, [(PROMPT, COMPLETIONS)], shift)
+
+
+LONGEST_WINDOW = 256  # tokens; longer windows would make the probe slow
+
+
+def decoding_batch(model: Any, shift: int = 0) -> Batch:
+    """Make a batch of two prompts of unlike length, one past the model's window if that is short.
+
+    `shift` changes the prompts only. A prompt with two completions tests that a cache can be
+    spread, and their unlike length that rows can leave it.
+    """
+    config = model.config.get_text_config()
+    windows = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
+    short = [w for w in windows if isinstance(w, int) and 0 < w <= LONGEST_WINDOW]
+    return _random_batch(model, [(max([PROMPT, *short]), (4,)), (3, (5, 2))], shift)
+
+
+def _random_batch(model: Any, sizes: Sequence[tuple[int, tuple[int, ...]]], shift: int) -> Batch:
     vocabulary = model.config.get_text_config().vocab_size
     draw = torch.Generator().manual_seed(0)
-    ids = torch.randint(vocabulary, (PROMPT + sum(COMPLETIONS),), generator=draw)
-    prompt = (ids[:PROMPT] + shift) % vocabulary
-    completions = [c.tolist() for c in ids[PROMPT:].split(COMPLETIONS)]
-    return collate([Example(prompt.tolist(), completions)]).to(model.device)
+    examples = []
+    for length, completions in sizes:
+        ids = torch.randint(vocabulary, (length + sum(completions),), generator=draw)
+        prompt = (ids[:length] + shift) % vocabulary
+        examples.append(
+            Example(prompt.tolist(), [c.tolist() for c in ids[length:].split(completions)])
+        )
+    return collate(examples).to(model.device)
 
 
-def _coarse(model: PreTrainedModel) -> bool:
+def _coarse(model: Any) -> bool:
     """Return True for weights below single precision."""
     quantised = getattr(model, "is_quantized", False)
     return quantised or any(p.dtype in (torch.bfloat16, torch.float16) for p in model.parameters())

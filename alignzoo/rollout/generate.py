@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from alignzoo.policy import Policy
-from alignzoo.rollout.decoder import Decoder
+from alignzoo.policy.decoder import make_decoder
 from alignzoo.rollout.sampling import Sampling
 
 
@@ -90,9 +90,10 @@ def _generate_batch(
     """Draw completions of N prompts by random numbers `noise [N, L]`, one per token."""
     noise = noise.to(policy.device)
     unique = list(dict.fromkeys(map(tuple, prompts)))  # B prompts
-    decoders = [Decoder(policy, unique)]
+    longest = max(map(len, unique)) + noise.shape[1]
+    decoders = [make_decoder(policy, unique, longest)]
     if mixture:
-        decoders.append(Decoder(policy, unique, policy.as_reference))
+        decoders.append(make_decoder(policy, unique, longest, policy.as_reference))
     completions = [Completion() for _ in prompts]
     alive = list(range(len(prompts)))
     for t in range(noise.shape[1]):

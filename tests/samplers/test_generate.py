@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from policy_models import configs
+from policy_models import configs, tokenize
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from transformers import (
@@ -22,8 +22,8 @@ from transformers import (
 from alignzoo.batch import Example, collate
 from alignzoo.errors import RunFailed
 from alignzoo.policy import ModelSpec, load_policy
+from alignzoo.policy.decoder import SPARE_LENGTH, growing_cache
 from alignzoo.rollout import Sampling, generate
-from alignzoo.rollout.decoder import SPARE_LENGTH, growing_cache
 from alignzoo.rollout.sampling import inverse_cumulative, truncate
 
 SMALL = {
@@ -48,8 +48,6 @@ PROMPTS_OF_12 = [[5, 9, 11], [7], [3, 4, 8, 2, 10], [7], [6, 1], [5, 9, 11]]
 
 @pytest.fixture(scope="module", params=list(CONFIGS))
 def policy(request, tmp_path_factory):
-    from transformers import AutoTokenizer
-
     folder = tmp_path_factory.mktemp("model")
     torch.manual_seed(3)
     model = AutoModelForCausalLM.from_config(CONFIGS[request.param])
@@ -57,8 +55,7 @@ def policy(request, tmp_path_factory):
     with torch.no_grad():
         model.get_output_embeddings().weight.mul_(30)
     model.save_pretrained(folder)
-    suite = pytest.importorskip("alignzoo_suite")
-    AutoTokenizer.from_pretrained(f"{suite.__path__[0]}/zoo_tiny").save_pretrained(folder)
+    tokenize(folder)
     loaded = load_policy(str(folder))
     loaded.eval()
     return loaded
@@ -251,7 +248,7 @@ def moved(policy, seed: int = 8) -> None:
 @pytest.fixture(scope="module", params=["lora", "none", "prompt", "prefix"])
 def adapted(request, tmp_path_factory):
     """A policy that has moved away from its reference, by adapter; words 0 to 11 in all."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     folder = tmp_path_factory.mktemp("model")
     torch.manual_seed(5)
@@ -259,8 +256,7 @@ def adapted(request, tmp_path_factory):
     with torch.no_grad():
         model.get_output_embeddings().weight.mul_(20)
     model.save_pretrained(folder)
-    suite = pytest.importorskip("alignzoo_suite")
-    AutoTokenizer.from_pretrained(f"{suite.__path__[0]}/zoo_tiny").save_pretrained(folder)
+    tokenize(folder)
     loaded = load_policy(ModelSpec(str(folder), adapter=request.param, reference=True))
     moved(loaded)
     loaded.eval()
