@@ -26,14 +26,21 @@ ENVIRONMENT = {
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """Run one command and exit with its code: 0, 1, 2 or 130."""
+    """Run one command and exit with its code: 0, 1, 2, 129, 130 or 143."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    from alignzoo.cli.quiet import Output
+
     # A service may start us with these closed; opened in this order they get their own numbers.
     if sys.stdout is None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    # A reader that leaves early, as `head` does, ends no command.
+    sys.stdout, sys.stderr = (
+        Output(stream.fileno(), stream.encoding, closefd=False)
+        for stream in (sys.stdout, sys.stderr)
+    )
     sys.exit(status(list(sys.argv[1:] if argv is None else argv)))
 
 

@@ -7,6 +7,7 @@ C++ code and child processes. Our own output goes to duplicates of the original 
 from __future__ import annotations
 
 import ctypes
+import io
 import logging
 import os
 import sys
@@ -20,6 +21,42 @@ from typing import TextIO
 from alignzoo.errors import AlignzooError, RunFailed, one_line
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+class Output(io.TextIOWrapper):
+    """A stream to the user. A run outlives its reader: a closed pipe, terminal or a full disk.
+
+    What cannot be written goes to `sys.stdout` if that is another stream, as the log is.
+    """
+
+    def __init__(self, fd: int, encoding: str = "utf-8", *, closefd: bool = True):
+        raw = open(fd, "wb", closefd=closefd)  # noqa: SIM115: closed with this stream
+        super().__init__(raw, encoding, errors="backslashreplace", line_buffering=True)
+        self.is_lost = False
+
+    def write(self, text: str) -> int:
+        """Write text, or do without."""
+        if not self.is_lost:
+            try:
+                return super().write(text)
+            except OSError:
+                self.is_lost = True
+        if sys.stdout is not self and not isinstance(sys.stdout, Output):
+            sys.stdout.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush what was written, or do without."""
+        if not self.is_lost:
+            try:
+                super().flush()
+            except OSError:
+                self.is_lost = True
+
+    def close(self) -> None:
+        """Close the stream, with or without what could not be written."""
+        with suppress(OSError):
+            super().close()
 
 
 class Log:
@@ -59,11 +96,11 @@ def quiet(path: Path | None = None) -> Iterator[Log]:
     with path.open("ab") as file:
         saved = os.dup(1), os.dup(2)
         encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-        log = Log(path, *(_open(fd, encoding) for fd in saved))
+        log = Log(path, *(Output(fd, encoding) for fd in saved))
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     # Never closed: logging handlers that libraries create meanwhile keep a reference to them.
-    sys.stdout, sys.stderr = (_open(fd, "utf-8", closefd=False) for fd in (1, 2))
+    sys.stdout, sys.stderr = (_open(fd) for fd in (1, 2))
     handler = _start_logging()
     try:
         yield log
@@ -80,8 +117,7 @@ def quiet(path: Path | None = None) -> Iterator[Log]:
         os.dup2(saved[0], 1)
         os.dup2(saved[1], 2)
         for stream in (log.out, log.err):
-            with suppress(OSError):  # the reader of a pipe may be gone
-                stream.close()
+            stream.close()
         if temporary and log.path == first:
             first.unlink(missing_ok=True)
 
@@ -95,8 +131,8 @@ def flush() -> None:
         ctypes.CDLL(None).fflush(None)
 
 
-def _open(fd: int, encoding: str, *, closefd: bool = True) -> TextIO:
-    return open(fd, "w", buffering=1, encoding=encoding, errors="backslashreplace", closefd=closefd)
+def _open(fd: int) -> TextIO:
+    return open(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
 
 
 def _start_logging() -> tuple[logging.Handler, int]:

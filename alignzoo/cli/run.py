@@ -35,6 +35,7 @@ from alignzoo.ledger import CALLS, Ledger
 from alignzoo.options import MISSING, Option, options_of, rename_options
 from alignzoo.recipe import Recipe, find_code, read_recipe, resolve
 from alignzoo.remote import NoAnswer
+from alignzoo.signals import catch_signals
 from alignzoo.ui import UI, Silent
 
 OWN_PANEL = "Algorithm"
@@ -255,7 +256,7 @@ def start(recipe: Recipe, words: list[str], **allowed: bool) -> None:
     """
     folder: Path | None = None
     try:
-        with quiet() as log:
+        with catch_signals(), quiet() as log:
             ui: UI = Terminal(log.out, log) if speaks() else Silent()
             try:
                 with ui.phase("starting"):
@@ -264,14 +265,16 @@ def start(recipe: Recipe, words: list[str], **allowed: bool) -> None:
             except KeyboardInterrupt as error:
                 folder = getattr(error, "folder", None)
                 raise
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
+        name = getattr(error, "name", "SIGINT")
+        how = "interrupted" if name == "SIGINT" else f"interrupted by {name}"
         if folder is None:
-            print("alignzoo: interrupted before the run began", file=sys.stderr)
+            print(f"alignzoo: {how} before the run began", file=sys.stderr)
         else:
             command = resume_command(words, None if recipe.name else folder.name)
             named = shell_command([str(folder)])
-            print(f"alignzoo: interrupted; {named} can be resumed:\n  {command}", file=sys.stderr)
-        raise typer.Exit(130) from None
+            print(f"alignzoo: {how}; {named} can be resumed:\n  {command}", file=sys.stderr)
+        raise typer.Exit(getattr(error, "exit_code", 130)) from None
     except NoAnswer as error:
         folder = getattr(error, "folder", None)
         if folder is None:

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
+from alignzoo import signals
 from alignzoo.algorithm import Traits
 from alignzoo.batch import Batch
 from alignzoo.data import labels_in
@@ -21,8 +24,10 @@ from alignzoo.ledger import Cost, peak_memory
 from alignzoo.loss import Loss, Totals
 from alignzoo.rollout import INFERENCE, LogprobGap
 from alignzoo.run import Run
+from alignzoo.signals import Interrupted
 from alignzoo.training.optimizer import make_optimizer
 from alignzoo.training.rounds import Round, resume_run, save_checkpoint
+from alignzoo.ui import Update
 
 # The kind of feedback in the ledger for the rows of a view.
 FEEDBACK_KINDS = {
@@ -36,47 +41,95 @@ FEEDBACK_KINDS = {
 def train(run: Run) -> None:
     """Train round by round until the steps or the budget are spent.
 
-    A run with a checkpoint continues from it. Raise `RunFailed` if a loss is not finite.
+    A run with a checkpoint continues from it. Raise `RunFailed` if a loss is not finite, and
+    `Interrupted` after a signal, when a checkpoint has been written.
     """
     parameters = [parameter for _, parameter in run.model.parameters()]
     optimizer = make_optimizer(parameters, run.learning_rate, run.recipe.weight_decay)
-    current = resume_run(run, optimizer)
-    run.model.train()
     metric = Traits.of(run.algorithm).progress_metric
-    with run.ui.progress(run.total_steps, metric) as show:
+    with signals.deferred(), run.ui.progress(run.total_steps, metric) as show:
+        current, evaluate = resume_run(run, optimizer)
+        run.model.train()
+        if evaluate:
+            evaluate_between(run, optimizer)
         while not run.schedule.done:
             started = time.perf_counter()
-            current = current or begin_round(run)
-            for minibatch in current.remaining(run):
-                metrics = train_step(run, optimizer, minibatch, first=current.done == 0)
-                current.done += 1
-                run.hook.alignzoo_step(run=run, step=run.step, metrics=metrics)
-                log_step(run, metrics)
-                show(run.step, run.progress, metrics)
-                if run.schedule.done:
-                    break
-                if is_due(run, run.recipe.checkpoint_every, run.step - 1) and current.has_more(run):
-                    started = charge_time(run, started)
-                    save_checkpoint(run, optimizer, current)
-            run.hook.alignzoo_round_end(run=run, index=run.round)
+            current = current or begin_round(run, optimizer)
+            train_round(run, optimizer, current, started, show)
             run.schedule.round += 1
-            charge_time(run, started)
             charge_feedback(run)
             since, current = current.began, None
-            if is_due(run, run.recipe.eval_every, since) and not run.schedule.done:
-                evaluate_between(run)
-            if run.schedule.done or is_due(run, run.recipe.checkpoint_every, since):
-                save_checkpoint(run, optimizer)
+            signal = gather_signal(run)
+            evaluate = is_due(run, run.recipe.eval_every, since) and not run.schedule.done
+            if evaluate and not signal:
+                evaluate_between(run, optimizer)
+            if run.schedule.done or signal or is_due(run, run.recipe.checkpoint_every, since):
+                save_checkpoint(run, optimizer, evaluate=evaluate and signal > 0)
+            if signal:
+                raise Interrupted(signal)
     run.model.eval()
 
 
-def begin_round(run: Run) -> Round:
+def train_round(
+    run: Run, optimizer: torch.optim.Optimizer, current: Round, started: float, show: Update
+) -> None:
+    """Take the remaining steps of a round, and end it. The seconds since `started` are charged."""
+    for minibatch in current.remaining(run):
+        metrics = train_step(run, optimizer, minibatch, first=current.done == 0)
+        current.done += 1
+        run.hook.alignzoo_step(run=run, step=run.step, metrics=metrics)
+        log_step(run, metrics)
+        show(run.step, run.progress, metrics)
+        if run.schedule.done:
+            break
+        if not current.has_more(run):
+            continue
+        signal = gather_signal(run)
+        if signal or is_due(run, run.recipe.checkpoint_every, run.step - 1):
+            started = charge_time(run, started)
+            save_checkpoint(run, optimizer, current)
+        if signal:
+            raise Interrupted(signal)
+    run.hook.alignzoo_round_end(run=run, index=run.round)
+    charge_time(run, started)
+
+
+def gather_signal(run: Run) -> int:
+    """Return the number of a signal that any process has received; 0 if none has."""
+    if run.world.size == 1:
+        return signals.received()
+    return max(run.world.gather_each(signals.received()))
+
+
+@contextmanager
+def saved_if_interrupted(
+    run: Run, optimizer: torch.optim.Optimizer, *, evaluate: bool = False
+) -> Iterator[None]:
+    """Let a signal end the block at once, and save a checkpoint of the run as it was before.
+
+    Several processes must agree on where they stop: for them the signal waits until the next step.
+    """
+    ledger, state = run.ledger.as_dict(), dict(run.state)
+    try:
+        with signals.deferred(run.world.size > 1):
+            if signals.received() and run.world.size == 1:
+                raise Interrupted(signals.received())
+            yield
+    except Interrupted:
+        run.ledger.restore(ledger)
+        run.state = state
+        save_checkpoint(run, optimizer, evaluate=evaluate)
+        raise
+
+
+def begin_round(run: Run, optimizer: torch.optim.Optimizer) -> Round:
     """Sample the batch of the next round from this process's part of its rows."""
     rows = [run.data.train[i] for i in run.order.batch(run.round)]
     torch.manual_seed(run.seed_for("round", run.round, run.world.rank))
     run.round_metrics.numbers.clear()
     spent = run.ledger.total_flops
-    batch = run.hook.alignzoo_sample(run=run, rows=run.shard(rows))
+    with saved_if_interrupted(run, optimizer):
+        batch = run.hook.alignzoo_sample(run=run, rows=run.shard(rows))
     charge_other_processes(run, "generation", run.ledger.total_flops - spent)
     return Round(batch, began=run.step)
 
@@ -145,10 +198,18 @@ def update(run: Run, optimizer: torch.optim.Optimizer, batch: Batch) -> dict[str
     }
 
 
-def evaluate_between(run: Run) -> None:
-    """Evaluate in the middle of training, and report the result in a line."""
+def evaluate_between(run: Run, optimizer: torch.optim.Optimizer) -> None:
+    """Evaluate in the middle of training, and report the result in a line.
+
+    A resumed run may have the result of this evaluation already.
+    """
     if run.record.is_writer:
-        scores = evaluate_run(run, phase=f"step {run.step}").summary
+        phase = f"step {run.step}"
+        if phase in run.record.results:
+            run.record.restore_evaluated(run.ledger)
+            return
+        with saved_if_interrupted(run, optimizer, evaluate=True):
+            scores = evaluate_run(run, phase).summary
         parts = (f"{name} {value.mean:.4g}" for name, value in scores.items())
         run.ui.note(f"step {run.step}: {', '.join(parts)}")
 

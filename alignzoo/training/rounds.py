@@ -73,13 +73,19 @@ class Round:
 
 
 def save_checkpoint(
-    run: Run, optimizer: torch.optim.Optimizer, current: Round | None = None
+    run: Run,
+    optimizer: torch.optim.Optimizer,
+    current: Round | None = None,
+    *,
+    evaluate: bool = False,
 ) -> None:
     """Write a checkpoint between two rounds, or in the middle of the `current` one.
 
-    All processes call it; the main one writes.
+    With `evaluate`, an evaluation is due before the next round. All processes call it; the main
+    one writes.
     """
     state = {"round": run.round, "plugins": run.state, "stopped": run.schedule.stopped}
+    state["evaluate"] = evaluate
     batches = []
     if current is not None:
         batches = run.world.gather_each(current.batch)  # every process has a part of it
@@ -133,15 +139,16 @@ def choose_checkpoint(run: Run) -> Path | None:
     return chosen
 
 
-def resume_run(run: Run, optimizer: torch.optim.Optimizer) -> Round | None:
+def resume_run(run: Run, optimizer: torch.optim.Optimizer) -> tuple[Round | None, bool]:
     """Restore the last intact checkpoint if there is one, and delete what was logged after it.
 
-    Return the round in whose middle it was written; None if it was written between rounds.
+    Return the round in whose middle it was written, None if it was written between rounds, and
+    whether an evaluation is due first.
     """
     path = choose_checkpoint(run)
     if path is None:
         run.record.rewind(0)
-        return None
+        return None, False
     weights, moments, state = checkpoint.read_checkpoint(path)
     run.model.load_state(weights)
     names = {parameter: name for name, parameter in run.model.parameters()}
@@ -153,8 +160,8 @@ def resume_run(run: Run, optimizer: torch.optim.Optimizer) -> Round | None:
     run.record.rewind(run.step)
     run.ui.note(f"resumed at step {run.step}")
     if "current" not in state:
-        return None
+        return None, state["evaluate"]
     left = state["current"]
     run.round_metrics.add(left["metrics"])
     batch = checkpoint.read_batch(path, run.world.rank)
-    return Round(batch, left["began"], left["done"])
+    return Round(batch, left["began"], left["done"]), False
