@@ -7,8 +7,9 @@ import json
 import platform
 import re
 import shutil
+import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -62,6 +63,7 @@ class Record:
         self.folder, self.facts = folder, facts
         self.is_writer = is_writer
         self.lock = lock
+        self.notes: list[str] = []  # what is different from when a resumed run began
 
     @property
     def checkpoints(self) -> Path:
@@ -228,7 +230,13 @@ def read_run(folder: Path) -> dict[str, Any]:
 
 
 def open_record(
-    folder: Path, facts: dict[str, Any], update: UpdateRecipe, *, resume: bool, is_writer: bool
+    folder: Path,
+    facts: dict[str, Any],
+    update: UpdateRecipe,
+    *,
+    resume: bool,
+    is_writer: bool,
+    allow_changes: bool = False,
 ) -> Record:
     """Create the folder of a new run, or with `resume` reopen that of an interrupted one.
 
@@ -236,7 +244,9 @@ def open_record(
     """
     if not is_writer:
         return Record(folder, facts, is_writer=False)
-    return reopen_record(folder, facts, update) if resume else create_record(folder, facts)
+    if not resume:
+        return create_record(folder, facts)
+    return reopen_record(folder, facts, update, allow_changes=allow_changes)
 
 
 def create_record(folder: Path, facts: dict[str, Any]) -> Record:
@@ -280,16 +290,34 @@ def lock_folder(folder: Path) -> FileLock:
     return lock
 
 
-def reopen_record(folder: Path, facts: dict[str, Any], update: UpdateRecipe = dict) -> Record:
+def reopen_record(
+    folder: Path,
+    facts: dict[str, Any],
+    update: UpdateRecipe = dict,
+    *,
+    allow_changes: bool = False,
+) -> Record:
     """Reopen the folder of an interrupted run.
 
     `update` gives the stored recipe the current names of its options. Raise `BadInput` if the run
-    is finished, or if its recipe or its input was another.
+    is finished, if its recipe or its input was another, or, unless `allow_changes`, if the code of
+    its plugins or the number of processes was.
     """
     read_run(folder)  # only a run has something to lock
     record = Record(folder, {}, lock=lock_folder(folder))
     try:
         record.facts = read_resumable(folder, facts, update)
+        changes = find_changes(record.facts, facts)
+        if changes and not allow_changes:
+            raise BadInput(
+                f"cannot be resumed: {'; '.join(changes)}",
+                where=str(folder),
+                hint="to go on with what there is now, add --allow-changes",
+            )
+        record.notes = [*changes, *find_other_versions(record.facts, facts)]
+        record.facts |= {name: facts[name] for name in ("plugin", "sources") if name in facts}
+        if changes:
+            record.set_fact("changes", [*record.facts.get("changes", []), *changes])
         record.discard_unfinished_evals()
         record.set_status("running")
     except BaseException:
@@ -311,6 +339,39 @@ def read_resumable(folder: Path, facts: dict[str, Any], update: UpdateRecipe) ->
             if key not in ("name", "output_dir", "code"):
                 refuse_changed(folder, part, key, then[part], facts[part])
     return then
+
+
+def find_changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return what has changed since a run began that makes another run of it, as text."""
+    found = []
+    if hash_of(then) != hash_of(now):
+        found.append(f"the code of {now['recipe']['algorithm']} has changed")
+    sources, present = then.get("sources", {}), now.get("sources", {})
+    found += [
+        f"the code of {name} has changed" for name in sources if sources[name] != present.get(name)
+    ]
+    before, processes = (facts.get("environment", {}).get("processes") for facts in (then, now))
+    if before != processes:
+        found.append(f"there were {before} processes and are {processes} now")
+    return list(dict.fromkeys(found))
+
+
+def hash_of(facts: Mapping[str, Any]) -> str | None:
+    """Return the hash of an algorithm's code, as a record has it."""
+    return facts.get("plugin", {}).get("sha256")
+
+
+def find_other_versions(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return the packages that have another version than when a run began, as text."""
+    before, present = (facts.get("environment", {}).get("packages", {}) for facts in (then, now))
+    found = [
+        f"{name} was {before[name]} and is {present.get(name)} now: numbers may differ"
+        for name in before
+        if before[name] != present.get(name)
+    ]
+    if then["fingerprints"].get("code") != now["fingerprints"].get("code"):
+        found.append("the code of alignzoo has changed since the run began: numbers may differ")
+    return found
 
 
 def refuse_changed(
@@ -350,6 +411,39 @@ def hash_sources(path: Path | None) -> str | None:
     for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
         digest.update(f"{file.relative_to(path)}\0".encode() + file.read_bytes())
     return digest.hexdigest()
+
+
+def hash_plugins(recipe: Mapping[str, Any], plugins: Mapping[str, Any]) -> dict[str, str]:
+    """Return the SHA-256 of the files that a run takes code from, by the name of what they hold.
+
+    They are the files of its plugins, without alignzoo's own, and those that its recipe names.
+    """
+    files: dict[str, Path] = {}
+    own = Path(__file__).parent
+    for name, plugin in plugins.items():
+        file = getattr(sys.modules.get(type(plugin).__module__), "__file__", None)
+        if file is not None and own not in Path(file).parents:
+            files[name] = Path(file)
+    for text in texts_in(recipe):
+        name = text.partition(",")[0]
+        if name.endswith(".py"):
+            files[name] = Path(name)
+        elif name.startswith("python:"):
+            file = getattr(
+                sys.modules.get(name[len("python:") :].rpartition(".")[0]), "__file__", None
+            )
+            files |= {name: Path(file)} if file is not None else {}
+    hashes = {name: hash_sources(path) for name, path in files.items()}
+    return {name: digest for name, digest in hashes.items() if digest is not None}
+
+
+def texts_in(value: Any) -> Iterator[str]:
+    """Yield the texts in a value of mappings and lists."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for one in value.values() if isinstance(value, Mapping) else value:
+            yield from texts_in(one)
 
 
 def check_trackers(names: Sequence[str]) -> None:

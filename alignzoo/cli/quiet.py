@@ -30,7 +30,7 @@ class Output(io.TextIOWrapper):
     """
 
     def __init__(self, fd: int, encoding: str = "utf-8", *, closefd: bool = True):
-        raw = open(fd, "wb", closefd=closefd)  # noqa: SIM115: closed with this stream
+        raw = open(fd, "wb", closefd=closefd)  # noqa: SIM115
         super().__init__(raw, encoding, errors="backslashreplace", line_buffering=True)
         self.is_lost = False
 

@@ -52,7 +52,7 @@ PANELS = {
 PANEL_OF = {name: panel for panel, names in PANELS.items() for name in names.split()}
 FLAGS = {"addons": "--with"}
 HELP_FLAGS = ("-h", "--help")
-SWITCHES = ("--qlora", "--resume", "--trust-remote-code", "--allow-code")
+SWITCHES = ("--qlora", "--resume", "--trust-remote-code", "--allow-code", "--allow-changes")
 
 
 def recipe_options() -> list[Option]:
@@ -127,6 +127,7 @@ def run_command(words: list[str]) -> Any:
             resume=bool(values["resume"]),
             trust_remote_code=bool(values["trust_remote_code"]),
             allow_code=bool(values["allow_code"]),
+            allow_changes=bool(values["allow_changes"]),
         )
 
     program = f"alignzoo run {name}"
@@ -170,6 +171,7 @@ def common_parameters(defaults: Mapping[str, Any]) -> list[Parameter]:
         *found,
         *parameters(file, panel="Run"),
         switch("resume", "resume an interrupted run", "Run"),
+        switch("allow_changes", "resume with plugins or processes that have changed", "Run"),
         switch("trust_remote_code", "run custom code that the model ships", "Run"),
         switch(
             "allow_code",

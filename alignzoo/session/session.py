@@ -67,10 +67,12 @@ class Permissions:
     Args:
         trust_remote_code: run code that a model ships.
         allow_code: run programs that a model writes, in a sandbox.
+        allow_changes: resume a run whose plugins or number of processes have changed.
     """
 
     trust_remote_code: bool = False
     allow_code: bool = False
+    allow_changes: bool = False
 
 
 def recipe_for(algorithm: str, *layers: Mapping[str, Any]) -> Recipe:
@@ -85,6 +87,7 @@ def execute(
     resume: bool = False,
     trust_remote_code: bool = False,
     allow_code: bool = False,
+    allow_changes: bool = False,
     ui: UI | None = None,
 ) -> Result:
     """Run a recipe: evaluate, train, evaluate, save.
@@ -92,7 +95,7 @@ def execute(
     Raise `BadInput` if the recipe or its input is wrong, `RunFailed` if the run cannot go on. An
     error is recorded in `run.json` before it is raised, with the folder as its attribute `folder`.
     """
-    permissions = Permissions(trust_remote_code, allow_code)
+    permissions = Permissions(trust_remote_code, allow_code, allow_changes)
     run = prepare(recipe, permissions, resume=resume, ui=ui or Silent())
     traits = Traits.of(run.algorithm)
     try:
@@ -149,7 +152,7 @@ def prepare(recipe: Recipe, permissions: Permissions, *, resume: bool, ui: UI) -
         codec=Codec(model.tokenizer),
         data=data,
         task=parts.task,
-        record=start_record(folder, recipe, model, data, accelerator, resume),
+        record=start_record(folder, recipe, parts, model, data, accelerator, permissions, resume),
         world=World(accelerator),
         ui=ui,
         learning_rate=recipe.learning_rate or default_learning_rate(recipe, parts.traits, model),
@@ -169,7 +172,7 @@ def prepare(recipe: Recipe, permissions: Permissions, *, resume: bool, ui: UI) -
     if recipe.report_to:
         accelerator.init_trackers("alignzoo", config=flatten_settings(recipe.as_dict()))
     ui.opened(folder)
-    for line in describe_run(run):
+    for line in [*run.record.notes, *describe_run(run)]:
         ui.note(line)
     return run
 
@@ -260,9 +263,11 @@ def choose_folder(recipe: Recipe, resume: bool) -> Path:
 def start_record(
     folder: Path,
     recipe: Recipe,
+    parts: Participants,
     model: Policy,
     data: Data,
     accelerator: Accelerator,
+    permissions: Permissions,
     resume: bool,
 ) -> Record:
     """Create or reopen the folder of the run, with the first contents of `run.json`."""
@@ -270,6 +275,7 @@ def start_record(
     facts = {
         "recipe": recipe.as_dict(),
         "plugin": {"package": package, "version": version, "sha256": record.hash_sources(source)},
+        "sources": record.hash_plugins(recipe.as_dict(), dict(parts.plugins.list_name_plugin())),
         "fingerprints": {
             "model": model.fingerprint,
             **({"weights": model.trained_on} if model.trained_on else {}),
@@ -281,7 +287,12 @@ def start_record(
         "results": {},
     }
     return record.open_record(
-        folder, facts, update_stored, resume=resume, is_writer=accelerator.is_main_process
+        folder,
+        facts,
+        update_stored,
+        resume=resume,
+        is_writer=accelerator.is_main_process,
+        allow_changes=permissions.allow_changes,
     )
 
 

@@ -92,6 +92,7 @@ def save_checkpoint(
         state["current"] = {
             "began": current.began,
             "done": current.done,
+            "processes": run.world.size,
             "metrics": run.round_metrics.numbers,
         }
     if not run.world.is_main:
@@ -132,6 +133,8 @@ def choose_checkpoint(run: Run) -> Path | None:
             where=str(run.record.checkpoints),
             hint="delete this folder, and the run resumes from its first step",
         )
+    if chosen is None:
+        return None
     for damage, path in zip(damages, found, strict=False):
         run.ui.note(f"checkpoint {damage}; taking {chosen.name} instead")
         if run.world.is_main:
@@ -162,6 +165,12 @@ def resume_run(run: Run, optimizer: torch.optim.Optimizer) -> tuple[Round | None
     if "current" not in state:
         return None, state["evaluate"]
     left = state["current"]
+    if left["processes"] != run.world.size:
+        raise BadInput(
+            f"this checkpoint is of the middle of a round of {left['processes']} processes",
+            where=str(path),
+            hint="resume the run with as many",
+        )
     run.round_metrics.add(left["metrics"])
     batch = checkpoint.read_batch(path, run.world.rank)
     return Round(batch, left["began"], left["done"]), False

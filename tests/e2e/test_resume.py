@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from resuming import assert_same_run, rounds_sampled, rows_of, state_of, straight_and_broken
+from resuming import (
+    assert_same_run,
+    interrupt,
+    rounds_sampled,
+    rows_of,
+    state_of,
+    straight_and_broken,
+)
 
 from alignzoo.cli import status
 from alignzoo.errors import BadInput
@@ -107,7 +115,7 @@ def test_a_long_round_is_taken_up_in_its_middle(tmp_path: Path, monkeypatch):
 
 
 SLOW = """
-import time
+import os, time
 from alignzoo import hookimpl
 
 class Slow:
@@ -116,7 +124,7 @@ class Slow:
     @hookimpl
     def alignzoo_step(self, run, step):
         (run.record.folder / "began").touch()
-        time.sleep(60)
+        time.sleep(float(os.environ.get("SLEEP", 0)))
 """
 
 
@@ -125,7 +133,8 @@ def test_a_live_run_is_not_resumed(tmp_path: Path, capfd):
     addon.write_text(SLOW)
     words = ["run", "sft", "--output-dir", str(tmp_path), "--name", "live", "--eval-size", "0"]
     words += ["--steps", "1", "--with", str(addon)]
-    live = subprocess.Popen([sys.executable, "-m", "alignzoo", *words])
+    slowly = {**os.environ, "SLEEP": "60"}
+    live = subprocess.Popen([sys.executable, "-m", "alignzoo", *words], env=slowly)
     try:
         while not (tmp_path / "live" / "began").exists():
             assert live.poll() is None
@@ -137,7 +146,6 @@ def test_a_live_run_is_not_resumed(tmp_path: Path, capfd):
     finally:
         live.kill()
         live.wait()
-    addon.write_text(SLOW.replace("60", "0"))
     assert status([*words, "--resume"]) == 0
 
 
@@ -167,3 +175,25 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, monkeypatch):
     results = [json.loads((run / "run.json").read_text())["results"] for run in (broken, straight)]
     assert list(results[0].items()) == list(results[1].items())
     assert (broken / "evals.jsonl").read_text() == (straight / "evals.jsonl").read_text()
+
+
+def test_changed_code_is_resumed_only_if_that_is_allowed(tmp_path: Path, monkeypatch, capfd):
+    addon = tmp_path / "slow.py"
+    addon.write_text(SLOW)
+    settings = {"output_dir": str(tmp_path), "name": "it", "eval_size": 0, "addons": [str(addon)]}
+    interrupt(recipe_for("sft", {**settings, "steps": 2}), monkeypatch, step=2)
+    addon.write_text(SLOW + "\n# another idea")
+    words = ["run", "sft", "--output-dir", str(tmp_path), "--name", "it", "--eval-size", "0"]
+    words += ["--steps", "2", "--with", str(addon), "--resume"]
+    facts = json.loads((tmp_path / "it" / "run.json").read_text())
+    facts["environment"]["packages"]["torch"] = "1.0"
+    (tmp_path / "it" / "run.json").write_text(json.dumps(facts))
+    assert status(words) == 2
+    told = capfd.readouterr().err
+    assert f"cannot be resumed: the code of {addon} has changed" in told
+    assert "--allow-changes" in told
+    assert json.loads((tmp_path / "it" / "run.json").read_text()) == facts
+    assert status([*words, "--allow-changes"]) == 0
+    assert "torch was 1.0 and is" in capfd.readouterr().out
+    facts = json.loads((tmp_path / "it" / "run.json").read_text())
+    assert facts["changes"] == [f"the code of {addon} has changed"]
