@@ -7,8 +7,13 @@ command with exit code 2. `RunFailed` is trouble while running: exit code 1.
 from __future__ import annotations
 
 import difflib
+import errno
+import os
+import shutil
 import warnings
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 LONGEST = 200  # characters of a first line that are shown
 
@@ -55,6 +60,16 @@ def nearest(name: str, names: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     listing = ", ".join(known) or "none"
     return f"did you mean {close[0]!r}? Known: {listing}." if close else f"Known: {listing}."
+
+
+def describe_os_error(error: OSError) -> dict[str, Any]:
+    """Return the arguments of an `AlignzooError` for a file that cannot be read or written."""
+    path = Path(os.fsdecode(error.filename))
+    hint = None
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        folder = next((one for one in (path, *path.parents) if one.is_dir()), Path())
+        hint = f"{shutil.disk_usage(folder).free / 1e6:,.1f} MB are free there"
+    return {"problem": error.strerror or one_line(error), "where": str(path), "hint": hint}
 
 
 def first_line(error: BaseException) -> str:

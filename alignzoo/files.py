@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import os
+import re
 import shutil
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -24,11 +26,31 @@ from alignzoo.errors import BadInput
 def write_text(path: Path, text: str) -> None:
     """Replace a file: write beside it, flush to disk, then rename over it."""
     beside = path.with_name(temporary_name(path.name))
-    with beside.open("w", encoding="utf-8") as file:
+    with named(path), beside.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
     os.replace(beside, path)
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Give an error of the system that the block raises the name of the file that is written.
+
+    safetensors raises errors of its own, with the system's number in their text.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+    except Exception as error:
+        found = re.search(r"\(os error (\d+)\)", str(error))
+        if found is None:
+            raise
+        number = int(found[1])
+        raise OSError(number, os.strerror(number), str(path)) from error
 
 
 def sync_file(path: Path) -> None:
@@ -44,7 +66,10 @@ def temporary_name(name: str) -> str:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Replace a file that several processes may write: the last one wins, whole."""
-    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+    with (
+        named(path),
+        NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file,
+    ):
         try:
             file.write(data)
             file.flush()
@@ -55,9 +80,9 @@ def write_bytes(path: Path, data: bytes) -> None:
             raise
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Replace a file by a value as indented JSON; raise `ValueError` for NaN."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+def write_json(path: Path, value: Any, *, allow_nan: bool = False) -> None:
+    """Replace a file by a value as indented JSON; raise `ValueError` for NaN unless allowed."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=allow_nan) + "\n")
 
 
 @contextmanager
@@ -67,7 +92,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
     try:
-        yield beside
+        with named(path):
+            yield beside
         for file in beside.rglob("*"):
             if file.is_file():
                 sync_file(file)
@@ -91,13 +117,33 @@ def json_lines(rows: Iterable[Any], **options: Any) -> str:
     return "".join(json.dumps(row, **options) + "\n" for row in rows)
 
 
+def without_non_finite(value: Any, name: str = "") -> tuple[Any, list[str]]:
+    """Return a value of JSON with None for every number that is not finite, and their names.
+
+    The name of a number is its path in the value, `measures/length`.
+    """
+    if isinstance(value, float):
+        return (value, []) if math.isfinite(value) else (None, [name])
+    if isinstance(value, Mapping):
+        pairs = list(value.items())
+    elif isinstance(value, list | tuple):
+        pairs = list(enumerate(value))
+    else:
+        return value, []
+    prefix = f"{name}/" if name else ""
+    found = {key: without_non_finite(one, f"{prefix}{key}") for key, one in pairs}
+    kept = {key: one for key, (one, _) in found.items()}
+    names = [path for _, inner in found.values() for path in inner]
+    return (kept if isinstance(value, Mapping) else list(kept.values())), names
+
+
 def append_lines(path: Path, rows: Iterable[Any], *, sync: bool = False, **options: Any) -> None:
     """Append rows as JSON lines in one unbuffered write, so that processes can share a file.
 
     With `sync` they are on the disk on return. `options` go to `json.dumps`.
     """
     data = memoryview(json_lines(rows, **options).encode())
-    with path.open("ab", buffering=0) as file:
+    with named(path), path.open("ab", buffering=0) as file:
         while data:  # a write of many megabytes may be partial
             data = data[file.write(data) :]
         if sync:

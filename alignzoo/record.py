@@ -10,6 +10,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,6 +26,7 @@ from alignzoo.files import (
     sync_file,
     temporary_name,
     unused_name,
+    without_non_finite,
     write_json,
     write_text,
 )
@@ -63,6 +65,8 @@ class Record:
         self.folder, self.facts = folder, facts
         self.is_writer = is_writer
         self.lock = lock
+        self.note: Callable[[str], None] = lambda text: None  # shows a line to the user
+        self.told: set[tuple[str, str]] = set()  # numbers that were not finite, by file
         self.notes: list[str] = []  # what is different from when a resumed run began
 
     @property
@@ -111,7 +115,7 @@ class Record:
     def metrics(self, row: Mapping[str, Any]) -> None:
         """Append a row to metrics.jsonl, one per optimizer step."""
         if self.is_writer:
-            append_lines(self.folder / "metrics.jsonl", [row], allow_nan=False)
+            self._append("metrics.jsonl", [row])
 
     def evals(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append rows to evals.jsonl, one per evaluated item, and flush them to disk.
@@ -119,13 +123,27 @@ class Record:
         They count once `run.json` has the result of their phase: a resumed run drops them before.
         """
         if self.is_writer:
-            append_lines(self.folder / "evals.jsonl", rows, sync=True, allow_nan=False)
+            self._append("evals.jsonl", rows, sync=True)
 
     def feedback(self, step: int, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append judges' answers to feedback.jsonl; `step` is the first that learns from them."""
         if self.is_writer:
-            lines = ({"step": step, **row} for row in rows)
-            append_lines(self.folder / "feedback.jsonl", lines, allow_nan=False)
+            self._append("feedback.jsonl", ({"step": step, **row} for row in rows))
+
+    def _append(self, name: str, rows: Iterable[Mapping[str, Any]], *, sync: bool = False) -> None:
+        """Append rows to a file, with null for a number that is not finite: JSON has none.
+
+        That is said once for each number of a file.
+        """
+        lines = []
+        for row in rows:
+            line, paths = without_non_finite(row)
+            lines.append(line)
+            for path in paths:
+                if (name, path) not in self.told:
+                    self.told.add((name, path))
+                    self.note(f"step {row['step']}: {path!r} is not finite; {name} has null for it")
+        append_lines(self.folder / name, lines, sync=sync, allow_nan=False)
 
     def flush(self) -> None:
         """Flush the logs to disk, so that a power cut loses no row before a checkpoint."""
@@ -141,7 +159,8 @@ class Record:
     def close(self) -> None:
         """Let other programs open the folder."""
         if self.lock is not None:
-            (self.folder / LOCK).unlink(missing_ok=True)  # while it is held: it is still ours
+            with suppress(OSError):
+                (self.folder / LOCK).unlink()  # while it is held: it is still ours
             self.lock.release()
 
     def discard_if_empty(self) -> None:

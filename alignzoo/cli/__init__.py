@@ -61,12 +61,12 @@ def status(argv: list[str]) -> int:
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         return 130
-    except Exception as error:
-        complain(f"{one_line(error)}\n  the traceback is in {write_traceback()}", error)
+    except (Exception, SystemExit) as error:
+        complain(f"{one_line(error)}\n  {write_traceback()}", error)
         return 1
 
 
-def complain(message: str, error: Exception) -> None:
+def complain(message: str, error: BaseException) -> None:
     """Print an error on stderr, with its traceback if `ALIGNZOO_DEBUG=1`."""
     from alignzoo.cli.render import clean
 
@@ -93,9 +93,12 @@ def usage(error: Exception) -> str:
 
 
 def write_traceback() -> str:
-    """Write the current traceback to a temporary file and return its path."""
-    with tempfile.NamedTemporaryFile(
-        "w", prefix="alignzoo-", suffix=".log", delete=False, encoding="utf-8"
-    ) as file:
-        traceback.print_exc(file=file)
-    return file.name
+    """Write the current traceback to a temporary file and return a hint with its path."""
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="alignzoo-", suffix=".log", delete=False, encoding="utf-8"
+        ) as file:
+            traceback.print_exc(file=file)
+    except OSError as error:
+        return f"the traceback cannot be written: {one_line(error)}"
+    return f"the traceback is in {file.name}"

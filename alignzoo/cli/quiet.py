@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-from alignzoo.errors import AlignzooError, RunFailed, one_line
+from alignzoo.errors import AlignzooError, RunFailed, describe_os_error, one_line
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -106,10 +106,16 @@ def quiet(path: Path | None = None) -> Iterator[Log]:
         yield log
     except AlignzooError:
         raise
-    except Exception as error:
-        traceback.print_exc()
+    except (Exception, SystemExit) as error:
+        with suppress(OSError):  # the disk may be full
+            traceback.print_exc()
+        if isinstance(error, OSError) and error.filename is not None:
+            raise RunFailed(**describe_os_error(error)) from error
         temporary = False
-        raise RunFailed(one_line(error), hint=f"the traceback is in {log.path}") from error
+        what = one_line(error)
+        if isinstance(error, SystemExit):
+            what = f"a plugin or a library tried to end the program: SystemExit({error.code!r})"
+        raise RunFailed(what, hint=f"the traceback is in {log.path}") from error
     finally:
         _stop_logging(handler)
         flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -87,6 +88,11 @@ def evaluate_run(run: Run, phase: str) -> Evaluation:
                 result.summary |= {name: to_estimate(value) for name, value in scores.items()}
     finally:
         run.model.train()
+    for name, value in list(result.summary.items()):
+        numbers = (value.mean, value.low, value.high)
+        if not all(math.isfinite(x) for x in numbers if x is not None):
+            run.ui.note(f"evaluation {phase}: {name!r} is not finite and is left out")
+            del result.summary[name]
     task = run.recipe.task or "held-out"
     run.record.evals(
         {"phase": phase, "step": run.step, "task": task, **item} for item in result.items
@@ -222,8 +228,18 @@ def measure_held_out(run: Run) -> dict[str, Estimate]:
 
 
 def to_estimate(value: float | Sequence[float]) -> Estimate:
-    """Return one number as it is, and one number per item as their mean with its interval."""
-    return mean_with_interval(value) if isinstance(value, Sequence) else Estimate(value)
+    """Return one number as it is, and one number per item as their mean with its interval.
+
+    The mean is NaN if one of the numbers is not finite, or their squares overflow.
+    """
+    if not isinstance(value, Sequence):
+        return Estimate(value)
+    if not all(map(math.isfinite, value)):
+        return Estimate(math.nan, n=len(value))
+    try:
+        return mean_with_interval(value)
+    except OverflowError:
+        return Estimate(math.nan, n=len(value))
 
 
 def complete_prompts(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -113,7 +114,9 @@ def execute(
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt)
         reason = None if interrupted else f"{type(error).__name__}: {error}"
-        run.record.set_status("interrupted" if interrupted else "failed", run.ledger, error=reason)
+        with suppress(OSError):  # a full disk may be the error: what it holds can be resumed
+            status: record.Status = "interrupted" if interrupted else "failed"
+            run.record.set_status(status, run.ledger, error=reason)
         # The command line says where the run can be inspected and resumed.
         error.folder = run.record.folder  # type: ignore[attr-defined]
         if isinstance(error, BadInput) and not resume:
@@ -172,6 +175,7 @@ def prepare(recipe: Recipe, permissions: Permissions, *, resume: bool, ui: UI) -
     if recipe.report_to:
         accelerator.init_trackers("alignzoo", config=flatten_settings(recipe.as_dict()))
     ui.opened(folder)
+    run.record.note = ui.note
     for line in [*run.record.notes, *describe_run(run)]:
         ui.note(line)
     return run

@@ -6,6 +6,7 @@ is reported once, and again only after it has been off; `--stop-on-alarm NAME` e
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,8 +38,12 @@ class Past:
 
 
 def window_mean(rows: Sequence[MetricsRow], name: str) -> float | None:
-    """Return the mean of a metric over `WINDOW` rows; None if not all of them have it."""
-    values = [row[name] for row in rows if name in row]
+    """Return the mean of a metric over `WINDOW` rows; None if not all of them have a finite one.
+
+    A row on disk has None for a number that is not finite.
+    """
+    found = (row.get(name) for row in rows)
+    values = [value for value in found if value is not None and math.isfinite(value)]
     return sum(values) / WINDOW if len(values) == WINDOW else None
 
 

@@ -51,7 +51,8 @@ def write_checkpoint(
     with whole_folder(target) as beside:
         save_file(_plain(weights), beside / "weights.safetensors")
         save_file(_plain(optimizer), beside / "optimizer.safetensors")
-        write_json(beside / "state.json", {"step": step, **state})
+        # A metric may be NaN, which a resumed run logs as well.
+        write_json(beside / "state.json", {"step": step, **state}, allow_nan=True)
         for process, batch in enumerate(batches):
             save_file(_plain(_tensors(batch)), beside / f"batch-{process}.safetensors")
             rows = json.dumps(batch.rows, default=str)  # `str` for dates, for example

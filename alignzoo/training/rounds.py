@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from alignzoo.batch import Batch
-from alignzoo.errors import BadInput
+from alignzoo.errors import BadInput, RunFailed
 from alignzoo.run import Run
 from alignzoo.training import checkpoint
 from alignzoo.training.optimizer import flatten_optimizer, restore_optimizer
@@ -95,6 +96,8 @@ def save_checkpoint(
             "processes": run.world.size,
             "metrics": run.round_metrics.numbers,
         }
+    weights = run.model.state()
+    check_weights(run, weights)
     if not run.world.is_main:
         return
     run.record.flush()
@@ -102,12 +105,22 @@ def save_checkpoint(
     checkpoint.write_checkpoint(
         run.record.checkpoints,
         run.step,
-        run.model.state(),
+        weights,
         flatten_optimizer(optimizer, names),
         {**state, "ledger": run.ledger.as_dict()},
         batches,
     )
     run.record.set_status("running", run.ledger)
+
+
+def check_weights(run: Run, weights: Mapping[str, Tensor]) -> None:
+    """Raise `RunFailed` if a weight is not finite: no checkpoint and no result has such."""
+    for name, tensor in weights.items():
+        if not torch.isfinite(tensor).all():
+            raise RunFailed(
+                f"the weights are not finite after step {run.step}: {name}",
+                hint="try a lower --learning-rate; the last checkpoint is intact",
+            )
 
 
 def choose_checkpoint(run: Run) -> Path | None:
