@@ -88,7 +88,7 @@ class RewardTrainer:
     def _train_in(self, folder: Path, wanted: Recipe, begun: bool) -> None:
         self.ui.note(f"training a reward model first, in {folder}")
         try:
-            # Half a model of older code would be refused for ever: nobody types this run's command.
+            # No command line could allow it for this run, which would be refused every time.
             self.execute(wanted, resume=begun, allow_changes=begun, ui=Nested(self.ui))
         except BaseException as error:
             # The message must not name this folder as that of the user's run.

@@ -59,8 +59,13 @@ def write_checkpoint(
             write_text(beside / f"rows-{process}.json", rows)
         hashes = {path.name: hash_file(path) for path in sorted(beside.iterdir())}
         write_json(beside / MANIFEST, hashes)
-    kept = [path for path in find_checkpoints(folder) if path.name <= target.name][:KEPT]
-    for path in folder.iterdir():
+    delete_others(target)
+
+
+def delete_others(newest: Path) -> None:
+    """Delete all checkpoints but this one and the one before it, and what crashes left of them."""
+    kept = [path for path in find_checkpoints(newest.parent) if path.name <= newest.name][:KEPT]
+    for path in newest.parent.iterdir():
         if OWN_FOLDER.fullmatch(path.name) and path not in kept:
             shutil.rmtree(path, ignore_errors=True)
 

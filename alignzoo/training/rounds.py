@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,11 +127,10 @@ def choose_checkpoint(run: Run) -> Path | None:
 
     Delete damaged ones that are newer, and say so. Raise `BadInput` if all are damaged.
     """
-    found = checkpoint.find_checkpoints(run.record.checkpoints)
     damages: list[str] = []
     chosen = None
     if run.world.is_main:
-        for path in found:
+        for path in checkpoint.find_checkpoints(run.record.checkpoints):
             damage = checkpoint.find_damage(path)
             if damage is None:
                 chosen = path
@@ -148,10 +146,10 @@ def choose_checkpoint(run: Run) -> Path | None:
         )
     if chosen is None:
         return None
-    for damage, path in zip(damages, found, strict=False):
+    for damage in damages:
         run.ui.note(f"checkpoint {damage}; taking {chosen.name} instead")
-        if run.world.is_main:
-            shutil.rmtree(path)
+    if run.world.is_main:
+        checkpoint.delete_others(chosen)
     return chosen
 
 
