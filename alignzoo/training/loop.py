@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 
@@ -26,7 +24,13 @@ from alignzoo.rollout import INFERENCE, LogprobGap
 from alignzoo.run import Run
 from alignzoo.signals import Interrupted
 from alignzoo.training.optimizer import make_optimizer
-from alignzoo.training.rounds import Round, resume_run, save_checkpoint
+from alignzoo.training.resume import (
+    gather_signal,
+    resume_run,
+    save_checkpoint,
+    saved_if_interrupted,
+)
+from alignzoo.training.rounds import Round
 from alignzoo.ui import Update
 
 # The kind of feedback in the ledger for the rows of a view.
@@ -92,34 +96,6 @@ def train_round(
             raise Interrupted(signal)
     run.hook.alignzoo_round_end(run=run, index=run.round)
     charge_time(run, started)
-
-
-def gather_signal(run: Run) -> int:
-    """Return the number of a signal that any process has received; 0 if none has."""
-    if run.world.size == 1:
-        return signals.received()
-    return max(run.world.gather_each(signals.received()))
-
-
-@contextmanager
-def saved_if_interrupted(
-    run: Run, optimizer: torch.optim.Optimizer, *, evaluate: bool = False
-) -> Iterator[None]:
-    """Let a signal end the block at once, and save a checkpoint of the run as it was before.
-
-    Several processes must agree on where they stop: for them the signal waits until the next step.
-    """
-    ledger, state = run.ledger.as_dict(), dict(run.state)
-    try:
-        with signals.deferred(run.world.size > 1):
-            if signals.received() and run.world.size == 1:
-                raise Interrupted(signals.received())
-            yield
-    except Interrupted:
-        run.ledger.restore(ledger)
-        run.state = state
-        save_checkpoint(run, optimizer, evaluate=evaluate)
-        raise
 
 
 def begin_round(run: Run, optimizer: torch.optim.Optimizer) -> Round:

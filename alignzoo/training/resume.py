@@ -1,0 +1,161 @@
+"""How a run is saved between two steps, also when a signal ends it, and resumed bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from alignzoo import signals
+from alignzoo.errors import BadInput, RunFailed
+from alignzoo.run import Run
+from alignzoo.signals import Interrupted
+from alignzoo.training import checkpoint
+from alignzoo.training.optimizer import flatten_optimizer, restore_optimizer
+from alignzoo.training.rounds import Round
+
+
+def save_checkpoint(
+    run: Run,
+    optimizer: torch.optim.Optimizer,
+    current: Round | None = None,
+    *,
+    evaluate: bool = False,
+) -> None:
+    """Write a checkpoint between two rounds, or in the middle of the `current` one.
+
+    With `evaluate`, an evaluation is due before the next round. All processes call it; the main
+    one writes.
+    """
+    state = {"round": run.round, "plugins": run.state, "stopped": run.schedule.stopped}
+    state["evaluate"] = evaluate
+    batches = []
+    if current is not None:
+        batches = run.world.gather_each(current.batch)  # every process has a part of it
+        state["current"] = {
+            "began": current.began,
+            "done": current.done,
+            "processes": run.world.size,
+            "metrics": run.round_metrics.numbers,
+        }
+    weights = run.model.state()
+    check_weights(run, weights)
+    if not run.world.is_main:
+        return
+    run.record.flush()
+    names = {parameter: name for name, parameter in run.model.parameters()}
+    checkpoint.write_checkpoint(
+        run.record.checkpoints,
+        run.step,
+        weights,
+        flatten_optimizer(optimizer, names),
+        {**state, "ledger": run.ledger.as_dict()},
+        batches,
+    )
+    run.record.set_status("running", run.ledger)
+
+
+def check_weights(run: Run, weights: Mapping[str, Tensor]) -> None:
+    """Raise `RunFailed` if a weight is not finite: no checkpoint and no result has such."""
+    for name, tensor in weights.items():
+        if not torch.isfinite(tensor).all():
+            raise RunFailed(
+                f"the weights are not finite after step {run.step}: {name}",
+                hint="try a lower --learning-rate; the last checkpoint is intact",
+            )
+
+
+def choose_checkpoint(run: Run) -> Path | None:
+    """Return the newest intact checkpoint, None if the run has none yet.
+
+    Delete damaged ones that are newer, and say so. Raise `BadInput` if all are damaged.
+    """
+    damages: list[str] = []
+    chosen = None
+    if run.world.is_main:
+        for path in checkpoint.find_checkpoints(run.record.checkpoints):
+            damage = checkpoint.find_damage(path)
+            if damage is None:
+                chosen = path
+                break
+            damages.append(f"{path.name}: {damage}")
+    # One process decides: all of them take the same checkpoint.
+    chosen, damages = run.world.gather_each((chosen, damages))[0]
+    if damages and chosen is None:
+        raise BadInput(
+            "no checkpoint is intact: " + "; ".join(damages),
+            where=str(run.record.checkpoints),
+            hint="delete this folder, and the run resumes from its first step",
+        )
+    if chosen is None:
+        return None
+    for damage in damages:
+        run.ui.note(f"checkpoint {damage}; taking {chosen.name} instead")
+    if run.world.is_main:
+        checkpoint.delete_others(chosen)
+    return chosen
+
+
+def resume_run(run: Run, optimizer: torch.optim.Optimizer) -> tuple[Round | None, bool]:
+    """Restore the last intact checkpoint if there is one, and delete what was logged after it.
+
+    Return the round in whose middle it was written, None if it was written between rounds, and
+    whether an evaluation is due first.
+    """
+    path = choose_checkpoint(run)
+    if path is None:
+        run.record.rewind(0)
+        return None, False
+    weights, moments, state = checkpoint.read_checkpoint(path)
+    run.model.load_state(weights)
+    names = {parameter: name for name, parameter in run.model.parameters()}
+    restore_optimizer(optimizer, moments, names)
+    run.schedule.step, run.schedule.round = state["step"], state["round"]
+    run.state = state["plugins"]
+    run.schedule.stopped = state.get("stopped")
+    run.ledger.restore(state["ledger"])
+    run.record.rewind(run.step)
+    run.ui.note(f"resumed at step {run.step}")
+    if "current" not in state:
+        return None, state["evaluate"]
+    left = state["current"]
+    if left["processes"] != run.world.size:
+        raise BadInput(
+            f"this checkpoint is of the middle of a round of {left['processes']} processes",
+            where=str(path),
+            hint="resume the run with as many",
+        )
+    run.round_metrics.add(left["metrics"])
+    batch = checkpoint.read_batch(path, run.world.rank)
+    return Round(batch, left["began"], left["done"]), False
+
+
+def gather_signal(run: Run) -> int:
+    """Return the number of a signal that any process has received; 0 if none has."""
+    if run.world.size == 1:
+        return signals.received()
+    return max(run.world.gather_each(signals.received()))
+
+
+@contextmanager
+def saved_if_interrupted(
+    run: Run, optimizer: torch.optim.Optimizer, *, evaluate: bool = False
+) -> Iterator[None]:
+    """Let a signal end the block at once, and save a checkpoint of the run as it was before.
+
+    Several processes must agree on where they stop: for them the signal waits until the next step.
+    """
+    ledger, state = run.ledger.as_dict(), dict(run.state)
+    try:
+        with signals.deferred(run.world.size > 1):
+            if signals.received() and run.world.size == 1:
+                raise Interrupted(signals.received())
+            yield
+    except Interrupted:
+        run.ledger.restore(ledger)
+        run.state = state
+        save_checkpoint(run, optimizer, evaluate=evaluate)
+        raise
