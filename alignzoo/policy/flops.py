@@ -58,7 +58,7 @@ class FlopsProfile:
 
     backbone: float
     head: float
-    width: int
+    width: float
     layers: int
     trains_base: bool
     adapter: AdapterWork = NO_ADAPTER
@@ -90,8 +90,6 @@ def profile(model: PreTrainedModel, trains_base: bool) -> FlopsProfile:
     head = model.get_output_embeddings()
     tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     tables |= {id(head.weight)} if head is not None else set()
-    heads = getattr(config, "num_attention_heads", 0) or 0
-    size = getattr(config, "head_dim", None) or config.hidden_size // max(heads, 1)
     return FlopsProfile(
         backbone=sum(
             numel(p) * _active(name, config)
@@ -99,7 +97,7 @@ def profile(model: PreTrainedModel, trains_base: bool) -> FlopsProfile:
             if id(p) not in tables and (p.ndim > 1 or hasattr(p, "quant_state"))
         ),
         head=float(numel(head.weight)) if head is not None else 0.0,
-        width=heads * size,
+        width=_query_width(config),
         layers=config.num_hidden_layers,
         trains_base=trains_base,
     )
@@ -159,6 +157,18 @@ def _lora_work(layer: Any) -> AdapterWork:
 def _product(a: Any, b: Any) -> int:
     """Count the multiply-adds of `a [m, r] @ b [r, n]` for the adapters that have both."""
     return sum(weight.numel() * b[name].shape[1] for name, weight in a.items())
+
+
+def _query_width(config: Any) -> float:
+    """Return heads * head size of a layer; the mean where layers differ."""
+    own = getattr(config, "per_layer_config", None)
+    layers = own if own and not isinstance(own, dict) else [config]
+    widths = []
+    for layer in layers:
+        heads = getattr(layer, "num_attention_heads", 0) or 0
+        size = getattr(layer, "head_dim", None) or layer.hidden_size // max(heads, 1)
+        widths.append(heads * size)
+    return sum(widths) / len(widths)
 
 
 def numel(parameter: Any) -> int:

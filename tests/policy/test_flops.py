@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from policy_models import build
+from policy_models import SIZES, build
 from test_policy import llama, load  # noqa: F401  (a fixture)
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoModelForCausalLM, Gemma4TextConfig
 
 from alignzoo.batch import Batch, Example, collate
 from alignzoo.policy import HiddenState
@@ -104,3 +105,14 @@ def test_the_cost_of_a_pass(llama, batch):  # noqa: F811
     scores = policy.cost(batch, states=HiddenState.OF_TOKEN)
     assert scores.tokens == work.tokens + len(batch.lengths)
     assert policy.cost(batch, shared=False).tokens > work.tokens
+
+
+def test_heads_that_differ_by_layer():
+    sizes = {key: v for key, v in SIZES.items() if key != "initializer_range"}
+    config = Gemma4TextConfig(
+        **sizes, head_dim=8, num_key_value_heads=2,
+        layer_types=["sliding_attention", "full_attention"], global_head_dim=16,
+    )  # fmt: skip
+    model = AutoModelForCausalLM.from_config(config)
+    flops = profile(model, trains_base=False)
+    assert flops.width * flops.layers == 4 * 8 + 4 * 16
