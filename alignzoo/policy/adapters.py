@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -130,6 +131,25 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
         check_adapter_keys(found.missing_keys, found.unexpected_keys, len(stored), str(folder))
     check_finite(adapter_parameters(adapted).items(), str(folder))
     return adapted
+
+
+def untie_adapted(model: PeftModel) -> list[str]:
+    """Copy weights that layers share and adapters change, and return their names.
+
+    Merged into one shared weight, the adapters of all its layers would add up.
+    """
+    places = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
+    untied = []
+    module: Any
+    for name, module in model.named_modules():
+        if not isinstance(module, BaseTunerLayer):
+            continue
+        layer: Any = module.get_base_layer()
+        weight = getattr(layer, "weight", None)
+        if isinstance(weight, nn.Parameter) and places[id(weight)] > 1:
+            layer.weight = nn.Parameter(weight.detach().clone(), requires_grad=False)
+            untied.append(name.removeprefix("base_model.model."))
+    return untied
 
 
 def base_parameters(model: nn.Module) -> dict[str, nn.Parameter]:

@@ -197,7 +197,7 @@ def check_gradient(policy: LanguageModel) -> None:
     training = policy.model.training
     policy.train()
     try:
-        with torch.random.fork_rng():  # dropout draws
+        with torch.enable_grad(), torch.random.fork_rng():  # dropout draws
             policy(decoding_batch(policy.model)).logprobs.sum().backward()
     except (BadInput, torch.cuda.OutOfMemoryError):
         raise

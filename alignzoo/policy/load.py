@@ -299,9 +299,25 @@ def load_base(
     # What is trained stays in float32; autocast rounds it for the products.
     dtype = half if half is not None and not spec.trains_base else torch.float32
     base = weights.load(None if four_bit else dtype, stack.merged, spec.random_init)
+    if spec.trains_base:
+        weights.check_tied()
+    if four_bit:
+        weights.notes.append(four_bit_note(base))
     # A policy and its reference must differ by the training alone: the base has no dropout.
     _remove_dropout(base)
     return base
+
+
+def four_bit_note(model: PreTrainedModel) -> str:
+    """Return a note on the share of the weights that are in 4 bits."""
+    total = sum(numel(p) for p in model.parameters())
+    small = sum(numel(p) for p in model.parameters() if hasattr(p, "quant_state"))
+    note = f"{small / total:.0%} of the weights are in 4 bits"
+    if 2 * small >= total:
+        return note
+    experts = any(p.ndim == 3 for p in model.parameters())
+    reason = "experts are not quantised" if experts else "embeddings are not quantised"
+    return f"only {note}: {reason}, so --qlora saves little memory"
 
 
 def adapt(

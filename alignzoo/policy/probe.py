@@ -74,6 +74,22 @@ def defined_logprobs(model: Any, batch: Batch) -> Tensor:
 
 
 @torch.no_grad()
+def logprobs_to_keep(model: Any) -> tuple[Tensor, Tensor]:
+    """Return log-probs `[N, T]` of a few tokens, and how much they may change by rounding."""
+    model.eval()
+    expected = defined_logprobs(model, _batch(model))
+    changed = defined_logprobs(model, _batch(model, shift=1))
+    return expected, allowed_error(model, changed, expected)
+
+
+@torch.no_grad()
+def keeps_logprobs(model: Any, expected: Tensor, allowed: Tensor) -> bool:
+    """Return True if a model gives what `logprobs_to_keep` returned, but for rounding."""
+    found = defined_logprobs(model.eval(), _batch(model))
+    return bool((found - expected).abs().mean() <= allowed)
+
+
+@torch.no_grad()
 def check_virtual(model: Any, scorer: Scorer, virtual: Virtual) -> None:
     """Raise BadInput unless virtual tokens do what they do in plain PEFT."""
     model.eval()

@@ -17,6 +17,7 @@ from alignzoo.policy import adapters
 from alignzoo.policy.accounting import check_accounted
 from alignzoo.policy.heads import is_classifier
 from alignzoo.policy.locate import Adapter, ModelSource, translate_errors
+from alignzoo.policy.probe import keeps_logprobs, logprobs_to_keep
 from alignzoo.policy.weight_files import INDEX, shard_names, stored_tensors, weight_files
 
 
@@ -24,7 +25,8 @@ from alignzoo.policy.weight_files import INDEX, shard_names, stored_tensors, wei
 class Weights:
     """The source of a model's weights; `options` go to every call of transformers.
 
-    Loading adds to `notes` what the user should know.
+    Loading adds to `notes` what the user should know, and to `untied` the weights that layers
+    shared until an adapter of their own was merged into each.
     """
 
     source: ModelSource
@@ -33,6 +35,16 @@ class Weights:
     seed: int
     options: dict[str, Any]
     notes: list[str] = field(default_factory=list)
+    untied: list[str] = field(default_factory=list)
+
+    def check_tied(self) -> None:
+        """Raise BadInput if the weights cannot be saved: a shared one was untied."""
+        if self.untied:
+            raise BadInput(
+                f"layers share weights ({self.untied[0]}) that have adapters of their own",
+                where=self.source.base,
+                hint="use --adapter lora, which keeps them apart",
+            )
 
     @property
     def quantised(self) -> bool:
@@ -95,11 +107,25 @@ class Weights:
         for k, adapter in enumerate(merged):
             if k > 0 and adapter.four_bit:
                 model = self._quantise(model).dequantize(torch.float32)
-            model = adapters.load_adapter(model, adapter.path).merge_and_unload()
+            model = self._merge(adapters.load_adapter(model, adapter.path), adapter)
         return model
+
+    def _merge(self, adapted: adapters.PeftModel, adapter: Adapter) -> PreTrainedModel:
+        """Merge an adapter; BadInput if the merged model is another one than the adapted."""
+        expected, allowed = logprobs_to_keep(adapted)
+        self.untied.extend(adapters.untie_adapted(adapted))
+        merged = adapted.merge_and_unload()
+        if not keeps_logprobs(merged, expected, allowed):
+            raise BadInput(
+                f"merging this adapter changes what a {self.config.model_type} model computes",
+                where=str(adapter.path),
+                hint="use the model that it was trained on",
+            )
+        return merged
 
     def _quantise(self, model: PreTrainedModel) -> PreTrainedModel:
         """Quantise by way of a folder: bitsandbytes does so only while loading."""
+        self.check_tied()
         with tempfile.TemporaryDirectory(prefix="alignzoo-") as folder:
             model.save_pretrained(folder)
             return AutoModelForCausalLM.from_pretrained(

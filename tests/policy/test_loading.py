@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 import transformers as tf
-from policy_models import build, configs, tokenize
+from peft.tuners.tuners_utils import BaseTuner
+from policy_models import SIZES, build, configs, tokenize
 from safetensors.torch import load_file, save_file
 
 from alignzoo.batch import Batch
@@ -379,3 +380,58 @@ def test_the_command_line_says_it(model, tmp_path, capfd, batch: Batch):
     assert f"alignzoo: {model}: 21 of 21 weights are not in the file" in printed
     assert "Traceback" not in printed
     assert not (tmp_path / "runs").exists()
+
+
+def zamba(path: Path) -> Path:
+    """A model whose layers share an attention block."""
+    sizes = {key: v for key, v in SIZES.items() if key not in ("num_hidden_layers",)}
+    config = tf.Zamba2Config(
+        **sizes, num_hidden_layers=4, num_key_value_heads=4, n_mamba_heads=4, mamba_headdim=16,
+        layers_block_type=["mamba", "hybrid", "mamba", "hybrid"], mamba_d_state=8, mamba_ngroups=1,
+        chunk_size=16, num_mem_blocks=1,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    tf.AutoModelForCausalLM.from_config(config).save_pretrained(path)
+    tokenize(path)
+    return path
+
+
+def test_an_adapter_on_shared_blocks_is_merged_into_each(tmp_path, batch):
+    run = tmp_path / "run"
+    policy = load(zamba(tmp_path / "model"))
+    for name, p in policy.parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(p, std=0.1)
+    policy.eval()
+    with torch.no_grad():
+        expected = policy(batch).logprobs
+    run.mkdir()
+    policy.save(run)
+    record = {"status": "finished", "recipe": {"model": str(tmp_path / "model")}}
+    (run / "run.json").write_text(json.dumps(record))
+    further = load(run)
+    further.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(further(batch).logprobs, expected, atol=1e-4, rtol=1e-4)
+        base = load(tmp_path / "model").reference(batch).logprobs
+        assert (further.reference(batch).logprobs - base).abs().max() > 0.01
+    # Saved, the copies would be one again.
+    for adapter in ("none", "qlora"):
+        assert "layers share weights" in message(run, adapter=adapter)
+
+
+def test_a_merge_that_changes_the_model_is_refused(tmp_path, model, monkeypatch):
+    run = adapted(tmp_path / "run", model)
+    rewrite(run, lambda w: {k: t + 0.1 for k, t in w.items()}, ADAPTER)
+    load(run)
+    monkeypatch.setattr(BaseTuner, "merge_and_unload", lambda adapted: adapted.unload())
+    assert "merging this adapter changes what a llama model computes" in message(run)
+
+
+def test_how_much_is_in_four_bits(model, tmp_path):
+    note = load(model, adapter="qlora").note
+    assert note == "74% of the weights are in 4 bits"
+    build("mixtral").save_pretrained(tmp_path / "experts")
+    tokenize(tmp_path / "experts")
+    note = load(tmp_path / "experts", adapter="qlora").note
+    assert note.startswith("only 10% of the weights are in 4 bits: experts are not quantised")
