@@ -6,6 +6,7 @@ A recipe file has the same keys as the flags, with the algorithm's own under `op
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -16,7 +17,7 @@ from annotated_types import Ge, Gt, Le
 
 from alignzoo import discovery
 from alignzoo.errors import BadInput, nearest
-from alignzoo.options import Alias, build, current_names, options_of, rename_options
+from alignzoo.options import Alias, build, current_names, flag_of, options_of, rename_options
 from alignzoo.policy.kinds import ADAPTER_OPTIONS, ADAPTERS
 from alignzoo.safe_yaml import read_yaml
 
@@ -25,6 +26,7 @@ CODE_KEYS = ("algorithm", "task", "addons", "sampler", "reward")
 # A Python file or a function: alone, before a weight or options, or as the value of an option.
 CODE = re.compile(r"\.py(?=$|[,:])|(?:^|[,=])python:")
 MOST_FLOPS = 1e30  # of a budget
+LONGEST_NAME = 255  # bytes of the name of a file
 COLDEST = 1e-3  # temperature above 0
 FLOPS = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?(?:e[+-]?[0-9]+)?)\s*(?:flops)?\s*", re.IGNORECASE)
 
@@ -254,12 +256,26 @@ def resolve(*layers: Mapping[str, Any]) -> Recipe:
             f"option --temperature: {recipe.temperature:g} is too low to compute with",
             hint=f"use 0, which is greedy, or at least {COLDEST:g}",
         )
+    check_names(recipe)
     check_adapter(recipe)
     if recipe.task is None and recipe.data is None:
         recipe.task = "style"
     if "model" not in values and recipe.task is not None:
         recipe.model = getattr(discovery.load_plugin("tasks", recipe.task), "model", recipe.model)
     return recipe
+
+
+def check_names(recipe: Recipe) -> None:
+    """Expand `~` in the folder of runs; raise `BadInput` for a name that no file can have."""
+    recipe.output_dir = os.path.expanduser(recipe.output_dir)
+    if recipe.output_dir.startswith("~"):
+        user = recipe.output_dir.partition("/")[0]
+        raise BadInput(f"option --output-dir: there is no user {user[1:]!r}")
+    for name in ("algorithm", "model", "task", "reward", "sampler", "output_dir", "addons"):
+        value = getattr(recipe, name)
+        for text in value if isinstance(value, list) else [value or ""]:
+            if "\0" in text or max(len(part.encode()) for part in text.split("/")) > LONGEST_NAME:
+                raise BadInput(f"option {flag_of(name)}: {text[:40]!r}... is too long for a name")
 
 
 def check_adapter(recipe: Recipe) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from torch import Tensor
 
 from alignzoo.algorithm import Needs, Rounds
@@ -18,7 +18,7 @@ from alignzoo.rollout import compute_column
 from alignzoo.run import Run
 
 # Two options, for a subclass that needs another default: `iterations: Iterations = 4`.
-Iterations = Annotated[int, "passes over the completions of a round", Ge(1)]
+Iterations = Annotated[int, "passes over the completions of a round", Ge(1), Le(10_000)]
 RoundPrompts = Annotated[
     int, "prompts per round, a step for each --batch-size of them (0: one step)", Ge(0)
 ]
@@ -32,7 +32,7 @@ class OnPolicy:
     A subclass has the hooks `alignzoo_advantage` and `alignzoo_loss`.
     """
 
-    group_size: Annotated[int, "completions per prompt", Ge(2)] = 8
+    group_size: Annotated[int, "completions per prompt", Ge(2), Le(4096)] = 8
     iterations: Iterations = 1
     round_prompts: RoundPrompts = 0
     beta: Annotated[float, "strength of the pull to the reference (0: none)", Ge(0)] = 0.0

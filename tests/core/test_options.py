@@ -205,3 +205,16 @@ def test_a_missing_recipe_file_is_named(tmp_path: Path):
 def test_numbers_beyond_all_use_are_refused(values):
     with pytest.raises(BadInput, match=f"option --{next(iter(values)).replace('_', '-')}"):
         resolve({"algorithm": "dpo", **values})
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"model": "n" * 5000}, {"reward": ["n" * 5000]}, {"output_dir": "a/" + "n" * 5000},
+        {"output_dir": "~no-such-user/runs"},
+    ],
+)  # fmt: skip
+def test_names_that_no_file_can_have_are_refused(values):
+    with pytest.raises(BadInput, match=f"option --{next(iter(values)).replace('_', '-')}") as error:
+        resolve({"algorithm": "dpo", **values})
+    assert len(str(error.value)) < 200

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from torch import Tensor
 
 from alignzoo import BadInput, Example, Prompts, Run, RunFailed, hookimpl
@@ -18,7 +18,7 @@ from alignzoo_zoo.best_of_n.selection import best_index, kl_bound
 class BestOfN:
     """The best of n completions by reward, without training (https://arxiv.org/abs/2009.01325)"""
 
-    n: Annotated[int, "completions per prompt; the best is the answer", Ge(1)] = 8
+    n: Annotated[int, "completions per prompt; the best is the answer", Ge(1), Le(4096)] = 8
 
     data = Prompts
     trains = False

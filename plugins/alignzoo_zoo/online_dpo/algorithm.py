@@ -6,7 +6,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Annotated
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from alignzoo import Batch, Example, Loss, Run, hookimpl
 from alignzoo_zoo.fresh_pairs import RankedPairs, policy_metrics
@@ -16,7 +16,9 @@ from alignzoo_zoo.fresh_pairs import RankedPairs, policy_metrics
 class OnlineDPO(RankedPairs):
     """DPO on fresh pairs ranked by a reward (https://arxiv.org/abs/2402.04792)"""
 
-    group_size: Annotated[int, "completions per prompt; best and worst are the pair", Ge(2)] = 2
+    group_size: Annotated[
+        int, "completions per prompt; best and worst are the pair", Ge(2), Le(4096)
+    ] = 2
 
     @hookimpl(wrapper=True)
     def alignzoo_sample(self, run: Run, rows: list[Example]) -> Generator[None, Batch, Batch]:

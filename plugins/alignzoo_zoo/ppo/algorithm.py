@@ -38,7 +38,7 @@ BETA = "ppo/beta"  # the adapted coefficient, in the state of the run
 class PPO(OnPolicy):
     """Proximal Policy Optimization, from prompts and a reward (https://arxiv.org/abs/1707.06347)"""
 
-    group_size: Annotated[int, "completions per prompt", Ge(1)] = 4
+    group_size: Annotated[int, "completions per prompt", Ge(1), Le(4096)] = 4
     iterations: Iterations = 4
     round_prompts: RoundPrompts = 32
     beta: Annotated[float, "KL penalty, in reward per nat", Ge(0)] = 0.05

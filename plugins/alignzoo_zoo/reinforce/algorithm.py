@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import torch
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor
 
 from alignzoo import BadInput, Batch, Loss, OnPolicy, Run, hookimpl
@@ -43,7 +43,7 @@ class Reinforce(OnPolicy):
         "REINFORCE, REINFORCE++, or REINFORCE++ with the group's mean as baseline",
         Alias("variant"),
     ] = "reinforce"
-    group_size: Annotated[int, "completions per prompt", Ge(1)] = 8
+    group_size: Annotated[int, "completions per prompt", Ge(1), Le(4096)] = 8
     baseline: Annotated[
         Literal["none", "mean", "moving"],
         "baseline of --loss-type reinforce: none, the round's mean or a moving average",

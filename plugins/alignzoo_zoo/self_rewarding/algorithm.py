@@ -7,7 +7,7 @@ from itertools import compress
 from typing import Annotated, Any
 
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from alignzoo import (
@@ -33,7 +33,9 @@ from alignzoo_zoo.pairs import pair_loss
 class SelfRewarding(OnPolicy):
     """Self-rewarding: DPO on completions that the policy rates itself (https://arxiv.org/abs/2401.10020)"""
 
-    group_size: Annotated[int, "completions per prompt; best and worst are the pair", Ge(2)] = 4
+    group_size: Annotated[
+        int, "completions per prompt; best and worst are the pair", Ge(2), Le(4096)
+    ] = 4
     round_prompts: RoundPrompts = 512
     beta: Annotated[float, "strength of the pull to the policy that began the round", Gt(0)] = 0.1
     question: Annotated[str, "question to the policy about each completion"] = RATING_QUESTION
