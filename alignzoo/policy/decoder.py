@@ -198,7 +198,11 @@ def check_gradient(policy: LanguageModel) -> None:
     policy.train()
     try:
         with torch.enable_grad(), torch.random.fork_rng():  # dropout draws
-            policy(decoding_batch(policy.model)).logprobs.sum().backward()
+            batch = decoding_batch(policy.model)
+            logprobs = policy(batch).logprobs
+            with torch.no_grad(), policy.evaluating():  # a reference is computed in between
+                policy(batch)
+            logprobs.sum().backward()
     except (BadInput, torch.cuda.OutOfMemoryError):
         raise
     except Exception as error:  # an unknown model may fail in any way

@@ -13,6 +13,7 @@ from policy_models import SIZES, tokenize
 from torch import Tensor
 
 from alignzoo.batch import Batch, Example, collate
+from alignzoo.errors import BadInput
 from alignzoo.policy import ModelSpec, Policy, decoder, load_policy
 from alignzoo.policy.decoder import CachedDecoder, PlainDecoder, SeparateDecoder
 from alignzoo.rollout import Sampling, generate
@@ -193,3 +194,14 @@ def test_a_reward_model_is_not_asked_to_decode(tmp_path):
     assert policy.decoder is None
     assert "cache" not in policy.note
     assert json.loads((tmp_path / "config.json").read_text())["model_type"] == "openai-gpt"
+
+
+def test_a_model_that_works_in_place_is_refused_for_training(tmp_path):
+    """RWKV rescales its weights whenever it changes between training and evaluation."""
+    torch.manual_seed(1)
+    config = tf.RwkvConfig(vocab_size=97, hidden_size=32, num_hidden_layers=2, context_length=64)
+    tf.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    tokenize(tmp_path)
+    with pytest.raises(BadInput, match="a rwkv model gives no gradient"):
+        load(tmp_path)
+    load(tmp_path, adapter=None)
