@@ -166,11 +166,10 @@ def check_rewards_apply(run: Run, step: int, steps: int) -> None:
     if steps < UNSCORED and step != run.total_steps:
         run.ui.note(f"step {step}: {problem}: nothing is learned from these")
         return
-    names = ", ".join(run.reward_weights) or "the rewards"
     raise RunFailed(
         f"{problem} in {count(steps, 'step')}: nothing is learned",
-        where=f"reward {names}",
-        hint="a reward that does not apply gives None: do the rows have the column that it reads?",
+        hint="do the rows have the column that the reward reads, and does the judge, if there is "
+        "one, give usable answers?",
     )
 
 

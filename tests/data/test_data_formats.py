@@ -42,7 +42,7 @@ def test_text_formats_plain_and_gzipped(tmp_path, name, content):
     path.write_bytes(content.encode())
     assert read_rows(str(path)) == ROWS
     zipped = tmp_path / f"{name}.gz"
-    zipped.write_bytes(gzip.compress(content.encode()))
+    zipped.write_bytes(gzip.compress(content.encode(), mtime=0))
     assert read_rows(str(zipped)) == ROWS
     path.write_bytes(zipped.read_bytes())  # gzip without the name
     assert read_rows(str(path)) == ROWS
@@ -51,7 +51,7 @@ def test_text_formats_plain_and_gzipped(tmp_path, name, content):
 def test_parquet(tmp_path):
     data = parquet(tmp_path / "a.parquet")
     assert read_rows(str(tmp_path / "a.parquet")) == ROWS
-    (tmp_path / "a.parquet.gz").write_bytes(gzip.compress(data))
+    (tmp_path / "a.parquet.gz").write_bytes(gzip.compress(data, mtime=0))
     assert read_rows(str(tmp_path / "a.parquet.gz")) == ROWS
 
 
@@ -86,7 +86,7 @@ OBJECT = b'{"text": "a"}\n'
         ("a.json", b"PK\x03\x04" + bytes(20), "", "a zip archive"),
         ("a.csv", b"text\nab\0c\n", "", "binary, not text"),
         ("a.parquet", OBJECT, "", "not Parquet"),
-        ("a.jsonl.gz", gzip.compress(OBJECT * 50)[:30], "", "cannot be read"),
+        ("a.jsonl.gz", gzip.compress(OBJECT * 50, mtime=0)[:30], "", "cannot be read"),
         ("a.csv", b'a,b\n1,"2\n2"\n3\n', ", line 4", "1 cell in a table of 2 columns"),
         ("a.csv", b'a,b\n1,2\n"3\n3"\n', ", line 3", "1 cell in a table of 2 columns"),
         ("a.csv", b"a\n1,2\n", ", line 2", r"2 cells in a table of 1 column\n"),

@@ -9,7 +9,7 @@ import torch
 from resuming import assert_taken_up_in_the_middle, rows_of
 
 from alignzoo import hookimpl
-from alignzoo.errors import BadInput
+from alignzoo.errors import BadInput, RunFailed
 from alignzoo.rollout import complete
 from alignzoo.training.loop import train
 from alignzoo_judges import Judge
@@ -93,11 +93,12 @@ def test_without_ratings_nothing_is_learned(make_run):
     run.hook.alignzoo_start(run=run)
     run.algorithm.judge = Ratings([None] * 18)
     before = {name: p.detach().clone() for name, p in run.model.parameters()}
-    train(run)
+    with pytest.raises(RunFailed, match="no reward applied"):
+        train(run)
     rows = rows_of(run.record.folder)
     assert [(row["loss"], row["frac_unrated"], row["frac_pairs_tied"]) for row in rows] == [
         (0.0, 1.0, 1.0)
-    ] * 3
+    ] * 2
     assert all(torch.equal(p, before[name]) for name, p in run.model.parameters())
 
 
