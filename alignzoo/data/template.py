@@ -71,7 +71,7 @@ class ChatTemplate:
 
     @cached_property
     def _header(self) -> str:
-        """What begins an answer, of a template that has no generation prompt, or nothing.
+        """Return the header of an answer if the template has no generation prompt, else "".
 
         Otherwise an answer would be learned, generated and rewarded together with its header.
         """

@@ -80,7 +80,7 @@ class FlopsProfile:
 
     @property
     def without_adapter(self) -> FlopsProfile:
-        """The same model while its adapter is off."""
+        """Return the sizes of the model with its adapter off."""
         return replace(self, adapter=NO_ADAPTER)
 
 

@@ -1,4 +1,4 @@
-"""How a batch is laid out for the model: every token once, no padding, in a single row.
+"""Lay a batch out for the model: every token once, no padding, in a single row.
 
     [ prompt 1 | prompt 2 | ... | completion 1 | completion 2 | ... ]
 

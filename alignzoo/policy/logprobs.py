@@ -28,7 +28,7 @@ MIN_ROWS = 64  # fewer rows make the products with the weight slow
 
 
 class LogitTransform(NamedTuple):
-    """How raw logits `h W' + b` become those of the distribution: softcap, then temperature."""
+    """Softcap, then temperature: from raw logits `h W' + b` to those of the distribution."""
 
     temperature: float = 1.0
     softcap: float | None = None

@@ -1,4 +1,4 @@
-"""How a run is saved between two steps, also when a signal ends it, and resumed bit for bit."""
+"""Save a run between two steps, also when a signal ends it, and resume it bit for bit."""
 
 from __future__ import annotations
 
