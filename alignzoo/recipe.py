@@ -48,8 +48,8 @@ class Recipe:
     ] = None
     data: Annotated[
         str | dict[str, Any] | None,
-        "JSONL, JSON, CSV or Parquet file, folder, or name on the Hub; a weighted mixture is "
-        "a.jsonl:0.7,b.jsonl:0.3",
+        "JSONL, JSON, CSV or Parquet file, folder, or name on the Hub (owner/name:config@split); "
+        "a weighted mixture is a.jsonl:0.7,b.jsonl:0.3",
     ] = None
     reward: Annotated[
         list[str],

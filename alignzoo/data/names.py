@@ -40,8 +40,8 @@ def parse_data(data: str | Mapping[str, Any]) -> list[DataSpec]:
 
     A name that exists as a path is taken literally, commas and colons included. Otherwise a comma
     separates data sets, and the last colon of each precedes its weight, unless the rest is part of
-    a path (`C:\\data`, `https://`) or, not being a number, the configuration of a data set on the
-    Hub (`openai/gsm8k:main`). A single data set has no weight.
+    a path (`C:\\data`, `https://`) or, not being a number, the configuration and the split of a
+    data set on the Hub (`openai/gsm8k:main@test`). A single data set has no weight.
     """
     if isinstance(data, str):
         pairs = [_split(piece) for piece in _pieces(data)]

@@ -104,22 +104,27 @@ def _read_folder(folder: Path) -> Table:
 
 
 def read_hub(name: str) -> list[Row]:
-    """Download the train split of `owner/name` or `owner/name:configuration` from the Hub."""
+    """Download a split of a data set on the Hub, `owner/name[:configuration][@split]`.
+
+    The split is `train` by default, and may be a part of one: `train[:1000]`.
+    """
     import datasets
 
-    repository, _, configuration = name.partition(":")
+    source, _, split = name.partition("@")
+    repository, _, configuration = source.partition(":")
     # Without a network, each of its retries would print two lines before our message.
     logger = logging.getLogger("huggingface_hub")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        return datasets.load_dataset(repository, configuration or None, split="train").to_list()
+        loaded = datasets.load_dataset(repository, configuration or None, split=split or "train")
+        return loaded.to_list()
     except Exception as error:  # every failure of a download has its own type
         raise BadInput(
             f"no such file, and the Hub could not provide it: {first_line(error)}",
             where=name,
             hint="check the name and the network (offline, only cached data sets are available); "
-            "a configuration is chosen as owner/name:configuration",
+            "a configuration and a split are chosen as owner/name:configuration@split",
         ) from None
     finally:
         logger.setLevel(level)

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from alignzoo.data.dialogue import Message, without_nulls
+from alignzoo.data.limits import limited
 from alignzoo.data.values import BadValue, describe_value
 from alignzoo.errors import BadInput, first_line
 
@@ -19,7 +20,14 @@ PLAIN = (
 )
 REASONING = ("reasoning_content", "reasoning", "thinking")  # keys of messages that hold text
 RESERVED = {"messages", "conversation", "tokenize", "add_generation_prompt", "return_tensors"}
+MOST_SECONDS = 10.0  # of one rendering
+MOST_MEMORY = 2**29  # bytes that one rendering may take
+MOST_TEXT = 10**6  # characters of a rendering, or a hundred times what it was given
 PREFIX = "prefix"  # a message with this key set is continued, not answered
+
+
+class Excess(BadInput):
+    """A chat template takes too much time or memory."""
 
 
 class ChatTemplate:
@@ -84,20 +92,34 @@ class ChatTemplate:
     def _apply(
         self, messages: Sequence[Message], values: Mapping[str, Any], answer_next: bool
     ) -> str:
-        import jinja2
-
         given = [{k: v for k, v in message.items() if k != PREFIX} for message in messages]
         for message in given:
             if self._parts and message["content"]:
                 message["content"] = [{"type": "text", "text": message["content"]}]
         try:
-            return self.tokenizer.apply_chat_template(
-                given, tokenize=False, add_generation_prompt=answer_next, **values
-            )
-        except (jinja2.TemplateError, TypeError, ValueError) as error:
+            with limited(MOST_SECONDS, MOST_MEMORY):
+                text: str = self.tokenizer.apply_chat_template(
+                    given, tokenize=False, add_generation_prompt=answer_next, **values
+                )
+        except MemoryError:
+            raise self._excess(f"takes more than {MOST_MEMORY >> 20} MiB of memory") from None
+        except TimeoutError as error:
+            raise self._excess(f"does not end: {error}") from None
+        except Exception as error:  # a template is a program, and may fail in any way
             raise BadInput(
                 f"the model's chat template refuses this dialogue: {first_line(error)}"
             ) from None
+        if len(text) > MOST_TEXT and len(text) > 100 * len(str((given, values))):
+            raise self._excess(f"writes {len(text):,} characters for a dialogue")
+        return text
+
+    def _excess(self, what: str) -> Excess:
+        """Return the error for a template that takes too much."""
+        return Excess(
+            f"the model's chat template {what}",
+            where=str(getattr(self.tokenizer, "name_or_path", "")) or None,
+            hint="correct chat_template of its tokenizer, or use another model",
+        )
 
     def _probe(self) -> str:
         """Render a question and an answer, whose content may have to be a list of parts.
@@ -108,6 +130,8 @@ class ChatTemplate:
         for self._parts in (False, True):
             try:
                 text = self._apply([QUESTION, ANSWER], {}, False)
+            except Excess:
+                raise
             except BadInput as error:
                 refusal = refusal or error
                 continue

@@ -133,9 +133,13 @@ def test_a_name_goes_to_the_hub(monkeypatch):
     monkeypatch.setattr("datasets.load_dataset", load_dataset)
     assert read_rows("owner/name") == ROWS
     read_rows("openai/gsm8k:main")
+    read_rows("openai/gsm8k:main@test")
+    read_rows("owner/name@train[:1000]")
     assert asked == [
         (("owner/name", None), {"split": "train"}),
         (("openai/gsm8k", "main"), {"split": "train"}),
+        (("openai/gsm8k", "main"), {"split": "test"}),
+        (("owner/name", None), {"split": "train[:1000]"}),
     ]
 
 

@@ -51,6 +51,8 @@ def two(jsonl, tmp_path, monkeypatch):
         ("a.jsonl", [("a.jsonl", None)]),
         ("openai/gsm8k:main", [("openai/gsm8k:main", None)]),
         ("openai/gsm8k:2024", [("openai/gsm8k:2024", None)]),
+        ("openai/gsm8k:main@test", [("openai/gsm8k:main@test", None)]),
+        ("b/c@train[:90%]:2,a/b@test:1", [("b/c@train[:90%]", 2.0), ("a/b@test", 1.0)]),
         ("C:\\data\\a.jsonl", [("C:\\data\\a.jsonl", None)]),
         ("https://host/a.jsonl", [("https://host/a.jsonl", None)]),
         ("a.jsonl:0.7,b.parquet:0.3", [("a.jsonl", 0.7), ("b.parquet", 0.3)]),
