@@ -39,6 +39,7 @@ def test_what_is_in_it(wheel: Path):
     tops = {name.split("/")[0] for name in sizes if ".dist-info" not in name}
     assert tops == {
         "alignzoo",
+        "alignzoo_compare",
         "alignzoo_judges",
         "alignzoo_rewards",
         "alignzoo_sandbox",

@@ -1,0 +1,1 @@
+"""Compare algorithms on the same base, tasks and budget, over several seeds."""
