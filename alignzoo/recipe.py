@@ -126,6 +126,11 @@ class Recipe:
     eval_size: Annotated[
         int, "items to evaluate before and after training (0: none)", Ge(0), Le(10**8)
     ] = 200
+    eval_split: Annotated[
+        Literal["dev", "test"],
+        "split of the task whose prompts are evaluated: dev to tune and choose, test once at the "
+        "end",
+    ] = "dev"
     eval_every: Annotated[int, "also evaluate every N steps (0: never)", Ge(0), Le(10**9)] = 0
     sampler: Annotated[
         str | None,

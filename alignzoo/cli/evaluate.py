@@ -6,7 +6,7 @@ import json
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le
 
@@ -50,6 +50,10 @@ class Evaluate:
     stop_text: Annotated[
         list[str], "text that ends a completion (may be repeated) [default: the run's]"
     ] = field(default_factory=list)
+    split: Annotated[
+        Literal["dev", "test"],
+        "split of the tasks: dev to tune and choose, test once at the end",
+    ] = "dev"
     limit: Annotated[int, "maximum number of items per task", Ge(1)] = 200
     json: Annotated[bool, "print machine-readable JSON"] = False
     trust_remote_code: Annotated[bool, "run custom code that the model ships"] = False
@@ -69,6 +73,7 @@ class Evaluate:
             found = evaluate_model(
                 self.model,
                 tasks,
+                split=self.split,
                 limit=self.limit,
                 seed=self.seed,
                 sampling=sampling,
@@ -76,7 +81,7 @@ class Evaluate:
                 ui=ui,
             )
         if self.json:
-            facts = {"model": self.model, "tasks": to_plain(found)}
+            facts = {"model": self.model, "split": self.split, "tasks": to_plain(found)}
             print(json.dumps(facts, indent=2, allow_nan=False))
         else:
             summaries = {task: one.summary for task, one in found.items()}

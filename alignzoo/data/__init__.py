@@ -19,7 +19,7 @@ from alignzoo.data.codec import Codec
 from alignzoo.data.columns import columns_of
 from alignzoo.data.dataset import Data, SourceSize, labels_in
 from alignzoo.data.dialogue import Content, Message
-from alignzoo.data.load import load_data, load_rows
+from alignzoo.data.load import dev_split, load_data, load_rows
 from alignzoo.data.names import DataSpec, parse_data
 from alignzoo.data.order import EpochOrder
 from alignzoo.data.read import read_rows
@@ -62,6 +62,7 @@ __all__ = [
     "View",
     "WholeDemonstrations",
     "columns_of",
+    "dev_split",
     "is_missing",
     "labels_in",
     "load_data",

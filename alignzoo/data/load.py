@@ -60,6 +60,14 @@ def load_data(
     return loaded
 
 
+def dev_split(task: Any) -> str:
+    """Return the split of a task to look at while one tunes: `dev`, or `test` if it has no other.
+
+    A task names its splits in `splits`; without it, they are train and test.
+    """
+    return "dev" if "dev" in getattr(task, "splits", ()) else "test"
+
+
 def load_rows(view: type[View], data: str) -> tuple[list[Row], Report]:
     """Load all rows of a file, a folder or a name on the Hub in a view's columns, as text.
 
@@ -139,7 +147,7 @@ class _Loader:
         return Data(train, test, report, fingerprint([*rows, *test_rows]), prompts)
 
     def from_task(self, task: Any, holdout: int) -> Data:
-        """Load the training split of a task, and `holdout` rows of its test split."""
+        """Load the training split of a task, and `holdout` rows of its dev split."""
         name = getattr(task, "name", None) or type(task).__name__.lower()
         plan = plan_for_views(self.view, task.views)
         if plan is None:
@@ -148,12 +156,13 @@ class _Loader:
                 hint=f"it has: {', '.join(task.views)}",
             )
         report = Report(source=f"task {name}", max_length=self.max_length)
+        split = dev_split(task)
         rows = task.rows(plan.start.name, "train")
-        test_rows = task.rows(plan.start.name, "test") if holdout else []
+        test_rows = task.rows(plan.start.name, split) if holdout else []
         where = f"task {name}, {plan.start.name}"
         reading = Columns()
         train = self.examples(plan, reading, rows, _numbered(f"{where}, train"), report)
-        where_test = _numbered(f"{where}, test")
+        where_test = _numbered(f"{where}, {split}")
         test = self.held_out(plan, reading, test_rows, where_test, report, holdout)
         prompts = self.prompts_of(task, f"task {name}")[:holdout] if holdout else []
         self.finish(report, train, test, _numbered(f"{where}, train"))
@@ -164,8 +173,9 @@ class _Loader:
         plan = plan_for_views(Prompts, task.views)
         if plan is None:
             return []
-        rows = task.rows(plan.start.name, "test")
-        place = _numbered(f"{where}, {plan.start.name}, test")
+        split = dev_split(task)
+        rows = task.rows(plan.start.name, split)
+        place = _numbered(f"{where}, {plan.start.name}, {split}")
         items = _canonical(plan, Columns(), rows, place, Report())
         derived, _ = plan.run(items, self.seed)
         return unique_prompts(Prompts, (row for _, row in derived))

@@ -12,7 +12,7 @@ import torch
 from alignzoo import discovery
 from alignzoo.algorithm import Traits
 from alignzoo.batch import Example, collate
-from alignzoo.data import Codec, Prompts, SourceSize, template_values
+from alignzoo.data import Codec, Prompts, SourceSize, dev_split, template_values
 from alignzoo.errors import BadInput, count
 from alignzoo.evaluation.statistics import Estimate, mean_with_interval
 from alignzoo.loss import Totals
@@ -80,6 +80,7 @@ def evaluate_run(run: Run, phase: str) -> Evaluation:
             result = Evaluation(measure_held_out(run))
             rows = choose_prompts(run)
             if rows and phase == "before":
+                note_missing_dev(run.task, run.recipe.eval_split, run.ui)
                 note_cut_prompts(run, rows)
             if rows:
                 found = evaluate_prompts(run, phase, rows)
@@ -120,6 +121,7 @@ def evaluate_model(
     model: str,
     tasks: Sequence[str],
     *,
+    split: str,
     limit: int,
     seed: int,
     sampling: Mapping[str, Any],
@@ -128,9 +130,9 @@ def evaluate_model(
 ) -> dict[str, Evaluation]:
     """Evaluate a model, folder or run on tasks, outside of any run; return results by task.
 
-    `limit` is the number of prompts of each task, and `sampling` has the recipe's options for
-    sampling by name, `temperature`, `stop_text` and so on; others have their default. Raise
-    `BadInput` for a task without prompts.
+    `split` is "dev" or "test", and `limit` the number of prompts of each task. `sampling` has the
+    recipe's options for sampling by name, `temperature`, `stop_text` and so on; others have their
+    default. Raise `BadInput` for a task without prompts.
     """
     loaded = {name: discovery.load_plugin("tasks", name)() for name in tasks}
     for name, task in loaded.items():
@@ -144,7 +146,8 @@ def evaluate_model(
     settings = Sampling.of(Recipe(algorithm="", **sampling), codec)
     results = {}
     for name, task in loaded.items():
-        rows = task.rows("prompts", "test")[:limit]
+        note_missing_dev(task, split, ui)
+        rows = task.rows("prompts", choose_split(task, split))[:limit]
         with ui.items(len(rows), f"evaluating on {name}") as advance:
             prompts = encode_prompts(codec, rows)
             answers = complete_prompts(policy, prompts, seed, settings, advance)
@@ -162,8 +165,24 @@ def choose_prompts(run: Run) -> list[dict[str, Any]]:
     if run.recipe.eval_size == 0 or not Traits.of(run.algorithm).generates:
         return []
     if run.task is not None and "prompts" in run.task.views:
-        return run.task.rows("prompts", "test")[: run.recipe.eval_size]
+        split = choose_split(run.task, run.recipe.eval_split)
+        return run.task.rows("prompts", split)[: run.recipe.eval_size]
     return run.data.prompts[: run.recipe.eval_size]
+
+
+def choose_split(task: Any, split: str) -> str:
+    """Return the split to evaluate on: the one that is asked for, or for "dev" what stands for it.
+
+    A task without a dev split is evaluated on `test`.
+    """
+    return dev_split(task) if split == "dev" else split
+
+
+def note_missing_dev(task: Any | None, split: str, ui: UI) -> None:
+    """Tell the user if a task's test split stands for the dev split that it does not have."""
+    if task is not None and split != choose_split(task, split):
+        name = getattr(task, "name", None) or type(task).__name__.lower()
+        ui.note(f"task {name!r} has no dev split: it is evaluated on test")
 
 
 def prompt_room(run: Run) -> int:

@@ -52,6 +52,7 @@ def assemble(recipe: Recipe, trainer: RewardTrainer, *, allow_code: bool) -> Par
     algorithm = getattr(named, "learner", named)
     check_algorithm(algorithm, recipe)
     task = discovery.load_plugin("tasks", recipe.task)() if recipe.task else None
+    check_split(recipe, task)
     sampler = load_sampler(recipe)
     wanted = recipe.reward or ([TASK] if task is not None and algorithm is named else [])
     rewards = resolve_rewards(wanted, task, trainer.train, allow_code=allow_code)
@@ -70,6 +71,15 @@ def assemble(recipe: Recipe, trainer: RewardTrainer, *, allow_code: bool) -> Par
     manager = hooks.make_manager(objects, loss=Traits.of(algorithm).trains)
     check_rewards(recipe, algorithm, manager)
     return Participants(algorithm, task, rewards, sampler, manager)
+
+
+def check_split(recipe: Recipe, task: Any | None) -> None:
+    """Raise `BadInput` if there are no prompts of a task to take a test split of."""
+    if recipe.eval_split == "test" and (task is None or "prompts" not in task.views):
+        raise BadInput(
+            "option --eval-split: only a task with prompts has a test split",
+            hint="add --task NAME, or leave --eval-split out: some rows of --data are held out",
+        )
 
 
 def check_rewards(recipe: Recipe, algorithm: Any, manager: hooks.RunPlugins) -> None:
@@ -122,6 +132,8 @@ def refuse_unread_options(algorithm: Any, traits: Traits, recipe: Recipe) -> Non
     unread: dict[str, str] = {}
     if not draws:
         unread |= dict.fromkeys(("sampler", "stop_on_alarm"), "draws no completions to learn from")
+    if not answers:
+        unread["eval_split"] = "answers no held-out prompts in this run"
     if not (draws or answers):
         unread |= dict.fromkeys(
             ("temperature", "top_k", "top_p", "min_p", "stop_text"),

@@ -1,11 +1,14 @@
-"""Shared by the tasks of the suite: seeded randomness, the held-out split, the shape of rows."""
+"""Shared by the tasks of the suite: seeded randomness, the splits, the shape of rows."""
 
 from hashlib import blake2b
 from random import Random
 from typing import Any
 
 Row = dict[str, Any]
-SPLITS = ("train", "test")
+SPLITS = ("train", "dev", "test")
+# The names of the splits in the seeds of rows: `dev` keeps the one that it had when the models were
+# trained and the pairs were sampled.
+SEED_NAMES = {"train": "train", "dev": "test", "test": "unseen"}
 STANDARD_VIEWS = ("text", "demonstrations", "preferences", "feedback", "prompts")
 
 
@@ -18,9 +21,9 @@ def rng(*key: object) -> Random:
 
 
 def is_held_out(key: str, fraction: float) -> bool:
-    """Return True if `key` belongs to the test split, as about `fraction` of all keys do.
+    """Return True if `key` is kept out of the train split, as about `fraction` of all keys are.
 
-    It does not depend on the seed of a run, so zoo-tiny was never trained on a test prompt.
+    It does not depend on the seed of a run, so zoo-tiny was never trained on a held-out prompt.
     """
     return int.from_bytes(blake2b(key.encode(), digest_size=8).digest(), "big") < fraction * 2**64
 
@@ -36,8 +39,13 @@ def assistant_message(text: str) -> list[Row]:
 
 
 def check_view(view: str, views: tuple[str, ...], split: str) -> None:
-    """Raise `ValueError` for a view or a split that the task does not have."""
+    """Raise `ValueError` for a view or a split that the task does not have.
+
+    `test` has prompts alone: it is there to be evaluated on, once.
+    """
     if view not in views:
         raise ValueError(f"no view {view!r}; choose from: {', '.join(views)}")
     if split not in SPLITS:
         raise ValueError(f"no split {split!r}; choose from: {', '.join(SPLITS)}")
+    if split == "test" and view != "prompts":
+        raise ValueError(f"the split 'test' has prompts alone, no {view}")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from alignzoo_suite.common import Row, check_view, rng
+from alignzoo_suite.common import SEED_NAMES, Row, check_view, rng
 from alignzoo_suite.constitution import Constitution
 
 
@@ -22,10 +22,10 @@ class Critic(Constitution):
             return super().rows(view, split)
         from alignzoo_suite.constitution_dialogues import write_dialogue  # imports torch
 
-        count = self.demonstrations if split == "train" else self.test
+        count = self.demonstrations if split == "train" else self.held_out
         choices = self.prompts(split)
         rows = []
         for index in range(count):
-            random = rng(self.seed, "critic", view, split, index)
+            random = rng(self.seed, "critic", view, SEED_NAMES[split], index)
             rows.append({"messages": write_dialogue(random.choice(choices), random)})
         return rows

@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("tasks", nargs="+", choices=TASKS)
     parser.add_argument("--model", help="folder of the base model [default: the task's]")
     parser.add_argument("--pairs", type=int, default=2000, help="training pairs of each task")
-    parser.add_argument("--test-pairs", type=int, default=200, help="test pairs of each task")
+    parser.add_argument("--dev-pairs", type=int, default=200, help="dev pairs of each task")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
 
@@ -96,7 +96,7 @@ def main() -> None:
         torch.manual_seed(rng(options.seed, name, "pairs").getrandbits(63))
         found = [
             pair
-            for split, wanted in (("train", options.pairs), ("test", options.test_pairs))
+            for split, wanted in (("train", options.pairs), ("dev", options.dev_pairs))
             for pair in sample_pairs(model, tokenizer, task, split, wanted)
         ]
         pairs.save_shipped_pairs(name, found)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from alignzoo_suite import HERE
-from alignzoo_suite.common import Row, assistant_message, rng, user_message
+from alignzoo_suite.common import SEED_NAMES, Row, assistant_message, rng, user_message
 
 Score = Callable[[Row, str], float]
 
@@ -49,7 +49,7 @@ def rows_from_pairs(
     if view not in ("preferences", "feedback"):
         return None
     rows = label_pairs(task, split, score, tau, seed)
-    return split_pairs(rows, seed, task, split) if view == "feedback" else rows
+    return split_pairs(rows, seed, task, SEED_NAMES[split]) if view == "feedback" else rows
 
 
 def label_pairs(task: str, split: str, score: Score, tau: float, seed: int) -> list[Row]:
@@ -58,7 +58,8 @@ def label_pairs(task: str, split: str, score: Score, tau: float, seed: int) -> l
     for index, pair in enumerate(load_shipped_pairs(task, split)):
         texts = pair.pop("first"), pair.pop("second")
         gap = score(pair, texts[0]) - score(pair, texts[1])
-        first = rng(seed, task, "annotator", split, index).random() < prob_first_wins(gap, tau)
+        draw = rng(seed, task, "annotator", SEED_NAMES[split], index).random()
+        first = draw < prob_first_wins(gap, tau)
         chosen, rejected = texts if first else texts[::-1]
         pair |= {"prompt": user_message(pair["prompt"])}
         pair |= {"chosen": assistant_message(chosen), "rejected": assistant_message(rejected)}

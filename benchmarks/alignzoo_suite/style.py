@@ -1,6 +1,7 @@
 """Short, pleasant texts: positive, on topic, not repetitive, not long."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -26,6 +27,16 @@ PHRASINGS = (
     "What comes to mind about the {}?",
     "Share a thought about the {}.",
     "In a few words, what is the {} like?",
+)
+TEST_PHRASINGS = (
+    "Tell me something about the {}.",
+    "Please describe the {} for me.",
+    "Write something nice about the {}.",
+    "Can you write about the {}?",
+    "Share a few words about the {}.",
+    "Say a few words about the {}.",
+    "Write me a few lines about the {}.",
+    "Can you describe the {} in a few words?",
 )
 
 
@@ -72,10 +83,12 @@ class Style(WrittenTask):
     """Write a short, positive text about a topic; the gold score is smooth, in [0, 1]."""
 
     name = "style"
+    phrasings = PHRASINGS
+    test_phrasings = TEST_PHRASINGS
     annotator_noise = 0.1
 
-    def list_prompts(self) -> list[Row]:
-        return phrase_all(TOPICS, PHRASINGS, "topic")
+    def list_prompts(self, phrasings: Sequence[str]) -> list[Row]:
+        return phrase_all(TOPICS, phrasings, "topic")
 
     def reply(self, row: Row, random: Random, *, base: bool) -> str:
         return write_style_text(row["topic"], BASE if base else DEMONSTRATOR, random)

@@ -3,11 +3,14 @@
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from random import Random
 from typing import Annotated
 
 from alignzoo_suite import pairs
 from alignzoo_suite.common import (
+    SEED_NAMES,
+    SPLITS,
     STANDARD_VIEWS,
     Row,
     assistant_message,
@@ -19,23 +22,49 @@ from alignzoo_suite.common import (
 
 PHRASINGS = ("What is {} + {}?", "Add {} and {}.", "Work out {} + {}.", "How much is {} + {}?")
 OPERANDS = range(10, 100)
-TEST_FRACTION = 0.1
+HELD_OUT = 0.1  # of the problems
+DEV_ROWS = 200  # of a generated view
+APART = ("prompts", "demonstrations")  # views whose dev rows share no problem with `test`
 ANNOTATOR_NOISE = 0.4  # in units of gold; see `pairs.prob_first_wins`
+Problem = tuple[int, int]  # its operands
 
 NUMBER = re.compile(r"-?\d+(?:,\d{3})*(?:\.\d+)?")
 CLAIM = re.compile(r"\banswer(?:\s+is\b|\s*[:=])")
 SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n")
 
 
-def list_problems(split: str) -> list[tuple[int, int]]:
-    """Return the operands of a split; 27 + 15 and 15 + 27 are always in one split."""
-    test = split == "test"
+def list_problems(*, held_out: bool) -> list[Problem]:
+    """Return the problems of the train split, or the others; 27 + 15 and 15 + 27 go together."""
     return [
         (a, b)
         for a in OPERANDS
         for b in OPERANDS
-        if is_held_out(f"{min(a, b)}+{max(a, b)}", TEST_FRACTION) == test
+        if is_held_out(f"{min(a, b)}+{max(a, b)}", HELD_OUT) == held_out
     ]
+
+
+def shuffle_problems(view: str, split: str, seed: int) -> list[Problem]:
+    """Return the problems of a view in the order of its rows."""
+    found = list_problems(held_out=split != "train")
+    rng(seed, "sums", view, SEED_NAMES[split]).shuffle(found)
+    if split == "test":
+        return [problem for problem in found if problem in list_test_problems()]
+    if split == "dev" and view in APART:
+        return [problem for problem in found if problem not in list_test_problems()]
+    return found
+
+
+@cache
+def list_test_problems() -> frozenset[Problem]:
+    """Return the problems of `test`: those that no dev prompt or demonstration had at seed 0,
+    either way round, when there was no split but `dev` to look at."""
+    held_out = list_problems(held_out=True)
+    seen = set()
+    for view in APART:
+        order = held_out.copy()
+        rng(0, "sums", view, SEED_NAMES["dev"]).shuffle(order)
+        seen |= {frozenset(problem) for problem in order[:DEV_ROWS]}
+    return frozenset(problem for problem in held_out if frozenset(problem) not in seen)
 
 
 @dataclass(frozen=True)
@@ -105,9 +134,10 @@ class Sums:
     demonstrations: Annotated[int, "good, not perfect examples"] = 2_000
     prompts: Annotated[int, "prompts for training"] = 2_000
     steps: Annotated[int, "worked sums with a label for each step"] = 2_000
-    test: Annotated[int, "rows of a generated view's test split"] = 200
+    held_out: Annotated[int, "rows of a generated view's other splits"] = DEV_ROWS
 
     views = (*STANDARD_VIEWS, "steps")
+    splits = SPLITS
     worst = 0.0
     best = 1.0
 
@@ -123,12 +153,12 @@ class Sums:
 
     def _write_rows(self, view: str, split: str) -> list[Row]:
         slips = BASE if view in ("text", "steps") else DEMONSTRATOR
-        count = getattr(self, view) if split == "train" else self.test  # sizes are named like views
-        choices = list_problems(split)
-        rng(self.seed, "sums", view, split).shuffle(choices)
+        # The fields with the sizes are named like the views.
+        count = getattr(self, view) if split == "train" else self.held_out
+        choices = shuffle_problems(view, split, self.seed)
         rows = []
         for index in range(count):
-            random = rng(self.seed, "sums", view, split, index)
+            random = rng(self.seed, "sums", view, SEED_NAMES[split], index)
             a, b = choices[index % len(choices)]
             row: Row = {
                 "prompt": user_message(random.choice(PHRASINGS).format(a, b)),

@@ -7,6 +7,8 @@ from typing import Annotated, ClassVar
 
 from alignzoo_suite import pairs
 from alignzoo_suite.common import (
+    SEED_NAMES,
+    SPLITS,
     STANDARD_VIEWS,
     Row,
     assistant_message,
@@ -16,7 +18,7 @@ from alignzoo_suite.common import (
     user_message,
 )
 
-TEST_FRACTION = 0.25
+HELD_OUT = 0.25  # of the prompts that the train split and `dev` share out
 
 
 @dataclass(eq=False)
@@ -26,16 +28,19 @@ class WrittenTask:
     seed: int = 0
     text: Annotated[int, "rows of noisy text for pretraining"] = 50_000
     demonstrations: Annotated[int, "good, not perfect examples"] = 2_000
-    test: Annotated[int, "rows of a generated view's test split"] = 200
+    held_out: Annotated[int, "rows of a generated view's dev split"] = 200
 
     views: ClassVar[tuple[str, ...]] = STANDARD_VIEWS
+    splits: ClassVar[tuple[str, ...]] = SPLITS
     worst: ClassVar[float] = 0.0
     best: ClassVar[float] = 1.0
     name: ClassVar[str]
+    phrasings: ClassVar[tuple[str, ...]]  # of the train split and `dev`
+    test_phrasings: ClassVar[tuple[str, ...]]
     annotator_noise: ClassVar[float]  # in units of gold; see `pairs.prob_first_wins`
 
-    def list_prompts(self) -> list[Row]:
-        """Return a row for each prompt, of both splits."""
+    def list_prompts(self, phrasings: Sequence[str]) -> list[Row]:
+        """Return a row for each prompt, in each of the phrasings."""
         raise NotImplementedError
 
     def reply(self, row: Row, random: Random, *, base: bool) -> str:
@@ -51,7 +56,7 @@ class WrittenTask:
         check_view(view, self.views, split)
         if view == "prompts":
             rows = self.prompts(split)
-            rng(self.seed, self.name, view, split).shuffle(rows)
+            rng(self.seed, self.name, view, SEED_NAMES[split]).shuffle(rows)
             return rows
         labelled = pairs.rows_from_pairs(
             self.name, view, split, self.score, self.annotator_noise, self.seed
@@ -59,20 +64,22 @@ class WrittenTask:
         return self._write_rows(view, split) if labelled is None else labelled
 
     def prompts(self, split: str) -> list[Row]:
-        """Return the prompts of a split."""
-        test = split == "test"
+        """Return the prompts of a split: `test` has phrasings of its own."""
+        if split == "test":
+            return self.list_prompts(self.test_phrasings)
         return [
             row
-            for row in self.list_prompts()
-            if is_held_out(row["prompt"][0]["content"], TEST_FRACTION) == test
+            for row in self.list_prompts(self.phrasings)
+            if is_held_out(row["prompt"][0]["content"], HELD_OUT) == (split == "dev")
         ]
 
     def _write_rows(self, view: str, split: str) -> list[Row]:
-        count = getattr(self, view) if split == "train" else self.test  # sizes are named like views
+        # The fields with the sizes are named like the views.
+        count = getattr(self, view) if split == "train" else self.held_out
         choices = self.prompts(split)
         rows = []
         for index in range(count):
-            random = rng(self.seed, self.name, view, split, index)
+            random = rng(self.seed, self.name, view, SEED_NAMES[split], index)
             row = random.choice(choices)
             reply = assistant_message(self.reply(row, random, base=view == "text"))
             if view == "text":

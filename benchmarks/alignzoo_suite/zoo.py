@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from alignzoo_suite.common import Row, check_view, rng
+from alignzoo_suite.common import SEED_NAMES, SPLITS, Row, check_view, rng
 from alignzoo_suite.style import Style
 from alignzoo_suite.sums import Sums
 
@@ -16,6 +16,7 @@ class Zoo:
     text: Annotated[int, "rows of noisy text from each task"] = 50_000
 
     views = ("text", "prompts")
+    splits = SPLITS
     worst = 0.0
     best = 1.0
 
@@ -33,7 +34,7 @@ class Zoo:
             for name, part in self._parts.items()
             for row in part.rows(view, split)
         ]
-        rng(self.seed, "zoo", view, split).shuffle(rows)
+        rng(self.seed, "zoo", view, SEED_NAMES[split]).shuffle(rows)
         return rows
 
     def score(self, row: Row, completion: str) -> float:

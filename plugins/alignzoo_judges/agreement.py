@@ -7,7 +7,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from alignzoo import discovery
-from alignzoo.data import Preferences, Prompts, columns_of, is_missing, load_rows, read_rows
+from alignzoo.data import (
+    Preferences,
+    Prompts,
+    columns_of,
+    dev_split,
+    is_missing,
+    load_rows,
+    read_rows,
+)
 from alignzoo.errors import BadInput, RunFailed
 from alignzoo.evaluation import Estimate, Evaluation, correlation, mean_with_interval
 from alignzoo.ledger import Ledger
@@ -90,7 +98,7 @@ def load_pairs(
             f"task {task!r} has no pairs" if task else "no pairs to judge",
             hint="name pairs with chosen and rejected, or prompts with labels: --data FILE",
         )
-    return list(loaded_task.rows("preferences", "test"))
+    return list(loaded_task.rows("preferences", dev_split(loaded_task)))
 
 
 def load_labelled(data: str, ui: UI) -> list[dict[str, Any]] | None:

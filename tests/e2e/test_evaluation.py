@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from alignzoo import discovery
 from alignzoo.cli import status
 from alignzoo.session.session import execute, recipe_for
 
@@ -51,7 +52,7 @@ def test_the_score_is_the_task_s_and_the_seeds_are_the_same(run_folder):
     from alignzoo_suite.sums import Sums
 
     task = Sums()
-    rows = task.rows("prompts", "test")
+    rows = task.rows("prompts", "dev")
     for phase in ("before", "after"):
         for item in items(run_folder, phase):
             row = rows[item["item"]]
@@ -95,3 +96,56 @@ def test_a_run_evaluated_again_gives_what_it_gave(tmp_path, capsys):
     found = json.loads(capsys.readouterr().out)["tasks"]["sums"]["summary"]
     assert found["length"]["mean"] == after["length"]["mean"] < 9
     assert found["score"] == after["score"]
+
+
+def test_a_run_answers_the_prompts_of_the_split_that_is_asked_for(tmp_path, capsys):
+    task = discovery.load_plugin("tasks", "style")()
+    settings = {"output_dir": str(tmp_path), "steps": 0, "eval_size": 8, "max_new_tokens": 4}
+    losses = set()
+    for split in ("dev", "test"):
+        recipe = recipe_for("sft", settings, {"eval_split": split, "name": split})
+        folder = execute(recipe).folder
+        wanted = [row["prompt"][0]["content"] for row in task.rows("prompts", split)[:8]]
+        assert [row["prompt"] for row in items(folder, "before")] == wanted
+        results = json.loads((folder / "run.json").read_text())["results"]["before"]
+        losses.add(results["held-out/loss"]["mean"])
+        command = ["eval", str(folder), "--split", split, "--limit", "8", "--json"]
+        assert status(command) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["split"] == split
+        assert found["tasks"]["style"]["summary"]["score"] == results["score"]
+    assert len(losses) == 1  # held-out rows are those of dev either way
+
+
+def test_a_task_without_a_dev_split_is_evaluated_on_test_and_told_so(tmp_path, capfd):
+    task = tmp_path / "toy.py"
+    task.write_text(
+        "from alignzoo import hookimpl\n"
+        "class Toy:\n"
+        "    views = ('prompts',)\n"
+        "    worst, best = 0.0, 1.0\n"
+        "    def rows(self, view, split):\n"
+        "        assert split in ('train', 'test')\n"
+        "        return [{'prompt': f'{split} {n}'} for n in range(4)]\n"
+        "    def score(self, row, completion):\n"
+        "        return 0.5\n"
+        "    @hookimpl\n"
+        "    def alignzoo_round_end(self, run, index): pass\n"
+    )
+    command = ["run", "rloo", "--task", str(task), "--steps", "1", "--batch-size", "2"]
+    command += ["--max-new-tokens", "4", "--output-dir", str(tmp_path), "--name", "it"]
+    assert status(command) == 0
+    assert "task 'toy' has no dev split: it is evaluated on test" in capfd.readouterr().out
+    prompts = {row["prompt"] for row in items(tmp_path / "it", "after")}
+    assert prompts == {f"test {n}" for n in range(4)}
+    assert status(["eval", "zoo-tiny", "--tasks", str(task), "--split", "test"]) == 0
+    assert "no dev split" not in capfd.readouterr().out
+
+
+def test_data_alone_has_no_test_split(tmp_path, capsys):
+    data = tmp_path / "d.jsonl"
+    data.write_text('{"prompt": "a", "completion": "b"}\n' * 3)
+    assert status(["run", "sft", "--data", str(data), "--eval-split", "test"]) == 2
+    assert "only a task with prompts has a test split" in capsys.readouterr().err
+    assert status(["run", "reward", "--eval-split", "test"]) == 2
+    assert "answers no held-out prompts in this run" in capsys.readouterr().err

@@ -72,7 +72,7 @@ def batch_of_one(reward, batch, n: int):
 def test_by_way_of_the_text_it_scores_the_same(learner, judge: Path):
     """Whole pairs survive the way through text; what a model leaves unfinished gains an EOS."""
     reward = learner.plugins.get_plugin(f"reward {judge.name}")
-    rows = learner.task.rows("preferences", "test")[:6]
+    rows = learner.task.rows("preferences", "dev")[:6]
     batch = collate([Preferences.encode(row, learner.codec, 1024).example for row in rows])
     assert reward.same_tokens
     direct = reward.alignzoo_reward(learner, batch)

@@ -89,7 +89,7 @@ def test_a_repaired_answer_has_no_fault_left_and_scores_no_less(principle: str, 
 
 def test_there_is_room_between_the_base_and_the_best() -> None:
     task = Constitution()
-    rows = task.rows("prompts", "test")
+    rows = task.rows("prompts", "dev")
     means = {}
     for name, habits in {"base": BASE, "demonstrator": DEMONSTRATOR}.items():
         scores = [
@@ -108,13 +108,16 @@ def test_measures_are_the_faults_that_a_request_allows() -> None:
     assert task.measures(innocent, OFFER) == {"insults": 0, "over_refusals": 1}
 
 
-def test_no_prompt_of_the_test_split_is_in_the_training_data() -> None:
+def test_no_held_out_prompt_is_in_the_training_data() -> None:
     task = Constitution(text=500, demonstrations=500)
-    test = {row["prompt"][0]["content"] for row in task.rows("prompts", "test")}
-    assert 300 < len(test) < 400
+    dev, test = (
+        {row["prompt"][0]["content"] for row in task.rows("prompts", split)}
+        for split in ("dev", "test")
+    )
+    assert 300 < len(dev) < 400 and len(test) == 360 and not dev & test
     for view in ("text", "demonstrations", "prompts"):
         for row in task.rows(view, "train"):
-            assert (row.get("messages") or row["prompt"])[0]["content"] not in test
+            assert (row.get("messages") or row["prompt"])[0]["content"] not in dev | test
 
 
 def test_every_tool_belongs_to_one_verb() -> None:

@@ -33,7 +33,7 @@ def question(row: dict) -> str:
 @pytest.mark.parametrize(("name", "view"), CASES)
 def test_shape(name: str, view: str) -> None:
     task = TASKS[name]()
-    for split in ("train", "test"):
+    for split in ("train", "dev"):
         rows = task.rows(view, split)
         assert len(rows) >= 100
         for row in rows:
@@ -49,8 +49,11 @@ def test_shape(name: str, view: str) -> None:
 @pytest.mark.parametrize(("name", "view"), CASES)
 def test_splits_share_no_prompt(name: str, view: str) -> None:
     task = TASKS[name]()
-    train, test = ({question(row) for row in task.rows(view, s)} for s in ("train", "test"))
-    assert not train & test
+    train, dev = ({question(row) for row in task.rows(view, s)} for s in ("train", "dev"))
+    assert not train & dev
+    test = {question(row) for row in task.rows("prompts", "test")}
+    assert len(test) >= 200 and not test & train
+    assert not test & dev or view in ("text", "steps")
 
 
 @pytest.mark.parametrize(("name", "view"), CASES)
@@ -94,8 +97,10 @@ def test_feedback_is_the_pairs_taken_apart() -> None:
 def test_unknown_views_and_splits_are_refused() -> None:
     with pytest.raises(ValueError, match="no view 'pairs'; choose from: text, demonstrations"):
         Style().rows("pairs", "train")
-    with pytest.raises(ValueError, match="no split 'dev'"):
-        Sums().rows("prompts", "dev")
+    with pytest.raises(ValueError, match="no split 'valid'"):
+        Sums().rows("prompts", "valid")
+    with pytest.raises(ValueError, match="'test' has prompts alone, no feedback"):
+        Style().rows("feedback", "test")
     with pytest.raises(ValueError, match="no view 'preferences'; choose from: text, prompts"):
         Zoo().rows("preferences", "train")
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from alignzoo_suite.common import is_held_out
+from alignzoo_suite.common import SPLITS, is_held_out
 from alignzoo_suite.style import Style, score_text
 from alignzoo_suite.words import NASTY, NICE, PLAIN, TOPICS
 
@@ -62,17 +62,18 @@ def test_a_larger_models_words_count() -> None:
 
 
 def test_splits_share_no_prompt_and_cover_all() -> None:
-    train, test = (
-        {row["prompt"][0]["content"] for row in Style().prompts(s)} for s in ("train", "test")
+    train, dev, test = (
+        {row["prompt"][0]["content"] for row in Style().prompts(split)} for split in SPLITS
     )
-    assert not train & test
-    assert len(train | test) == 40 * 16
-    assert {row["topic"] for row in Style().prompts("test")} == set(TOPICS)  # each topic is in both
+    assert not train & dev and not (train | dev) & test
+    assert len(train | dev) == 40 * 16 and len(test) == 40 * 8
+    for split in SPLITS:
+        assert {row["topic"] for row in Style().prompts(split)} == set(TOPICS)
 
 
 def test_the_split_is_fixed_for_ever() -> None:
     assert not is_held_out("Tell me about the sea.", 0.25)
-    assert len(Style().prompts("test")) == 167
+    assert len(Style().prompts("dev")) == 167
 
 
 def test_the_words_keep_their_promises() -> None:

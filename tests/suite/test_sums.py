@@ -55,7 +55,7 @@ def test_worked_steps_without_a_slip() -> None:
     never = Slips(off=0, forgotten=0)
     steps = work_out(27, 15, never, Random(0))
     assert steps == "7 + 5 = 12, write 2, carry 1. 2 + 1 + 1 = 4. The answer is 42."
-    for a, b in list_problems("test"):
+    for a, b in list_problems(held_out=True):
         assert read_answer(work_out(a, b, never, Random(0))) == a + b
 
 
@@ -80,11 +80,21 @@ def test_how_often_it_comes_out_right(a: int, b: int, right: float) -> None:
 
 
 def test_splits_are_disjoint_whichever_way_round() -> None:
-    train, test = (
-        {frozenset(problem) for problem in list_problems(split)} for split in ("train", "test")
-    )
-    assert not train & test
-    assert len(list_problems("train")) + len(list_problems("test")) == 90 * 90
+    problems = {held_out: list_problems(held_out=held_out) for held_out in (False, True)}
+    train, held_out = ({frozenset(problem) for problem in problems[which]} for which in problems)
+    assert not train & held_out
+    assert sum(map(len, problems.values())) == 90 * 90
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_no_prompt_or_demonstration_of_dev_has_a_problem_of_test(seed: int) -> None:
+    def problems(view: str, split: str) -> set[frozenset[int]]:
+        return {frozenset((row["a"], row["b"])) for row in Sums(seed).rows(view, split)}
+
+    test = problems("prompts", "test")
+    assert len(test) >= 100
+    for view in ("prompts", "demonstrations", "preferences"):
+        assert not test & problems(view, "dev") and not test & problems(view, "train")
 
 
 def test_demonstrations_have_a_few_slips() -> None:

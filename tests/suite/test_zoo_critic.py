@@ -36,7 +36,7 @@ def text(message: list[dict[str, str]]) -> str:
 
 
 def test_its_judge_agrees_with_gold_in_most_pairs_and_not_in_all(critic):
-    rows = TASK.rows("preferences", "test")
+    rows = TASK.rows("preferences", "dev")
     pairs = [Comparison(row["prompt"], row["chosen"], row["rejected"]) for row in rows]
     better = [TASK.score(row, text(row["chosen"])) > TASK.score(row, text(row["rejected"]))
               for row in rows]  # fmt: skip
@@ -52,7 +52,7 @@ def test_its_judge_agrees_with_gold_in_most_pairs_and_not_in_all(critic):
 @pytest.mark.parametrize("principle", read_principles().principles, ids=lambda p: p.name)
 def test_it_finds_a_fault_and_fixes_it(critic, principle):
     drafts = []
-    for number, row in enumerate(TASK.rows("prompts", "test")):
+    for number, row in enumerate(TASK.rows("prompts", "dev")):
         draft = write_reply(row["act"], AVERAGE, rng(principle.name, number))
         found = assess(principle.name, row["act"], draft, ACTS[row["act"]] == "harmful")
         if found == possible_findings(principle.name, row["act"])[0]:

@@ -78,7 +78,7 @@ def test_a_strange_role_is_refused(tokenizer: PreTrainedTokenizerFast) -> None:
 
 def test_rows_are_short(tokenizer: PreTrainedTokenizerFast) -> None:
     for task in (Style(), Sums()):
-        for row in task.rows("demonstrations", "test"):
+        for row in task.rows("demonstrations", "dev"):
             prompt = tokenizer.apply_chat_template(row["prompt"], return_dict=False)
             assert len(prompt) <= 16
             assert len(tokenizer(row["completion"][0]["content"]).input_ids) <= 64
