@@ -28,7 +28,12 @@ Another = Callable[[], AbstractContextManager[None]]
 
 
 class Decoder(Protocol):
-    """Incremental decoding of N rows by a model, or by the one inside `as_another()`."""
+    """Incremental decoding of N rows by a model, or by the one inside `as_another()`.
+
+    `passes` counts the forward passes of the model so far.
+    """
+
+    passes: int
 
     def __init__(
         self,
@@ -63,7 +68,7 @@ class CachedDecoder:
         prompts: Sequence[Sequence[int]],
         as_another: Another = nullcontext,
     ):
-        self.policy, self.as_another = policy, as_another
+        self.policy, self.as_another, self.passes = policy, as_another, 0
         with as_another():
             self.model, virtual = policy.network, policy.virtual
             tokens, attention = _padded([[0] * virtual.placeholders + list(p) for p in prompts])
@@ -76,6 +81,7 @@ class CachedDecoder:
 
     def logits(self) -> Tensor:
         """Run the model on the new tokens, and return the logits of the next one, `[N, V]`."""
+        self.passes += 1
         new = self.tokens.shape[1]  # L
         positions = (self.attention.cumsum(1) - 1).clamp(min=0)[:, -new:]  # (N, L)
         memory = {
@@ -111,9 +117,11 @@ class SeparateDecoder:
         as_another: Another = nullcontext,
     ):
         self.rows = [CachedDecoder(policy, [prompt], as_another) for prompt in prompts]
+        self.passes = 0
 
     def logits(self) -> Tensor:
         """Return the logits of the next token of each row, `[N, V]`."""
+        self.passes += len(self.rows)
         return torch.cat([row.logits() for row in self.rows])
 
     def append(self, drawn: Tensor) -> None:
@@ -141,7 +149,7 @@ class PlainDecoder:
         prompts: Sequence[Sequence[int]],
         as_another: Another = nullcontext,
     ):
-        self.policy, self.as_another = policy, as_another
+        self.policy, self.as_another, self.passes = policy, as_another, 0
         self.rows = [torch.tensor(list(p), device=policy.device) for p in prompts]  # (l,) each
         self.options: dict[str, Any] = {"use_cache": False}
         if "logits_to_keep" in _arguments(policy.model):
@@ -149,6 +157,7 @@ class PlainDecoder:
 
     def logits(self) -> Tensor:
         """Return the logits of the next token of each row, `[N, V]`."""
+        self.passes += len(self.rows)
         with self.as_another(), self.policy.autocast():
             found = [
                 self.policy.model(input_ids=row[None], **self.options).logits[:, -1]

@@ -17,7 +17,12 @@ of weights) and 2 for a base that is frozen under an adapter. (The first layer's
 values need no gradient of their input then; it is counted all the same: 3% of an update in four
 layers, 0.4% in thirty.) The adapter's own products are in `AdapterWork`, by kind; `b` is what DoRA,
 LoHa, LoKr and OFT compute once per pass, however many tokens it has, to make the matrix that tokens
-are multiplied with. Generation counts as one pass. Virtual tokens count as ordinary tokens.
+are multiplied with.
+
+Generation counts as if it had a cache: each prompt once, each drawn token but the last once, the
+head once for each drawn token (for the first, once per prompt), in as many passes as were made.
+Padding, and rows that have ended, are not useful. Virtual tokens count as ordinary tokens; in
+generation, those of a prefix are in the cache from the start.
 """
 
 from __future__ import annotations
@@ -63,10 +68,10 @@ class FlopsProfile:
     trains_base: bool
     adapter: AdapterWork = NO_ADAPTER
 
-    def forward(self, tokens: int, attended: float, scored: int) -> float:
-        """Count a pass without gradient; generation with a cache takes as much."""
+    def forward(self, tokens: int, attended: float, scored: int, passes: int = 1) -> float:
+        """Count a pass without gradient, or work that is divided into several passes."""
         own = self.adapter.forward
-        return self._base(tokens, attended, scored) + 2.0 * (own.token * tokens + own.once)
+        return self._base(tokens, attended, scored) + 2.0 * (own.token * tokens + own.once * passes)
 
     def update(self, tokens: int, attended: float, scored: int) -> float:
         """Count a forward and a backward pass."""

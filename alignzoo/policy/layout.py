@@ -217,11 +217,16 @@ def ungroup(batch: Batch) -> Batch:
     )
 
 
-def count_work(batch: Batch, shared: bool, states: HiddenState = HiddenState.PREDICTING) -> Work:
+def count_work(
+    batch: Batch,
+    shared: bool,
+    states: HiddenState = HiddenState.PREDICTING,
+    lm_head: bool = True,
+) -> Work:
     """Count what a forward pass over the batch computes, without laying it out.
 
-    With `shared`, each prompt counts once per group. Only predicting states go through the LM head;
-    a score head costs next to nothing.
+    With `shared`, each prompt counts once per group. Only predicting states go through the LM head,
+    unless a head for values reads them; heads for values and scores cost next to nothing.
     """
     prompts, kept = batch.prompt_lengths.double(), input_lengths(batch, states).double()
     own_prompt = prompts[batch.group]  # (N,)
@@ -231,5 +236,19 @@ def count_work(batch: Batch, shared: bool, states: HiddenState = HiddenState.PRE
     return Work(
         tokens=int(computed.sum() + kept.sum()),
         attended=float((computed * (computed + 1) / 2).sum() + attended),
-        scored=int(batch.lengths.sum()) if states is HiddenState.PREDICTING else 0,
+        scored=int(batch.lengths.sum()) if lm_head and states is HiddenState.PREDICTING else 0,
+    )
+
+
+def count_generation(batch: Batch, cached: int = 0) -> Work:
+    """Count what drawing the completions of a batch computes, one token at a time with a cache.
+
+    A prompt, and the prediction of its next token, count once per group. The first `cached` tokens
+    of each prompt are in the cache from the start.
+    """
+    work, groups = count_work(batch, shared=True), len(batch)
+    return Work(
+        tokens=work.tokens - groups * cached,
+        attended=work.attended - groups * cached * (cached + 1) / 2,
+        scored=work.scored - len(batch.tokens) + groups,
     )

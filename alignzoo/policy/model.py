@@ -18,7 +18,7 @@ from alignzoo.ledger import Cost
 from alignzoo.policy.adapters import VALUE, PeftModel, use_value_adapter
 from alignzoo.policy.flops import FlopsProfile
 from alignzoo.policy.heads import ScoreHead, ValueHead
-from alignzoo.policy.layout import HiddenState, Work, count_work
+from alignzoo.policy.layout import HiddenState, Work, count_generation, count_work
 from alignzoo.policy.rotary import score_apart, states_apart
 from alignzoo.policy.scoring import ForwardOptions, Outputs, Perturb, Scorer, scatter_tokens
 from alignzoo.policy.virtual import NO_VIRTUAL, Virtual, virtual_of
@@ -184,16 +184,25 @@ class LanguageModel:
         *,
         shared: bool = True,
         states: HiddenState = HiddenState.PREDICTING,
+        lm_head: bool = True,
         reference: bool = False,
     ) -> Work:
         """Count what one forward pass over the batch computes.
 
         With `shared`, prompts are computed once per group if the model allows it. `OF_TOKEN` states
-        go through the score head, others through the LM head. A `reference` has virtual tokens
-        unless it is the base.
+        go through the score head, others through the LM head, or without `lm_head` through the
+        value head alone. A `reference` has virtual tokens unless it is the base.
         """
-        virtual = NO_VIRTUAL if self._is_bare(reference) else self._virtual
-        return count_work(virtual.prepend_to(batch), shared and self._scorer.shared, states)
+        prepended = self._virtual_of(reference).prepend_to(batch)
+        return count_work(prepended, shared and self._scorer.shared, states, lm_head)
+
+    def _virtual_of(self, reference: bool) -> Virtual:
+        """Return the virtual tokens of a pass, or of one of the reference."""
+        return NO_VIRTUAL if self._is_bare(reference) else self._virtual
+
+    def _flops_of(self, reference: bool) -> FlopsProfile:
+        """Return the sizes of a pass, or of one of the reference."""
+        return self.flops.without_adapter if self._is_bare(reference) else self.flops
 
     def _is_bare(self, reference: bool) -> bool:
         """Return True if a pass, or one of the reference, leaves the adapter out."""
@@ -204,6 +213,7 @@ class LanguageModel:
         batch: Batch,
         *,
         states: HiddenState = HiddenState.PREDICTING,
+        lm_head: bool = True,
         reference: bool = False,
         shared: bool = True,
         backward: bool = False,
@@ -212,10 +222,20 @@ class LanguageModel:
 
         The other arguments are those of `work`; a `reference` that is the base has no adapter.
         """
-        work = self.work(batch, shared=shared, states=states, reference=reference)
-        flops = self.flops.without_adapter if self._is_bare(reference) else self.flops
+        work = self.work(batch, shared=shared, states=states, lm_head=lm_head, reference=reference)
+        flops = self._flops_of(reference)
         count = flops.update if backward else flops.forward
         return Cost(count(*work), work.tokens)
+
+    def generation_cost(self, batch: Batch, passes: int, *, reference: bool = False) -> Cost:
+        """Return the cost of drawing the completions of a batch in so many forward passes.
+
+        A `reference` that is the base has no adapter.
+        """
+        virtual = self._virtual_of(reference)
+        cached = virtual.count - virtual.placeholders
+        work = count_generation(virtual.prepend_to(batch), cached)
+        return Cost(self._flops_of(reference).forward(*work, passes), work.tokens)
 
     @contextmanager
     def evaluating(self, other: AbstractContextManager[None] | None = None) -> Iterator[None]:

@@ -12,9 +12,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from alignzoo.batch import Example, collate
+from alignzoo.ledger import Cost
 from alignzoo.policy import Policy
-from alignzoo.policy.decoder import make_decoder
+from alignzoo.policy.decoder import Decoder, make_decoder
 from alignzoo.rollout.sampling import Sampling
+
+Charge = Callable[[str, Cost], None]  # with the purpose of a cost, as `Ledger.charge`
 
 
 @dataclass
@@ -47,6 +51,7 @@ def generate(
     mixture: float = 0.0,
     batch_size: int = 64,
     advance: Callable[[int], None] | None = None,
+    charge: Charge | None = None,
 ) -> list[Completion]:
     """Draw one completion per prompt and seed.
 
@@ -59,6 +64,8 @@ def generate(
             reference is not computed.
         batch_size: the most prompts in one batch.
         advance: called with the number of completions done since the last call.
+        charge: called with the cost of each batch under "generation", and under "reference" with
+            that of the reference in a mixture.
 
     Returns:
         Completions in the order of the prompts. Log-probs are the policy's at the temperature (1
@@ -71,7 +78,10 @@ def generate(
         which = order[start : start + batch_size]
         # (N, L) with L = max_new_tokens
         noise = torch.stack([_uniforms(seeds[i], sampling.max_new_tokens) for i in which])
-        completions = _generate_batch(policy, [prompts[i] for i in which], noise, sampling, mixture)
+        batch = [prompts[i] for i in which]
+        completions, decoders = _generate_batch(policy, batch, noise, sampling, mixture)
+        if charge:
+            _charge_batch(policy, batch, completions, decoders, charge)
         for i, completion in zip(which, completions, strict=True):
             done[i] = completion
         if advance:
@@ -86,8 +96,11 @@ def _uniforms(seed: int, length: int) -> Tensor:
 
 def _generate_batch(
     policy: Policy, prompts: list[list[int]], noise: Tensor, sampling: Sampling, mixture: float
-) -> list[Completion]:
-    """Draw completions of N prompts by random numbers `noise [N, L]`, one per token."""
+) -> tuple[list[Completion], list[Decoder]]:
+    """Draw completions of N prompts by random numbers `noise [N, L]`, one per token.
+
+    Return them with the decoder of the policy, and in a mixture that of the reference.
+    """
     noise = noise.to(policy.device)
     unique = list(dict.fromkeys(map(tuple, prompts)))  # B prompts
     longest = max(map(len, unique)) + noise.shape[1]
@@ -125,4 +138,22 @@ def _generate_batch(
             for decoder in decoders:
                 decoder.select(going)
             alive = [alive[k] for k in going]
-    return completions
+    return completions, decoders
+
+
+def _charge_batch(
+    policy: Policy,
+    prompts: list[list[int]],
+    completions: list[Completion],
+    decoders: list[Decoder],
+    charge: Charge,
+) -> None:
+    """Charge the completions of a batch, whose equal prompts were computed once."""
+    drawn: dict[tuple[int, ...], list[list[int]]] = {}
+    for prompt, completion in zip(prompts, completions, strict=True):
+        drawn.setdefault(tuple(prompt), []).append(completion.tokens)
+    batch = collate([Example(list(prompt), tokens) for prompt, tokens in drawn.items()])
+    charge("generation", policy.generation_cost(batch, decoders[0].passes))
+    if len(decoders) > 1:
+        passes = decoders[1].passes
+        charge("reference", policy.generation_cost(batch, passes, reference=True))

@@ -116,20 +116,22 @@ def complete(
         warn_renamed("complete(draw=)", "complete(stream=)")
         stream = draw
     if mixture or run.model.is_reference:
-        groups = complete_in_process(run, rows, size, stream, mixture)
-    else:
-        groups = run.hook.alignzoo_complete(run=run, rows=rows, size=size, stream=stream)
-    batch = batch_completions(rows, groups)
-    run.ledger.charge("generation", run.model.cost(batch))
-    if mixture:  # both models compute each token
-        run.ledger.charge("reference", run.model.cost(batch, reference=True))
+        return complete_in_process(run, rows, size, stream, mixture)
+    charged = run.ledger.tokens["generation"]
+    groups = run.hook.alignzoo_complete(run=run, rows=rows, size=size, stream=stream)
+    if run.ledger.tokens["generation"] == charged:  # another program has drawn them
+        batch = batch_completions(rows, groups)
+        run.ledger.charge("generation", run.model.generation_cost(batch, passes=1))
     return groups
 
 
 def complete_in_process(
     run: Run, rows: Sequence[Example], size: int, stream: str, mixture: float = 0.0
 ) -> list[list[Completion]]:
-    """Draw `size` completions of each prompt from the model in memory, one list per row."""
+    """Draw `size` completions of each prompt from the model in memory, and charge them.
+
+    Return one list per row.
+    """
     with run.model.evaluating():
         completions = generate(
             run.model,
@@ -137,6 +139,7 @@ def complete_in_process(
             seeds(run, len(rows) * size, stream),
             Sampling.of(run.recipe, run.codec),
             mixture=mixture,
+            charge=run.ledger.charge,
         )
     return [completions[i : i + size] for i in range(0, len(completions), size)]
 

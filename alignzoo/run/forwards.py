@@ -67,7 +67,7 @@ class Forwards:
         """
         self._charge(batch)
         if values and self.model.values_apart:
-            self._charge(batch, states=HiddenState.OF_TOKEN)
+            self._charge(batch, lm_head=False)
         outputs = self.model(
             batch, perturb=perturb, values=values, temperature=temperature, **wanted
         )
@@ -78,7 +78,7 @@ class Forwards:
 
     def values(self, batch: Batch) -> Tensor:
         """Return the value of the state before each token, `[N, T]`."""
-        self._charge(batch, states=HiddenState.OF_TOKEN)
+        self._charge(batch, lm_head=False)
         return self.model.values(batch)
 
     def reference(self, batch: Batch, *, temperature: float = 1.0) -> Outputs:

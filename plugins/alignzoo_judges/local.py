@@ -13,8 +13,9 @@ from typing import Any
 
 import torch
 
-from alignzoo import Batch, Example, collate
+from alignzoo import Example, collate
 from alignzoo.data import Codec, Message
+from alignzoo.ledger import Cost
 from alignzoo.policy import Policy, adapter_parameters
 from alignzoo.rollout import Sampling, generate
 from alignzoo_judges.judge import Judge, Question, normalise, unusable
@@ -55,7 +56,7 @@ class LocalJudge(Judge):
             return
         for micro in collate(examples).split(MICRO_TOKENS):
             with self.context():
-                self.charge(micro)
+                self.charge(self.policy.cost(micro))
                 logprobs = self.policy(micro.to(self.policy.device)).logprobs.cpu()  # (N, T)
             totals = micro.total(logprobs.double())  # (N,)
             for b, row in enumerate(micro.rows):
@@ -80,16 +81,15 @@ class LocalJudge(Judge):
                 list(prompts.values()),
                 [0] * len(prompts),  # greedy: the seeds have no effect
                 Sampling(max_new_tokens, self.codec.stop_ids, temperature=0.0),
+                charge=lambda _, cost: self.charge(cost),
             )
-            written = list(zip(prompts.items(), completions, strict=True))
-            self.charge(collate([Example(prompt, [c.tokens]) for (_, prompt), c in written]))
-        for (index, _), completion in written:
+        for index, completion in zip(prompts, completions, strict=True):
             yield index, self.codec.decode(completion.tokens).strip()
 
-    def charge(self, batch: Batch) -> None:
-        """Charge one forward pass over the batch to the ledger."""
+    def charge(self, cost: Cost) -> None:
+        """Charge the cost of forward passes to the ledger, if there is one."""
         if self.ledger is not None:
-            self.ledger.charge("judge", self.policy.cost(batch))
+            self.ledger.charge("judge", cost)
 
     def build_example(self, index: int, question: Question) -> Example:
         """Return the question as a prompt, and its options as the completions."""

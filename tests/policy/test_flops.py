@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from policy_models import SIZES, build
 from test_policy import llama, load  # noqa: F401  (a fixture)
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import AutoModelForCausalLM, Gemma4TextConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, Gemma4TextConfig, LlamaConfig
 
+import alignzoo_suite
 from alignzoo.batch import Batch, Example, collate
-from alignzoo.policy import HiddenState
+from alignzoo.data import Codec
+from alignzoo.ledger import Ledger
+from alignzoo.policy import HiddenState, Policy
 from alignzoo.policy.flops import AdapterWork, FlopsProfile, Products, profile
 from alignzoo.policy.kinds import ADAPTERS
+from alignzoo.rollout import Sampling, generate
+from alignzoo_judges import Question
+from alignzoo_judges.local import LocalJudge
 
 
 def test_formula():
@@ -47,22 +55,127 @@ def products(compute) -> float:
     return counter.get_total_flops()
 
 
-@pytest.mark.parametrize("kind", [name for name in ADAPTERS if not ADAPTERS[name].four_bit])
-def test_every_adapter_against_what_torch_counts(kind, pairs):
-    policy = load("zoo-tiny", adapter=kind, lora_rank=16, reference=False)
+KINDS = [name for name in ADAPTERS if not ADAPTERS[name].four_bit]
+
+
+@pytest.fixture(scope="module")
+def wider(tmp_path_factory) -> Path:
+    """Twice as wide as zoo-tiny, with queries that share keys, and a head of its own."""
+    path = tmp_path_factory.mktemp("models") / "wider"
+    config = LlamaConfig(
+        vocab_size=1500, hidden_size=256, intermediate_size=704, num_hidden_layers=4,
+        num_attention_heads=8, num_key_value_heads=2, tie_word_embeddings=False,
+        max_position_embeddings=256, bos_token_id=1, eos_token_id=2,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(path)
+    AutoTokenizer.from_pretrained(Path(alignzoo_suite.__path__[0]) / "zoo_tiny").save_pretrained(
+        path
+    )
+    return path
+
+
+MODELS = ["zoo-tiny", "wider"]
+
+
+@pytest.fixture(scope="module", params=[f"{model} {kind}" for model in MODELS for kind in KINDS])
+def policy(request) -> Policy:
+    """Both models under every adapter, with a value head and a score head."""
+    model, kind = request.param.split()
+    model = str(request.getfixturevalue("wider")) if model == "wider" else model
+    return load(
+        model, adapter=kind, lora_rank=16, reference=False, values="shared", score_head=True
+    )
+
+
+def test_training_and_scoring_against_what_torch_counts(policy, pairs):
     policy.train()
     tokens, attended, scored = policy.work(pairs)
     linear = products(lambda: policy(pairs).logprobs.sum().backward())
-    if kind == "none":  # the head is computed again for the gradient of its weights
+    if policy.flops.trains_base:  # the head is computed again for the gradient of its weights
         linear -= 2 * policy.flops.head * scored
     # What is counted too much is the gradient of the first layer's input.
     assert 0.999 * linear < policy.flops.update(tokens, 0, scored) < 1.03 * linear
+    policy.eval()
     with torch.no_grad():
         linear = products(lambda: policy(pairs))
     assert policy.flops.forward(tokens, 0, scored) == linear
-    # Scores and their sum over values, 2 * 128 wide each, in four layers, of unmasked pairs alone.
-    attention = policy.flops.forward(tokens, attended, scored) - linear
-    assert attention == 4 * (2 * 2 * 128) * attended
+    # Scores and their sum over values, of unmasked pairs alone.
+    config = policy.model.config
+    wide = 2 * 2 * config.num_hidden_layers * config.hidden_size
+    assert policy.flops.forward(tokens, attended, scored) - linear == wide * attended
+
+
+@torch.no_grad()
+def test_values_and_rewards_against_what_torch_counts(policy, pairs):
+    policy.eval()
+    values = products(lambda: policy.values(pairs))
+    attended = policy.work(pairs).attended
+    assert_counted(policy, policy.cost(pairs, lm_head=False).flops, values, attended)
+    rewards = products(lambda: policy.scores(pairs))
+    work = {"states": HiddenState.OF_TOKEN}
+    attended = policy.work(pairs, **work).attended
+    assert_counted(policy, policy.cost(pairs, **work).flops, rewards, attended)
+
+
+def test_generation_against_what_torch_counts(policy):
+    policy.eval()
+    prompts = [[20 + i, 40, 41, 42, 43, 44, 45] for i in range(3) for _ in range(4)]
+    sampling, spent = Sampling(5, []), Ledger()
+    linear = products(
+        lambda: generate(policy, prompts, range(12), sampling, batch_size=6, charge=spent.charge)
+    )
+    # Groups of four in batches of six: the second prompt is computed twice.
+    own, before = policy.virtual.placeholders, policy.virtual.count
+    assert spent.tokens["generation"] == 4 * (own + 7) + 12 * 4
+    attended = 12 * sum(before + 7 + i for i in range(1, 5))  # of drawn tokens
+    attended += 4 * sum(before - own + i for i in range(1, own + 8))  # of prompts
+    assert spent.flops["generation"] - attention(policy, attended) == linear
+
+
+def test_a_judge_against_what_torch_counts(policy):
+    judge = LocalJudge(policy, Codec(policy.tokenizer), policy.evaluating)
+    question = Question([{"role": "user", "content": "is it so?"}], ("A", "B"))
+    others = Question([{"role": "user", "content": "and which of them is it?"}], ("A", "B", "no"))
+    judge.ledger = spent = Ledger()
+    linear = products(lambda: judge.ask([question, others]))
+    examples = [judge.build_example(i, each) for i, each in enumerate((question, others))]
+    attended = policy.work(collate(examples)).attended
+    assert spent.flops["judge"] - attention(policy, attended) == linear
+    judge.ledger = spent = Ledger()
+    linear = products(lambda: judge.write([question.messages], 5))
+    cached = policy.virtual.count - policy.virtual.placeholders
+    attended = sum(cached + i for i in range(1, spent.tokens["judge"] + 1))
+    assert spent.flops["judge"] - attention(policy, attended) == linear
+
+
+def test_attention_in_generation_against_what_torch_counts():
+    """Eager attention masks nothing if rows are alike and prompts have one token."""
+    policy = load("zoo-tiny", reference=False)
+    policy.model.set_attn_implementation("eager")
+    spent = Ledger()
+    whole = products(
+        lambda: generate(policy, [[20], [21]], [0, 1], Sampling(9, []), charge=spent.charge)
+    )
+    assert spent.flops["generation"] == whole
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora"])
+def test_a_critic_of_its_own_against_what_torch_counts(kind, pairs):
+    policy = load("zoo-tiny", adapter=kind, lora_rank=16, reference=False, values="own")
+    with torch.no_grad():
+        values = products(lambda: policy.values(pairs))
+    attended = policy.work(pairs).attended
+    assert_counted(policy, policy.cost(pairs, lm_head=False).flops, values, attended)
+
+
+def attention(policy: Policy, attended: float) -> float:
+    return 4 * policy.flops.width * policy.flops.layers * attended
+
+
+def assert_counted(policy: Policy, flops: float, linear: float, attended: float) -> None:
+    """What is not counted is a head of one number: 0.1% at most."""
+    assert 0.999 * linear <= flops - attention(policy, attended) <= linear
 
 
 @pytest.mark.parametrize("kind", ["lora", "dora", "ia3", "prompt"])
