@@ -6,19 +6,23 @@ A write leaves the old file or the new one, never half of either.
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 import math
 import os
 import re
 import shutil
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
 
-from alignzoo.errors import BadInput
+from alignzoo.errors import BadInput, one_line
+
+MANIFEST = "manifest.json"  # the SHA-256 of other files in its folder
+DIGEST = "sha256"  # the key of a row's digest
 
 # --- whole writes
 
@@ -108,6 +112,44 @@ def whole_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(beside, ignore_errors=True)
 
 
+# --- checksums
+
+
+def write_manifest(folder: Path, paths: Iterable[Path]) -> None:
+    """Write the SHA-256 of files in a folder to its `manifest.json`."""
+    files = sorted(path for path in paths if path.is_file())
+    write_json(
+        folder / MANIFEST, {str(path.relative_to(folder)): hash_file(path) for path in files}
+    )
+
+
+def find_change(folder: Path, needed: Set[str] = frozenset()) -> str | None:
+    """Return what is wrong with the files of a manifest; None if they are as they were written.
+
+    `needed` are names that the manifest must have.
+    """
+    try:
+        hashes = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        for name, expected in hashes.items():
+            if hash_file(folder / name) != expected:
+                return f"{name} is damaged"
+        if not needed <= hashes.keys():
+            return f"{MANIFEST} is damaged"
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is missing"
+    except OSError as error:
+        return one_line(error)
+    except (ValueError, TypeError, AttributeError):
+        return f"{MANIFEST} is damaged"
+    return None
+
+
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 # --- JSON lines
 
 
@@ -148,6 +190,24 @@ def append_lines(path: Path, rows: Iterable[Any], *, sync: bool = False, **optio
             data = data[file.write(data) :]
         if sync:
             os.fsync(file.fileno())
+
+
+def with_digest(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of JSON with a digest of its contents, by which damage is noticed."""
+    return {**row, DIGEST: digest(json.dumps(row))}
+
+
+def without_digest(row: Any) -> dict[str, Any] | None:
+    """Return a row that `with_digest` made, without its digest; None if it is damaged."""
+    if not isinstance(row, dict) or DIGEST not in row:
+        return None
+    contents = {name: value for name, value in row.items() if name != DIGEST}
+    return contents if digest(json.dumps(contents)) == row[DIGEST] else None
+
+
+def digest(text: str) -> str:
+    """Return 64 bits of the SHA-256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def read_lines(path: Path, *, skip_damaged: bool = False) -> list[Any]:

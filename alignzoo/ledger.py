@@ -6,8 +6,10 @@ resumed run continues from those of its checkpoint.
 
 from __future__ import annotations
 
+import functools
 import resource
 import sys
+from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,9 +21,9 @@ if TYPE_CHECKING:  # slow to import, and commands that only read a ledger do not
 PURPOSES = (
     "update", "generation", "scoring", "reference", "reward", "judge", "reward_training",
 )  # fmt: skip
-# Cached calls are among the calls; retries are counted beside them.
-CALLS = ("judge_calls", "judge_cached", "judge_retries")
-FEEDBACK = ("demonstrations", "pairs", "labels", "verifier_calls", *CALLS)
+# Retries are counted beside the calls.
+FEEDBACK = ("demonstrations", "pairs", "labels", "verifier_calls", "judge_calls", "judge_retries")
+SAVED = ("flops", "tokens", "money", "judge_calls")
 
 
 class Cost(NamedTuple):
@@ -35,17 +37,26 @@ class Cost(NamedTuple):
         return Cost(self.flops + other.flops, self.tokens + other.tokens)
 
 
+def sum_costs(costs: Iterable[Cost]) -> Cost:
+    """Return the sum of costs."""
+    return functools.reduce(Cost.plus, costs, Cost())
+
+
 @dataclass
 class Ledger:
     """Running totals of a run, without its evaluations.
 
     `flops` and `tokens` are by purpose (`PURPOSES`), `feedback` counts by kind (`FEEDBACK`),
     `money` is in the currency of the judge's prices, `seconds` are wall-clock time.
+
+    What a cache held is charged as if it had been computed, so that the totals and a budget do not
+    depend on the cache. `saved` is the part of the totals that was read from a cache instead.
     """
 
     flops: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PURPOSES, 0.0))
     tokens: dict[str, int] = field(default_factory=lambda: dict.fromkeys(PURPOSES, 0))
     feedback: dict[str, int] = field(default_factory=lambda: dict.fromkeys(FEEDBACK, 0))
+    saved: dict[str, float] = field(default_factory=lambda: dict.fromkeys(SAVED, 0))
     money: float = 0.0
     seconds: float = 0.0
     peak_memory_bytes: int = 0
@@ -62,6 +73,12 @@ class Ledger:
     def use_feedback(self, kind: str, count: int) -> None:
         """Count feedback of a kind of `FEEDBACK`; raise `KeyError` for any other."""
         self.feedback[kind] += count
+
+    def save(self, cost: Cost, *, money: float = 0.0, judge_calls: int = 0) -> None:
+        """Count what a cache has saved; it is charged all the same, by the other methods."""
+        saved = {"flops": cost.flops, "tokens": cost.tokens, "money": money}
+        for name, value in {**saved, "judge_calls": judge_calls}.items():
+            self.saved[name] += value
 
     def see_memory(self, peak_bytes: int) -> None:
         """Raise the peak memory to this many bytes if it is lower."""
@@ -84,6 +101,8 @@ class Ledger:
             self.tokens[name] += sign * other.tokens[name]
         for kind in FEEDBACK:
             self.feedback[kind] += sign * other.feedback[kind]
+        for name in SAVED:
+            self.saved[name] += sign * other.saved[name]
         self.money += sign * other.money
         self.seconds += sign * other.seconds
 

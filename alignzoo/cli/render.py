@@ -39,7 +39,9 @@ LABELS = {
     "judge/cached": "  cached",
     "judge/retries": "  retried",
     "judge/tokens": "tokens",
+    "judge/tokens/saved": "  saved by the cache",
     "judge/money": "cost",
+    "judge/money/saved": "  saved by the cache",
     "calibration/ece": "calibration error",
     "calibration/brier": "Brier score",
 }
@@ -48,7 +50,8 @@ HELD_OUT = "held-out/"
 HELD_OUT_SHOWN = tuple(name for name in LABELS if name.startswith(HELD_OUT))
 PART = "held-out/loss/"  # and the name of one source of several
 OF = "judge/agreement/"  # and a label
-COUNTS = ("pairs", "rows", "unusable", "calls", "cached", "retries", "tokens")
+COUNTS = ("pairs", "rows", "unusable", "calls", "cached", "retries", "tokens", "tokens/saved")
+PRICES = ("judge/money", "judge/money/saved")
 NARROW = 100
 
 
@@ -83,7 +86,7 @@ def estimate(name: str, value: Any) -> str:
 
     def number(x: float) -> str:
         formats = {"ended": ".0%", "length": ".1f", "answer/flops": ".2g"}
-        formats |= {f"judge/{count}": ",.0f" for count in COUNTS} | {"judge/money": ".4g"}
+        formats |= {f"judge/{count}": ",.0f" for count in COUNTS} | dict.fromkeys(PRICES, ".4g")
         return format(x, formats.get(name, ".3f"))
 
     if value is None or not math.isfinite(value.mean):

@@ -31,7 +31,7 @@ from alignzoo.cli.quiet import quiet
 from alignzoo.cli.render import lines, samples, shell_command, summary_table
 from alignzoo.cli.terminal import Terminal, console_for
 from alignzoo.errors import LONGEST, BadInput, count, nearest
-from alignzoo.ledger import CALLS, Ledger
+from alignzoo.ledger import Ledger
 from alignzoo.options import MISSING, Option, options_of, rename_options
 from alignzoo.recipe import Recipe, find_code, read_recipe, resolve
 from alignzoo.remote import NoAnswer
@@ -334,8 +334,10 @@ def report(result: Any) -> None:
 
 
 def judge_line(ledger: Ledger) -> str:
-    """Return the judge's calls, tokens and cost as a line."""
-    calls, cached, retries = (ledger.feedback[kind] for kind in CALLS)
+    """Return the judge's calls, tokens and cost as a line, and what the cache has saved of them."""
+    calls, retries = ledger.feedback["judge_calls"], ledger.feedback["judge_retries"]
+    cached, saved = int(ledger.saved["judge_calls"]), ledger.saved["money"]
     made = f"{count(calls, 'judge call')} ({cached:,} cached, {retries:,} retried)"
     cost = f", cost {ledger.money:.4g}" if ledger.money else ""
+    cost += f" ({saved:.4g} of it saved by the cache)" if saved else ""
     return f"{made}; {ledger.tokens['judge']:,} tokens{cost}"

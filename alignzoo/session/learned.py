@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from alignzoo import discovery
 from alignzoo.algorithm import Traits
 from alignzoo.data import parse_data
 from alignzoo.errors import BadInput
-from alignzoo.files import cache_home
-from alignzoo.ledger import Cost, Ledger
+from alignzoo.files import cache_home, find_change, write_manifest
+from alignzoo.ledger import FEEDBACK, Cost, Ledger
 from alignzoo.policy import locate_model
 from alignzoo.recipe import Recipe, resolve
 from alignzoo.record import hash_sources, read_run
@@ -49,6 +50,7 @@ class RewardTrainer:
     recipe: Recipe
     ui: UI
     execute: Callable[..., Any]
+    reused: set[Path] = field(default_factory=set)  # those that an earlier run has trained
 
     def train(self, spec: RewardSpec) -> Path:
         """Return the folder of a reward model, from the cache or trained now.
@@ -59,11 +61,10 @@ class RewardTrainer:
         wanted = reward_recipe(spec, self.recipe)
         folder = cache_home() / "rewards" / cache_key(wanted)
         wanted = resolve(wanted.as_dict(), {"output_dir": str(folder.parent), "name": folder.name})
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with lock_file(folder):
-            begun = (folder / "run.json").is_file()
-            if not begun or read_run(folder)["status"] != "finished":
-                self._train_in(folder, wanted, begun)
+        if is_ready(folder):  # a cache that cannot be written will do
+            self.reused.add(folder)
+        else:
+            self._train_locked(folder, wanted)
         facts = read_run(folder)
         check_budget(facts, self.recipe)
         accuracy = facts["results"].get("after", {}).get("held-out/rewards/accuracies")
@@ -82,8 +83,25 @@ class RewardTrainer:
         folder = self.train(RewardSpec(LEARNED, options={"data": str(pairs)}))
         # The seconds are charged from the reward model's own ledger, so they are taken out here.
         run.ledger.seconds -= time.perf_counter() - started
-        charge_reward_model(run.ledger, folder, feedback=False)  # the run made the pairs itself
+        # The run made the pairs itself.
+        charge_reward_model(run.ledger, folder, feedback=False, saved=folder in self.reused)
         return folder
+
+    def _train_locked(self, folder: Path, wanted: Recipe) -> None:
+        """Train in a folder, unless another program has done so when the lock is free."""
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with lock_file(folder):
+            if is_ready(folder):
+                self.reused.add(folder)
+                return
+            is_main = os.environ.get("RANK", "0") == "0"  # of several processes
+            if is_main and has_ended(folder):
+                self.ui.note(f"the reward model in {folder} is damaged or of an older version")
+                shutil.rmtree(folder)
+            self._train_in(folder, wanted, (folder / "run.json").is_file())
+            if is_main:
+                result = folder / read_run(folder)["result"]
+                write_manifest(folder, [folder / "run.json", *result.rglob("*")])
 
     def _train_in(self, folder: Path, wanted: Recipe, begun: bool) -> None:
         self.ui.note(f"training a reward model first, in {folder}")
@@ -98,6 +116,19 @@ class RewardTrainer:
             raise
 
 
+def is_ready(folder: Path) -> bool:
+    """Return True if a folder holds a trained reward model as it was written."""
+    return find_change(folder) is None
+
+
+def has_ended(folder: Path) -> bool:
+    """Return True if there is no training to resume in a folder that holds a run."""
+    try:
+        return (folder / "run.json").exists() and read_run(folder)["status"] == "finished"
+    except BadInput:
+        return True
+
+
 def check_budget(facts: Mapping[str, Any], recipe: Recipe) -> None:
     """Raise `BadInput` if training the reward model took all the compute that the run has."""
     spent, budget = facts["ledger"]["total_flops"], recipe.budget_flops
@@ -109,16 +140,22 @@ def check_budget(facts: Mapping[str, Any], recipe: Recipe) -> None:
         )
 
 
-def charge_reward_model(ledger: Ledger, folder: Path, *, feedback: bool = True) -> None:
+def charge_reward_model(
+    ledger: Ledger, folder: Path, *, feedback: bool = True, saved: bool = False
+) -> None:
     """Charge the whole cost of a reward model to a run that uses it, even if it was cached.
 
-    `feedback` is False if its pairs are not to be counted, because the run made them itself.
+    `feedback` is False if its pairs are not to be counted, because the run made them itself;
+    `saved` is True if an earlier run has trained it.
     """
     spent = read_run(folder)["ledger"]
-    ledger.charge("reward_training", Cost(spent["total_flops"], sum(spent["tokens"].values())))
-    for kind, count in spent["feedback"].items() if feedback else []:
-        ledger.use_feedback(kind, count)
-    ledger.money += spent.get("money", 0.0)  # none in the record of an older version
+    cost = Cost(spent["total_flops"], sum(spent["tokens"].values()))
+    ledger.charge("reward_training", cost)
+    for kind in FEEDBACK if feedback else []:
+        ledger.use_feedback(kind, spent["feedback"][kind])
+    ledger.pay(spent["money"])
+    if saved:
+        ledger.save(cost, money=spent["money"])
     ledger.seconds += spent["seconds"]
     ledger.see_memory(spent["peak_memory_bytes"])
 

@@ -171,7 +171,8 @@ def prepare(recipe: Recipe, permissions: Permissions, *, resume: bool, ui: UI) -
         external_logprobs=parts.sampler.external_logprobs,
     )
     for folder_of_reward in parts.trained_rewards:
-        charge_reward_model(run.ledger, folder_of_reward)
+        reused = folder_of_reward in trainer.reused
+        charge_reward_model(run.ledger, folder_of_reward, saved=reused)
     if recipe.report_to:
         accelerator.init_trackers("alignzoo", config=flatten_settings(recipe.as_dict()))
     ui.opened(folder)

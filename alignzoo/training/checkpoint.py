@@ -7,7 +7,6 @@ round its batch. No random generator has to be saved for a resumed run to be the
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
@@ -19,12 +18,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from alignzoo.batch import Batch
-from alignzoo.errors import one_line
-from alignzoo.files import whole_folder, write_json, write_text
+from alignzoo.files import find_change, whole_folder, write_json, write_manifest, write_text
 
 STEP_FOLDER = re.compile(r"step-(\d{8})")
 OWN_FOLDER = re.compile(r"step-\d{8}|\.step-\d{8}\.(tmp|old)")  # the last two by a crash
-MANIFEST = "manifest.json"  # the SHA-256 of every other file
 KEPT = 2
 COLUMN_PREFIX = "column/"  # prefix of a batch's columns among its tensors
 
@@ -57,8 +54,7 @@ def write_checkpoint(
             save_file(_plain(_tensors(batch)), beside / f"batch-{process}.safetensors")
             rows = json.dumps(batch.rows, default=str)  # `str` for dates, for example
             write_text(beside / f"rows-{process}.json", rows)
-        hashes = {path.name: hash_file(path) for path in sorted(beside.iterdir())}
-        write_json(beside / MANIFEST, hashes)
+        write_manifest(beside, beside.iterdir())
     delete_others(target)
 
 
@@ -78,26 +74,7 @@ def find_checkpoints(folder: Path) -> list[Path]:
 
 def find_damage(path: Path) -> str | None:
     """Return what is wrong with a checkpoint; None if it is as it was written."""
-    try:
-        hashes = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        for name, digest in hashes.items():
-            if hash_file(path / name) != digest:
-                return f"{name} is damaged"
-        if not {"state.json", "weights.safetensors", "optimizer.safetensors"} <= hashes.keys():
-            return f"{MANIFEST} is damaged"
-    except FileNotFoundError as error:
-        return f"{Path(error.filename).name} is missing"
-    except OSError as error:
-        return one_line(error)
-    except (ValueError, TypeError, AttributeError):
-        return f"{MANIFEST} is damaged"
-    return None
-
-
-def hash_file(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return find_change(path, {"state.json", "weights.safetensors", "optimizer.safetensors"})
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from alignzoo.batch import Example, collate
 from alignzoo.files import cache_home, write_bytes
-from alignzoo.ledger import Cost
+from alignzoo.ledger import Cost, sum_costs
 from alignzoo.policy import Policy
 from alignzoo.policy.known import KEY_BYTES, ReferenceCache, Values, completion_key, completion_keys
 from alignzoo.record import hash_sources
@@ -33,8 +33,8 @@ NUMERIC_PACKAGES = ("torch", "transformers", "bitsandbytes")  # their versions m
 def cache_reference(run: Run) -> None:
     """Give the run the reference's log-probs of all its rows: read those on disk, compute the rest.
 
-    What is computed is charged to the ledger. A resumed run is charged what it was charged when it
-    began. All processes call it.
+    All of it is charged to the ledger, so that what a run comes to does not depend on the cache;
+    what was read is also counted as saved. All processes call it.
     """
     parts = split_into_parts(e for e in [*run.data.train, *run.data.test] if e.completions)
     if not parts:
@@ -50,19 +50,25 @@ def cache_reference(run: Run) -> None:
             values.update(part)
     # Another run may write meanwhile: what one process did not find, all treat as missing.
     lacking = sorted(set().union(*run.gather([lacking])))
-    computed, cost = compute_parts(run, {name: parts[name] for name in lacking}, folder)
+    computed = compute_parts(run, {name: parts[name] for name in lacking}, folder)
     known = values | computed
     run.forwards.known = ReferenceCache(known).find
+    costs = {name: cost_of(run, part) for name, part in parts.items()}
+    total = sum_costs(costs.values())
+    saved = sum_costs(cost for name, cost in costs.items() if name not in lacking)
     facts = {
         "folder": str(folder),
         "completions_read": len(known) - len(computed),
         "completions_computed": len(computed),
-        "flops": cost.flops,
-        "tokens": cost.tokens,
+        "flops": total.flops,
+        "tokens": total.tokens,
+        "saved_flops": saved.flops,
+        "saved_tokens": saved.tokens,
     }
-    # All processes charge what the main one does, which alone has the record of a resumed run.
+    # A resumed run has saved what it had when it began; the main process has the record of that.
     facts = run.gather([run.record.set_fact_once("reference_cache", facts)])[0]
-    run.ledger.charge("reference", Cost(facts["flops"], facts["tokens"]))
+    run.ledger.charge("reference", total)
+    run.ledger.save(Cost(facts["saved_flops"], facts["saved_tokens"]))
     run.record.set_status("running", run.ledger)
     run.ui.note(
         f"the reference's log-probs: {len(known) - len(computed):,} completions read, "
@@ -70,35 +76,37 @@ def cache_reference(run: Run) -> None:
     )
 
 
-def compute_parts(run: Run, parts: dict[str, list[Example]], folder: Path) -> tuple[Values, Cost]:
-    """Return the log-probs of parts, each computed and written by one process, and their cost."""
-    own: list[tuple[Values, Cost]] = []
+def compute_parts(run: Run, parts: dict[str, list[Example]], folder: Path) -> Values:
+    """Return the log-probs of parts, each computed and written by one process."""
+    own: list[Values] = []
     with run.ui.items(sum(map(len, parts.values())), "the reference's log-probs") as advance:
         for name in run.shard(list(parts)):
-            values, cost = compute_part(run, parts[name])
+            values = compute_part(run, parts[name])
             write_part(run, folder / f"{name}.safetensors", values)
-            own.append((values, cost))
+            own.append(values)
             advance(len(parts[name]))
     gathered: Values = {}
-    total = Cost()
-    for values, cost in run.gather(own):
+    for values in run.gather(own):
         gathered.update(values)
-        total = total.plus(cost)
-    return gathered, total
+    return gathered
 
 
-def compute_part(run: Run, examples: Sequence[Example]) -> tuple[Values, Cost]:
-    """Return the log-probs of the completions of a part by key, in float32, and their cost."""
+def compute_part(run: Run, examples: Sequence[Example]) -> Values:
+    """Return the log-probs of the completions of a part by key, in float32."""
     values: Values = {}
-    total = Cost()
     for micro in collate(examples).split(run.micro_tokens):
-        total = total.plus(run.model.cost(micro, reference=True))
         logprobs = run.model.reference(micro.to(run.device)).logprobs.float().cpu()  # (N, T)
         for key, row, n in zip(
             completion_keys(micro), logprobs, micro.lengths.tolist(), strict=True
         ):
             values[key] = row[:n].clone()
-    return values, total
+    return values
+
+
+def cost_of(run: Run, examples: Sequence[Example]) -> Cost:
+    """Return what it costs to compute a part, whether it was computed now or read."""
+    micros = collate(examples).split(run.micro_tokens)
+    return sum_costs(run.model.cost(micro, reference=True) for micro in micros)
 
 
 def write_part(run: Run, path: Path, values: Values) -> None:
@@ -128,7 +136,7 @@ def read_part(run: Run, path: Path) -> Values | None:
     except (SafetensorError, OSError):
         intact = False
     if not intact:
-        run.ui.note(f"{path} is corrupt, recomputing")
+        run.ui.note(f"{path} is damaged; its log-probs are computed again")
         return None
     keys = [bytes(key) for key in tensors["keys"].numpy()]
     return dict(zip(keys, tensors["logprobs"].split(tensors["lengths"].tolist()), strict=True))

@@ -61,7 +61,11 @@ def evaluate_judge(
     ledger = Ledger()
     with ui.phase(f"asking {judge}"):
         resolved = resolve_judge(
-            judge, task=loaded_task, ledger=ledger, trust_remote_code=trust_remote_code
+            judge,
+            task=loaded_task,
+            ledger=ledger,
+            trust_remote_code=trust_remote_code,
+            note=ui.note,
         )
         if labels:
             text = LABEL_QUESTION if question is None else question
@@ -193,14 +197,17 @@ def summarise_labels(
 
 
 def summarise_costs(ledger: Ledger) -> dict[str, Estimate]:
-    """Return the number of calls, how many were cached or retried, and the tokens and the price."""
+    """Return the calls, tokens and price, and how much of them the cache has saved."""
     counts = {
         "judge/calls": ledger.feedback["judge_calls"],
-        "judge/cached": ledger.feedback["judge_cached"],
+        "judge/cached": ledger.saved["judge_calls"],
         "judge/retries": ledger.feedback["judge_retries"],
         "judge/tokens": ledger.tokens["judge"],
+        "judge/tokens/saved": ledger.saved["tokens"],
     }
-    price = {"judge/money": ledger.money} if ledger.money else {}
+    price = {"judge/money": ledger.money, "judge/money/saved": ledger.saved["money"]}
+    if not ledger.money:
+        price = {}
     return {name: Estimate(value) for name, value in {**counts, **price}.items()}
 
 

@@ -7,6 +7,7 @@ read instead of computed again.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
@@ -14,7 +15,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from alignzoo import Run
-from alignzoo.files import append_lines, json_lines, read_lines, write_text
+from alignzoo.errors import count
+from alignzoo.files import (
+    append_lines,
+    digest,
+    json_lines,
+    with_digest,
+    without_digest,
+    write_text,
+)
 from alignzoo.ledger import Ledger
 
 R = TypeVar("R")
@@ -32,7 +41,9 @@ def keep_journal(
     same. The line after a part holds what it has spent, so that a resumed run has the same ledger.
     """
     path = journal_path(run, name)
-    done = read_parts(path)
+    done, damaged = read_parts(path)
+    if damaged:
+        run.ui.note(f"{path}: {count(damaged, 'damaged part')} left out")
     lines: list[Line] = []
     is_long = len(rows) > ROWS_PER_PART
     with run.ui.items(len(rows), name) if is_long else nullcontext() as advance:
@@ -46,10 +57,8 @@ def keep_journal(
             else:
                 before = deepcopy(run.ledger)
                 made = make(part, start)
-                end = {"part": start, "spent": run.ledger.since(before).as_dict()}
-                append_lines(
-                    path, [{"round": run.round, **line} for line in [*made, end]], sync=True
-                )
+                spent = run.ledger.since(before).as_dict()
+                append_part(path, run.round, start, made, spent)
             lines += made
             if advance is not None:
                 advance(len(part))
@@ -62,23 +71,49 @@ def journal_path(run: Run, name: str) -> Path:
     return run.record.folder / (f"{name}.jsonl" if rank == 0 else f"{name}.{rank}.jsonl")
 
 
-def read_parts(path: Path) -> dict[tuple[int, int], tuple[list[Line], dict[str, Any]]]:
-    """Return the complete parts, (lines, what was spent), by round and start.
+def append_part(
+    path: Path, index: int, start: int, lines: Sequence[Line], spent: dict[str, Any]
+) -> None:
+    """Append the lines of a part of a round, and a line with what they cost and their digest."""
+    rows = [{"round": index, **line} for line in lines]
+    end = {"round": index, "part": start, "rows": len(rows), "lines": digest(json_lines(rows))}
+    append_lines(path, [*rows, with_digest({**end, "spent": spent})], sync=True)
 
-    Lines after the last complete part, as a crash leaves them, are removed from the file.
+
+def read_parts(path: Path) -> tuple[dict[tuple[int, int], tuple[list[Line], dict[str, Any]]], int]:
+    """Return the intact parts, (lines, what was spent), by round and start, and how many are not.
+
+    Damaged parts, and lines after the last complete part, as a crash leaves them, are removed from
+    the file.
     """
     if not path.is_file():
-        return {}
+        return {}, 0
     found: dict[tuple[int, int], tuple[list[Line], dict[str, Any]]] = {}
-    part: list[Line] = []
-    lines, complete = read_lines(path), 0
-    for n, line in enumerate(lines, start=1):
-        if "spent" not in line:
-            part.append({k: v for k, v in line.items() if k != "round"})
+    kept, part, damaged = "", [], 0
+    text = path.read_bytes().decode(errors="replace")
+    for line in text.split("\n")[:-1]:
+        part.append(line + "\n")
+        end = parse_end(line)
+        if end is None:
             continue
-        found[line["round"], line["part"]] = part, line["spent"]
-        part, complete = [], n
-    text = json_lines(lines[:complete])
-    if path.read_text(encoding="utf-8", errors="replace") != text:
-        write_text(path, text)
-    return found
+        first = max(0, len(part) - 1 - end["rows"])  # lines before are of a part without its end
+        rows = part[first:-1]
+        intact = digest("".join(rows)) == end["lines"]
+        damaged += (not intact) + (first > 0)
+        if intact:
+            lines = [{k: v for k, v in json.loads(row).items() if k != "round"} for row in rows]
+            found[end["round"], end["part"]] = lines, end["spent"]
+            kept += "".join(part[first:])
+        part = []
+    if kept != text:
+        write_text(path, kept)
+    return found, damaged
+
+
+def parse_end(line: str) -> dict[str, Any] | None:
+    """Return the last line of a part as a mapping, None for any other line or a damaged one."""
+    try:
+        end = without_digest(json.loads(line))
+    except ValueError:
+        return None
+    return end if end is not None and "spent" in end else None

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from alignzoo.data import Content, Message
 from alignzoo.errors import BadInput
-from alignzoo.ledger import Ledger
+from alignzoo.ledger import Cost, Ledger
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -33,27 +35,52 @@ class Question:
         return sha256(json.dumps([judge, self.messages, self.options]).encode()).hexdigest()
 
 
+class Usage(NamedTuple):
+    """What an answer cost to compute: floating-point operations, and tokens read and written."""
+
+    flops: float = 0.0
+    read: int = 0
+    written: int = 0
+
+    @property
+    def cost(self) -> Cost:
+        """Return the cost as a ledger counts it."""
+        return Cost(self.flops, self.read + self.written)
+
+
+class Answer(NamedTuple, Generic[T]):
+    """The answer to a question, by its index: probabilities or a text, and what it cost."""
+
+    number: int
+    value: T
+    usage: Usage = Usage()
+
+
 class Judge(ABC):
     """Answers questions with a probability for each option. Most judges can also write text.
 
     `identity` is a text of everything that the answers depend on besides the question: the key
-    under which they are cached, None if they must not be. `ledger`, if set, counts what is spent.
+    under which they are cached, None if they must not be. `ledger`, if set, is charged for every
+    answer. What an answer cost is stored with it, and a cached one is charged the same.
     """
 
     identity: str | None = None
     ledger: Ledger | None = None
 
     @abstractmethod
-    def answers(self, questions: Sequence[Question]) -> Iterator[tuple[int, list[float]]]:
+    def answers(
+        self, questions: Sequence[Question]
+    ) -> Iterator[Answer[list[float]] | tuple[int, list[float]]]:
         """Yield the index of each question and the probabilities of its options, in any order.
 
-        They are NaN if the judge chose none of the options; see `unusable`.
+        They are NaN if the judge chose none of the options; see `unusable`. An answer that costs
+        compute or tokens is yielded as an `Answer`, with its usage.
         """
 
     def texts(
         self, dialogues: Sequence[list[Message]], max_new_tokens: int
-    ) -> Iterator[tuple[int, str]]:
-        """Yield the index of each dialogue and its next turn, in any order.
+    ) -> Iterator[Answer[str] | tuple[int, str]]:
+        """Yield the index of each dialogue and its next turn, in any order, as `answers` does.
 
         The text is empty if none could be written. Identical dialogues get identical replies.
         """
@@ -64,20 +91,32 @@ class Judge(ABC):
 
     def ask(self, questions: Sequence[Question]) -> list[list[float]]:
         """Return the probabilities of each question's options: their sum is 1, or all are NaN."""
-        if self.ledger is not None:
-            self.ledger.use_feedback("judge_calls", len(questions))
-        by_index = dict(self.answers(questions))
-        return [by_index[i] for i in range(len(questions))]
+        return self._charge(self.answers(questions), len(questions))
 
     def write(self, dialogues: Sequence[list[Message]], max_new_tokens: int) -> list[str]:
         """Return the next turn of each dialogue, decoded greedily; "" if the judge wrote none.
 
         Raise `BadInput` if this judge cannot write.
         """
+        return self._charge(self.texts(dialogues, max_new_tokens), len(dialogues))
+
+    def price(self, usage: Usage) -> float:
+        """Return what an answer costs in money."""
+        return 0.0
+
+    def _charge(self, answers: Iterable[Answer[T] | tuple[int, T]], count: int) -> list[T]:
+        """Return the values of `count` answers in the order of the questions, and charge them.
+
+        The order matters, because a sum of floating-point numbers depends on it.
+        """
+        by_number = {answer.number: answer for answer in (Answer(*each) for each in answers)}
+        ordered = [by_number[i] for i in range(count)]
         if self.ledger is not None:
-            self.ledger.use_feedback("judge_calls", len(dialogues))
-        by_index = dict(self.texts(dialogues, max_new_tokens))
-        return [by_index[i] for i in range(len(dialogues))]
+            self.ledger.use_feedback("judge_calls", count)
+            for answer in ordered:
+                self.ledger.charge("judge", answer.usage.cost)
+                self.ledger.pay(self.price(answer.usage))
+        return [answer.value for answer in ordered]
 
 
 class GoldJudge(Judge):

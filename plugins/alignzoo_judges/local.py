@@ -15,10 +15,10 @@ import torch
 
 from alignzoo import Example, collate
 from alignzoo.data import Codec, Message
-from alignzoo.ledger import Cost
+from alignzoo.ledger import Cost, sum_costs
 from alignzoo.policy import Policy, adapter_parameters
 from alignzoo.rollout import Sampling, generate
-from alignzoo_judges.judge import Judge, Question, normalise, unusable
+from alignzoo_judges.judge import Answer, Judge, Question, Usage, normalise, unusable
 
 MICRO_TOKENS = 4096  # of a forward pass
 # Rounding makes the answer independent of the batch that a question is computed in, so that a run
@@ -43,7 +43,7 @@ class LocalJudge(Judge):
         self.max_tokens = getattr(config, "max_position_embeddings", None)
 
     @torch.no_grad()
-    def answers(self, questions: Sequence[Question]) -> Iterator[tuple[int, list[float]]]:
+    def answers(self, questions: Sequence[Question]) -> Iterator[Answer[list[float]]]:
         """Yield the answers; a question that exceeds the model's context is unusable."""
         examples = []
         for index, question in enumerate(questions):
@@ -51,45 +51,49 @@ class LocalJudge(Judge):
             if self.fits(len(example.prompt) + max(map(len, example.completions))):
                 examples.append(example)
             else:
-                yield index, unusable(question)
+                yield Answer(index, unusable(question))
         if not examples:
             return
         for micro in collate(examples).split(MICRO_TOKENS):
             with self.context():
-                self.charge(self.policy.cost(micro))
+                alone = [self.policy.cost(micro.select([b])) for b in range(len(micro))]
+                usages = share(self.policy.cost(micro), alone)
                 logprobs = self.policy(micro.to(self.policy.device)).logprobs.cpu()  # (N, T)
             totals = micro.total(logprobs.double())  # (N,)
             for b, row in enumerate(micro.rows):
                 probabilities = normalise(totals[micro.group == b].tolist())
-                yield row["index"], [round(p, DIGITS) for p in probabilities]
+                rounded = [round(p, DIGITS) for p in probabilities]
+                yield Answer(row["index"], rounded, usages[b])
 
     @torch.no_grad()
     def texts(
         self, dialogues: Sequence[list[Message]], max_new_tokens: int
-    ) -> Iterator[tuple[int, str]]:
+    ) -> Iterator[Answer[str]]:
         """Yield the next turns; the text is empty if it could exceed the model's context."""
         prompts = {index: self.codec.prompt(each) for index, each in enumerate(dialogues)}
         for index, prompt in list(prompts.items()):
             if not self.fits(len(prompt) + max_new_tokens):
-                yield index, ""
+                yield Answer(index, "")
                 del prompts[index]
         if not prompts:
             return
+        spent: list[Cost] = []
         with self.context():
             completions = generate(
                 self.policy,
                 list(prompts.values()),
                 [0] * len(prompts),  # greedy: the seeds have no effect
                 Sampling(max_new_tokens, self.codec.stop_ids, temperature=0.0),
-                charge=lambda _, cost: self.charge(cost),
+                charge=lambda _, cost: spent.append(cost),
             )
-        for index, completion in zip(prompts, completions, strict=True):
-            yield index, self.codec.decode(completion.tokens).strip()
-
-    def charge(self, cost: Cost) -> None:
-        """Charge the cost of forward passes to the ledger, if there is one."""
-        if self.ledger is not None:
-            self.ledger.charge("judge", cost)
+            written = list(zip(prompts.items(), completions, strict=True))
+            alone = [
+                self.policy.generation_cost(collate([Example(prompt, [c.tokens])]), passes=0)
+                for (_, prompt), c in written
+            ]
+        usages = share(sum_costs(spent), alone)
+        for ((index, _), completion), usage in zip(written, usages, strict=True):
+            yield Answer(index, self.codec.decode(completion.tokens).strip(), usage)
 
     def build_example(self, index: int, question: Question) -> Example:
         """Return the question as a prompt, and its options as the completions."""
@@ -103,6 +107,20 @@ class LocalJudge(Judge):
     def fits(self, tokens: int) -> bool:
         """Return True if the model has position embeddings for so many tokens."""
         return self.max_tokens is None or tokens + self.policy.virtual.count <= self.max_tokens
+
+
+def share(total: Cost, alone: Sequence[Cost]) -> list[Usage]:
+    """Return what each of several answers costs alone; the first one also takes the rest.
+
+    The rest is what an adapter computes once per pass, and what equal questions share. There is
+    none for the judges whose answers are cached: they have no adapter, and are asked once. So what
+    is stored does not depend on the questions that were asked together.
+    """
+    own = sum_costs(alone)
+    usages = [Usage(round(cost.flops), cost.tokens) for cost in alone]
+    flops, tokens = round(total.flops - own.flops), total.tokens - own.tokens
+    usages[0] = Usage(usages[0].flops + flops, usages[0].read + tokens)
+    return usages
 
 
 def compute_identity(policy: Policy, codec: Codec, *, base: bool) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -34,6 +35,7 @@ def resolve_judge(
     task: Any = None,
     ledger: Ledger | None = None,
     trust_remote_code: bool = False,
+    note: Callable[[str], None] = lambda text: None,
 ) -> Judge:
     """Return the judge that NAME[,OPTION=VALUE...] names; raise `BadInput` if there is none.
 
@@ -41,12 +43,15 @@ def resolve_judge(
     - `gold` is the score of the task.
     - Other names are the URL of a server, a plugin, or a model: a folder, a run, a name on the hub.
 
-    Answers are cached, except those of the policy, which changes.
+    Answers are cached, except those of the policy, which changes. `note` shows a line about the
+    cache to the user; a run shows its own.
     """
     name, options = split_options(text, "--judge")
     judge = make_judge(name, options, run, task, trust_remote_code)
     judge.ledger = run.ledger if run is not None else ledger
-    return judge if judge.identity is None else CachedJudge(judge)
+    if judge.identity is None:
+        return judge
+    return CachedJudge(judge, run.ui.note if run is not None else note)
 
 
 def check_judge(text: str) -> None:

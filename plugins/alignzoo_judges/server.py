@@ -16,9 +16,8 @@ from annotated_types import Ge, Gt
 
 from alignzoo.data import Message
 from alignzoo.errors import BadInput
-from alignzoo.ledger import Cost
 from alignzoo.remote import JsonClient, NoAnswer, RateLimiter, Refused, check_url
-from alignzoo_judges.judge import Judge, Question
+from alignzoo_judges.judge import Answer, Judge, Question, Usage
 from alignzoo_judges.reply import max_answer_tokens, parse_answer, parse_text, parse_usage
 
 KEY_VARIABLE = "ALIGNZOO_JUDGE_KEY"  # the only source of the API key
@@ -88,53 +87,56 @@ class ServerJudge(Judge):
             )
         return names[0]
 
-    def answers(self, questions: Sequence[Question]) -> Iterator[tuple[int, list[float]]]:
+    def answers(self, questions: Sequence[Question]) -> Iterator[Answer[list[float]]]:
         """Yield each answer when its reply arrives."""
         return self.map_concurrently(self.answer, questions)
 
     def texts(
         self, dialogues: Sequence[list[Message]], max_new_tokens: int
-    ) -> Iterator[tuple[int, str]]:
+    ) -> Iterator[Answer[str]]:
         """Yield each next turn when its reply arrives."""
-        return self.map_concurrently(
-            lambda dialogue: parse_text(self.chat(dialogue, max_new_tokens)), dialogues
-        )
+
+        def write(dialogue: list[Message]) -> tuple[str, Usage]:
+            reply, usage = self.chat(dialogue, max_new_tokens)
+            return parse_text(reply), usage
+
+        return self.map_concurrently(write, dialogues)
 
     def map_concurrently(
-        self, function: Callable[[S], T], items: Sequence[S]
-    ) -> Iterator[tuple[int, T]]:
-        """Yield the index of each item and `function` of it, `options.requests` at once.
+        self, function: Callable[[S], tuple[T, Usage]], items: Sequence[S]
+    ) -> Iterator[Answer[T]]:
+        """Yield the answer that `function` gets to each item, `options.requests` at once.
 
         After an error or Ctrl-C no request is started, but those in flight are waited for and
         yielded, so that their answers are not lost.
         """
         self.client.limiter.reset()
         pool = ThreadPoolExecutor(self.options.requests)
-        futures: dict[Future[T], int] = {}
+        futures: dict[Future[tuple[T, Usage]], int] = {}
         try:
             for index, item in enumerate(items):
                 futures[pool.submit(function, item)] = index
             for future in as_completed(futures):
-                yield futures.pop(future), future.result()
+                yield Answer(futures.pop(future), *future.result())
         except (Exception, KeyboardInterrupt):
             self.client.limiter.stop()
             pool.shutdown(cancel_futures=True)
             for future, index in futures.items():
                 if not future.cancelled() and future.exception() is None:
-                    yield index, future.result()
+                    yield Answer(index, *future.result())
             raise
         finally:
             self.client.limiter.stop()
             pool.shutdown(cancel_futures=True)
 
-    def answer(self, question: Question) -> list[float]:
+    def answer(self, question: Question) -> tuple[list[float], Usage]:
         """Ask one question."""
         logprobs = {"logprobs": True, "top_logprobs": MAX_LOGPROBS}
-        reply = self.chat(question.messages, max_answer_tokens(question.options), **logprobs)
-        return parse_answer(reply, question)
+        reply, usage = self.chat(question.messages, max_answer_tokens(question.options), **logprobs)
+        return parse_answer(reply, question), usage
 
-    def chat(self, messages: list[Message], max_tokens: int, **options: Any) -> Any:
-        """Return the reply to one greedy request, and charge it."""
+    def chat(self, messages: list[Message], max_tokens: int, **options: Any) -> tuple[Any, Usage]:
+        """Return the reply to one greedy request, and the tokens that the server counted."""
         body = {
             "model": self.model,
             "messages": messages,
@@ -142,16 +144,12 @@ class ServerJudge(Judge):
             "temperature": 0,
         }
         reply = self.client.request("chat/completions", {**body, **options})
-        self.charge(*parse_usage(reply))
-        return reply
+        return reply, Usage(0.0, *parse_usage(reply))
 
-    def charge(self, tokens_in: int, tokens_out: int) -> None:
-        """Charge the tokens that the server counted, and their price."""
-        money = (tokens_in * self.options.price_in + tokens_out * self.options.price_out) / 1e6
-        with self.lock:
-            if self.ledger is not None:
-                self.ledger.charge("judge", Cost(tokens=tokens_in + tokens_out))
-                self.ledger.pay(money)
+    def price(self, usage: Usage) -> float:
+        """Return the price of tokens by the options of this judge."""
+        read, written = usage.read * self.options.price_in, usage.written * self.options.price_out
+        return (read + written) / 1e6
 
     def count_retry(self) -> None:
         """Count a retry in the ledger."""

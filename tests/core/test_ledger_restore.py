@@ -22,11 +22,11 @@ def test_it_stays_the_one_that_others_hold():
 
 def test_what_an_older_version_did_not_count_is_nothing():
     saved = Ledger().as_dict()
-    del saved["money"], saved["feedback"]["judge_cached"]
+    del saved["money"], saved["feedback"]["judge_retries"]
     saved["feedback"]["judge_calls"] = 7
     ledger = Ledger()
     ledger.restore(saved)
-    ledger.use_feedback("judge_cached", 1)
+    ledger.use_feedback("judge_retries", 1)
     assert ledger.money == 0
     assert set(ledger.feedback) == set(FEEDBACK)
-    assert (ledger.feedback["judge_calls"], ledger.feedback["judge_cached"]) == (7, 1)
+    assert (ledger.feedback["judge_calls"], ledger.feedback["judge_retries"]) == (7, 1)

@@ -14,7 +14,7 @@ from alignzoo.cli import status
 
 CHANGES = {"os.mkdir", "os.remove", "os.rename", "os.rmdir"}
 WRITES = os.O_WRONLY | os.O_RDWR
-TIMES = {"seconds", "peak_memory_bytes", "started"}
+TIMES = {"seconds", "peak_memory_bytes", "started", "saved"}  # and what a cache saved
 NAMES = {"name"}
 
 

@@ -98,8 +98,11 @@ def test_the_same_result_and_no_forward_the_second_time(tmp_path, data, forwards
     assert computed["reference_cache"]["completions_computed"] == 80
     assert computed["ledger"]["flops"]["reference"] == computed["reference_cache"]["flops"] > 0
     assert read["reference_cache"]["completions_read"] == 80
-    assert read["ledger"]["flops"]["reference"] == 0 == read["ledger"]["tokens"]["reference"]
-    assert read["ledger"]["flops"]["update"] == computed["ledger"]["flops"]["update"]
+    for kind in ("flops", "tokens"):
+        assert read["ledger"][kind] == computed["ledger"][kind]
+        assert computed["ledger"]["saved"][kind] == 0
+        assert read["ledger"]["saved"][kind] == read["ledger"][kind]["reference"]
+    assert rows_of(first) == rows_of(second)
 
 
 @pytest.mark.parametrize("options", [{}, {"reference_every": 2, "reference_mix": 0.6}])
@@ -115,6 +118,27 @@ def test_resumed_is_straight_through(tmp_path, data, monkeypatch, options, step)
     straight, broken = straight_and_broken(recipe, monkeypatch, step)
     execute(recipe("broken"), resume=True)
     assert_same_run(broken, straight)  # with the flops, which were charged once
+
+
+def test_a_run_killed_after_it_filled_the_cache_is_charged_for_it(tmp_path, data, monkeypatch):
+    def recipe(name: str):
+        settings = {**SETTINGS, "data": data, "output_dir": str(tmp_path), "cache_reference": True}
+        monkeypatch.setenv("ALIGNZOO_CACHE", str(tmp_path / f"cache-{name}"))
+        return recipe_for("dpo", {**settings, "name": name})
+
+    def killed(values):
+        raise KeyboardInterrupt
+
+    straight = execute(recipe("straight")).folder
+    with monkeypatch.context() as patch:
+        patch.setattr("alignzoo.training.reference_cache.ReferenceCache", killed)
+        with pytest.raises(KeyboardInterrupt):
+            execute(recipe("killed"))
+    resumed = execute(recipe("killed"), resume=True).folder
+    assert_same_run(resumed, straight)
+    assert facts(resumed)["ledger"]["flops"] == facts(straight)["ledger"]["flops"]
+    saved = facts(resumed)["ledger"]["saved"]
+    assert saved["flops"] == facts(straight)["ledger"]["flops"]["reference"] > 0
 
 
 def prepared(make_run, **settings):

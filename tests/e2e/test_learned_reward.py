@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from resuming import Interrupts
+from resuming import Interrupts, assert_same_result
 
 from alignzoo.cli import status
 from alignzoo.errors import BadInput
@@ -57,8 +57,24 @@ def test_it_is_trained_once_and_paid_for_by_each(tmp_path, cache):
         assert ledger["feedback"]["pairs"] == 128 == trained["ledger"]["feedback"]["pairs"]
         assert ledger["seconds"] > trained["ledger"]["seconds"]
         assert facts["recipe"]["reward"] == ["learned,steps=4"]
+    spent = trained["ledger"]["total_flops"]
+    assert [facts["ledger"]["saved"]["flops"] for facts in (first, second)] == [0, spent]
     rows = (tmp_path / "first" / "metrics.jsonl").read_text().splitlines()
     assert "rewards/learned/mean" in json.loads(rows[0])
+
+
+def test_one_that_is_damaged_is_trained_again(tmp_path, cache):
+    first = run(tmp_path, "first").folder
+    (reward,) = folders(cache)
+    for name in ("adapter/adapter_model.safetensors", "run.json"):
+        path = reward / name
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-3] + bytes([whole[-3] ^ 1]) + whole[-2:])
+        again = run(tmp_path, Path(name).stem).folder
+        if name != "run.json":
+            assert path.read_bytes() == whole
+        assert_same_result(again, first)
+        assert facts_of(again)["ledger"]["saved"]["flops"] == 0
 
 
 def test_another_seed_or_setting_has_one_of_its_own():

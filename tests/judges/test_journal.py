@@ -89,6 +89,47 @@ def test_a_part_that_was_cut_off_is_computed_again(run, cut):
     assert [row["row"] for row in rows if "row" in row] == ROWS
 
 
+def flip_a_digit(lines):
+    return [line.replace('"square": 4}', '"square": 5}') for line in lines]
+
+
+def swap_two(lines):
+    return [lines[1], lines[0], *lines[2:]]
+
+
+def change_the_cost(lines):
+    return [line.replace('"generation": 64', '"generation": 46') for line in lines]
+
+
+def lose_the_end(lines):
+    return [*lines[:ROWS_PER_PART], *lines[ROWS_PER_PART + 1 :]]
+
+
+def spoil_the_end(lines):
+    return [*lines[:ROWS_PER_PART], "{", *lines[ROWS_PER_PART + 1 :]]
+
+
+@pytest.mark.parametrize(
+    "harm", [flip_a_digit, swap_two, change_the_cost, lose_the_end, spoil_the_end]
+)
+def test_only_a_damaged_part_is_computed_again(run, harm):
+    keep_journal(run, "squares", ROWS, Maker(run))
+    file = run.record.folder / "squares.jsonl"
+    lines = lines_of(run)
+    # The second part has the same cost: only the first is harmed.
+    harmed = [*harm(lines[: ROWS_PER_PART + 1]), *lines[ROWS_PER_PART + 1 :]]
+    assert harmed != lines
+    file.write_text("".join(f"{line}\n" for line in harmed))
+    bill, notes = spent(run), []
+    run.ledger.restore({})
+    run.ui.note = notes.append
+    rest = Maker(run)
+    assert keep_journal(run, "squares", ROWS, rest) == SQUARES
+    assert rest.asked == [0] and spent(run) == bill
+    assert notes == [f"{file}: 1 damaged part left out"]
+    assert keep_journal(run, "squares", ROWS, Maker(run)) == SQUARES and len(notes) == 1
+
+
 def test_rounds_are_kept_apart_and_any_text_survives(run):
     def text(part, start):
         return [{"text": f"{run.round} \u2028\n \U0001f600"} for _ in part]

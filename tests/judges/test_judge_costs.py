@@ -25,7 +25,7 @@ RUN = {**ROUND, "eval_size": 0}
 
 def requests(ledger: Ledger) -> int:
     found = ledger.feedback
-    return found["judge_calls"] - found["judge_cached"] + found["judge_retries"]
+    return found["judge_calls"] - ledger.saved["judge_calls"] + found["judge_retries"]
 
 
 def rating(body):
@@ -41,11 +41,13 @@ def test_requests_add_up_and_tokens_have_a_price():
         compare(judge, pairs[:15])
         compare(judge, pairs)
     assert ledger.feedback["judge_calls"] == 30 + 40
-    assert ledger.feedback["judge_cached"] == 30
     assert requests(ledger) == len(stub.asked) > 40
-    # 40 answers arrived; failed requests report no tokens.
-    assert ledger.tokens["judge"] == 40 * 101
-    assert ledger.money == pytest.approx(40 * (100 * 2 + 1 * 8.5) / 1e6)
+    # 40 answers arrived, the others cost the same; failed requests report no tokens.
+    price = (100 * 2 + 1 * 8.5) / 1e6
+    assert ledger.tokens["judge"] == 70 * 101
+    assert ledger.money == pytest.approx(70 * price)
+    saved = {"flops": 0, "tokens": 30 * 101, "money": pytest.approx(30 * price), "judge_calls": 30}
+    assert ledger.saved == saved
     assert ledger.flops["judge"] == 0
 
 

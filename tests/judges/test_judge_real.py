@@ -131,5 +131,6 @@ def test_a_local_model_answers_what_fits(real, data, think, capfd):
     assert summary["judge/tokens"] > 0
     again, _ = judged(capfd, *words)
     unanswered = again["judge/calls"] - again["judge/cached"]
-    assert again["judge/tokens"] == 0 or unanswered > 0
+    assert again["judge/tokens"] == summary["judge/tokens"]
+    assert again["judge/tokens/saved"] == again["judge/tokens"] or unanswered > 0
     assert again["judge/agreement"] == summary["judge/agreement"]

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 
 from alignzoo import Example, Run, RunFailed
-from alignzoo.files import json_lines, write_text
+from alignzoo.files import digest, json_lines, with_digest, without_digest, write_text
 
 
 def pairs_path(run: Run, index: int) -> Path:
@@ -19,19 +19,22 @@ def pairs_path(run: Run, index: int) -> Path:
 
 
 def save_pairs(run: Run, pairs: list[Example]) -> None:
-    """Write the pairs of the current round, one per line, over any earlier file."""
+    """Write the pairs of the current round, one per line, and then their digest."""
     path = pairs_path(run, run.round)
     path.parent.mkdir(exist_ok=True)
     rows = [{"prompt": p.prompt, "completions": p.completions, "row": p.row} for p in pairs]
     # As in a checkpoint, what JSON does not have (a date in a Parquet file) becomes text.
-    write_text(path, json_lines(rows, default=str, ensure_ascii=True))
+    text = json_lines(rows, default=str, ensure_ascii=True)
+    write_text(path, text + json_lines([with_digest({"rows": digest(text)})]))
 
 
 def load_pairs(run: Run, index: int) -> list[Example]:
-    """Read the pairs of a round; raise `RunFailed` if the file is missing or broken."""
+    """Read the pairs of a round; raise `RunFailed` if the file is missing or damaged."""
     path = pairs_path(run, index)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        *lines, end = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        if without_digest(json.loads(end)) != {"rows": digest("".join(lines))}:
+            raise ValueError("the file is damaged")
         return [Example(**json.loads(line)) for line in lines]
     except (OSError, ValueError, TypeError) as error:
         raise RunFailed(
