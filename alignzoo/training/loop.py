@@ -48,8 +48,7 @@ def train(run: Run) -> None:
     A run with a checkpoint continues from it. Raise `RunFailed` if a loss is not finite, and
     `Interrupted` after a signal, when a checkpoint has been written.
     """
-    parameters = [parameter for _, parameter in run.model.parameters()]
-    optimizer = make_optimizer(parameters, run.learning_rate, run.recipe.weight_decay)
+    optimizer = make_optimizer(run.model.parameters(), run.learning_rate, run.recipe.weight_decay)
     metric = Traits.of(run.algorithm).progress_metric
     with signals.deferred(), run.ui.progress(run.total_steps, metric) as show:
         current, evaluate = resume_run(run, optimizer)

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+# Vectors that some models and adapters store as matrices: norms of each head (Cohere), biases of
+# experts (GPT-OSS), time constants (Mamba, whose authors do not decay them), factors of IA3.
+VECTORS = re.compile(r"norm|bias|A_log|ia3_l")
+
 
 def make_optimizer(
-    parameters: Sequence[nn.Parameter], learning_rate: float, weight_decay: float
+    parameters: Sequence[tuple[str, nn.Parameter]], learning_rate: float, weight_decay: float
 ) -> torch.optim.Optimizer:
-    """Return AdamW, whose weight decay leaves out vectors: norms, biases, magnitudes.
-
-    To decay a norm's weight would pull it to 0, while it begins at 1 and multiplies everything.
-    """
-    matrices = [parameter for parameter in parameters if parameter.ndim > 1]
-    vectors = [parameter for parameter in parameters if parameter.ndim <= 1]
+    """Return AdamW for parameters by name; see `decays` for the weight decay."""
     groups = [
-        {"params": matrices, "weight_decay": weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
+        {"params": [p for n, p in parameters if decays(n, p)], "weight_decay": weight_decay},
+        {"params": [p for n, p in parameters if not decays(n, p)], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW([g for g in groups if g["params"]], lr=learning_rate, fused=True)
+
+
+def decays(name: str, parameter: nn.Parameter) -> bool:
+    """Return whether weight decay applies: to matrices, not to norms, biases and other vectors.
+
+    To decay a factor would pull it to 0, while it begins at 1 (a norm, IA3), or at the norm of a
+    row (DoRA's magnitudes), and multiplies everything.
+    """
+    return parameter.ndim > 1 and not VECTORS.search(name)
 
 
 def flatten_optimizer(
