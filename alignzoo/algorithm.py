@@ -19,6 +19,7 @@ enough:
     advantages_are_weights
                      False if advantages only tell winners from losers, so that importance weights
                      must not multiply them
+    same_as          a method, `same_as(recipe) -> str | None`: see `canonical_name`
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from alignzoo import discovery
 from alignzoo.errors import warn_renamed
-from alignzoo.options import build, split_options
+from alignzoo.options import build, join_options, split_options
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,19 @@ def algorithm_of(text: str, flag: str, own: Mapping[str, type] | None = None) ->
     name, options = split_options(text, flag)
     cls = (own or {}).get(name) or discovery.load_plugin("algorithms", name)
     return build(cls, options, f"{flag} {name}")
+
+
+def canonical_name(name: str, algorithm: Any, recipe: Any) -> str:
+    """Return a text that is equal for algorithms that take the same steps under a recipe.
+
+    It is `NAME[,OPTION=VALUE...]`: the algorithm's name and the options that differ from their
+    defaults, unless its method `same_as(recipe)` returns the text of another one, or of other
+    options, with which the same recipe gives the same updates. `same_as` uses the recipe alone (no
+    model, no run), and returns None if it knows of none. It has to be the class's own: a subclass
+    may change what its base class knows.
+    """
+    found = algorithm.same_as(recipe) if "same_as" in vars(type(algorithm)) else None
+    return found if found is not None else join_options(name, algorithm)
 
 
 @dataclass(frozen=True)

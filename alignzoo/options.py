@@ -183,6 +183,19 @@ def split_options(text: str, flag: str) -> tuple[str, dict[str, str]]:
     return name, options
 
 
+def join_options(name: str, options: Any) -> str:
+    """Return `NAME,OPTION=VALUE,...` with the options that differ from their defaults.
+
+    `split_options` reads it. `options` is an algorithm or another dataclass of options.
+    """
+    changed = {
+        option.name: getattr(options, option.name)
+        for option in options_of(type(options))
+        if getattr(options, option.name) != option.default
+    }
+    return ",".join([name, *(f"{key}={value}" for key, value in changed.items())])
+
+
 def options_read(function: Callable[..., Any]) -> tuple[str, ...]:
     """Return the options that a function reads: the names of its keyword-only arguments.
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from alignzoo import BadInput, Example, collate
+from alignzoo.algorithm import canonical_name
 from alignzoo.functional import preference, sigmoid_loss
 from alignzoo.options import build
 from alignzoo_zoo.dpo import losses
@@ -281,9 +282,9 @@ def test_wpo_weights_no_pair_above_one(monkeypatch):
 
 
 PUBLISHED = {
-    "sigmoid": 0.1, "hinge": 0.05, "ipo": 0.1, "exo_pair": 0.1, "nca_pair": 0.01, "robust": 0.1,
+    "sigmoid": 0.1, "hinge": 0.05, "ipo": 1.0, "exo_pair": 0.1, "nca_pair": 0.01, "robust": 0.1,
     "bco_pair": 0.01, "sppo_hard": 0.001, "aot": 0.01, "aot_unpaired": 0.01, "apo_zero": 0.1,
-    "apo_down": 0.1, "discopop": 0.05, "sft": 0.1, "sigmoid_norm": 0.1,
+    "apo_down": 0.1, "discopop": 0.05, "sft": 0.1, "sigmoid_norm": 5.0,
 }  # fmt: skip
 
 
@@ -299,7 +300,7 @@ def test_the_default_of_beta_of_variants_and_sums():
     assert DPO(reference_every=8).beta == 0.05
     assert DPO(reference_every=8, wpo=True).beta == 0.01
     assert DPO(loss_type="discopop", reference_every=8).beta == 0.05
-    assert DPO(loss_type="ipo", wpo=True).beta == 0.1
+    assert DPO(loss_type="ipo", wpo=True).beta == 1.0
     assert DPO(loss_type="sigmoid:0.8,bco_pair:0.2,sft:1").beta == 0.1
     assert DPO(loss_type="bco_pair,sigmoid").beta == 0.01
 
@@ -364,3 +365,23 @@ def test_the_former_name_of_the_loss_type_still_works():
         assert DPO(loss="ipo").weights == {"ipo": 1.0}
     with pytest.warns(DeprecationWarning, match="--loss is deprecated: use --loss-type"):
         assert build(DPO, {"loss": "ipo"}).loss_type == "ipo"
+
+
+def test_robust_without_smoothing_is_sigmoid():
+    margin = torch.linspace(-3, 3, 13)
+    assert torch.equal(losses.robust_loss(margin, 0.1, 0.0), sigmoid_loss(margin, 0.1, 0.0))
+
+    def name_of(**options):
+        return canonical_name("dpo", DPO(**options), None)
+
+    assert name_of(loss_type="robust") == name_of() == "dpo,beta=0.1"
+    assert name_of(loss_type="robust:2,sft") == name_of(loss_type="sigmoid:2,sft")
+    smooth = {"label_smoothing": 0.1}
+    assert name_of(loss_type="robust", **smooth) != name_of(**smooth)
+    assert name_of(loss_type="robust", beta=0.2) != name_of()
+    assert name_of(loss_type="robust,sigmoid") != name_of(loss_type="sigmoid,robust:2")
+    notes: list[str] = []
+    run = SimpleNamespace(recipe=None, ui=SimpleNamespace(note=notes.append))
+    for options in ({"loss_type": "robust"}, {}, {"loss_type": "robust", **smooth}):
+        DPO(**options).alignzoo_start(run)
+    assert len(notes) == 1 and "takes the steps of sigmoid" in notes[0]

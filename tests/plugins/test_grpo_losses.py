@@ -12,6 +12,7 @@ import torch
 from on_policy_fakes import LONGEST, make_batch, policy_logprobs, run_around
 
 from alignzoo import BadInput
+from alignzoo.algorithm import canonical_name
 from alignzoo_zoo.grpo.advantages import decoupled_advantages, group_advantages
 from alignzoo_zoo.grpo.algorithm import GRPO
 from alignzoo_zoo.grpo.loss_types import LOSS_TYPES, same_at_ratio_one
@@ -150,12 +151,41 @@ def test_which_losses_are_one_algorithm_while_every_ratio_is_one():
 def test_a_run_says_which_loss_its_loss_is(options, external, said):
     notes: list[str] = []
     run = SimpleNamespace(
-        recipe=SimpleNamespace(batch_size=4),
-        external_logprobs=external,
+        recipe=SimpleNamespace(batch_size=4, sampler="vllm" if external else None),
         ui=SimpleNamespace(note=notes.append),
     )
     GRPO(**options).alignzoo_start(run)
     assert said in "".join(notes) and len(notes) == bool(said)
+
+
+def name_of(options: dict, **recipe) -> str:
+    settings = SimpleNamespace(**({"batch_size": 4, "sampler": None} | recipe))
+    return canonical_name("grpo", GRPO(**options), settings)
+
+
+def test_copies_have_one_canonical_name():
+    names = {loss_type: name_of({"loss_type": loss_type}) for loss_type in LOSS_TYPES}
+    for one, other in itertools.combinations(LOSS_TYPES, 2):
+        same = any({one, other} <= group for group in GROUPS)
+        assert (names[one] == names[other]) == same, (one, other)
+    assert names["grpo"] == "grpo" and names["bnpo"] == "grpo,loss_type=dapo"
+    # Epsilons have no effect then, and other options have.
+    assert name_of({"loss_type": "gspo", "epsilon": 0.3, "beta": 0.1}) == "grpo,beta=0.1"
+    assert name_of({"loss_type": "dapo", "scale_rewards": "none"}) == (
+        "grpo,loss_type=dapo,scale_rewards=none"
+    )
+    assert name_of({"loss_type": "dr_grpo", "scale_rewards": "none"}) == names["dr_grpo"]
+    assert name_of({"loss_type": "gspo"}, sampler="vllm") == "grpo,loss_type=gspo"
+    several = {"loss_type": "gspo", "iterations": 2}
+    assert name_of(several) == "grpo,iterations=2,loss_type=gspo"
+
+
+def test_a_subclass_is_not_what_its_base_class_is():
+    class Own(GRPO):
+        pass
+
+    recipe = SimpleNamespace(batch_size=4, sampler=None)
+    assert canonical_name("own", Own(loss_type="gspo"), recipe) == "own,loss_type=gspo"
 
 
 def test_dr_grpo_by_its_name_does_not_divide_by_the_deviation():

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import InitVar, dataclass, field
-from typing import Annotated, get_args
+from dataclasses import InitVar, dataclass, field, replace
+from typing import Annotated, Any, get_args
 
 import torch
 from annotated_types import Ge, Gt, Le, Lt
@@ -11,7 +11,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from alignzoo import BadInput, Batch, Loss, Needs, Preferences, Run, hookimpl
 from alignzoo.errors import warn_renamed
 from alignzoo.functional import pair_metrics
-from alignzoo.options import Alias, refuse_unread
+from alignzoo.options import Alias, join_options, refuse_unread
 from alignzoo_zoo.dpo.loss_types import LOSS_TYPES, Pairs, default_beta, parse_loss_type
 from alignzoo_zoo.dpo.losses import Divergence, wpo_weights
 
@@ -98,6 +98,23 @@ class DPO:
             raise BadInput(
                 "option --reference-mix: the reference is never updated",
                 hint="add --reference-every N",
+            )
+
+    def same_as(self, recipe: Any) -> str | None:
+        """Return the options of `sigmoid` in place of `robust`, which is that without smoothing."""
+        if "robust" not in self.weights or self.label_smoothing or "sigmoid" in self.weights:
+            return None
+        return join_options(
+            "dpo", replace(self, loss_type=self.loss_type.replace("robust", "sigmoid"))
+        )
+
+    @hookimpl
+    def alignzoo_start(self, run: Run) -> None:
+        """Say so if the loss takes the same steps as another one at these settings."""
+        if self.same_as(run.recipe) is not None:
+            run.ui.note(
+                "--loss-type robust takes the steps of sigmoid here: without --label-smoothing "
+                "they are one loss"
             )
 
     @hookimpl

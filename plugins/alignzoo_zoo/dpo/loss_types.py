@@ -118,7 +118,10 @@ LOSS_TYPES: dict[str, LossType] = {
         lambda p, *, beta: hinge_loss(p.margin, beta),
         default_beta=0.05,  # gamma of RSO, https://arxiv.org/abs/2309.06657
     ),
-    "ipo": LossType(lambda p, *, beta: ipo_loss(p.mean_margin, beta)),
+    "ipo": LossType(
+        lambda p, *, beta: ipo_loss(p.mean_margin, beta),
+        default_beta=1.0,  # none is published; it asks for half a nat per token
+    ),
     "exo_pair": LossType(
         lambda p, *, beta, label_smoothing: exo_pair_loss(p.margin, beta, label_smoothing)
     ),
@@ -164,7 +167,8 @@ LOSS_TYPES: dict[str, LossType] = {
     ),
     "sft": LossType(lambda p: sft_loss(p.likelihood, p.length), "none"),
     "sigmoid_norm": LossType(
-        lambda p, *, beta, label_smoothing: sigmoid_loss(p.mean_margin, beta, label_smoothing)
+        lambda p, *, beta, label_smoothing: sigmoid_loss(p.mean_margin, beta, label_smoothing),
+        default_beta=5.0,  # Tulu 3, https://arxiv.org/abs/2411.15124, and in the authors' scripts
     ),
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from annotated_types import Ge, Gt
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from alignzoo import BadInput, Batch, Example, Loss, OnPolicy, Run, hookimpl
 from alignzoo.functional import Estimator, kl_estimate, per_token, rewards_apart
-from alignzoo.options import refuse_unread
+from alignzoo.options import join_options, refuse_unread
 from alignzoo_zoo.grpo.advantages import Scale, decoupled_advantages, group_advantages
 from alignzoo_zoo.grpo.dynamic import sample_until_full
 from alignzoo_zoo.grpo.loss_types import LOSS_TYPES, Terms, same_at_ratio_one, token_weights
@@ -73,15 +73,33 @@ class GRPO(OnPolicy):
     @hookimpl
     def alignzoo_start(self, run: Run) -> None:
         """Say so if the loss takes the same steps as another one at these settings."""
-        one_step = self.iterations == 1 and self.round_prompts <= run.recipe.batch_size
         same = same_at_ratio_one(self.loss_type)
-        # A round that dynamic sampling did not fill is shorter than what dapo divides by.
-        apart = run.external_logprobs or (self.dynamic_sampling and self.loss_type == "bnpo")
-        if one_step and same and not apart:
+        if same and self.ratios_are_one(run.recipe):
             run.ui.note(
                 f"--loss-type {self.loss_type} takes the steps of {same} here: in rounds of one "
                 "step every ratio is 1 (--iterations 2 makes them differ)"
             )
+
+    def ratios_are_one(self, recipe: Any) -> bool:
+        """Return whether only the average of the loss matters, not its ratios and epsilons.
+
+        A sampler may have other log-probs than the trainer.
+        """
+        one_step = self.iterations == 1 and self.round_prompts <= recipe.batch_size
+        # A round that dynamic sampling did not fill is shorter than what dapo divides by.
+        unfilled = self.dynamic_sampling > 0 and self.loss_type == "bnpo"
+        return one_step and recipe.sampler is None and not unfilled
+
+    def same_as(self, recipe: Any) -> str | None:
+        """Return the plainest loss with the same steps and its options; None if it may differ."""
+        if not self.ratios_are_one(recipe):
+            return None
+        loss_type = same_at_ratio_one(self.loss_type) or self.loss_type
+        changed: dict[str, Any] = {"loss_type": loss_type, "epsilon": None, "epsilon_high": None}
+        if self.scale == LOSS_TYPES[loss_type].scale:
+            changed["scale_rewards"] = None
+        plain = replace(self, **changed)
+        return join_options("grpo", plain)
 
     @hookimpl
     def alignzoo_sample(self, run: Run, rows: list[Example]) -> Batch | None:
