@@ -17,6 +17,7 @@ from alignzoo.errors import BadInput, count
 from alignzoo.evaluation.statistics import Estimate, mean_with_interval
 from alignzoo.loss import Totals
 from alignzoo.policy import ModelSpec, Policy, load_policy
+from alignzoo.policy.untrained import check_untrained
 from alignzoo.recipe import Recipe
 from alignzoo.rollout import Completion, Sampling, generate
 from alignzoo.run import Run
@@ -114,6 +115,9 @@ def evaluate_prompts(run: Run, phase: str, rows: Sequence[dict[str, Any]]) -> Ev
         if answers is None:
             answers = complete_prompts(run.model, prompts, run.recipe.seed, sampling, advance)
         items = score_items(run.model, run.codec, run.task, rows, prompts, answers, sampling, seed)
+    if phase == "before" and run.model.starts_as_base:
+        sides = "the log-probs that completions were sampled with and the base's"
+        check_untrained(run.model, gap_to_base(items), sampling.temperature, sides)
     return Evaluation(summarise(items, sampling) | cost, [item.as_dict() for item in items])
 
 
@@ -330,6 +334,12 @@ def compute_base_logprobs(
         with policy.base():
             found += policy(batch, temperature=temperature).logprobs.sum(-1).tolist()
     return found
+
+
+def gap_to_base(items: Sequence[EvaluationItem]) -> float:
+    """Return the mean difference of the model's and the base's log-prob, in nats per token."""
+    apart = sum(abs(item.logprob - (item.ref_logprob or 0.0)) for item in items)
+    return apart / max(sum(item.length for item in items), 1)
 
 
 def summarise(items: Sequence[EvaluationItem], sampling: Sampling) -> dict[str, Estimate]:

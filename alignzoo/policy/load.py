@@ -41,6 +41,10 @@ from alignzoo.policy.weight_files import WEIGHTS, fingerprint_of_files, weight_f
 from alignzoo.policy.weights import Weights
 
 FINGERPRINT_SAMPLES = 256  # values of each weight
+RANDOM = (  # attributes of modules that make training random, beside dropout layers
+    "attention_dropout", "hidden_dropout", "dropout", "layerdrop", "jitter_noise",
+    "input_jitter_noise",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -409,7 +413,7 @@ def _remove_dropout(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-        for name in ("attention_dropout", "hidden_dropout", "dropout", "layerdrop"):
+        for name in RANDOM:
             if isinstance(getattr(module, name, None), float):
                 setattr(module, name, 0.0)
 

@@ -161,6 +161,11 @@ class LanguageModel:
         """Compute products in the run's precision; for code that calls `model` directly."""
         return torch.autocast(self.device.type, self._half, enabled=self._half is not None)
 
+    @property
+    def rounds(self) -> bool:
+        """True if products or weights have less than single precision."""
+        return self._half is not None or getattr(self.network, "is_quantized", False)
+
     def parameters(self) -> list[tuple[str, nn.Parameter]]:
         """Return the trained parameters by name."""
         return [(name, p) for name, p in self._named_parameters() if p.requires_grad]

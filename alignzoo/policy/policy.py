@@ -91,6 +91,14 @@ class Policy(LanguageModel):
         )
 
     @property
+    def starts_as_base(self) -> bool:
+        """True if the model before training is in memory, and was the policy when it was loaded.
+
+        New virtual tokens change what a model says from the start.
+        """
+        return self.has_base and not (self._virtual.count and self._start is None)
+
+    @property
     def reference_moved(self) -> bool:
         """True after `move_reference`."""
         return self._moved is not None

@@ -63,6 +63,12 @@ class DefaultSampler(Sampler):
         return complete_in_process(run, rows, size, stream)
 
 
+def is_own(run: Run) -> bool:
+    """Return True if the completions of a run are those of its model, changed by no plugin."""
+    found = run.hook.alignzoo_complete.get_hookimpls()
+    return all(isinstance(each.plugin, DefaultSampler) for each in found)
+
+
 def load_sampler(recipe: Recipe) -> Sampler:
     """Return the sampler of a recipe: a plugin, or by default the model itself.
 

@@ -20,7 +20,10 @@ from alignzoo.evaluation import evaluate_run
 from alignzoo.functional import learning_rate_factor
 from alignzoo.ledger import Cost, peak_memory
 from alignzoo.loss import Loss, Totals
+from alignzoo.policy.untrained import check_untrained
 from alignzoo.rollout import INFERENCE, LogprobGap
+from alignzoo.rollout.rollout import DIFFERENCE
+from alignzoo.rollout.sampler import is_own
 from alignzoo.run import Run
 from alignzoo.signals import Interrupted
 from alignzoo.training.optimizer import make_optimizer
@@ -116,7 +119,8 @@ def train_step(
 
     The `first` step of a round runs the policy that drew its completions. Its forward passes
     therefore measure the gap between the trainer's and the sampler's log-probs at no extra cost.
-    For an external sampler, the rollout has measured it already.
+    For an external sampler, the rollout has measured it already. Raise `BadInput` if it is more
+    than rounding in the first step of the run.
     """
     if not first or "logprobs" not in batch.columns or INFERENCE in batch.columns:
         metrics = update(run, optimizer, batch)
@@ -124,7 +128,11 @@ def train_step(
         gap = LogprobGap()
         with run.forwards.observed(gap.add, run.temperature):
             metrics = update(run, optimizer, batch)
-        run.round_metrics.add(gap.reduce(run.world))
+        found = gap.reduce(run.world)
+        run.round_metrics.add(found)
+        if run.step == 1 and found and is_own(run):
+            sides = "the log-probs that completions were sampled with and the trainer's"
+            check_untrained(run.model, found[f"{DIFFERENCE}/mean"], run.temperature, sides)
     return metrics | run.round_metrics.numbers
 
 

@@ -8,7 +8,11 @@ import pytest
 import torch
 
 from alignzoo import Example, collate
+from alignzoo.discovery import hookimpl
+from alignzoo.errors import BadInput
+from alignzoo.evaluation import evaluate_run
 from alignzoo.rollout import LogprobGap, generate
+from alignzoo.rollout.sampler import complete_in_process
 from alignzoo.training.loop import train
 
 MEAN, MAX = "sampling/sampling_logp_difference/mean", "sampling/sampling_logp_difference/max"
@@ -60,7 +64,10 @@ def test_of_the_sampler_in_process_it_is_rounding(make_run, algorithm):
     assert rows[0][MEAN] == rows[1][MEAN] != rows[2][MEAN] == rows[3][MEAN]
 
 
-def test_another_sampler_is_found_out(make_run, monkeypatch):
+@pytest.fixture
+def shifted(monkeypatch):
+    """Generation that gives other log-probs than scoring, by 0.25 nats per token."""
+
     def shifted(*arguments, **more):
         completions = generate(*arguments, **more)
         for completion in completions:
@@ -68,7 +75,48 @@ def test_another_sampler_is_found_out(make_run, monkeypatch):
         return completions
 
     monkeypatch.setattr("alignzoo.rollout.sampler.generate", shifted)
+    monkeypatch.setattr("alignzoo.evaluation.evaluate.generate", shifted)
+
+
+def test_a_run_whose_sampler_is_not_its_trainer_ends(make_run, shifted):
+    run = make_run("grpo", options={"group_size": 3}, **SETTINGS, steps=2)
+    with pytest.raises(BadInput, match=r"the trainer's differ by 0\.25 nats per token"):
+        train(run)
+    assert not (run.record.folder / "metrics.jsonl").exists()
+
+
+class Changed:
+    """A plugin that draws completions: its log-probs are its own affair, and are logged."""
+
+    @hookimpl(tryfirst=True)
+    def alignzoo_complete(self, run, rows, size, stream):
+        return complete_in_process(run, rows, size, stream)
+
+
+def test_what_a_plugin_draws_is_logged(make_run, shifted):
     run = make_run("grpo", options={"group_size": 3}, **SETTINGS, steps=1)
+    run.plugins.register(Changed())
     train(run)
     assert logged(run)[0][MEAN] == pytest.approx(0.25, abs=1e-4)
     assert logged(run)[0][MAX] == pytest.approx(0.25, abs=1e-4)
+
+
+def test_before_training_the_kl_is_zero(make_run, shifted):
+    run = make_run("dpo", task="style", eval_size=4, max_new_tokens=8)
+    with pytest.raises(BadInput, match=r"the base's differ by 0\.25 nats per token"):
+        evaluate_run(run, "before")
+    assert "before" not in run.record.results
+    assert not (run.record.folder / "evals.jsonl").exists()
+    evaluate_run(run, "step 1")  # later, it is what training has done
+
+
+def test_rounding_is_no_difference(make_run):
+    cold = {"temperature": 0.01, "precision": "bf16"}
+    run = make_run("dpo", task="style", eval_size=8, max_new_tokens=16, **cold)
+    assert "score" in evaluate_run(run, "before").summary
+
+
+def test_new_virtual_tokens_change_a_model_from_the_start(make_run):
+    run = make_run("dpo", task="style", eval_size=4, max_new_tokens=8, adapter="prompt")
+    assert not run.model.starts_as_base
+    assert abs(evaluate_run(run, "before").summary["kl"].mean) > 0.01
