@@ -14,6 +14,7 @@ from alignzoo.cli.options import Generation
 from alignzoo.cli.quiet import quiet
 from alignzoo.cli.render import beside, clean
 from alignzoo.cli.terminal import Terminal, console_for
+from alignzoo.errors import BadInput
 
 
 @dataclass(kw_only=True)
@@ -98,6 +99,10 @@ def talk(console: Console, conversation: Conversation) -> None:
                 answer(console, conversation, text)
             except KeyboardInterrupt:
                 console.print("(stopped)", style="dim")
+            except BadInput as error:  # the dialogue is too long, or the template refuses it
+                if not interactive:
+                    raise
+                console.print(clean(error.message), style="dim")
 
 
 def answer(console: Console, conversation: Conversation, text: str) -> None:

@@ -82,7 +82,7 @@ def evaluate_run(run: Run, phase: str) -> Evaluation:
             rows = choose_prompts(run)
             if rows and phase == "before":
                 note_missing_dev(run.task, run.recipe.eval_split, run.ui)
-                note_cut_prompts(run, rows)
+                note_cuts(run, rows)
             if rows:
                 found = evaluate_prompts(run, phase, rows)
                 result = Evaluation(found.summary | result.summary, found.items)
@@ -197,12 +197,17 @@ def prompt_room(run: Run) -> int:
     return recipe.max_length - min(recipe.max_new_tokens, recipe.max_length // 2)
 
 
-def note_cut_prompts(run: Run, rows: Sequence[dict[str, Any]]) -> None:
-    """Tell the user how many prompts are cut for the evaluation, if any are."""
-    room = prompt_room(run)
-    cut = sum(len(ids) > room for ids in encode_prompts(run.codec, rows))
-    if cut:
+def note_cuts(run: Run, rows: Sequence[dict[str, Any]]) -> None:
+    """Tell the user how many prompts and completions of the evaluation are cut, if any are."""
+    room, new, limit = prompt_room(run), run.recipe.max_new_tokens, run.model.positions
+    lengths = [len(ids) for ids in encode_prompts(run.codec, rows)]
+    if cut := sum(length > room for length in lengths):
         run.ui.note(f"{count(cut, 'prompt')} of the evaluation truncated to {room:,} tokens")
+    if limit and (short := sum(min(length, room) + new > limit for length in lengths)):
+        run.ui.note(
+            f"{count(short, 'completion')} of the evaluation cannot have {new:,} tokens: they end "
+            f"at the last of the model's {limit:,} positions"
+        )
 
 
 def encode_prompts(

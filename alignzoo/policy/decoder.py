@@ -196,6 +196,9 @@ def make_decoder(
     if limit is not None and longest + policy.virtual.count > limit:
         return PlainDecoder(policy, prompts, as_another)
     kind: type[Decoder] = policy.decoder or CachedDecoder
+    if kind is CachedDecoder and policy.positions is not None and longest > policy.positions:
+        # Padding must not take positions, as it does in MPT, whose biases are of columns.
+        kind = SeparateDecoder
     return kind(policy, prompts, as_another)
 
 

@@ -138,6 +138,12 @@ class LanguageModel:
         return NO_VIRTUAL if self._adapter_is_off else self._virtual
 
     @property
+    def positions(self) -> int | None:
+        """The most tokens of a prompt with its completion; None if the model has no limit."""
+        limit: int | None = self._scorer.limit
+        return None if limit is None else limit - self._virtual.count
+
+    @property
     def network(self) -> Any:
         """The model to generate with; the caller has to add the virtual tokens."""
         return self.model.get_base_model() if self._virtual.count else self.model

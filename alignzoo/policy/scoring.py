@@ -109,11 +109,12 @@ class Outputs:
 class Scorer(Protocol):
     """A way to compute log-probabilities; `note` is what the user should know about it, if any.
 
-    `shared`: a prompt is computed once per group.
+    `shared`: a prompt is computed once per group. `limit`: see `position_limit`.
     """
 
     shared: bool
     note: str | None
+    limit: int | None
 
     def __init__(self, model: PreTrainedModel): ...
 
@@ -345,17 +346,24 @@ def backbone_of(model: PreTrainedModel) -> nn.Module:
 
 
 def position_limit(model: PreTrainedModel) -> int | None:
-    """Return how many learned positions the model has; None if they are not learned one by one."""
-    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    tokens = model.get_input_embeddings()
-    learned = any(
-        isinstance(module, nn.Embedding)
-        and module is not tokens
-        and limit is not None
-        and 0 <= module.num_embeddings - limit <= 2  # OPT keeps two cells for padding
-        for module in model.modules()
-    )
-    return limit if learned else None
+    """Return how many positions the model has a table for; None if it computes any position.
+
+    Tables are learned (GPT-2, OPT) or computed once (GPT-J, CodeGen, CTRL, and MPT's ALiBi).
+    """
+    config = model.config.get_text_config()
+    if config.model_type == "mpt":
+        return config.max_seq_len
+    limit: int | None = getattr(config, "max_position_embeddings", None)
+    if limit is None:
+        return None
+    tables: list[int] = []  # their usable rows
+    for module in model.modules():
+        if isinstance(module, nn.Embedding) and module is not model.get_input_embeddings():
+            padding = getattr(module, "padding_idx", None)  # RoBERTa's positions begin behind it
+            if 0 <= module.num_embeddings - limit <= 2:  # OPT keeps two cells for padding
+                tables.append(module.num_embeddings - (0 if padding is None else padding + 1))
+        tables += [len(t) for t in module.buffers(recurse=False) if t.ndim == 2 and len(t) == limit]
+    return min(limit, *tables) if tables else None
 
 
 def check_positions(batch: Batch, limit: int | None) -> None:
@@ -366,6 +374,6 @@ def check_positions(batch: Batch, limit: int | None) -> None:
     if longest > limit:
         raise BadInput(
             f"{longest} tokens in a prompt and its completion, more than the {limit} positions "
-            "that the model has learned",
+            "that the model has",
             hint=f"use --max-length {limit} or less",
         )

@@ -6,6 +6,7 @@ batch; rows that have ended leave the batch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from alignzoo.batch import Example, collate
+from alignzoo.errors import BadInput, count
 from alignzoo.ledger import Cost
 from alignzoo.policy import Policy
 from alignzoo.policy.decoder import Decoder, make_decoder
@@ -55,6 +57,9 @@ def generate(
 ) -> list[Completion]:
     """Draw one completion per prompt and seed.
 
+    A completion ends at the last position that the model has; raise `BadInput` if a prompt leaves
+    none.
+
     Args:
         policy: in eval mode. Inside `policy.base()` the base model generates.
         prompts: token ids without padding. Equal prompts are computed once in each batch.
@@ -71,6 +76,7 @@ def generate(
         Completions in the order of the prompts. Log-probs are the policy's at the temperature (1
         for greedy decoding) over the whole vocabulary, without the filters such as top-k.
     """
+    check_room(policy, prompts)
     done: list[Completion | None] = [None] * len(prompts)
     # Prompts of similar length share a batch, which saves padding.
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
@@ -87,6 +93,18 @@ def generate(
         if advance:
             advance(len(which))
     return [completion for completion in done if completion is not None]
+
+
+def check_room(policy: Policy, prompts: Sequence[list[int]]) -> None:
+    """Raise `BadInput` if a prompt takes all positions that the model has."""
+    limit, longest = policy.positions, max(map(len, prompts), default=0)
+    if limit is not None and longest >= limit:
+        raise BadInput(
+            f"a prompt of {count(longest, 'token')} leaves no room for an answer in the "
+            f"{count(limit, 'position')} that the model has",
+            where=policy.name,
+            hint="shorten the prompt; in a chat, start over",
+        )
 
 
 def _uniforms(seed: int, length: int) -> Tensor:
@@ -107,6 +125,8 @@ def _generate_batch(
     decoders = [make_decoder(policy, unique, longest)]
     if mixture:
         decoders.append(make_decoder(policy, unique, longest, policy.as_reference))
+    limit = policy.positions or math.inf
+    last = [limit - len(prompt) - 1 for prompt in prompts]  # the index of the last possible token
     completions = [Completion() for _ in prompts]
     alive = list(range(len(prompts)))
     for t in range(noise.shape[1]):
@@ -128,13 +148,13 @@ def _generate_batch(
                 completions[row].tokens.append(token)
                 completions[row].logprobs.append(logprob)
                 completions[row].ended = sampling.ends(completions[row].tokens)
-        going = [k for k, row in enumerate(alive) if not completions[row].ended]
+        going = [k for k, row in enumerate(alive) if not completions[row].ended and t < last[row]]
         if not going:
             break
         for decoder in decoders:
             decoder.append(drawn)
         # Selecting rows copies the cache, which costs about as much as a step: remove many at once.
-        if len(going) <= 0.75 * len(alive):
+        if len(going) <= 0.75 * len(alive) or any(t >= last[row] for row in alive):
             for decoder in decoders:
                 decoder.select(going)
             alive = [alive[k] for k in going]

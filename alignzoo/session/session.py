@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -145,7 +145,9 @@ def prepare(recipe: Recipe, permissions: Permissions, *, resume: bool, ui: UI) -
     check_processes(recipe, parts.traits, accelerator.num_processes)
     # Processes may start at different times: all use the name that was free for the main one.
     folder = broadcast_object_list([folder])[0]
-    model, data = load_model_and_data(recipe, parts, accelerator.device, permissions, ui)
+    model = load_model(recipe, parts, accelerator.device, permissions, ui)
+    recipe = fit_length(recipe, model)
+    data = read_data(recipe, parts, model, ui)
     parts.plugins.hook.alignzoo_check(recipe=recipe, data=data)
     run = Run(
         recipe=recipe,
@@ -192,16 +194,33 @@ def check_processes(recipe: Recipe, traits: Traits, processes: int) -> None:
         )
 
 
-def load_model_and_data(
+def load_model(
     recipe: Recipe, parts: Participants, device: torch.device, permissions: Permissions, ui: UI
-) -> tuple[Policy, Data]:
-    """Load the recipe's model, and the data as its token ids."""
+) -> Policy:
+    """Load the recipe's model."""
     with ui.phase(f"loading {recipe.model}"):
         model = load_run_policy(recipe, parts.traits.needs, device, permissions.trust_remote_code)
     if model.device.type == "cpu" and model.parameter_count < ONE_THREAD_BELOW:
         torch.set_num_threads(1)
+    return model
+
+
+def fit_length(recipe: Recipe, model: Policy) -> Recipe:
+    """Return the recipe with a `--max-length` that the model has positions for, and note that."""
+    limit = model.positions
+    if limit is None or recipe.max_length <= limit:
+        return recipe
+    model.notes.append(
+        f"--max-length {recipe.max_length:,} is more than the {limit:,} positions that the model "
+        f"has: {limit:,} is used"
+    )
+    return replace(recipe, max_length=limit)
+
+
+def read_data(recipe: Recipe, parts: Participants, model: Policy, ui: UI) -> Data:
+    """Read the recipe's data as token ids of the model."""
     with ui.phase("reading the data"):
-        data = load_data(
+        return load_data(
             parts.algorithm.data,
             Codec(model.tokenizer),
             task=parts.task,
@@ -211,7 +230,6 @@ def load_model_and_data(
             seed=recipe.seed,
             holdout=recipe.eval_size,
         )
-    return model, data
 
 
 def load_run_policy(

@@ -13,6 +13,7 @@ from policy_models import SIZES, tokenize
 from torch import Tensor
 
 from alignzoo.batch import Batch, Example, collate
+from alignzoo.cli import status
 from alignzoo.errors import BadInput
 from alignzoo.policy import ModelSpec, Policy, decoder, load_policy
 from alignzoo.policy.decoder import CachedDecoder, PlainDecoder, SeparateDecoder
@@ -205,3 +206,78 @@ def test_a_model_that_works_in_place_is_refused_for_training(tmp_path):
     with pytest.raises(BadInput, match="a rwkv model gives no gradient"):
         load(tmp_path)
     load(tmp_path, adapter=None)
+
+
+N_EMBD = {"vocab_size": 97, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 20}
+TABLES = {
+    "gpt2": tf.GPT2Config(**N_EMBD, initializer_range=0.2),
+    "gptj": tf.GPTJConfig(**N_EMBD, rotary_dim=4, initializer_range=0.2),
+    "opt": tf.OPTConfig(
+        vocab_size=97, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, ffn_dim=64,
+        word_embed_proj_dim=32, max_position_embeddings=20, init_std=0.2,
+    ),
+    "mpt": tf.MptConfig(vocab_size=97, d_model=32, n_layers=2, n_heads=4, max_seq_len=20),
+}  # fmt: skip
+
+
+def of_config(config: tf.PreTrainedConfig, folder: Path, **options) -> Policy:
+    torch.manual_seed(1)
+    tf.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    tokenize(folder)
+    return load(folder, **options)
+
+
+@pytest.mark.parametrize("name", list(TABLES))
+def test_completions_end_at_the_last_position(tmp_path, name):
+    policy = of_config(TABLES[name], tmp_path)
+    assert policy.positions == 20
+    prompts = [list(range(3, 3 + n)) for n in (1, 12, 12, 19, 4)]
+    sampling = Sampling(max_new_tokens=10, stop_ids=[96], temperature=1.0)
+    completions = generate(policy, prompts, [0, 1, 2, 3, 4], sampling)
+    assert [len(c.tokens) for c in completions] == [10, 8, 8, 1, 10]
+    assert not any(c.ended for c in completions)
+    for prompt, completion in zip(prompts, completions, strict=True):
+        expected = defined(policy, prompt, completion.tokens)
+        torch.testing.assert_close(torch.tensor(completion.logprobs), expected, atol=1e-4, rtol=0)
+    with pytest.raises(BadInput, match="a prompt of 20 tokens leaves no room .* 20 positions"):
+        generate(policy, [*prompts, list(range(20))], [0] * 6, sampling)
+
+
+def test_virtual_tokens_take_positions(tmp_path):
+    policy = of_config(TABLES["gpt2"], tmp_path, adapter="prompt", virtual_tokens=5)
+    assert policy.positions == 15
+    sampling = Sampling(max_new_tokens=10, stop_ids=[96], temperature=1.0)
+    completions = generate(policy, [[5] * 3, [6] * 13], [0, 1], sampling)
+    assert [len(c.tokens) for c in completions] == [10, 2]
+
+
+def test_positions_that_are_computed_do_not_end(tmp_path):
+    assert of_config(CONFIGS["dynamic"], tmp_path).positions is None
+
+
+def test_a_run_has_the_models_positions(tmp_path, capfd):
+    """The rows are cut to them; what cannot be answered is refused before the run begins."""
+    folder = tmp_path / "model"
+    torch.manual_seed(1)
+    tf.AutoModelForCausalLM.from_config(TABLES["gpt2"]).save_pretrained(folder)
+    tokenize(folder)
+    data = tmp_path / "d.jsonl"
+    words = " ".join(f"w{i}" for i in range(10, 40))
+    rows = [{"prompt": f"w{i} {words}", "completion": f"w5 {words}"} for i in range(20)]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = ["--model", str(folder), "--data", str(data), "--output-dir", str(tmp_path / "runs")]
+    brief = ["--steps", "1", "--batch-size", "2", "--max-new-tokens", "16", "--name", "a"]
+    assert status(["run", "sft", *run, *brief]) == 0
+    said = " ".join(capfd.readouterr().out.split())
+    assert "--max-length 1,024 is more than the 20 positions" in said
+    assert "2 prompts of the evaluation truncated to 10 tokens" in said
+    assert "2 completions of the evaluation cannot have 16 tokens" in said
+    facts = json.loads((tmp_path / "runs" / "a" / "run.json").read_text())
+    assert facts["recipe"]["max_length"] == 20
+    assert facts["results"]["before"]["length"]["mean"] <= 10
+    more = ["--reward", "length,most=9", "--max-new-tokens", "20", "--name", "b"]
+    assert status(["run", "grpo", *run, *more]) == 2
+    assert "leaves no room for a prompt in --max-length 20" in capfd.readouterr().err
+    assert not (tmp_path / "runs" / "b").exists()
+    assert status(["chat", str(folder), "--prompt", words]) == 2
+    assert "tokens leaves no room for an answer in the 20 positions" in capfd.readouterr().err
