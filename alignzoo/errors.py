@@ -69,6 +69,9 @@ def describe_os_error(error: OSError) -> dict[str, Any]:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         folder = next((one for one in (path, *path.parents) if one.is_dir()), Path())
         hint = f"{shutil.disk_usage(folder).free / 1e6:,.1f} MB are free there"
+        needed = getattr(error, "needed", None)  # bytes, as `alignzoo.files` knows them
+        if needed is not None:
+            hint = f"{needed / 1e6:,.1f} MB are needed, {hint}"
     return {"problem": error.strerror or one_line(error), "where": str(path), "hint": hint}
 
 

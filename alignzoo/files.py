@@ -29,17 +29,17 @@ DIGEST = "sha256"  # the key of a row's digest
 
 def write_text(path: Path, text: str) -> None:
     """Replace a file: write beside it, flush to disk, then rename over it."""
-    beside = path.with_name(temporary_name(path.name))
-    with named(path), beside.open("w", encoding="utf-8") as file:
-        file.write(text)
+    beside, data = path.with_name(temporary_name(path.name)), text.encode()
+    with named(path, len(data)), beside.open("wb") as file:
+        file.write(data)
         file.flush()
         os.fsync(file.fileno())
     os.replace(beside, path)
 
 
 @contextmanager
-def named(path: Path) -> Iterator[None]:
-    """Give an error of the system that the block raises the name of the file that is written.
+def named(path: Path, size: int | None) -> Iterator[None]:
+    """Give an error of the system the name of the file that the block writes, and its bytes.
 
     safetensors raises errors of its own, with the system's number in their text.
     """
@@ -48,13 +48,16 @@ def named(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.filename is None:
             error.filename = str(path)
+        vars(error)["needed"] = size
         raise
     except Exception as error:
         found = re.search(r"\(os error (\d+)\)", str(error))
         if found is None:
             raise
         number = int(found[1])
-        raise OSError(number, os.strerror(number), str(path)) from error
+        named_error = OSError(number, os.strerror(number), str(path))
+        vars(named_error)["needed"] = size
+        raise named_error from error
 
 
 def sync_file(path: Path) -> None:
@@ -71,7 +74,7 @@ def temporary_name(name: str) -> str:
 def write_bytes(path: Path, data: bytes) -> None:
     """Replace a file that several processes may write: the last one wins, whole."""
     with (
-        named(path),
+        named(path, len(data)),
         NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file,
     ):
         try:
@@ -90,13 +93,16 @@ def write_json(path: Path, value: Any, *, allow_nan: bool = False) -> None:
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
-    """Yield a folder to write into; it appears at `path` only if the block ends without error."""
+def whole_folder(path: Path, size: int | None = None) -> Iterator[Path]:
+    """Yield a folder to write into; it appears at `path` only if the block ends without error.
+
+    `size` is about how many bytes it will have, if known, for the message if the disk is full.
+    """
     beside = path.with_name(temporary_name(path.name))
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
     try:
-        with named(path):
+        with named(path, size):
             yield beside
         for file in beside.rglob("*"):
             if file.is_file():
@@ -185,7 +191,7 @@ def append_lines(path: Path, rows: Iterable[Any], *, sync: bool = False, **optio
     With `sync` they are on the disk on return. `options` go to `json.dumps`.
     """
     data = memoryview(json_lines(rows, **options).encode())
-    with named(path), path.open("ab", buffering=0) as file:
+    with named(path, len(data)), path.open("ab", buffering=0) as file:
         while data:  # a write of many megabytes may be partial
             data = data[file.write(data) :]
         if sync:

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from alignzoo.batch import Batch
 from alignzoo.errors import RunFailed
 from alignzoo.files import whole_folder
-from alignzoo.policy.adapters import PeftModel, base_parameters, keep_trainable
+from alignzoo.policy.adapters import PeftModel, adapter_parameters, base_parameters, keep_trainable
 from alignzoo.policy.locate import quiet_libraries
 from alignzoo.policy.model import LanguageModel, ModelParts
 from alignzoo.policy.scoring import Outputs
@@ -254,7 +254,9 @@ class Policy(LanguageModel):
         options: dict[str, Any] = {}
         if which == "adapter":
             options = {"save_embedding_layers": False, "selected_adapters": ["default"]}
-        with quiet_libraries(), whole_folder(folder / which) as beside:
+        saved = adapter_parameters(self.model) if which == "adapter" else self.model.state_dict()
+        size = sum(weight.nbytes for weight in saved.values())
+        with quiet_libraries(), whole_folder(folder / which, size) as beside:
             self.model.save_pretrained(beside, **options)
             self.tokenizer.save_pretrained(beside)
             if self.score_head is not None:

@@ -45,7 +45,9 @@ def write_checkpoint(
         batches: in the middle of a round, its batches, one per process.
     """
     target = folder / f"step-{step:08d}"
-    with whole_folder(target) as beside:
+    tensors = [*weights.values(), *optimizer.values()]
+    tensors += [tensor for batch in batches for tensor in _tensors(batch).values()]
+    with whole_folder(target, sum(tensor.nbytes for tensor in tensors)) as beside:
         save_file(_plain(weights), beside / "weights.safetensors")
         save_file(_plain(optimizer), beside / "optimizer.safetensors")
         # A metric may be NaN, which a resumed run logs as well.

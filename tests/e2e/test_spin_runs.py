@@ -109,11 +109,16 @@ def test_without_mixing_a_round_has_its_own_pairs_only(make_run, data):
     assert not (run.record.folder / "pairs").exists()
 
 
-def test_missing_pairs_are_reported(make_run, data):
+def change_a_token(text: str) -> str:
+    return text.replace("1", "2", 1)
+
+
+@pytest.mark.parametrize("harm", [lambda text: text[:-9], change_a_token, lambda text: ""])
+def test_damaged_pairs_are_reported(make_run, data, harm):
     run = make_run("spin", data=data, **SETTINGS)
     run.hook.alignzoo_sample(run=run, rows=run.data.train)
     (path,) = (run.record.folder / "pairs").iterdir()
-    path.write_text(path.read_text()[:-9])
+    path.write_text(harm(path.read_text()))
     run.schedule.round = 1
     with pytest.raises(RunFailed, match="cannot read the pairs of round 1"):
         run.hook.alignzoo_sample(run=run, rows=run.data.train)
