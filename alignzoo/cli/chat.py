@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from annotated_types import Gt
+from annotated_types import Gt, Le
 from rich.console import Console
 
 from alignzoo.cli.options import Generation
@@ -22,7 +22,7 @@ class Chat(Generation):
     """Chat with a model, or with a run side by side with its base."""
 
     model: Annotated[str, "folder of a run, or a model: zoo-tiny, a name on the Hub, a folder"]
-    max_new_tokens: Annotated[int, "maximum length of a reply in tokens", Gt(0)] = 256
+    max_new_tokens: Annotated[int, "maximum length of a reply in tokens", Gt(0), Le(10**6)] = 256
     system: Annotated[str | None, "system message"] = None
     prompt: Annotated[str | None, "answer this prompt and exit"] = None
     trust_remote_code: Annotated[bool, "run custom code that the model ships"] = False

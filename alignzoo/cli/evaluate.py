@@ -30,12 +30,18 @@ class Evaluate:
     tasks: Annotated[
         str | None, "tasks to evaluate on, a,b [default: the run's own task, or style]"
     ] = None
-    seed: Annotated[int, "random seed of the sampling", Ge(0)] = 0
+    seed: Annotated[int, "random seed of the sampling", Ge(0), Le(2**63 - 1)] = 0
     temperature: Annotated[
-        float | None, "sampling temperature (0: greedy) [default: the run's, or 1.0]", Ge(0)
+        float | None,
+        "sampling temperature (0: greedy) [default: the run's, or 1.0]",
+        Ge(0),
+        Le(100),
     ] = None
     max_new_tokens: Annotated[
-        int | None, "maximum length of a completion in tokens [default: the run's, or 64]", Gt(0)
+        int | None,
+        "maximum length of a completion in tokens [default: the run's, or 64]",
+        Gt(0),
+        Le(10**6),
     ] = None
     top_k: Annotated[int | None, "top-k sampling (0: off) [default: the run's, or 0]", Ge(0)] = None
     top_p: Annotated[

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 from rich.markup import escape
 from typer import models
 from typer._coercion import resolve_type_descriptor
@@ -43,9 +43,11 @@ Parameter = TyperOption | TyperArgument
 class Generation:
     """Options of commands that generate; the defaults are those of a run's own evaluation."""
 
-    seed: Annotated[int, "random seed of the sampling", Ge(0)] = 0
-    temperature: Annotated[float, "sampling temperature (0: greedy)", Ge(0)] = 1.0
-    max_new_tokens: Annotated[int, "maximum length of a completion in tokens", Gt(0)] = 64
+    seed: Annotated[int, "random seed of the sampling", Ge(0), Le(2**63 - 1)] = 0
+    temperature: Annotated[float, "sampling temperature (0: greedy)", Ge(0), Le(100)] = 1.0
+    max_new_tokens: Annotated[int, "maximum length of a completion in tokens", Gt(0), Le(10**6)] = (
+        64
+    )
 
 
 class Switch(TyperOption):

@@ -185,7 +185,15 @@ class Codec:
     # --- the tokenizer
 
     def _ids(self, text: str) -> list[int]:
-        return self.tokenizer.encode(text, add_special_tokens=False, verbose=False)
+        try:
+            return self.tokenizer.encode(text, add_special_tokens=False, verbose=False)
+        except (TypeError, UnicodeEncodeError):
+            if text.isascii() or text.encode(errors="replace").decode() == text:
+                raise
+            raise BadInput(
+                "the text has half of a surrogate pair, which is no character",
+                hint="it was not UTF-8 where it was typed or stored",
+            ) from None
 
     def _one_bos(self, ids: list[int]) -> list[int]:
         """Put exactly one BOS in front, however many the text or the template has."""

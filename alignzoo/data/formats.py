@@ -206,7 +206,7 @@ def _text(data: bytes, where: str) -> str:
 def _json(text: str, where: str, first: int = 1) -> Any:
     """Parse a JSON text whose first line has the number `first` in its file."""
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_once)
     except json.JSONDecodeError as error:
         raise BadInput(
             f"not JSON: {error.msg} (character {error.colno})",
@@ -216,6 +216,15 @@ def _json(text: str, where: str, first: int = 1) -> Any:
         raise BadInput(
             f"JSON that cannot be read: {first_line(error)}", where=f"{where}, line {first}"
         ) from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object whose keys are all different; raise ValueError for others."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for n, (key, _) in enumerate(pairs) if key in dict(pairs[:n]))
+        raise ValueError(f"the key {twice[:60]!r} is there twice")
+    return found
 
 
 def _is_lines(text: str) -> bool:

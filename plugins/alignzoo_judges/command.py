@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import typer
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from alignzoo.cli.quiet import quiet
 from alignzoo.cli.render import shell_command, summary_table, to_plain
@@ -40,7 +40,9 @@ class JudgeCommand:
         str | None,
         "question to the judge [default: Which response is better? or: Which label fits it?]",
     ] = None
-    think: Annotated[int, "let the judge reason for up to N tokens first (0: off)", Ge(0)] = 0
+    think: Annotated[
+        int, "let the judge reason for up to N tokens first (0: off)", Ge(0), Le(10**6)
+    ] = 0
     limit: Annotated[int, "maximum number of pairs or prompts", Ge(1)] = 200
     json: Annotated[bool, "print machine-readable JSON"] = False
     trust_remote_code: Annotated[bool, "run custom code that a model ships"] = False

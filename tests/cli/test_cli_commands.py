@@ -235,6 +235,38 @@ def test_chat_in_one_shot(capfd: pytest.CaptureFixture[str]) -> None:
     assert capfd.readouterr().out == "tuned be nice/hi \\x1b[2J\n"
 
 
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["--prompt", "a \ud800"], "half of a surrogate pair"),
+        (["--prompt", "a", "--system", "\udcff"], "half of a surrogate pair"),
+        (["--prompt", "a", "--max-new-tokens", "1000000000"], "--max-new-tokens"),
+        (["--prompt", "a", "--temperature", "1e9"], "--temperature"),
+    ],
+)
+def test_chat_refuses_what_is_no_text_or_too_much(capfd, words, problem) -> None:
+    assert status(["chat", "zoo-tiny", *words]) == 2
+    assert problem in capfd.readouterr().err
+
+
+def test_chat_goes_on_after_what_it_cannot_answer(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed = iter(["a \ud800", "/reset"])
+
+    def read(prompt: str) -> str:
+        if (text := next(typed, None)) is None:
+            raise EOFError
+        return text
+
+    monkeypatch.setattr("builtins.input", read)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    assert status(["chat", "zoo-tiny"]) == 0
+    out = capfd.readouterr().out
+    assert "half of a surrogate pair" in out
+    assert "starting over" in out
+
+
 @pytest.mark.usefixtures("chat")
 def test_chat_keeps_a_history_for_each_side_until_reset(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -93,6 +93,8 @@ OBJECT = b'{"text": "a"}\n'
         ("a.csv", b"a,b\n1,2,3\n", ", line 2", "3 cells in a table of 2 columns"),
         ("a.csv", b'a,b\n1,"2', ", line 2", "not CSV: unexpected end of data"),
         ("a.csv", b"a,a\n1,2\n", ", line 1", "two columns are named 'a'"),
+        ("a.jsonl", b'{"a": 1}\n{"a": 1, "a": 2}\n', ", line 2", "the key 'a' is there twice"),
+        ("a.json", b'[{"a": {"b": 1, "b": 2}}]', ", line 1", "the key 'b' is there twice"),
         ("a.csv", b"a,\n1,2\n", ", line 1", "column 2 has no name"),
         ("a.txt", b"words", "", "unknown file format '.txt'"),
         ("a", b"words", "", "unknown file format ''"),

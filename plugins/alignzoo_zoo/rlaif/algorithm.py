@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Annotated, Any
 
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from torch import Tensor
 
 from alignzoo import BadInput, Batch, Example, Prompts, Run, RunFailed, algorithm_of, hookimpl
@@ -51,7 +51,10 @@ class RLAIF:
     ] = 4
     direct: Annotated[bool, "use the judge's rating as the reward, without a reward model"] = False
     think: Annotated[
-        int, "let the judge reason for up to N tokens before each verdict (0: off)", Ge(0)
+        int,
+        "let the judge reason for up to N tokens before each verdict (0: off)",
+        Ge(0),
+        Le(10**6),
     ] = 0
 
     constitution: Constitution = field(init=False)
