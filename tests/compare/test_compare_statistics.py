@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy import integrate, stats
@@ -105,6 +107,7 @@ def test_the_variance_of_a_mean_by_hand():
     """
     found = split_variance([[1.0, 2.0, 3.0], [3.0, 4.0, 8.0]])
     assert (found.mean, found.seeds) == (3.5, 2.25)
+    assert found.rest == 0.25
     assert found.items == pytest.approx(3.25 / 3 - 0.25)
     assert (found.df_seeds, found.df_items) == (1, 2)
 
@@ -185,6 +188,16 @@ def test_a_difference_that_never_varies_is_judged_by_the_signs_of_the_items():
     assert estimate_difference(np.ones((2, 5)), np.ones((2, 5))).p_value == 1
 
 
+def test_two_seeds_that_agree_by_chance_do_not_settle_a_difference():
+    difference = np.zeros((2, 100))
+    difference[0, :30] = difference[1, 50:80] = 1  # other items, the same mean
+    found = split_variance(difference)
+    assert found.seeds == found.items == 0 and found.rest > 0
+    alone = dataclasses.replace(found, rest=np.zeros(()))
+    assert alone.p_value == 2**-99 and alone.half_width == 0
+    assert 1e-6 < found.p_value < 0.05 and found.half_width > 1.9 * np.sqrt(found.rest)
+
+
 def test_scores_that_cannot_be_used():
     with pytest.raises(BadInput, match="at least two items"):
         estimate_score(np.ones((3, 1)))
@@ -235,7 +248,7 @@ def test_pairs_at_once_are_pairs_one_by_one():
     found = split_pair_variance(scores)
     for index, (i, j) in enumerate(zip(*np.triu_indices(4, 1), strict=True)):
         one = split_variance(scores[i] - scores[j])
-        for part in ("mean", "seeds", "items", "df_seeds", "df_items"):
+        for part in ("mean", "seeds", "items", "rest", "df_seeds", "df_items"):
             assert getattr(found, part)[index] == pytest.approx(getattr(one, part))
 
 

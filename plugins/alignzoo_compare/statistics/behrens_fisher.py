@@ -96,7 +96,7 @@ def half_width(
     The deviation is multiplied by a weighted mean of the two quantiles of Student's t. Cochran's
     weight of the first is its share r of the variance, which covers up to 97.1% with three seeds;
     r^(3/2) covers between 94.3% and 96.0% with three or more, whatever the true shares. With two
-    (`df_first` below 2) that would fall to 92%, and the weight is Cochran's: 94.0% to 97.8%. These
+    (`df_first` below 2) that would fall to 92%, and the weight is Cochran's: 93.9% to 97.8%. These
     numbers are by integration over the first variance, with the second one known.
     """
     first, second = np.asarray(first, float), np.asarray(second, float)

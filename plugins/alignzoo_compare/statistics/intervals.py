@@ -31,22 +31,26 @@ from alignzoo_compare.statistics.behrens_fisher import Array, half_width, two_si
 
 ALPHA = 0.05
 ENOUGH_SEEDS = 5
+GRID = 0.02  # of the rest: what rounding to 0 and 1 adds to the mean of 40 items
 
 
 @dataclass(frozen=True)
 class MeanVariance:
-    """Means and the two parts of their variances, arrays of one shape."""
+    """Means and the parts of their variances, arrays of one shape."""
 
     mean: Array
-    seeds: Array  # variance of the mean by the choice of seeds
-    items: Array  # and of the items
+    seeds: Array  # variance of the mean by the choice of seeds, and by the rest
+    items: Array  # by the choice of items
+    rest: Array  # what the rest alone adds to the first
     df_seeds: Array
     df_items: Array
 
     @property
     def half_width(self) -> Array:
         """Return half the width of the 95% interval."""
-        return half_width(self.seeds, self.items, self.df_seeds, self.df_items)
+        # Both parts can be 0 by chance, in scores that vary.
+        items = np.where(self.seeds + self.items > 0, self.items, self.rest)
+        return half_width(self.seeds, items, self.df_seeds, self.df_items)
 
     @property
     def p_value(self) -> Array:
@@ -54,9 +58,20 @@ class MeanVariance:
 
         Without any spread it is that of the sign test on the items, which all agree: 2^(1 - I).
         """
-        p = two_sided_p(self.mean, self.seeds, self.items, self.df_seeds, self.df_items)
-        agreed = (self.seeds + self.items == 0) & (self.mean != 0)
-        return np.where(agreed, 2.0**-self.df_items, p)
+        seeds, items = bound_by_rest(self.seeds, self.items, self.rest)
+        p = two_sided_p(self.mean, seeds, items, self.df_seeds, self.df_items)
+        return np.where((seeds + items == 0) & (self.mean != 0), 2.0**-self.df_items, p)
+
+
+def bound_by_rest(seeds: Array, items: Array, rest: Array) -> tuple[Array, Array]:
+    """Return the variances by seeds and by items for a test, not below what the rest implies.
+
+    Together they are at least the variance by the rest, which is known well. Without this, right
+    or wrong answers whose means are the same for both of two seeds by chance would leave no doubt;
+    the variance by seeds is also kept above that of rounding to such a grid.
+    """
+    seeds = np.maximum(seeds, GRID * rest)
+    return seeds, np.maximum(items, rest - seeds)
 
 
 @dataclass(frozen=True)
@@ -119,14 +134,15 @@ def split_variance(scores: Array) -> MeanVariance:
     mean = scores.mean((-2, -1))
     by_seed, by_item = scores.mean(-1), scores.mean(-2)
     v_items = by_item.var(-1, ddof=1) / items
-    v_seeds = np.zeros_like(mean)
+    v_seeds = v_rest = np.zeros_like(mean)
     if seeds > 1:
         rest = scores - by_seed[..., None] - by_item[..., None, :] + mean[..., None, None]
         ms_rest = (rest**2).sum((-2, -1)) / ((seeds - 1) * (items - 1))
         v_seeds = by_seed.var(-1, ddof=1) / seeds
-        v_items = np.maximum(v_items - ms_rest / (seeds * items), 0)
+        v_rest = ms_rest / (seeds * items)
+        v_items = np.maximum(v_items - v_rest, 0)
     df = np.ones_like(mean)
-    return MeanVariance(mean, v_seeds, v_items, df * max(seeds - 1, 1), df * (items - 1))
+    return MeanVariance(mean, v_seeds, v_items, v_rest, df * max(seeds - 1, 1), df * (items - 1))
 
 
 def average_tasks(means: Sequence[MeanVariance]) -> MeanVariance:
@@ -139,7 +155,9 @@ def average_tasks(means: Sequence[MeanVariance]) -> MeanVariance:
     seeds, df_seeds = pool_variances([m.seeds for m in means], [m.df_seeds for m in means])
     items, df_items = pool_variances([m.items for m in means], [m.df_items for m in means])
     mean = np.mean([m.mean for m in means], axis=0)
-    return MeanVariance(mean, seeds / count**2, items / count**2, df_seeds, df_items)
+    rest = np.sum([m.rest for m in means], axis=0)
+    squared = count**2
+    return MeanVariance(mean, seeds / squared, items / squared, rest / squared, df_seeds, df_items)
 
 
 def pool_variances(variances: Sequence[Array], df: Sequence[Array]) -> tuple[Array, Array]:
@@ -181,7 +199,7 @@ def warn_of_few_seeds(seeds: int) -> str | None:
     if seeds == 1:
         return "1 seed: the intervals cover the choice of items alone, another seed may differ more"
     if seeds < ENOUGH_SEEDS:
-        return f"{seeds} seeds are few: the intervals are wide, to cover at least 95%"
+        return f"{seeds} seeds are few: the intervals are wide and cover only about 95%, from 93% to 98%"
     return None
 
 

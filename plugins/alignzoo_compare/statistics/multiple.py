@@ -32,6 +32,7 @@ from alignzoo_compare.statistics.intervals import (
     Interval,
     MeanVariance,
     average_tasks,
+    bound_by_rest,
     check_scores,
     estimate_difference,
 )
@@ -94,17 +95,17 @@ def split_pair_variance(scores: Array) -> MeanVariance:
     count, seeds, items = scores.shape
     mean, by_seed, by_item = scores.mean((-2, -1)), scores.mean(-1), scores.mean(-2)
     v_items = spread_of_pairs(by_item - mean[:, None]) / ((items - 1) * items)
-    v_seeds = np.zeros_like(v_items)
+    v_seeds = v_rest = np.zeros_like(v_items)
     if seeds > 1:
         v_seeds = spread_of_pairs(by_seed - mean[:, None]) / ((seeds - 1) * seeds)
         rest = scores - by_seed[..., None] - by_item[:, None] + mean[:, None, None]
         ms_rest = spread_of_pairs(rest.reshape(count, -1)) / ((seeds - 1) * (items - 1))
-        v_items = np.maximum(v_items - ms_rest / (seeds * items), 0)
+        v_rest = ms_rest / (seeds * items)
+        v_items = np.maximum(v_items - v_rest, 0)
     i, j = np.triu_indices(count, 1)
     df = np.ones_like(v_items)
-    return MeanVariance(
-        mean[i] - mean[j], v_seeds, v_items, df * max(seeds - 1, 1), df * (items - 1)
-    )
+    degrees = df * max(seeds - 1, 1), df * (items - 1)
+    return MeanVariance(mean[i] - mean[j], v_seeds, v_items, v_rest, *degrees)
 
 
 def spread_of_pairs(deviations: Array) -> Array:
@@ -147,14 +148,15 @@ def least_detectable_difference(
     returns them; their mean is taken as the true one. Holm's method tests the first of so many
     `comparisons` at 5% divided by their number, and no later one more strictly.
     """
-    v_seeds, v_items = float(variances.seeds.mean()), float(variances.items.mean())
+    v_seeds, v_items = variances.seeds.mean(), variances.items.mean()
     if v_seeds + v_items == 0:
         return 0.0
     df_seeds, df_items = float(variances.df_seeds.min()), float(variances.df_items.min())
     # What is asked of a difference varies with the estimate of the first variance; the second is
     # nearly known.
     estimates = v_seeds * chi_squared_nodes(df_seeds, FINE_NODES)
-    asked = critical_distance(estimates, v_items, df_seeds, df_items, ALPHA / comparisons)
+    bounded = bound_by_rest(estimates, v_items, variances.rest.mean())
+    asked = critical_distance(*bounded, df_seeds, df_items, ALPHA / comparisons)
     weights, deviation = node_weights(FINE_NODES), np.sqrt(v_seeds + v_items)
 
     def lack_of_power(difference: float) -> float:
