@@ -10,8 +10,10 @@ import functools
 import resource
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:  # slow to import, and commands that only read a ledger do not need it
@@ -21,8 +23,10 @@ if TYPE_CHECKING:  # slow to import, and commands that only read a ledger do not
 PURPOSES = (
     "update", "generation", "scoring", "reference", "reward", "judge", "reward_training",
 )  # fmt: skip
+ROW_FEEDBACK = ("demonstrations", "pairs", "labels")
+ONLINE_FEEDBACK = ("verifier_calls", "judge_calls")
 # Retries are counted beside the calls.
-FEEDBACK = ("demonstrations", "pairs", "labels", "verifier_calls", "judge_calls", "judge_retries")
+FEEDBACK = (*ROW_FEEDBACK, *ONLINE_FEEDBACK, "judge_retries")
 SAVED = ("flops", "tokens", "money", "judge_calls")
 
 
@@ -111,6 +115,11 @@ class Ledger:
         """Return the floating-point operations of all purposes."""
         return sum(self.flops.values())
 
+    @property
+    def total_feedback(self) -> int:
+        """Return the feedback used: labelled rows, and scores and judgements of completions."""
+        return sum(self.feedback[kind] for kind in (*ROW_FEEDBACK, *ONLINE_FEEDBACK))
+
     def as_dict(self) -> dict[str, Any]:
         """Return the totals as they stand in `run.json`."""
         return {"total_flops": self.total_flops, **asdict(self)}
@@ -133,3 +142,13 @@ def peak_memory(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Forget the peak memory so far, that of another run in this process; Linux and CUDA can."""
+    if device.type == "cuda":
+        import torch
+
+        torch.cuda.reset_peak_memory_stats(device)
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")

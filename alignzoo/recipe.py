@@ -28,7 +28,9 @@ CODE = re.compile(r"\.py(?=$|[,:])|(?:^|[,=])python:")
 MOST_FLOPS = 1e30  # of a budget
 LONGEST_NAME = 255  # bytes of the name of a file
 COLDEST = 1e-3  # temperature above 0
-FLOPS = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?(?:e[+-]?[0-9]+)?)\s*(?:flops)?\s*", re.IGNORECASE)
+BUDGET = re.compile(
+    r"\s*([0-9]+(?:\.[0-9]*)?(?:e[+-]?[0-9]+)?)\s*(flops|feedback)?\s*", re.IGNORECASE
+)
 
 
 @dataclass
@@ -81,7 +83,11 @@ class Recipe:
     epochs: Annotated[
         float, "passes over the data when neither --steps nor --budget is given", Gt(0), Le(1e6)
     ] = 1.0
-    budget: Annotated[str | None, "stop after this much compute, e.g. 1e15flops"] = None
+    budget: Annotated[
+        str | None,
+        "stop after this much compute, e.g. 1e15flops, or use this much feedback, e.g. 2000feedback: "
+        "labelled rows, or scores and judgements of completions",
+    ] = None
     batch_size: Annotated[int, "groups (prompts, pairs) per optimizer step", Ge(1), Le(10**6)] = 32
     micro_tokens: Annotated[
         int | None,
@@ -132,6 +138,7 @@ class Recipe:
         "end",
     ] = "dev"
     eval_every: Annotated[int, "also evaluate every N steps (0: never)", Ge(0), Le(10**9)] = 0
+    eval_before: Annotated[bool, "evaluate before training as well"] = True
     sampler: Annotated[
         str | None,
         "sampler of completions, NAME[,OPTION=VALUE...]: the name of a sampler or a Python file "
@@ -175,19 +182,25 @@ class Recipe:
 
     @property
     def budget_flops(self) -> float | None:
-        """Return the budget in floating-point operations, or None.
+        """Return the budget in floating-point operations, or None. Raise `BadInput` for no number."""
+        return self._budget_in("flops")
 
-        Raise `BadInput` if it is not a number.
-        """
+    @property
+    def budget_feedback(self) -> float | None:
+        """Return the budget in units of feedback, or None. Raise `BadInput` for no number."""
+        return self._budget_in("feedback")
+
+    def _budget_in(self, unit: str) -> float | None:
         if self.budget is None:
             return None
-        match = FLOPS.fullmatch(self.budget)
+        match = BUDGET.fullmatch(self.budget)
         if not match or not 0 < float(match[1]) < MOST_FLOPS:
             raise BadInput(
-                f"option --budget: {self.budget!r} is not an amount of compute",
-                hint="write a positive number of floating-point operations, e.g. 1e15flops",
+                f"option --budget: {self.budget!r} is not an amount of compute or feedback",
+                hint="write a positive number of floating-point operations, e.g. 1e15flops, or of "
+                "labels, e.g. 2000feedback",
             )
-        return float(match[1])
+        return float(match[1]) if (match[2] or "flops").lower() == unit else None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the recipe as a dictionary of its fields."""

@@ -117,7 +117,7 @@ def run_class(cls: type, words: list[str], program: str, argument: str = "") -> 
     found: list[Parameter] = []
     for option in options:
         if option.name == argument:
-            found.append(positional(option.name, option.help))
+            found.append(positional(option))
         else:
             found += parameters(option)
 
@@ -192,15 +192,17 @@ def switch(name: str, help: str, panel: str | None = None) -> TyperOption:
     )
 
 
-def positional(name: str, help: str) -> TyperArgument:
-    """Return a required positional argument, shown in capitals."""
+def positional(option: Option) -> TyperArgument:
+    """Return the positional argument of an option, shown in capitals; a list takes any number."""
+    multiple = get_origin(core_type(option)) is list
     return TyperArgument(
-        param_decls=[name],
-        help=escape(help),
-        metavar=name.upper(),
-        required=True,
+        param_decls=[option.name],
+        help=escape(option.help),
+        metavar=option.name.upper() + " ..." * multiple,
+        required=option.default is MISSING,
+        nargs=-1 if multiple else 1,
         show_default=False,
-        **descriptor(str),
+        **descriptor(list[str] if multiple else str),
     )
 
 

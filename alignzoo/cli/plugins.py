@@ -2,7 +2,8 @@
 
 The list is read from metadata and source; nothing is imported for it. A command is a dataclass
 under the entry point `alignzoo.commands`: its docstring is the help, its fields are the options,
-and `main` does the work.
+and `main` does the work. The field that its class attribute `positional` names is typed without a
+flag.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ def plugin_command(found: discovery.Found, words: list[str]) -> Any:
     """Import the command of a plugin, parse the words by its options, and call its `main`."""
     with quiet():
         cls = found.load()
-    return run_class(cls, words, f"alignzoo {found.name}")
+    argument = getattr(cls, "positional", "")
+    return run_class(cls, words, f"alignzoo {found.name}", argument=argument)
 
 
 @dataclass

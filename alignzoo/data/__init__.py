@@ -17,7 +17,7 @@ report                   counts and notes on the rows
 from alignzoo import deprecated
 from alignzoo.data.codec import Codec
 from alignzoo.data.columns import columns_of
-from alignzoo.data.dataset import Data, SourceSize, labels_in
+from alignzoo.data.dataset import FEEDBACK_KINDS, Data, SourceSize, count_feedback
 from alignzoo.data.dialogue import Content, Message
 from alignzoo.data.load import dev_split, load_data, load_rows
 from alignzoo.data.names import DataSpec, parse_data
@@ -42,6 +42,7 @@ from alignzoo.data.views import (
 )
 
 __all__ = [
+    "FEEDBACK_KINDS",
     "VIEWS",
     "Codec",
     "Content",
@@ -62,9 +63,9 @@ __all__ = [
     "View",
     "WholeDemonstrations",
     "columns_of",
+    "count_feedback",
     "dev_split",
     "is_missing",
-    "labels_in",
     "load_data",
     "load_rows",
     "parse_data",

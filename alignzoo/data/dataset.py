@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import compress
+from itertools import accumulate, compress
 from random import Random
 
 from alignzoo.batch import Example
@@ -15,6 +15,15 @@ from alignzoo.data.order import EpochOrder, MixtureOrder
 from alignzoo.data.report import Report
 from alignzoo.data.views import View
 from alignzoo.errors import BadInput, count
+
+
+# The kind of feedback in the ledger for the rows of a view.
+FEEDBACK_KINDS = {
+    "demonstrations": "demonstrations",
+    "preferences": "pairs",
+    "feedback": "labels",
+    "steps": "labels",
+}
 
 
 @dataclass(frozen=True)
@@ -58,6 +67,25 @@ class Data:
         start = sum(s.test for s in self.sources[: self.sources.index(source)])
         return slice(start, start + source.test)
 
+    def limit_feedback(self, amount: float, seed: int) -> None:
+        """Keep training rows drawn at random, with at most `amount` pieces of feedback in all.
+
+        Raise `BadInput` for a mixture, whose weights would change, or if no row is left.
+        """
+        where = self.report.source
+        if self.sources:
+            raise BadInput("a budget of feedback cannot be divided among data sets", where=where)
+        order = list(range(len(self.train)))
+        Random(f"{seed}/feedback").shuffle(order)
+        total = accumulate(count_feedback(self.train[i]) for i in order)
+        kept = sorted(index for index, used in zip(order, total, strict=True) if used <= amount)
+        if not kept:
+            raise BadInput(f"a budget of {amount:g} is less than the feedback of a row", where=where)
+        if len(kept) < len(self.train):
+            rows = count(len(self.train), "row")
+            self.report.notes.append(f"{len(kept):,} of {rows} used: the budget of feedback")
+        self.train = [self.train[i] for i in kept]
+
     def need_both_labels(self) -> None:
         """Raise `BadInput` if all labels of the completions, or of the steps, are equal."""
         labels = {label for example in self.train for label in labels_in(example)}
@@ -72,6 +100,11 @@ class Data:
                 where=self.report.source,
                 hint=f"add {noun} labelled {str(not only).lower()}{instead}",
             )
+
+
+def count_feedback(example: Example) -> int:
+    """Return the pieces of feedback in an example: 1, or the number of its labelled steps."""
+    return len(labels_in(example)) or 1
 
 
 def labels_in(example: Example) -> list[bool]:

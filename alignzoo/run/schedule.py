@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from alignzoo.algorithm import Rounds
-from alignzoo.ledger import Ledger
+from alignzoo.ledger import ONLINE_FEEDBACK, Ledger
 from alignzoo.recipe import Recipe
 
 
@@ -21,7 +21,7 @@ class Schedule:
         recipe: `steps`, `epochs`, `budget`, `batch_size` and `seed` are read.
         rounds: how the algorithm cuts the data into rounds.
         rows: number of training rows.
-        ledger: the FLOPs spent, by which a budget ends the run.
+        ledger: the FLOPs and the feedback spent, by which a budget ends the run.
         step, round: optimizer steps and rounds done.
         stopped: why the run ends early, None otherwise.
     """
@@ -55,14 +55,14 @@ class Schedule:
         """Return the optimizer steps of the whole run; None if only a compute budget ends it."""
         if self.recipe.steps is not None:
             return self.recipe.steps
-        if self.recipe.budget is not None:
+        if self.recipe.budget_flops is not None:
             return None
         rounds = math.ceil(self.recipe.epochs * self.rows / self.rows_per_round)
         return sum(map(self.steps_in, range(max(1, rounds))))
 
     def progress_at(self, step: float) -> float:
-        """Return the fraction of the run done at a step, in [0, 1]: by steps or by compute,
-        whichever is further."""
+        """Return the fraction of the run done at a step, in [0, 1]: by steps, by compute or by
+        feedback on completions, whichever is further."""
         fractions = [0.0]
         if self.total_steps is not None:
             fractions.append(step / max(self.total_steps, 1))
@@ -71,6 +71,10 @@ class Schedule:
             first = self.ledger.flops["reward_training"]
             left = max(self.recipe.budget_flops - first, 1.0)
             fractions.append((self.ledger.total_flops - first) / left)
+        if self.recipe.budget_feedback is not None:
+            # Labelled rows do not count here: their number is limited when the data is loaded.
+            used = sum(self.ledger.feedback[kind] for kind in ONLINE_FEEDBACK)
+            fractions.append(used / self.recipe.budget_feedback)
         return min(max(fractions), 1.0)
 
     @property

@@ -172,6 +172,8 @@ def reward_recipe(spec: RewardSpec, recipe: Recipe) -> Recipe:
                 hint=f"its options are: {', '.join(OPTIONS)}",
             )
     same = {name: getattr(recipe, name) for name in SHARED}
+    if recipe.budget_feedback is not None:  # its pairs are the feedback
+        same["budget"] = recipe.budget
     # Virtual tokens before a prompt hardly change a score.
     kind = recipe.adapter if recipe.adapter not in ("prompt", "prefix") else "lora"
     if "data" in spec.options:

@@ -16,11 +16,11 @@ from accelerate.utils import broadcast_object_list
 
 from alignzoo import discovery, record
 from alignzoo.algorithm import Needs, Traits
-from alignzoo.data import Codec, Data, Prompts, load_data, parse_data
+from alignzoo.data import FEEDBACK_KINDS, Codec, Data, Prompts, load_data, parse_data
 from alignzoo.errors import BadInput, count
 from alignzoo.evaluation import Estimate, Evaluation, evaluate_run
 from alignzoo.functional import learning_rate_for_width
-from alignzoo.ledger import Ledger
+from alignzoo.ledger import Ledger, reset_peak_memory
 from alignzoo.policy import ModelSpec, Policy, load_policy
 from alignzoo.policy.kinds import ADAPTERS
 from alignzoo.recipe import Recipe, resolve, update_stored
@@ -143,6 +143,7 @@ def prepare(recipe: Recipe, permissions: Permissions, *, resume: bool, ui: UI) -
     parts = assemble(recipe, trainer, allow_code=permissions.allow_code)
     accelerator = Accelerator(log_with=recipe.report_to or None, project_dir=str(folder))
     check_processes(recipe, parts.traits, accelerator.num_processes)
+    reset_peak_memory(accelerator.device)
     # Processes may start at different times: all use the name that was free for the main one.
     folder = broadcast_object_list([folder])[0]
     model = load_model(recipe, parts, accelerator.device, permissions, ui)
@@ -220,7 +221,7 @@ def fit_length(recipe: Recipe, model: Policy) -> Recipe:
 def read_data(recipe: Recipe, parts: Participants, model: Policy, ui: UI) -> Data:
     """Read the recipe's data as token ids of the model."""
     with ui.phase("reading the data"):
-        return load_data(
+        data = load_data(
             parts.algorithm.data,
             Codec(model.tokenizer),
             task=parts.task,
@@ -230,6 +231,9 @@ def read_data(recipe: Recipe, parts: Participants, model: Policy, ui: UI) -> Dat
             seed=recipe.seed,
             holdout=recipe.eval_size,
         )
+    if recipe.budget_feedback is not None and parts.algorithm.data.name in FEEDBACK_KINDS:
+        data.limit_feedback(recipe.budget_feedback, recipe.seed)
+    return data
 
 
 def load_run_policy(
@@ -382,10 +386,13 @@ def hidden_size(model: Policy) -> int:
 def evaluate_phase(run: Run, phase: str) -> Evaluation | None:
     """Evaluate in the main process, or read the evaluation of a resumed run from disk.
 
-    `phase` is "before" or "after". Return None in the other processes, and without `--eval-size`.
+    `phase` is "before" or "after". Return None in the other processes, without `--eval-size`, and
+    before training with `--no-eval-before`.
     """
     results = run.record.results
     if run.recipe.eval_size == 0 or not run.record.is_writer:
+        return None
+    if phase == "before" and not run.recipe.eval_before:
         return None
     if phase in results:
         if phase == "after":  # an answer may cost compute, which no checkpoint has

@@ -14,7 +14,7 @@ import torch
 from alignzoo import signals
 from alignzoo.algorithm import Traits
 from alignzoo.batch import Batch
-from alignzoo.data import labels_in
+from alignzoo.data import FEEDBACK_KINDS, count_feedback
 from alignzoo.errors import RunFailed
 from alignzoo.evaluation import evaluate_run
 from alignzoo.functional import learning_rate_factor
@@ -35,15 +35,6 @@ from alignzoo.training.resume import (
 )
 from alignzoo.training.rounds import Round
 from alignzoo.ui import Update
-
-# The kind of feedback in the ledger for the rows of a view.
-FEEDBACK_KINDS = {
-    "demonstrations": "demonstrations",
-    "preferences": "pairs",
-    "feedback": "labels",
-    "steps": "labels",
-}
-
 
 def train(run: Run) -> None:
     """Train round by round until the steps or the budget are spent.
@@ -210,8 +201,7 @@ def charge_feedback(run: Run) -> None:
     kind = FEEDBACK_KINDS.get(run.algorithm.data.name)
     if kind is not None:
         new = (run.data.train[i] for i in run.order.unseen(run.round - 1))
-        # Each label of a row's steps counts.
-        run.ledger.use_feedback(kind, sum(len(labels_in(row)) or 1 for row in new))
+        run.ledger.use_feedback(kind, sum(map(count_feedback, new)))
 
 
 def charge_other_processes(run: Run, purpose: str, flops: float) -> None:
