@@ -173,6 +173,7 @@ def prepare(recipe: Recipe, permissions: Permissions, *, resume: bool, ui: UI) -
         reward_weights={spec.label: spec.weight for spec, _ in parts.rewards},
         external_logprobs=parts.sampler.external_logprobs,
     )
+    run.record.set_fact("learning_rate", run.learning_rate)
     for folder_of_reward in parts.trained_rewards:
         reused = folder_of_reward in trainer.reused
         charge_reward_model(run.ledger, folder_of_reward, saved=reused)

@@ -1,0 +1,142 @@
+"""Workers that run cells: processes of this machine, or tasks of a Ray cluster."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, Protocol
+
+from filelock import FileLock, Timeout
+
+from alignzoo import BadInput
+from alignzoo_compare.cell import Cell
+
+DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
+
+
+class Workers(Protocol):
+    """Where cells are run. `size` is how many run at a time."""
+
+    size: int
+
+    def submit(self, cell: Cell, board: Path, *, allow_code: bool) -> Future[dict[str, Any]]:
+        """Start a cell; the result is its row. A worker that dies gives an exception."""
+
+    def stop(self) -> None:
+        """End the cells that are running; they can be taken up again."""
+
+
+class LocalWorkers:
+    """Processes of this machine, one thread each, each with a GPU of its own if there are any.
+
+    A process serves many cells, so libraries and the base are loaded once; if it dies, it is
+    replaced, and only its cell is lost.
+    """
+
+    def __init__(self, size: int, board: Path, gpus: int):
+        import multiprocessing
+
+        from pebble import ProcessPool
+
+        self.size = size
+        # Forked from a clean process: this one has threads and, perhaps, a GPU in use.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["alignzoo.session", "alignzoo_compare.cell"])
+        self.pool = ProcessPool(
+            max_workers=size, context=context, initializer=prepare_worker, initargs=[board, gpus]
+        )
+
+    def submit(self, cell: Cell, board: Path, *, allow_code: bool) -> Future[dict[str, Any]]:
+        """Start a cell in a free process."""
+        future: Future[dict[str, Any]] = self.pool.submit(
+            run_quietly, None, cell, board, allow_code=allow_code
+        )
+        return future
+
+    def stop(self) -> None:
+        """End all processes."""
+        self.pool.stop()
+        self.pool.join()
+
+
+class RayWorkers:
+    """Tasks of a Ray cluster, whose scheduler places them by CPUs and GPUs.
+
+    The folder of the board must be reachable on every node for runs to be taken up again there;
+    rows are written by this process alone.
+    """
+
+    def __init__(self, address: str, gpus_per_cell: float):
+        try:
+            import ray
+        except ImportError:
+            raise BadInput(
+                "option --ray: Ray is not installed", hint="pip install 'alignzoo[ray]'"
+            ) from None
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise BadInput(f"option --ray: no cluster at {address!r}: {error}") from None
+        self.ray = ray
+        self.task = ray.remote(num_cpus=1, num_gpus=gpus_per_cell, max_retries=1)(run_quietly)
+        resources = ray.cluster_resources()
+        slots = resources.get("GPU", 0) / gpus_per_cell if gpus_per_cell else resources["CPU"]
+        self.size = max(1, int(slots))
+
+    def submit(self, cell: Cell, board: Path, *, allow_code: bool) -> Future[dict[str, Any]]:
+        """Start a cell on a node of the cluster."""
+        future: Future[dict[str, Any]] = self.task.remote(
+            cell, board, allow_code=allow_code
+        ).future()
+        return future
+
+    def stop(self) -> None:
+        """Leave the cluster, which ends its tasks."""
+        self.ray.shutdown()
+
+
+def prepare_worker(board: Path, gpus: int) -> None:
+    """Bind a worker to its parent's life, to one thread, and to a GPU that no other worker has."""
+    if sys.platform == "linux":  # elsewhere an orphan finishes its cell
+        ctypes.CDLL(None).prctl(DIES_WITH_PARENT, signal.SIGKILL)
+    # Ctrl-C in a terminal reaches all processes; the parent ends the workers by SIGTERM.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(claim_gpu(board, gpus))
+    import torch
+
+    torch.set_num_threads(1)
+
+
+_claimed: list[FileLock] = []  # held for the life of the process
+
+
+def claim_gpu(board: Path, gpus: int) -> int:
+    """Return the number of a GPU that no other worker of the board has claimed."""
+    for number in range(gpus):
+        lock = FileLock(board / f".gpu-{number}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            continue
+        _claimed.append(lock)
+        return number
+    return 0
+
+
+def run_quietly(cell: Cell, board: Path, *, allow_code: bool) -> dict[str, Any]:
+    """Run a cell with the output of libraries in a log beside its run, and return its row."""
+    from alignzoo.cli.quiet import quiet
+    from alignzoo.signals import catch_signals
+    from alignzoo_compare.cell import run_cell
+
+    logs = board / "logs"
+    logs.mkdir(exist_ok=True)
+    run: Callable[..., dict[str, Any]] = run_cell
+    with catch_signals(), quiet(logs / f"{cell.name}.txt"):
+        return run(cell, board, allow_code=allow_code)
