@@ -85,8 +85,8 @@ class Recipe:
     ] = 1.0
     budget: Annotated[
         str | None,
-        "stop after this much compute, e.g. 1e15flops, or use this much feedback, e.g. 2000feedback: "
-        "labelled rows, or scores and judgements of completions",
+        "stop after this much compute, e.g. 1e15flops, or this much feedback, e.g. 2000feedback "
+        "(labelled rows, or scores and judgements of completions)",
     ] = None
     batch_size: Annotated[int, "groups (prompts, pairs) per optimizer step", Ge(1), Le(10**6)] = 32
     micro_tokens: Annotated[
@@ -182,12 +182,12 @@ class Recipe:
 
     @property
     def budget_flops(self) -> float | None:
-        """Return the budget in floating-point operations, or None. Raise `BadInput` for no number."""
+        """Return the budget in floating-point operations, or None; raise `BadInput` for a bad one."""
         return self._budget_in("flops")
 
     @property
     def budget_feedback(self) -> float | None:
-        """Return the budget in units of feedback, or None. Raise `BadInput` for no number."""
+        """Return the budget in units of feedback, or None; raise `BadInput` for a bad one."""
         return self._budget_in("feedback")
 
     def _budget_in(self, unit: str) -> float | None:

@@ -16,7 +16,6 @@ from alignzoo.data.report import Report
 from alignzoo.data.views import View
 from alignzoo.errors import BadInput, count
 
-
 # The kind of feedback in the ledger for the rows of a view.
 FEEDBACK_KINDS = {
     "demonstrations": "demonstrations",
@@ -80,7 +79,7 @@ class Data:
         total = accumulate(count_feedback(self.train[i]) for i in order)
         kept = sorted(index for index, used in zip(order, total, strict=True) if used <= amount)
         if not kept:
-            raise BadInput(f"a budget of {amount:g} is less than the feedback of a row", where=where)
+            raise BadInput(f"the budget of {amount:g} is less than one row has", where=where)
         if len(kept) < len(self.train):
             rows = count(len(self.train), "row")
             self.report.notes.append(f"{len(kept):,} of {rows} used: the budget of feedback")

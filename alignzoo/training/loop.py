@@ -36,6 +36,7 @@ from alignzoo.training.resume import (
 from alignzoo.training.rounds import Round
 from alignzoo.ui import Update
 
+
 def train(run: Run) -> None:
     """Train round by round until the steps or the budget are spent.
 

@@ -250,7 +250,7 @@ def full_settings(
     grid = board.grid
     settings = with_trial(grid.entries[entry], trial)
     if grid.entries[entry]["algorithm"] != BEST_OF_N:
-        settings["budget"] = grid.budget
+        settings |= {"budget": grid.budget, "checkpoint_every": 10}
     if grid.model is not None:
         settings["model"] = grid.model
     return {
@@ -260,7 +260,6 @@ def full_settings(
         "seed": seed,
         "eval_size": grid.eval_size,
         "eval_before": False,
-        "checkpoint_every": 10,
     }
 
 

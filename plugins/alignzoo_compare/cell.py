@@ -13,7 +13,7 @@ from typing import Any, Literal
 from alignzoo import BadInput, discovery
 from alignzoo.algorithm import Traits
 from alignzoo.cli.render import shell_command
-from alignzoo.errors import one_line
+from alignzoo.errors import first_line, one_line
 from alignzoo.files import json_lines, read_lines, write_text
 from alignzoo.options import flag_of
 from alignzoo.record import hash_sources, read_run
@@ -77,7 +77,7 @@ def run_cell(cell: Cell, board: Path, *, allow_code: bool = False) -> dict[str, 
     except BadInput as error:
         if begun:  # the folder is damaged, or its run is not this one
             raise
-        return {**describe(cell), "status": "refused", "error": error.message}
+        return {**describe(cell), "status": "refused", "error": first_line(error)}
     except Exception as error:
         traceback.print_exc()  # into the log of the cell
         return {**describe(cell), "status": "failed", "error": one_line(error)}
@@ -87,7 +87,7 @@ def run_cell(cell: Cell, board: Path, *, allow_code: bool = False) -> dict[str, 
 def describe(cell: Cell) -> dict[str, Any]:
     """Return what is known of a cell's row before it is run."""
     return {**asdict(cell), "seed": cell.settings["seed"], "split": SPLITS[cell.kind],
-            "command": format_command(cell.settings)}  # fmt: skip
+            "command": format_command(cell)}  # fmt: skip
 
 
 def read_result(cell: Cell, folder: Path) -> dict[str, Any]:
@@ -185,7 +185,7 @@ def write_chosen(task: str, board: Path) -> Path:
 
     Raise `BadInput` if the task has no pairs.
     """
-    path = board / "data" / f"chosen-{task}.jsonl"
+    path = board / chosen_path(task)
     if path.is_file():
         return path
     plugin = discovery.load_plugin("tasks", task)()
@@ -198,8 +198,16 @@ def write_chosen(task: str, board: Path) -> Path:
     return path
 
 
-def format_command(settings: Mapping[str, Any]) -> str:
-    """Return the command that makes the run of a cell."""
+def chosen_path(task: str) -> str:
+    """Return the path of the chosen side of a task's pairs, relative to the folder of a board."""
+    return f"data/chosen-{task}.jsonl"
+
+
+def format_command(cell: Cell) -> str:
+    """Return the command that makes the run of a cell, to be typed in the folder of the board."""
+    settings = dict(cell.settings)
+    if settings.get("data") == CHOSEN:
+        settings["data"] = chosen_path(cell.task)
     words = ["alignzoo", "run", settings["algorithm"]]
     flat = {k: v for k, v in settings.items() if k not in ("algorithm", "options")}
     for name, value in {**flat, **(settings.get("options") or {})}.items():

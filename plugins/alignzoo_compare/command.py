@@ -36,9 +36,9 @@ DEFAULT_TASKS = "style,sums"
 class CompareCommand:
     """Compare algorithms: one base, the same tasks, the same budget, several seeds.
 
-    Every algorithm is tuned on the dev prompts of each task by the same number of trials, and
-    reported on its test prompts. The comparison is a folder. A stopped one is taken up again by
-    the same command, which runs no finished cell again.
+    Each algorithm is tuned on a task's dev prompts, and reported on its test prompts.
+
+    The same command takes up a comparison that was stopped.
     """
 
     algorithms: Annotated[
@@ -53,9 +53,9 @@ class CompareCommand:
         str | None,
         "budget of each run: small, medium, large, 1e13flops or 2000feedback [default: small]",
     ] = None
-    track: Annotated[
-        Literal["flops", "feedback"], "what small, medium and large are equal in"
-    ] = "flops"
+    track: Annotated[Literal["flops", "feedback"], "what small, medium and large are equal in"] = (
+        "flops"
+    )
     model: Annotated[str | None, "base of all runs [default: each task's embedded model]"] = None
     trials: Annotated[
         int | None,
@@ -74,7 +74,8 @@ class CompareCommand:
         int | None, "runs at a time [default: one for each GPU, or else each CPU]", Ge(1)
     ] = None
     ray: Annotated[
-        str | None, "run the cells on a Ray cluster: its address, or auto", 
+        str | None,
+        "run the cells on a Ray cluster: its address, or auto",
     ] = None
     gpus_per_cell: Annotated[float, "GPUs that a cell needs on a Ray cluster", Ge(0)] = 0.0
     verify: Annotated[bool, "run a random finished cell again and compare its numbers"] = False
@@ -86,17 +87,17 @@ class CompareCommand:
 
     def main(self) -> None:
         """Run the command."""
-        grid, notes = self.compose()
-        name = Path(self.grid).stem if self.grid else grid.track
+        name = Path(self.grid).stem if self.grid else self.track
         folder = Path(self.out or f"boards/{name}").expanduser()
         with interruptions(folder), quiet() as log:
             console = console_for(log.out)
-            lines(console, [f"not compared: {note}" for note in notes])
             if self.verify:
                 from alignzoo_compare.verify import verify_board
 
                 verify_board(folder, console, allow_code=self.allow_code)
                 return
+            grid, notes = self.compose()
+            lines(console, [f"not compared: {note}" for note in notes])
             from alignzoo_compare.board import open_board
             from alignzoo_compare.live import LiveTable
             from alignzoo_compare.runner import run_board
@@ -135,8 +136,7 @@ class CompareCommand:
         }
         check_entries(settings["entries"], self.grid or "")
         for name in settings["tasks"]:
-            task = discovery.load_plugin("tasks", name)
-            if "prompts" not in task.views:
+            if "prompts" not in discovery.load_plugin("tasks", name)().views:
                 raise BadInput(f"task {name!r} has no prompts to evaluate on")
         grid = Grid(**settings)
         _ = grid.track  # raises if the budget is malformed
@@ -170,4 +170,3 @@ def interruptions(folder: Path) -> Iterator[None]:
             file=sys.stderr,
         )
         raise typer.Exit(getattr(error, "exit_code", 130)) from None
-

@@ -17,7 +17,7 @@ from alignzoo import BadInput
 from alignzoo.algorithm import Traits
 from alignzoo.discovery import discover, load_plugin
 from alignzoo.errors import AlignzooError, nearest
-from alignzoo.options import options_of
+from alignzoo.options import build, options_of
 from alignzoo.recipe import Recipe, find_code, resolve
 from alignzoo.safe_yaml import read_yaml
 
@@ -110,7 +110,7 @@ def default_entries() -> tuple[dict[str, Settings], list[str]]:
     entries, left_out = {}, []
     for name in discover("algorithms"):
         try:
-            traits = Traits.of(load_plugin("algorithms", name))
+            traits = Traits.of(build(load_plugin("algorithms", name), {}, name))
         except AlignzooError as error:
             left_out.append(f"{name}: {error.message}")
             continue

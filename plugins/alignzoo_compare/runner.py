@@ -11,6 +11,7 @@ from alignzoo import BadInput
 from alignzoo.errors import one_line
 from alignzoo_compare.board import Board, Row, due_cells
 from alignzoo_compare.cell import Cell, describe
+from alignzoo_compare.grid import BASE
 from alignzoo_compare.workers import Workers
 
 TRIES = 2  # of a cell whose worker died
@@ -34,7 +35,7 @@ class Progress:
 def run_board(
     board: Board, workers: Workers, show: Callable[[Progress], None], *, allow_code: bool = False
 ) -> None:
-    """Run every cell of the grid that has no row. What is running is ended if an error is raised."""
+    """Run every cell of the grid that has no row; an error ends the cells that are running."""
     started = time.monotonic()
     state = Progress()
     futures: dict[Future[Row], Cell] = {}
@@ -54,6 +55,8 @@ def run_board(
                 tries[cell.key] = tries.get(cell.key, 0) + 1
                 row = row_of(future, cell, last=tries[cell.key] == TRIES)
                 if row is not None:
+                    if row["status"] == "refused" and cell.entry == BASE:
+                        raise BadInput(f"task {cell.task!r} cannot be evaluated: {row['error']}")
                     board.append(row)
                     state.finished.append(row)
             state.running = list(futures.values())
