@@ -182,7 +182,7 @@ class Recipe:
 
     @property
     def budget_flops(self) -> float | None:
-        """Return the budget in floating-point operations, or None; raise `BadInput` for a bad one."""
+        """Return the budget in FLOPs, or None; raise `BadInput` for a bad one."""
         return self._budget_in("flops")
 
     @property
