@@ -206,8 +206,13 @@ def trial_cells(board: Board, entry: str, task: str) -> list[Cell]:
     if not is_tuned(board.grid, entry):
         return []
     rows = board.find("trial", entry, task)
-    settings = board.grid.entries[entry]
-    trials = next_trials(outcomes(rows), board.grid.trials, knob_of(settings))
+    if any(row["status"] == "refused" for row in rows):
+        return []
+    done = {row["number"] for row in rows}
+    # Trials may finish in another order than they began, and a crash may leave a gap.
+    known = [row for place, row in enumerate(rows) if row["number"] == place]
+    knob = knob_of(board.grid.entries[entry])
+    trials = next_trials(outcomes(known), board.grid.trials, knob)
     return [
         Cell(
             "trial",
@@ -217,7 +222,8 @@ def trial_cells(board: Board, entry: str, task: str) -> list[Cell]:
             full_settings(board, entry, task, trial, TRIAL_SEED) | {"eval_split": "dev"},
             trial,
         )
-        for number, trial in enumerate(trials, start=len(rows))
+        for number, trial in enumerate(trials, start=len(known))
+        if number not in done
     ]
 
 

@@ -17,10 +17,12 @@ from alignzoo import BadInput, discovery
 from alignzoo.cli.quiet import quiet
 from alignzoo.cli.render import lines, shell_command
 from alignzoo.cli.terminal import console_for
+from alignzoo.options import build
 from alignzoo.signals import catch_signals
 from alignzoo_compare.grid import (
     BUDGETS,
     Grid,
+    check_common,
     check_entries,
     default_entries,
     entries_for,
@@ -131,14 +133,14 @@ class CompareCommand:
             "seeds": 3,
             **found,
             "budget": BUDGETS[budget][self.track] if budget in BUDGETS else budget,
-            "tasks": tuple(found["tasks"]),
             "entries": with_standard(found["entries"]),
         }
-        check_entries(settings["entries"], self.grid or "")
-        for name in settings["tasks"]:
+        grid: Grid = build(Grid, settings, self.grid or "")
+        check_entries(grid.entries, self.grid or "")
+        check_common(grid.common, self.grid or "")
+        for name in grid.tasks:
             if "prompts" not in discovery.load_plugin("tasks", name)().views:
                 raise BadInput(f"task {name!r} has no prompts to evaluate on")
-        grid = Grid(**settings)
         _ = grid.track  # raises if the budget is malformed
         return grid, notes
 

@@ -11,7 +11,9 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Le
 
 from alignzoo import BadInput
 from alignzoo.algorithm import Traits
@@ -20,6 +22,7 @@ from alignzoo.errors import AlignzooError, nearest
 from alignzoo.options import build, options_of
 from alignzoo.recipe import Recipe, find_code, resolve
 from alignzoo.safe_yaml import read_yaml
+from alignzoo_compare.tuning import MOST_TRIALS
 
 Settings = dict[str, Any]
 Track = Literal["flops", "feedback"]
@@ -43,12 +46,13 @@ STANDARD: dict[str, Settings] = {
 LEARNED: dict[str, Settings] = {
     "ppo-learned": {"algorithm": "ppo", "reward": ["learned"]},
 }
-# Settings that the grid itself sets, so that no entry can have others than its neighbours.
+# Settings that the grid itself sets, and those that `common` may set for all entries alike: no
+# entry can have others than its neighbours.
 FIXED = (
     "task", "seed", "model", "budget", "steps", "eval_size", "eval_split", "eval_every",
-    "eval_before", "output_dir", "name", "temperature", "top_k", "top_p", "min_p",
-    "max_new_tokens", "stop_text",
+    "eval_before", "output_dir", "name", "checkpoint_every",
 )  # fmt: skip
+ALIKE = ("temperature", "top_k", "top_p", "min_p", "max_new_tokens", "stop_text")
 
 
 @dataclass(frozen=True)
@@ -68,14 +72,14 @@ class Grid:
     """
 
     tasks: tuple[str, ...]
-    entries: Mapping[str, Settings]
-    seeds: int
+    entries: dict[str, Settings]
+    seeds: Annotated[int, "number of seeds", Ge(1), Le(1000)]
     budget: str
     model: str | None = None
-    trials: int = 3
-    eval_size: int = 200
-    curve: int = 0
-    common: Mapping[str, Any] = field(default_factory=dict)
+    trials: Annotated[int, "settings that each entry tries on dev", Ge(1), Le(MOST_TRIALS)] = 3
+    eval_size: Annotated[int, "prompts of an evaluation", Ge(2), Le(10**6)] = 200
+    curve: Annotated[int, "evaluations in the middle of each run", Ge(0), Le(100)] = 0
+    common: dict[str, Any] = field(default_factory=dict)
 
     @property
     def track(self) -> Track:
@@ -155,10 +159,10 @@ def check_entries(entries: Mapping[str, Settings], where: str = "") -> None:
         for key in settings:
             if key not in known:
                 raise BadInput(f"unknown setting {key!r}", where=place, hint=nearest(key, known))
-            if key in FIXED:
+            if key in (*FIXED, *ALIKE):
                 raise BadInput(
                     f"setting {key!r} is the same for all entries", where=place,
-                    hint="a comparison of unlike runs says nothing; set it for the whole grid",
+                    hint="set it for the whole grid, by a flag or under common",
                 )  # fmt: skip
         algorithm = load_plugin("algorithms", settings["algorithm"])
         own = {option.name: option for option in options_of(algorithm)}
@@ -166,6 +170,18 @@ def check_entries(entries: Mapping[str, Settings], where: str = "") -> None:
             if key not in own:
                 raise BadInput(f"unknown option {key!r}", where=place, hint=nearest(key, own))
             own[key].check(value, place)
+
+
+def check_common(settings: Mapping[str, Any], where: str = "") -> None:
+    """Raise `BadInput` for settings of all runs that no run has, or that are those of the grid."""
+    known = {option.name: option for option in options_of(Recipe)}
+    place = f"{where}: common" if where else "common"
+    for key, value in settings.items():
+        if key not in known:
+            raise BadInput(f"unknown setting {key!r}", where=place, hint=nearest(key, known))
+        if key in (*FIXED, "algorithm", "options", "data", "reward"):
+            raise BadInput(f"setting {key!r} is not one of all runs", where=place)
+        known[key].check(value, place)
 
 
 def read_grid(path: Path, *, allow_code: bool) -> dict[str, Any]:
