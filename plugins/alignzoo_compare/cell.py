@@ -86,8 +86,12 @@ def run_cell(cell: Cell, board: Path, *, allow_code: bool = False) -> dict[str, 
 
 def describe(cell: Cell) -> dict[str, Any]:
     """Return what is known of a cell's row before it is run."""
-    return {**asdict(cell), "seed": cell.settings["seed"], "split": SPLITS[cell.kind],
-            "command": format_command(cell)}  # fmt: skip
+    return {
+        **asdict(cell),
+        "seed": cell.settings["seed"],
+        "split": SPLITS[cell.kind],
+        "command": format_command(cell),
+    }
 
 
 def read_result(cell: Cell, folder: Path) -> dict[str, Any]:
@@ -101,7 +105,9 @@ def read_result(cell: Cell, folder: Path) -> dict[str, Any]:
     trains = Traits.of(discovery.load_plugin("algorithms", cell.settings["algorithm"])).trains
     # The log-probs of a completion that was chosen among others are not those of the choice.
     has_kl = "kl" in results[phase] and (trains or cell.entry == BASE)
+    task = discovery.load_plugin("tasks", cell.task)()
     return {
+        "bounds": [task.worst, task.best],
         "summary": {name: value["mean"] for name, value in results[phase].items()},
         "answer_flops": results.get("after", {}).get("answer/flops", {}).get("mean"),
         "items": list_items(items, kl=has_kl),
@@ -118,7 +124,7 @@ def read_result(cell: Cell, folder: Path) -> dict[str, Any]:
         "fingerprints": {
             **facts["fingerprints"],
             "plugin": facts["plugin"]["sha256"],
-            "task": hash_task(cell.task, cell.settings["eval_size"]),
+            "task": hash_task(cell.task, task, cell.settings["eval_size"]),
         },
         "environment": facts["environment"],
     }
@@ -170,9 +176,8 @@ def read_proxy(steps: Sequence[Mapping[str, Any]]) -> dict[str, float] | None:
     }
 
 
-def hash_task(name: str, eval_size: int) -> str:
+def hash_task(name: str, task: Any, eval_size: int) -> str:
     """Return a hash of what a task asks and how it scores: its test prompts and its code."""
-    task = discovery.load_plugin("tasks", name)()
     digest = hashlib.sha256()
     for row in task.rows("prompts", "test")[:eval_size]:
         digest.update(json.dumps(row, sort_keys=True, default=str).encode() + b"\n")

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -28,6 +28,7 @@ from alignzoo_compare.grid import (
     entries_for,
     read_grid,
     with_standard,
+    without_copies,
 )
 from alignzoo_compare.tuning import MOST_TRIALS
 
@@ -138,6 +139,8 @@ class CompareCommand:
         grid: Grid = build(Grid, settings, self.grid or "")
         check_entries(grid.entries, self.grid or "")
         check_common(grid.common, self.grid or "")
+        kept, copies = without_copies(grid.entries, grid.common)
+        grid, notes = replace(grid, entries=kept), [*notes, *copies]
         for name in grid.tasks:
             if "prompts" not in discovery.load_plugin("tasks", name)().views:
                 raise BadInput(f"task {name!r} has no prompts to evaluate on")

@@ -16,12 +16,13 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Le
 
 from alignzoo import BadInput
-from alignzoo.algorithm import Traits
+from alignzoo.algorithm import Traits, canonical_name
 from alignzoo.discovery import discover, load_plugin
 from alignzoo.errors import AlignzooError, nearest
 from alignzoo.options import build, options_of
 from alignzoo.recipe import Recipe, find_code, resolve
 from alignzoo.safe_yaml import read_yaml
+from alignzoo.session import recipe_for
 from alignzoo_compare.tuning import MOST_TRIALS
 
 Settings = dict[str, Any]
@@ -147,6 +148,36 @@ def with_standard(entries: Mapping[str, Settings]) -> dict[str, Settings]:
     """Return the standard entries and then the given ones, which override those of their name."""
     learned = LEARNED if "ppo" in entries else {}
     return {**STANDARD, **entries, **learned}
+
+
+def without_copies(
+    entries: Mapping[str, Settings], common: Mapping[str, Any]
+) -> tuple[dict[str, Settings], list[str]]:
+    """Return entries without those that take the same steps as an earlier one, and who they are.
+
+    At one pass over its completions, for example, every loss of `grpo` that clips a ratio is the
+    same. Shown apart, copies would be four ranks for one algorithm.
+    """
+    kept: dict[str, Settings] = {}
+    names: dict[str, str] = {}
+    notes = []
+    for name, settings in entries.items():
+        key = identify(settings, common)
+        if key in names:
+            notes.append(f"{name}: at these settings it is {names[key]}")
+        else:
+            kept[name], names[key] = settings, name
+    return kept, notes
+
+
+def identify(settings: Mapping[str, Any], common: Mapping[str, Any]) -> str:
+    """Return a text that entries share if they are one algorithm at their settings."""
+    layers = {k: v for k, v in {**settings, **common}.items() if k != "algorithm"}
+    name = settings["algorithm"]
+    recipe = recipe_for(name, layers)
+    algorithm = build(load_plugin("algorithms", name), recipe.options, name)
+    others = {k: v for k, v in layers.items() if k != "options"}
+    return repr((canonical_name(name, algorithm, recipe), sorted(others.items())))
 
 
 def check_entries(entries: Mapping[str, Settings], where: str = "") -> None:

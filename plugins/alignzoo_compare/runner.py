@@ -58,6 +58,7 @@ def run_board(
                     if row["status"] == "refused" and cell.entry == BASE:
                         raise BadInput(f"task {cell.task!r} cannot be evaluated: {row['error']}")
                     board.append(row)
+                    check_budget(board, row)
                     state.finished.append(row)
             state.running = list(futures.values())
             state.seconds = time.monotonic() - started
@@ -79,3 +80,16 @@ def row_of(future: Future[Row], cell: Cell, *, last: bool) -> Row | None:
     if not last:
         return None
     return {**describe(cell), "status": "failed", "error": f"its worker died: {one_line(error)}"}
+
+
+def check_budget(board: Board, row: Row) -> None:
+    """Raise `BadInput` if a run was over after its first step, which took more than the budget."""
+    if row["status"] != "finished" or row["steps"] != 1 or board.grid.track != "flops":
+        return
+    spent = row["ledger"]["total_flops"]
+    if spent > board.grid.budget_amount:
+        raise BadInput(
+            f"a budget of {board.grid.budget} is less than one step of {row['entry']} on "
+            f"{row['task']}, which took {spent:.2g} flops",
+            hint="choose a larger --budget and another folder with --out",
+        )

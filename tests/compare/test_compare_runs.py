@@ -12,7 +12,7 @@ import pytest
 from alignzoo_compare.board import read_board
 
 COMMAND = (
-    "compare sft --tasks style --seeds 1 --trials 2 --budget 2e9flops --eval-size 10 --jobs 1"
+    "compare sft --tasks style --seeds 1 --trials 2 --budget 5e10flops --eval-size 10 --jobs 1"
 ).split()
 MISSING = 120  # seconds without any new row, after which the program hangs
 

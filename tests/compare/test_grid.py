@@ -49,6 +49,20 @@ entries:
     assert Grid.from_dict(grid.as_dict()) == grid
 
 
+def test_one_algorithm_under_two_names_is_one_entry(tmp_path):
+    text = """
+entries:
+  grpo:
+  gspo: {algorithm: grpo, options: {loss_type: gspo}}
+  gspo-twice: {algorithm: grpo, options: {loss_type: gspo, iterations: 2}}
+  grpo-long: {algorithm: grpo, lora_rank: 32}
+"""
+    (tmp_path / "grid.yaml").write_text(text)
+    grid, notes = CompareCommand(grid=str(tmp_path / "grid.yaml")).compose()
+    assert list(grid.entries)[-3:] == ["grpo", "gspo-twice", "grpo-long"]
+    assert notes == ["gspo: at these settings it is grpo"]
+
+
 @pytest.mark.parametrize(
     ("budget", "track", "amount"),
     [("1e12flops", "flops", 1e12), ("1e12", "flops", 1e12), ("2000feedback", "feedback", 2000)],

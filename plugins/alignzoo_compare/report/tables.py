@@ -1,0 +1,199 @@
+"""A summary as tables: for a terminal, in Markdown and CSV, and as JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from alignzoo.cli.render import clean, lines, to_plain
+from alignzoo.errors import count
+from alignzoo_compare.report.summary import EntryResult, OverallResult, Summary, TaskResult
+from alignzoo_compare.statistics.aggregate import Aggregate
+from alignzoo_compare.statistics.intervals import Interval
+
+HEADINGS = (
+    "entry", "score", "rank", "group", "over base", "over sft", "at equal length", "KL", "length",
+    "FLOPs", "tuning", "feedback", "seconds", "MiB", "failed",
+)  # fmt: skip
+WIDE = ("entry", "score", "rank", "group", "over base", "KL", "length", "FLOPs", "seconds")
+NARROW = ("entry", "score", "group", "over base")
+NARROW_WIDTH = 110  # columns of a terminal below which a table has less
+OVERALL = ("entry", "mean", "rank", "group", "IQM", "P(better than base)", "P(better than sft)")
+SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~$&])")  # to Markdown
+
+
+def print_summary(summary: Summary, console: Console) -> None:
+    """Print the tables of a summary, and what to know about them."""
+    headings = WIDE if console.width >= NARROW_WIDTH else NARROW
+    for task in summary.tasks:
+        lines(console, ["", describe_task(task)])
+        console.print(rich_table(headings, [entry_cells(entry) for entry in task.entries]))
+        lines(console, [f"{name}: {why}" for name, why in task.refused.items()])
+    if summary.overall:
+        console.print(Text("\nall tasks"))
+        console.print(rich_table(OVERALL, [overall_cells(entry) for entry in summary.overall]))
+    lines(console, summary.warnings)
+
+
+def rich_table(headings: tuple[str, ...], rows: list[dict[str, str]]) -> Table:
+    """Return a table for a terminal of the columns that are named."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, no_wrap=heading == "entry")
+    for row in rows:
+        table.add_row(*(Text(clean(row[heading])) for heading in headings))
+    return table
+
+
+def describe_task(task: TaskResult) -> str:
+    """Return what a task's table is of, and what it could have told, as a line."""
+    return (
+        f"{task.task}: {count(task.seeds, 'seed')}, {count(task.items, 'item')}; two entries that "
+        f"share a letter are not told apart; a difference of {task.least_difference:.3f} would "
+        "have been, at 80% power"
+    )
+
+
+def entry_cells(entry: EntryResult) -> dict[str, str]:
+    """Return the cells of an entry's row by heading."""
+    return {
+        "entry": entry.entry,
+        "score": interval(entry.score),
+        "rank": rank(entry.rank_low, entry.rank_high),
+        "group": entry.group,
+        "over base": difference(entry.over_base),
+        "over sft": difference(entry.over_sft),
+        "at equal length": difference(controlled(entry), star=False),
+        "KL": "" if entry.kl is None else f"{entry.kl:.2f}",
+        "length": f"{entry.length:.1f}",
+        "FLOPs": f"{entry.flops:.2g}",
+        "tuning": f"{entry.tuning_flops:.2g}",
+        "feedback": f"{entry.feedback:,.0f}",
+        "seconds": f"{entry.seconds:.0f}",
+        "MiB": f"{entry.peak_memory_bytes / 2**20:,.0f}",
+        "failed": str(entry.failed or ""),
+    }
+
+
+def overall_cells(entry: OverallResult) -> dict[str, str]:
+    """Return the cells of an entry's row over all tasks by heading."""
+    return {
+        "entry": entry.entry,
+        "mean": f"{entry.mean:.3f}",
+        "rank": rank(entry.rank_low, entry.rank_high),
+        "group": entry.group,
+        "IQM": aggregate(entry.interquartile_mean),
+        "P(better than base)": aggregate(entry.over_base),
+        "P(better than sft)": "" if entry.over_sft is None else aggregate(entry.over_sft),
+    }
+
+
+def interval(value: Interval) -> str:
+    """Return a mean with its interval, `0.512 [0.480, 0.544]`."""
+    return f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]"
+
+
+def difference(value: Interval | None, *, star: bool = True) -> str:
+    """Return a difference with its interval, and a star if it is told from 0."""
+    if value is None:
+        return ""
+    told = " *" if star and value.p_value < 0.05 else ""
+    return f"{value.mean:+.3f} [{value.low:+.3f}, {value.high:+.3f}]{told}"
+
+
+def controlled(entry: EntryResult) -> Interval | None:
+    """Return an entry's difference to the base at equal length."""
+    return None if entry.at_equal_length is None else entry.at_equal_length.controlled
+
+
+def aggregate(value: Aggregate) -> str:
+    """Return a quantity over tasks with its interval."""
+    return f"{value.value:.3f} [{value.low:.3f}, {value.high:.3f}]"
+
+
+def rank(low: int, high: int) -> str:
+    """Return the interval of a rank, `2` or `2-5`."""
+    return str(low) if low == high else f"{low}-{high}"
+
+
+def as_markdown(summary: Summary) -> str:
+    """Return the tables as Markdown, with the text of models and plugins escaped."""
+    parts = []
+    for task in summary.tasks:
+        parts += [f"## {escape(task.task)}", escape(describe_task(task))]
+        parts.append(markdown_table(HEADINGS, [entry_cells(entry) for entry in task.entries]))
+        parts += [f"- {escape(f'{name}: {why}')}" for name, why in task.refused.items()]
+    if summary.overall:
+        rows = [overall_cells(entry) for entry in summary.overall]
+        parts += ["## All tasks", markdown_table(OVERALL, rows)]
+    parts += [f"- {escape(line)}" for line in summary.warnings]
+    return "\n\n".join(parts) + "\n"
+
+
+def markdown_table(headings: tuple[str, ...], rows: list[dict[str, str]]) -> str:
+    """Return a table in Markdown of the columns that are named."""
+    head = [f"| {' | '.join(headings)} |", "|" + "---|" * len(headings)]
+    body = [
+        f"| {' | '.join([escape(row['entry']), *(row[name] for name in headings[1:])])} |"
+        for row in rows
+    ]
+    return "\n".join([*head, *body])
+
+
+def escape(text: str) -> str:
+    """Return text of which Markdown and HTML read nothing but the characters."""
+    return SPECIAL.sub(r"\\\1", clean(text).replace("\n", " "))
+
+
+def as_csv(summary: Summary) -> str:
+    """Return a row for each entry and task, numbers in full, as CSV.
+
+    A cell that a spreadsheet would take for a formula begins with an apostrophe.
+    """
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    first = [flat_row(task, entry) for task in summary.tasks for entry in task.entries]
+    names = list(dict.fromkeys(name for row in first for name in row))
+    writer.writerow(names)
+    for row in first:
+        writer.writerow([guard(row.get(name, "")) for name in names])
+    return out.getvalue()
+
+
+def flat_row(task: TaskResult, entry: EntryResult) -> dict[str, Any]:
+    """Return an entry's numbers as the columns of a CSV row."""
+    row: dict[str, Any] = {"task": task.task, "entry": entry.entry}
+    for name, value in {
+        "score": entry.score,
+        "over_base": entry.over_base,
+        "over_sft": entry.over_sft,
+        "at_equal_length": controlled(entry),
+    }.items():
+        for part in ("mean", "low", "high", "p_value"):
+            row[f"{name}_{part}"] = "" if value is None else getattr(value, part)
+    for name in (
+        "rank_low", "rank_high", "group", "kl", "length", "ended", "flops", "tuning_flops",
+        "feedback", "seconds", "peak_memory_bytes", "proxy_gap", "retention", "failed",
+    ):  # fmt: skip
+        row[name] = getattr(entry, name)
+    return row | {f"measure_{name}": value for name, value in entry.measures.items()}
+
+
+def guard(value: Any) -> Any:
+    """Return a cell that no spreadsheet runs as a formula; numbers stay as they are."""
+    if value is None:
+        return ""
+    text = clean(value) if isinstance(value, str) else value
+    return f"'{text}" if isinstance(text, str) and text[:1] in "=+-@\t\r" and text else text
+
+
+def to_json(summary: Summary) -> Any:
+    """Return the summary as JSON can hold it."""
+    return to_plain(summary)
