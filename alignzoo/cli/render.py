@@ -6,7 +6,7 @@ import dataclasses
 import math
 import shlex
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -53,23 +53,50 @@ OF = "judge/agreement/"  # and a label
 COUNTS = ("pairs", "rows", "unusable", "calls", "cached", "retries", "tokens", "tokens/saved")
 PRICES = ("judge/money", "judge/money/saved")
 NARROW = 100
+CHANGE_WIDTH = 95  # columns that a table of changes takes with all its intervals
 
 
 def summary_table(columns: Mapping[str, Mapping[str, Any] | None]) -> Table:
     """Return a table with a row per metric and a column per model or task; a dash if missing."""
-    names = [
-        name
-        for name in dict.fromkeys(name for summary in columns.values() for name in summary or ())
-        if not name.startswith(HELD_OUT) or name in HELD_OUT_SHOWN or name.startswith(PART)
-    ]
+    table = start_table(columns)
+    for name in list_shown(columns.values()):
+        cells = [estimate(name, (summary or {}).get(name)) for summary in columns.values()]
+        table.add_row(Text(label(name)), *map(Text, cells))
+    return table
+
+
+def change_table(
+    before: Mapping[str, Any], after: Mapping[str, Any], changes: Mapping[str, Any], width: int
+) -> Table:
+    """Return a table of two summaries and of the changes from one to the other.
+
+    On a console of fewer than 95 columns, a metric with a change has the interval of that alone.
+    """
+    table = start_table(["before", "after", "change"])
+    for name in list_shown([before, after]):
+        full = width >= CHANGE_WIDTH or name not in changes
+        cells = [estimate(name, summary.get(name), interval=full) for summary in (before, after)]
+        cells.append(estimate(name, changes.get(name), sign="+"))
+        table.add_row(Text(label(name)), *map(Text, cells))
+    return table
+
+
+def start_table(headings: Iterable[str]) -> Table:
+    """Return an empty table with a column for labels and one for each heading."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
-    for heading in columns:
+    for heading in headings:
         table.add_column(Text(clean(heading)), justify="right")
-    for name in names:
-        cells = [Text(estimate(name, (summary or {}).get(name))) for summary in columns.values()]
-        table.add_row(Text(label(name)), *cells)
     return table
+
+
+def list_shown(summaries: Iterable[Mapping[str, Any] | None]) -> list[str]:
+    """Return the names of the metrics that a table shows, in the order of the summaries."""
+    return [
+        name
+        for name in dict.fromkeys(name for summary in summaries for name in summary or ())
+        if not name.startswith(HELD_OUT) or name in HELD_OUT_SHOWN or name.startswith(PART)
+    ]
 
 
 def label(name: str) -> str:
@@ -81,18 +108,18 @@ def label(name: str) -> str:
     return LABELS.get(name, clean(name))
 
 
-def estimate(name: str, value: Any) -> str:
-    """Return the mean and its 95% interval, `0.512 [0.480, 0.544]`."""
+def estimate(name: str, value: Any, *, sign: str = "", interval: bool = True) -> str:
+    """Return the mean and its 95% interval, `0.512 [0.480, 0.544]`; `sign` "+" is for changes."""
 
     def number(x: float) -> str:
         formats = {"ended": ".0%", "length": ".1f", "answer/flops": ".2g"}
         formats |= {f"judge/{count}": ",.0f" for count in COUNTS} | dict.fromkeys(PRICES, ".4g")
-        return format(x, formats.get(name, ".3f"))
+        return format(x, sign + formats.get(name, ".3f"))
 
     if value is None or not math.isfinite(value.mean):
         return "-"
     ends = (value.low, value.high)
-    if any(end is None or not math.isfinite(end) for end in ends):
+    if not interval or any(end is None or not math.isfinite(end) for end in ends):
         return number(value.mean)
     return f"{number(value.mean)} [{', '.join(map(number, ends))}]"
 

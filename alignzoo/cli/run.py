@@ -28,7 +28,7 @@ from alignzoo.cli.options import (
     typed_values,
 )
 from alignzoo.cli.quiet import quiet
-from alignzoo.cli.render import lines, samples, shell_command, summary_table
+from alignzoo.cli.render import change_table, lines, samples, shell_command, summary_table
 from alignzoo.cli.terminal import Terminal, console_for
 from alignzoo.errors import LONGEST, BadInput, count, nearest
 from alignzoo.ledger import Ledger
@@ -304,11 +304,15 @@ def resume_command(words: list[str], name: str | None) -> str:
 def report(result: Any) -> None:
     """Print the evaluations before and after, sample completions, and what to do next."""
     console = console_for(sys.stdout)
-    columns = {"before": result.before, "after": result.after}
-    if any(columns.values()):
-        console.print(summary_table({name: one and one.summary for name, one in columns.items()}))
     if result.before and result.after:
+        from alignzoo.evaluation import compare_evaluations
+
+        changes = compare_evaluations(result.before, result.after)
+        summaries = result.before.summary, result.after.summary
+        console.print(change_table(*summaries, changes, console.width))
         samples(console, result.before, result.after)
+    elif result.after:
+        console.print(summary_table({"after": result.after.summary}))
     if result.ledger.feedback["judge_calls"]:
         lines(console, [judge_line(result.ledger)])
     folder = shell_command([str(result.folder)])

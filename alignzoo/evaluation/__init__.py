@@ -1,13 +1,20 @@
 """Scores with intervals, item by item, before and after training."""
 
 from alignzoo import deprecated
-from alignzoo.evaluation.evaluate import Evaluation, EvaluationItem, evaluate_model, evaluate_run
+from alignzoo.evaluation.evaluate import (
+    Evaluation,
+    EvaluationItem,
+    compare_evaluations,
+    evaluate_model,
+    evaluate_run,
+)
 from alignzoo.evaluation.statistics import Estimate, correlation, mean_with_interval
 
 __all__ = [
     "Estimate",
     "Evaluation",
     "EvaluationItem",
+    "compare_evaluations",
     "correlation",
     "evaluate_model",
     "evaluate_run",

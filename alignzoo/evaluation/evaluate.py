@@ -368,6 +368,38 @@ def summarise(items: Sequence[EvaluationItem], sampling: Sampling) -> dict[str, 
     return {name: to_estimate(values) for name, values in columns.items() if values}
 
 
+def compare_evaluations(before: Evaluation, after: Evaluation) -> dict[str, Estimate]:
+    """Return the change of each estimate that both evaluations have.
+
+    What is measured item by item is compared on the same items: the interval is that of the mean of
+    the paired differences, which two separate intervals would hide.
+    """
+    earlier = {item["item"]: list_measures(item) for item in before.items}
+    pairs = [
+        (earlier[item["item"]], list_measures(item))
+        for item in after.items
+        if item["item"] in earlier
+    ]
+    changes = {}
+    for name, new in after.summary.items():
+        if name not in before.summary:
+            continue
+        found = [b[name] - a[name] for a, b in pairs if name in a and name in b]
+        paired = len(found) > 1
+        changes[name] = (
+            to_estimate(found) if paired else Estimate(new.mean - before.summary[name].mean)
+        )
+    return changes
+
+
+def list_measures(item: Mapping[str, Any]) -> dict[str, float]:
+    """Return what was measured of an item, by the names of the summary."""
+    found = {"score": item["score"], "length": item["length"], "ended": float(item["ended"])}
+    if item["ref_logprob"] is not None:
+        found["kl"] = item["logprob"] - item["ref_logprob"]
+    return {name: x for name, x in {**found, **item["measures"]}.items() if x is not None}
+
+
 def seed_for_item(seed: int, index: int) -> int:
     """Return the seed of one item, the same before and after training so that the two compare."""
     return seed_from(f"evaluation {seed} {index}")

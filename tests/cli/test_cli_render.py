@@ -8,7 +8,14 @@ import pytest
 from cli_fakes import Estimate
 from rich.console import Console
 
-from alignzoo.cli.render import beside, clean, estimate, shell_command, summary_table
+from alignzoo.cli.render import (
+    beside,
+    change_table,
+    clean,
+    estimate,
+    shell_command,
+    summary_table,
+)
 from alignzoo.cli.terminal import console_for, milestones
 
 
@@ -56,6 +63,21 @@ def test_a_table_has_every_row_that_either_column_has() -> None:
     Console(file=out, width=80).print(table)
     rows = [line.split() for line in out.getvalue().splitlines() if "0" in line]
     assert rows == [["score", "1.000", "-", "-"], ["KL", "to", "the", "base", "-", "2.000", "-"]]
+
+
+def test_a_change_has_its_sign_and_its_interval_even_in_a_narrow_terminal() -> None:
+    before, after = {"score": Estimate(0.5, 0.4, 0.6)}, {"score": Estimate(0.6, 0.5, 0.7)}
+    changes = {"score": Estimate(0.1, 0.05, 0.15)}
+    shown = {}
+    for width in (80, 95):
+        out = io.StringIO()
+        Console(file=out, width=width).print(change_table(before, after, changes, width))
+        shown[width] = out.getvalue().splitlines()[3].split()
+    assert shown[80] == ["score", "0.500", "0.600", "+0.100", "[+0.050,", "+0.150]"]
+    assert shown[95] == [
+        "score", "0.500", "[0.400,", "0.600]", "0.600", "[0.500,", "0.700]",
+        "+0.100", "[+0.050,", "+0.150]",
+    ]  # fmt: skip
 
 
 def test_lines_are_due_at_each_tenth() -> None:

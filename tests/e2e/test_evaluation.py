@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import astuple
 
 import pytest
 
 from alignzoo import discovery
 from alignzoo.cli import status
+from alignzoo.evaluation import Estimate, Evaluation, compare_evaluations
 from alignzoo.session.session import execute, recipe_for
 
 
@@ -40,6 +42,30 @@ def test_the_table_is_the_mean_of_the_items(run_folder):
         assert results[phase]["score"]["mean"] == pytest.approx(sum(scores) / 12)
         drift = [row["logprob"] - row["ref_logprob"] for row in rows]
         assert results[phase]["kl"]["mean"] == pytest.approx(sum(drift) / 12)
+
+
+def test_a_change_is_the_mean_of_the_differences_on_the_same_items():
+    def evaluation(scores, held_out):
+        items = [
+            {
+                "item": i, "score": score, "length": 10 + i, "ended": True, "logprob": -2.0,
+                "ref_logprob": -3.0 if i else None, "measures": {"polite": 1.0} if i == 1 else {},
+            }
+            for i, score in enumerate(scores)
+        ]  # fmt: skip
+        summary = {name: Estimate(0.0) for name in ("score", "kl", "length", "polite")}
+        return Evaluation(summary | {"held-out/loss": Estimate(held_out)}, items)
+
+    before, after = evaluation([0.1, 0.5, 0.3], 0.7), evaluation([0.3, 0.5, 0.7], 0.6)
+    changes = compare_evaluations(before, after)
+    # Differences 0.2, 0, 0.4: mean 0.2, deviation 0.2, Student's t of 2 degrees 4.302653.
+    half = 4.302653 * 0.2 / 3**0.5
+    assert astuple(changes["score"]) == pytest.approx((0.2, 0.2 - half, 0.2 + half, 3))
+    assert changes["kl"].n == 2
+    assert changes["length"].mean == 0.0
+    assert changes["polite"] == Estimate(0.0)  # one item has no interval
+    assert changes["held-out/loss"].mean == pytest.approx(-0.1)
+    assert changes["held-out/loss"].low is None
 
 
 def test_before_training_the_model_is_its_base_and_afterwards_not(run_folder):
