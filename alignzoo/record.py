@@ -432,6 +432,11 @@ def hash_sources(path: Path | None) -> str | None:
     return digest.hexdigest()
 
 
+def core_hash() -> str | None:
+    """Return the SHA-256 of the core: the fingerprint `code` of every `run.json`."""
+    return hash_sources(Path(__file__).parent)
+
+
 def hash_plugins(recipe: Mapping[str, Any], plugins: Mapping[str, Any]) -> dict[str, str]:
     """Return the SHA-256 of the files that a run takes code from, by the name of what they hold.
 

@@ -1,5 +1,6 @@
 from .adapters import adapter_parameters
 from .flops import FlopsProfile
+from .kept_bases import keep_bases
 from .layout import HiddenState
 from .load import ModelSpec, default_device, load_policy
 from .locate import locate_model
@@ -17,6 +18,7 @@ __all__ = [
     "adapter_parameters",
     "chunked_logprobs",
     "default_device",
+    "keep_bases",
     "load_policy",
     "locate_model",
 ]

@@ -20,6 +20,7 @@ from alignzoo.policy.accounting import check_finite
 from alignzoo.policy.decoder import NOTES, check_gradient, pick_decoder
 from alignzoo.policy.flops import FlopsProfile, numel, profile, with_adapter
 from alignzoo.policy.heads import ScoreHead, ValueHead, is_classifier
+from alignzoo.policy.kept_bases import load_kept
 from alignzoo.policy.kinds import ADAPTERS, AdapterSettings
 from alignzoo.policy.locate import (
     ADAPTER_WEIGHTS,
@@ -302,7 +303,14 @@ def load_base(
         four_bit |= ADAPTERS[spec.adapter].four_bit
     # What is trained stays in float32; autocast rounds it for the products.
     dtype = half if half is not None and not spec.trains_base else torch.float32
-    base = weights.load(None if four_bit else dtype, stack.merged, spec.random_init)
+
+    def load() -> PreTrainedModel:
+        return weights.load(None if four_bit else dtype, stack.merged, spec.random_init)
+
+    if four_bit or weights.quantised or spec.random_init or stack.merged:
+        base = load()
+    else:
+        base = load_kept((*weights.identity, dtype), weights.device, load, weights.notes)
     if spec.trains_base:
         weights.check_tied()
     if four_bit:

@@ -47,6 +47,14 @@ class Weights:
             )
 
     @property
+    def identity(self) -> tuple[Any, ...]:
+        """Return what tells these weights from others in this process: the name, and the files."""
+        folder = self.source.folder
+        files = [] if folder is None else weight_files(folder)
+        stats = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+        return self.source.base, tuple(stats)
+
+    @property
     def quantised(self) -> bool:
         """True if the stored weights are quantised; they can only be loaded as they are."""
         return getattr(self.config, "quantization_config", None) is not None

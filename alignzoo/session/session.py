@@ -308,7 +308,7 @@ def start_record(
             "model": model.fingerprint,
             **({"weights": model.trained_on} if model.trained_on else {}),
             "data": data.fingerprint,
-            "code": record.hash_sources(Path(__file__).parents[1]),
+            "code": record.core_hash(),
         },
         "environment": {**record.describe_environment(), "processes": accelerator.num_processes},
         "data": data.report.lines(),

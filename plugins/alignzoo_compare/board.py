@@ -12,11 +12,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-import alignzoo
 from alignzoo import BadInput
 from alignzoo.errors import one_line
 from alignzoo.files import append_lines, without_non_finite, write_json
-from alignzoo.record import hash_sources
+from alignzoo.record import core_hash
 from alignzoo_compare.cell import Cell, key_of
 from alignzoo_compare.grid import BASE, BEST_OF_N, Grid, Settings, best_of_n_size
 from alignzoo_compare.tuning import Outcome, choose, knob_of, next_trials, with_trial
@@ -148,14 +147,9 @@ def check_grid(before: Grid, now: Grid, folder: Path) -> None:
             raise BadInput(f"entry {name!r} has other settings than before", where=str(folder))
 
 
-def code_version() -> str | None:
-    """Return the hash of the code of alignzoo's core, which every row has."""
-    return hash_sources(Path(alignzoo.__file__).parent)
-
-
 def check_code(board: Board) -> None:
     """Raise `BadInput` if rows were made by another version of the code than this one."""
-    present = code_version()
+    present = core_hash()
     others = [
         row
         for row in board.rows

@@ -110,7 +110,10 @@ def prepare_worker(board: Path, gpus: int) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(claim_gpu(board, gpus))
     import torch
 
+    from alignzoo.policy import keep_bases
+
     torch.set_num_threads(1)
+    keep_bases()
 
 
 _claimed: list[FileLock] = []  # held for the life of the process

@@ -5,7 +5,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from alignzoo_compare.board import TRIAL_SEED, Row, code_version
+from alignzoo.record import core_hash
+from alignzoo_compare.board import TRIAL_SEED, Row
 from alignzoo_compare.cell import Cell, describe
 from alignzoo_compare.grid import Grid, entries_for, with_standard
 
@@ -58,7 +59,7 @@ def make_row(cell: Cell) -> Row:
             "peak_memory_bytes": 2**29,
         },
         "fingerprints": {
-            "model": "m", "data": "d", "code": code_version(), "plugin": "p", "task": "t",
+            "model": "m", "data": "d", "code": core_hash(), "plugin": "p", "task": "t",
         },
         "environment": {"packages": {"torch": "2"}},
     }  # fmt: skip

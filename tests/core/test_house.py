@@ -82,6 +82,7 @@ def is_public(module: str, name: str) -> bool:
 # Parts of the core that plugins may import from, each with the names of its `__all__`, or all of a
 # module without one.
 PUBLIC_MODULES = {
+    "alignzoo.algorithm",
     "alignzoo.cli.quiet",
     "alignzoo.cli.render",
     "alignzoo.cli.terminal",
@@ -94,10 +95,14 @@ PUBLIC_MODULES = {
     "alignzoo.ledger",
     "alignzoo.options",
     "alignzoo.policy",
+    "alignzoo.recipe",
+    "alignzoo.record",
     "alignzoo.remote",
-    "alignzoo.safe_yaml",
     "alignzoo.rewards",
     "alignzoo.rollout",
+    "alignzoo.safe_yaml",
+    "alignzoo.session",
+    "alignzoo.signals",
     "alignzoo.ui",
 }
 
