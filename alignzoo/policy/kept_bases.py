@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 import torch
 from transformers import PreTrainedModel
 
-KEPT_BASES = 2  # bases kept: that of a comparison's tasks, and another one, a reward model's perhaps
+KEPT_BASES = (
+    2  # bases kept: that of a comparison's tasks, and another one, a reward model's perhaps
+)
 
 
 @dataclass

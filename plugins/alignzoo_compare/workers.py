@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import ctypes
+import multiprocessing
+import multiprocessing.connection
 import os
 import signal
-import sys
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
+from threading import Thread
 from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
 from alignzoo import BadInput
 from alignzoo_compare.cell import Cell
-
-DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 
 
 class Workers(Protocol):
@@ -39,8 +38,6 @@ class LocalWorkers:
     """
 
     def __init__(self, size: int, board: Path, gpus: int):
-        import multiprocessing
-
         from pebble import ProcessPool
 
         self.size = size
@@ -101,9 +98,8 @@ class RayWorkers:
 
 
 def prepare_worker(board: Path, gpus: int) -> None:
-    """Bind a worker to its parent's life, to one thread, and to a GPU that no other worker has."""
-    if sys.platform == "linux":  # elsewhere an orphan finishes its cell
-        ctypes.CDLL(None).prctl(DIES_WITH_PARENT, signal.SIGKILL)
+    """End a worker with its parent, and give it one thread and a GPU that no other worker has."""
+    Thread(target=end_with_parent, daemon=True).start()
     # Ctrl-C in a terminal reaches all processes; the parent ends the workers by SIGTERM.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if gpus:
@@ -114,6 +110,17 @@ def prepare_worker(board: Path, gpus: int) -> None:
 
     torch.set_num_threads(1)
     keep_bases()
+
+
+def end_with_parent() -> None:
+    """Wait for the end of the process that asked for this one, and end this one at once.
+
+    An orphan would go on with its cell, and a program that takes the board up again could not.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 _claimed: list[FileLock] = []  # held for the life of the process
