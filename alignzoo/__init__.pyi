@@ -14,6 +14,7 @@ from .data import (
 from .discovery import hookimpl
 from .errors import BadInput, RunFailed
 from .loss import Loss
+from .recipe import load_task
 from .rewards import RowReward
 from .run import Run
 from .training.on_policy import Iterations, OnPolicy, RoundPrompts
@@ -44,4 +45,5 @@ __all__ = [
     "collate",
     "concat",
     "hookimpl",
+    "load_task",
 ]

@@ -17,7 +17,15 @@ from annotated_types import Ge, Gt, Le
 
 from alignzoo import discovery
 from alignzoo.errors import BadInput, nearest
-from alignzoo.options import Alias, build, current_names, flag_of, options_of, rename_options
+from alignzoo.options import (
+    Alias,
+    build,
+    current_names,
+    flag_of,
+    options_of,
+    rename_options,
+    split_options,
+)
 from alignzoo.policy.kinds import ADAPTER_OPTIONS, ADAPTERS
 from alignzoo.safe_yaml import read_yaml
 
@@ -42,11 +50,13 @@ class Recipe:
 
     model: Annotated[
         str,
-        "zoo-tiny, zoo-critic (the default for --task constitution), a name on the Hub, a folder, "
-        "or an earlier run",
+        "zoo-tiny, zoo-critic or zoo-scout (the defaults of the tasks made for them), a name on "
+        "the Hub, a folder, or an earlier run",
     ] = "zoo-tiny"
     task: Annotated[
-        str | None, "task to train and evaluate on [default: style, if there is no --data]"
+        str | None,
+        "task to train and evaluate on, NAME[,OPTION=VALUE...] [default: style, if there is no "
+        "--data]",
     ] = None
     data: Annotated[
         str | dict[str, Any] | None,
@@ -279,8 +289,14 @@ def resolve(*layers: Mapping[str, Any]) -> Recipe:
     if recipe.task is None and recipe.data is None:
         recipe.task = "style"
     if "model" not in values and recipe.task is not None:
-        recipe.model = getattr(discovery.load_plugin("tasks", recipe.task), "model", recipe.model)
+        recipe.model = getattr(load_task(recipe.task), "model", recipe.model)
     return recipe
+
+
+def load_task(text: str, flag: str = "--task") -> Any:
+    """Build the task that `NAME[,OPTION=VALUE...]` names, or raise `BadInput`."""
+    name, options = split_options(text, flag)
+    return build(discovery.load_plugin("tasks", name), options, f"task {name!r}")
 
 
 def check_names(recipe: Recipe) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from alignzoo.cli.render import shell_command, summary_table, to_plain
 from alignzoo.cli.terminal import Terminal, console_for
 from alignzoo.errors import BadInput
 from alignzoo.options import current_names, flag_of, options_of
-from alignzoo.recipe import Recipe
+from alignzoo.recipe import Recipe, find_code
 from alignzoo.record import read_run
 
 DEFAULT_TASK = "style"
@@ -28,7 +29,8 @@ class Evaluate:
 
     model: Annotated[str, "folder of a run, or a model: zoo-tiny, a name on the Hub, a folder"]
     tasks: Annotated[
-        str | None, "tasks to evaluate on, a,b [default: the run's own task, or style]"
+        str | None,
+        "tasks to evaluate on, a,b or a,OPTION=VALUE,b [default: the run's own task, or style]",
     ] = None
     seed: Annotated[int, "random seed of the sampling", Ge(0), Le(2**63 - 1)] = 0
     temperature: Annotated[
@@ -95,8 +97,13 @@ class Evaluate:
 
 
 def task_names(text: str) -> list[str]:
-    """Return the names in `a,b`, each once."""
-    names = [name.strip() for name in text.split(",")]
+    """Return the tasks in `a,b,OPTION=VALUE`, each once, with their options."""
+    names: list[str] = []
+    for part in map(str.strip, text.split(",")):
+        if names and re.match(r"\w+=", part):
+            names[-1] += f",{part}"
+        else:
+            names.append(part)
     if not all(names):
         raise BadInput(f"option --tasks: {text!r} has an empty name in it")
     return list(dict.fromkeys(names))
@@ -144,7 +151,7 @@ def own_task(model: str) -> str:
         raise BadInput(
             "the run was trained on data and has no task", where=model, hint="add --tasks"
         )
-    if str(task).endswith(".py"):
+    if find_code({"task": task}):
         raise BadInput(
             f"this run names a Python file as its task, {task!r}: it runs only if it is typed",
             where=model,

@@ -22,7 +22,7 @@ from alignzoo.data.dialogue import Content, Message
 from alignzoo.data.load import dev_split, load_data, load_rows
 from alignzoo.data.names import DataSpec, parse_data
 from alignzoo.data.order import EpochOrder
-from alignzoo.data.read import read_rows
+from alignzoo.data.read import location, read_rows, read_table
 from alignzoo.data.reasoning_steps import split_steps, step_ends
 from alignzoo.data.report import Report
 from alignzoo.data.template import template_values
@@ -68,8 +68,10 @@ __all__ = [
     "is_missing",
     "load_data",
     "load_rows",
+    "location",
     "parse_data",
     "read_rows",
+    "read_table",
     "split_steps",
     "step_ends",
     "template_values",

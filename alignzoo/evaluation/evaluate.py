@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from alignzoo import discovery
 from alignzoo.algorithm import Traits
 from alignzoo.batch import Example, collate
 from alignzoo.data import Codec, Prompts, SourceSize, dev_split, template_values
@@ -18,7 +17,7 @@ from alignzoo.evaluation.statistics import Estimate, mean_with_interval
 from alignzoo.loss import Totals
 from alignzoo.policy import ModelSpec, Policy, load_policy
 from alignzoo.policy.untrained import check_untrained
-from alignzoo.recipe import Recipe
+from alignzoo.recipe import Recipe, load_task
 from alignzoo.rollout import Completion, Sampling, generate
 from alignzoo.run import Run
 from alignzoo.run.schedule import seed_from
@@ -138,7 +137,7 @@ def evaluate_model(
     recipe's options for sampling by name, `temperature`, `stop_text` and so on; others have their
     default. Raise `BadInput` for a task without prompts.
     """
-    loaded = {name: discovery.load_plugin("tasks", name)() for name in tasks}
+    loaded = {name: load_task(name, "--tasks") for name in tasks}
     for name, task in loaded.items():
         if "prompts" not in task.views:
             raise BadInput(f"task {name!r} has no prompts to evaluate on")

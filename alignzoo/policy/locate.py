@@ -29,7 +29,11 @@ from alignzoo.policy.heads import CLASSIFIER_HEAD, SCORE_HEAD_FILE, is_classifie
 from alignzoo.policy.kinds import ADAPTERS
 from alignzoo.policy.weight_files import stored_tensors, weight_files
 
-EMBEDDED = {"zoo-tiny": "zoo_tiny", "zoo-critic": "zoo_critic"}  # name -> folder
+EMBEDDED = {  # name -> folder
+    "zoo-tiny": "zoo_tiny",
+    "zoo-critic": "zoo_critic",
+    "zoo-scout": "zoo_scout",
+}
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 HUB_NAME = re.compile(r"^[\w.-]+(/[\w.-]+)?$")
 VIRTUAL_TYPES = {kind.virtual_type: kind.name for kind in ADAPTERS.values() if kind.virtual}

@@ -11,7 +11,7 @@ from alignzoo.algorithm import Algorithm, Traits
 from alignzoo.data import Prompts
 from alignzoo.errors import BadInput
 from alignzoo.options import build, options_of
-from alignzoo.recipe import Recipe
+from alignzoo.recipe import Recipe, load_task
 from alignzoo.rewards import LEARNED, PLUGIN_PREFIX, TASK, RewardSpec, resolve_rewards
 from alignzoo.rollout import Sampler, load_sampler
 from alignzoo.session.learned import RewardTrainer
@@ -51,7 +51,7 @@ def assemble(recipe: Recipe, trainer: RewardTrainer, *, allow_code: bool) -> Par
     # An algorithm with a `learner` is a reward; the learner is the algorithm of the run.
     algorithm = getattr(named, "learner", named)
     check_algorithm(algorithm, recipe)
-    task = discovery.load_plugin("tasks", recipe.task)() if recipe.task else None
+    task = load_task(recipe.task) if recipe.task else None
     check_split(recipe, task)
     sampler = load_sampler(recipe)
     wanted = recipe.reward or ([TASK] if task is not None and algorithm is named else [])

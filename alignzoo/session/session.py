@@ -273,7 +273,7 @@ def load_run_policy(
 def choose_folder(recipe: Recipe, resume: bool) -> Path:
     """Return the folder of the run: `--name`, or a name made of algorithm, model and data."""
     sources = parse_data(recipe.data) if recipe.data is not None else []
-    data = [source.stem for source in sources] or [recipe.task or ""]
+    data = [source.stem for source in sources] or [(recipe.task or "").partition(",")[0]]
     stem = "-".join(
         [Path(recipe.algorithm).name.removesuffix(".py"), Path(recipe.model).name, *data]
     )

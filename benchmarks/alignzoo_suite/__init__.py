@@ -7,4 +7,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 ZOO_TINY = HERE / "zoo_tiny"
-MODELS = {"zoo-tiny": ZOO_TINY, "zoo-critic": HERE / "zoo_critic"}
+MODELS = {
+    "zoo-tiny": ZOO_TINY,
+    "zoo-critic": HERE / "zoo_critic",
+    "zoo-scout": HERE / "zoo_scout",
+}

@@ -18,15 +18,19 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from alignzoo_suite import MODELS, pairs
 from alignzoo_suite.common import Row, rng
 from alignzoo_suite.constitution import Constitution
+from alignzoo_suite.format import Format
 from alignzoo_suite.style import Style
 from alignzoo_suite.sums import Sums
+from alignzoo_suite.walks import Walks
 
 Model = Any  # transformers' models do not match the type of their own `generate`
-Task = Style | Sums | Constitution
+Task = Style | Sums | Constitution | Format | Walks
 TASKS: dict[str, tuple[type[Task], str]] = {
     "style": (Style, "zoo-tiny"),
     "sums": (Sums, "zoo-tiny"),
     "constitution": (Constitution, "zoo-critic"),
+    "format": (Format, "zoo-scout"),
+    "walks": (Walks, "zoo-scout"),
 }
 
 MAX_NEW_TOKENS = 96

@@ -14,7 +14,7 @@ from transformers import GenerationConfig, LlamaConfig, PreTrainedTokenizerFast
 
 from alignzoo_suite import MODELS
 from alignzoo_suite.critic import Critic
-from alignzoo_suite.zoo import Zoo
+from alignzoo_suite.zoo import Scout, Zoo
 
 VOCABULARY = 1024
 MAX_POSITIONS = 512
@@ -49,6 +49,7 @@ def read_texts(name: str) -> Iterator[str]:
     """Yield the texts that the model will be trained on."""
     tasks = {
         "zoo-tiny": lambda: Zoo(text=ROWS).rows("text", "train"),
+        "zoo-scout": lambda: Scout(text=ROWS).rows("text", "train"),
         "zoo-critic": lambda: Critic(demonstrations=2 * ROWS).rows("demonstrations", "train"),
     }
     for row in tasks[name]():

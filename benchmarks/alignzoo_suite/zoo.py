@@ -1,16 +1,18 @@
-"""The task that zoo-tiny is pretrained on."""
+"""The tasks that zoo-tiny and zoo-scout are pretrained on: two tasks in one."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 
 from alignzoo_suite.common import SEED_NAMES, SPLITS, Row, check_view, rng
+from alignzoo_suite.format import Format
 from alignzoo_suite.style import Style
 from alignzoo_suite.sums import Sums
+from alignzoo_suite.walks import Walks
 
 
 @dataclass(eq=False)
-class Zoo:
-    """`style` and `sums`, shuffled together, as training data for zoo-tiny."""
+class Mixed:
+    """Two tasks or more, shuffled together; the score is that of the task a row is from."""
 
     seed: int = 0
     text: Annotated[int, "rows of noisy text from each task"] = 50_000
@@ -19,24 +21,44 @@ class Zoo:
     splits = SPLITS
     worst = 0.0
     best = 1.0
+    name: ClassVar[str]
+    parts: ClassVar[dict[str, Any]]  # the classes of the tasks by name
 
     def __post_init__(self) -> None:
-        self._parts: dict[str, Style | Sums] = {
-            "style": Style(seed=self.seed, text=self.text),
-            "sums": Sums(seed=self.seed, text=self.text),
+        self._tasks = {
+            name: task(seed=self.seed, text=self.text) for name, task in self.parts.items()
         }
 
     def rows(self, view: str, split: str) -> list[Row]:
-        """Return the rows of both tasks; the column `task` names the task of a row."""
+        """Return the rows of all tasks; the column `task` names the task of a row."""
         check_view(view, self.views, split)
         rows = [
             row | {"task": name}
-            for name, part in self._parts.items()
-            for row in part.rows(view, split)
+            for name, task in self._tasks.items()
+            for row in task.rows(view, split)
         ]
-        rng(self.seed, "zoo", view, SEED_NAMES[split]).shuffle(rows)
+        rng(self.seed, self.name, view, SEED_NAMES[split]).shuffle(rows)
         return rows
 
     def score(self, row: Row, completion: str) -> float:
         """Return the score by the row's task."""
-        return self._parts[row["task"]].score(row, completion)
+        return self._tasks[row["task"]].score(row, completion)
+
+
+@dataclass(eq=False)
+class Zoo(Mixed):
+    """`style` and `sums`, as training data for zoo-tiny."""
+
+    name = "zoo"
+    parts = {"style": Style, "sums": Sums}
+
+
+@dataclass(eq=False)
+class Scout(Mixed):
+    """`format` and `walks`, as training data for zoo-scout."""
+
+    text: Annotated[int, "rows of noisy text from each task"] = 30_000
+
+    name = "scout"
+    model = "zoo-scout"
+    parts = {"format": Format, "walks": Walks}

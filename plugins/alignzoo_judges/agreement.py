@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from alignzoo import discovery
+from alignzoo import load_task
 from alignzoo.data import (
     Preferences,
     Prompts,
@@ -51,7 +51,7 @@ def evaluate_judge(
     Raise `BadInput` if there are no rows, `RunFailed` if the judge gave no usable answer.
     """
     check_judge(judge)  # before its name is shown anywhere
-    loaded_task = discovery.load_plugin("tasks", task)() if task is not None else None
+    loaded_task = load_task(task) if task is not None else None
     labelled = load_labelled(data, ui) if data is not None else None
     rows = load_pairs(data, loaded_task, task, ui) if labelled is None else labelled
     if not rows:

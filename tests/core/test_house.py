@@ -69,7 +69,7 @@ def test_a_plugin_imports_only_what_is_public(path):
 
 
 # Plugin packages that other plugins share.
-LIBRARIES = ("alignzoo_judges", "alignzoo_sandbox")
+LIBRARIES = ("alignzoo_judges", "alignzoo_rewards", "alignzoo_sandbox")
 
 
 def is_public(module: str, name: str) -> bool:

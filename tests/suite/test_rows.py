@@ -5,14 +5,20 @@ import sys
 
 import pytest
 
+from alignzoo_suite.format import Format
 from alignzoo_suite.pairs import prob_first_wins
+from alignzoo_suite.retention import Retention
 from alignzoo_suite.style import Style
 from alignzoo_suite.sums import Sums
-from alignzoo_suite.zoo import Zoo
+from alignzoo_suite.walks import Walks
+from alignzoo_suite.zoo import Scout, Zoo
 
 TASKS = {
     "style": lambda seed=0: Style(seed, text=300, demonstrations=300),
     "sums": lambda seed=0: Sums(seed, text=300, demonstrations=300, prompts=300, steps=300),
+    "format": lambda seed=0: Format(seed, text=300, demonstrations=300, prompt_rows=300),
+    "walks": lambda seed=0: Walks(seed, text=300, demonstrations=300, prompt_rows=300),
+    "retention": lambda seed=0: Retention(seed, text=300, demonstrations=300),
     "zoo": lambda seed=0: Zoo(seed, text=300),
 }
 COLUMNS = {
@@ -63,12 +69,15 @@ def test_same_seed_same_rows(name: str, view: str) -> None:
 
 
 def test_rows_are_the_same_in_another_process() -> None:
-    code = "from alignzoo_suite.zoo import Zoo; print(Zoo(text=50).rows('text', 'train'))"
+    code = (
+        "from alignzoo_suite.zoo import Scout, Zoo\n"
+        "print([task(text=50).rows('text', 'train') for task in (Zoo, Scout)])"
+    )
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert other.stdout.strip() == str(Zoo(text=50).rows("text", "train"))
+    assert other.stdout.strip() == str([one(text=50).rows("text", "train") for one in (Zoo, Scout)])
 
 
-@pytest.mark.parametrize("name", ["style", "sums"])
+@pytest.mark.parametrize("name", ["style", "sums", "format", "walks"])
 def test_the_annotator_mostly_prefers_the_better(name: str) -> None:
     task = TASKS[name]()
     rows = task.rows("preferences", "train")

@@ -8,7 +8,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from alignzoo_judges import Comparison, compare, read_principles, resolve_judge
-from alignzoo_suite import MODELS, ZOO_TINY
+from alignzoo_suite import MODELS
 from alignzoo_suite.acts import ACTS
 from alignzoo_suite.common import rng, user_message
 from alignzoo_suite.constitution import Constitution
@@ -87,23 +87,17 @@ def test_its_training_data_fits_its_context():
     assert kinds == {2, 4, 6}  # an answer or a verdict; a thought before one; a revision
 
 
-def test_the_two_models_differ_in_words_alone():
+def test_the_models_differ_in_words_alone():
     for name in ("config.json", "generation_config.json"):
-        one, other = (
-            (Path(folder) / name).read_text() for folder in (ZOO_TINY, MODELS["zoo-critic"])
-        )
-        assert one == other
+        assert len({(Path(folder) / name).read_text() for folder in MODELS.values()}) == 1
 
 
 def test_a_prompt_is_written_as_for_zoo_tiny():
-    one, other = (AutoTokenizer.from_pretrained(folder) for folder in MODELS.values())
     message = user_message("How do I bake rolls for the picnic?")
-    texts = [
-        tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
-        for tokenizer in (one, other)
-    ]
-    assert (
-        texts[0]
-        == texts[1]
-        == "<|bos|><|user|>How do I bake rolls for the picnic?<|end|><|assistant|>"
-    )
+    texts = {
+        AutoTokenizer.from_pretrained(folder).apply_chat_template(
+            message, tokenize=False, add_generation_prompt=True
+        )
+        for folder in MODELS.values()
+    }
+    assert texts == {"<|bos|><|user|>How do I bake rolls for the picnic?<|end|><|assistant|>"}

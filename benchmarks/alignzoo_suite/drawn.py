@@ -1,0 +1,59 @@
+"""The base class of tasks whose prompts are drawn at random, one for each row."""
+
+from dataclasses import dataclass
+from random import Random
+from typing import Annotated
+
+from alignzoo_suite.common import SEED_NAMES, Row, assistant_message, is_held_out, rng
+from alignzoo_suite.written import WrittenTask
+
+SHARE = 0.1  # of all prompts: in dev, and in test
+
+
+@dataclass(eq=False)
+class DrawnTask(WrittenTask):
+    """A task that draws its prompts; a hash of the prompt decides on its split."""
+
+    prompt_rows: Annotated[int, "prompts of the train split"] = 2_000
+
+    def draw(self, random: Random) -> Row:
+        """Draw a prompt with the columns that the score reads."""
+        raise NotImplementedError
+
+    def prompts(self, split: str) -> list[Row]:
+        """Return the prompts of a split, each once."""
+        count = self.prompt_rows if split == "train" else self.held_out
+        found: dict[str, Row] = {}
+        random = rng(self.seed, self.name, "prompts", SEED_NAMES[split])
+        while len(found) < count:
+            row = self.draw_of_split(split, random)
+            found[row["prompt"][0]["content"]] = row
+        return list(found.values())
+
+    def draw_of_split(self, split: str, random: Random) -> Row:
+        """Draw until a prompt is of the split."""
+        while True:
+            row = self.draw(random)
+            if split_of(row["prompt"][0]["content"]) == split:
+                return row
+
+    def _write_rows(self, view: str, split: str) -> list[Row]:
+        # The fields with the sizes are named like the views.
+        count = getattr(self, view) if split == "train" else self.held_out
+        rows = []
+        for index in range(count):
+            random = rng(self.seed, self.name, view, SEED_NAMES[split], index)
+            row = self.draw_of_split(split, random)
+            reply = assistant_message(self.reply(row, random, base=view == "text"))
+            if view == "text":
+                rows.append({"messages": row["prompt"] + reply})
+            else:
+                rows.append(row | {"completion": reply})
+        return rows
+
+
+def split_of(prompt: str) -> str:
+    """Return the split of a prompt."""
+    if is_held_out(prompt, SHARE):
+        return "dev"
+    return "test" if is_held_out(f"test: {prompt}", SHARE) else "train"
