@@ -135,17 +135,19 @@ def find_change(folder: Path, needed: Set[str] = frozenset()) -> str | None:
     `needed` are names that the manifest must have.
     """
     try:
+        if not (folder / MANIFEST).is_file():  # nothing, or a pipe, which could block
+            return f"{MANIFEST} is missing"
         hashes = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         for name, expected in hashes.items():
+            if not (folder / name).is_file():
+                return f"{Path(name).name} is missing"
             if hash_file(folder / name) != expected:
                 return f"{name} is damaged"
         if not needed <= hashes.keys():
             return f"{MANIFEST} is damaged"
-    except FileNotFoundError as error:
-        return f"{Path(error.filename).name} is missing"
     except OSError as error:
         return one_line(error)
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, RecursionError):
         return f"{MANIFEST} is damaged"
     return None
 

@@ -132,7 +132,7 @@ def rename_options(
     renamed: dict[str, Any] = {}
     for name, value in values.items():
         new = current.get(name, name)
-        if new != name:
+        if name in current:
             message = f"option {flag_of(name)} is deprecated: use {flag_of(new)}"
             warnings.warn(
                 f"{where}: {message}" if where else message, DeprecationWarning, stacklevel=3

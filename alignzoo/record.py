@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import re
 import shutil
@@ -11,8 +12,10 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +26,7 @@ from alignzoo.files import (
     append_lines,
     json_lines,
     read_lines,
+    require_regular,
     sync_file,
     temporary_name,
     unused_name,
@@ -39,10 +43,54 @@ RECORDED_PACKAGES = (
     "alignzoo", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets",
 )  # fmt: skip
 TRACKERS = ("tensorboard", "wandb", "trackio", "mlflow")
+LOGS = ("metrics.jsonl", "evals.jsonl", "feedback.jsonl", "log.txt")
 LOCK = ".lock"
 # What a crash leaves of a run of which no run.json was written, and a run that was refused.
 NOT_BEGUN = {LOCK, temporary_name("run.json")}
 REFUSED = {"run.json", "log.txt", *NOT_BEGUN}
+
+
+@dataclass
+class StoredEstimate:
+    """A mean of an evaluation, as `run.json` has it."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+
+
+@dataclass
+class StoredRecipe:
+    """The part of a run's recipe that is read before the recipe is checked."""
+
+    algorithm: str
+    options: dict[str, Any] | None = None
+    task: str | None = None
+
+
+@dataclass
+class StoredEnvironment:
+    """The part of a run's environment that is compared when it is resumed."""
+
+    packages: dict[str, str] = field(default_factory=dict)
+    processes: int | None = None
+
+
+@dataclass
+class StoredFacts:
+    """The keys of `run.json` that are read again, and their types. There are others."""
+
+    recipe: StoredRecipe
+    status: str
+    plugin: dict[str, str | None] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
+    fingerprints: dict[str, str | None] = field(default_factory=dict)
+    environment: StoredEnvironment = field(default_factory=StoredEnvironment)
+    results: dict[str, dict[str, StoredEstimate]] = field(default_factory=dict)
+    ledger: Ledger = field(default_factory=Ledger)
+    ledger_at_evaluation: Ledger = field(default_factory=Ledger)
+    changes: list[str] = field(default_factory=list)
 
 
 class Record:
@@ -173,11 +221,12 @@ class Record:
         if not self.is_writer:
             return
         # `run.json` first: a crash in between leaves rows that the next resume deletes.
-        if any(row["step"] > step for row in read_lines(self.folder / "metrics.jsonl")):
+        if any(row["step"] > step for row in self._read("metrics.jsonl")):
             self.facts.pop("stopped", None)
             self.facts["results"].pop("after", None)
         for phase in list(self.results):
-            if phase.startswith("step ") and int(phase.removeprefix("step ")) > step:
+            number = phase.removeprefix("step ")
+            if number.isdecimal() and int(number) > step:
                 del self.facts["results"][phase]
         self.set_status("running")
         self._keep_rows("evals.jsonl", lambda row: row["step"] <= step)
@@ -189,23 +238,27 @@ class Record:
 
         They would stand twice when the evaluation is repeated.
         """
-        self._keep_rows("evals.jsonl", lambda row: row["phase"] in self.results)
+        self._keep_rows("evals.jsonl", lambda row: row.get("phase") in self.results)
 
     def _keep_rows(self, name: str, keep: Callable[[Any], bool]) -> None:
         """Delete the other rows of a file of JSON lines, and a line that a crash cut short."""
         path = self.folder / name
         if path.exists():
-            text = json_lines(filter(keep, read_lines(path)), allow_nan=False)
+            text = json_lines(filter(keep, self._read(name)), allow_nan=False)
             if text.encode() != path.read_bytes():
                 write_text(path, text)
 
     def read_metrics(self, before: int) -> list[dict[str, Any]]:
         """Return the rows of metrics.jsonl for the steps before that one."""
-        return [row for row in read_lines(self.folder / "metrics.jsonl") if row["step"] < before]
+        return [row for row in self._read("metrics.jsonl") if row["step"] < before]
 
     def read_evals(self, phase: str) -> list[dict[str, Any]]:
         """Return the rows of evals.jsonl for one evaluation."""
-        return [row for row in read_lines(self.folder / "evals.jsonl") if row["phase"] == phase]
+        return [row for row in self._read("evals.jsonl") if row.get("phase") == phase]
+
+    def _read(self, name: str) -> list[dict[str, Any]]:
+        """Return the rows of a log, up to the first that is damaged."""
+        return list(takewhile(is_row, read_lines(self.folder / name)))
 
 
 def resolve_run_folder(out: str, name: str) -> Path:
@@ -236,16 +289,51 @@ def find_newest_name(out: str, stem: str) -> str:
 
 
 def read_run(folder: Path) -> dict[str, Any]:
-    """Read the `run.json` of an earlier run. Raise `BadInput` if the folder is not a run's."""
+    """Read the `run.json` of an earlier run. Raise `BadInput` if the folder is not a run's.
+
+    It is checked against `StoredFacts`: the folder may be a stranger's, or damaged.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
     path = folder / "run.json"
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-        facts["recipe"]["algorithm"], facts["status"]
+        require_regular(path)
+        text = path.read_text(encoding="utf-8")
+        facts: dict[str, Any] = json.loads(text, parse_constant=refuse_constant)
+        TypeAdapter(StoredFacts).validate_json(text, strict=True)
     except FileNotFoundError:
         raise BadInput("not the folder of a run: it has no run.json", where=str(folder)) from None
-    except (OSError, ValueError, KeyError, TypeError):
-        raise BadInput("cannot be read as the record of a run", where=str(path)) from None
+    except (OSError, ValueError, RecursionError) as error:
+        detail = ""
+        if isinstance(error, ValidationError):
+            found = error.errors()[0]
+            detail = f": {'/'.join(map(str, found['loc']))}: {found['msg'].lower()}"
+        problem = f"cannot be read as the record of a run{detail}"
+        raise BadInput(problem, where=str(path)) from None
     return facts
+
+
+def refuse_constant(name: str) -> None:
+    """Raise `ValueError` for NaN or Infinity in a JSON text, which has neither."""
+    raise ValueError(f"{name} is not JSON")
+
+
+def is_row(row: Any) -> bool:
+    """Return True if a value is a row of a run's log: an object of finite numbers, with a step."""
+    return (
+        isinstance(row, dict)
+        and type(row.get("step")) is int
+        and isinstance(row.get("phase", ""), str)
+        and not without_non_finite(row)[1]
+    )
+
+
+def refuse_odd_logs(folder: Path) -> None:
+    """Raise `BadInput` if a log of a run is a pipe, say, or a link to nothing."""
+    for name in LOGS:
+        path = folder / name
+        if os.path.lexists(path) and not path.is_file():
+            raise BadInput("not a regular file", where=str(path), hint="a run logs to it")
 
 
 def open_record(
@@ -323,6 +411,7 @@ def reopen_record(
     its plugins or the number of processes was.
     """
     read_run(folder)  # only a run has something to lock
+    refuse_odd_logs(folder)
     record = Record(folder, {}, lock=lock_folder(folder))
     try:
         record.facts = read_resumable(folder, facts, update)
@@ -353,6 +442,9 @@ def read_resumable(folder: Path, facts: dict[str, Any], update: UpdateRecipe) ->
     then["recipe"] = update(then["recipe"])
     if then["status"] == "finished":
         raise BadInput("the run is finished; there is nothing to resume", where=str(folder))
+    for part in ("fingerprints", "results"):
+        if part not in then:
+            raise BadInput(f"cannot be resumed: no {part}", where=str(folder / "run.json"))
     for part in ("recipe", "fingerprints"):
         for key in then[part]:
             if key not in ("name", "output_dir", "code"):

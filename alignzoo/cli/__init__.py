@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import NoReturn
 
-from alignzoo.errors import AlignzooError, one_line
+from alignzoo.errors import AlignzooError, cut_middle, one_line
 
 # Set before any library reads them. A user's own value wins.
 ENVIRONMENT = {
@@ -87,8 +87,9 @@ def usage(error: Exception) -> str:
     if hasattr(error, "possibilities"):
         name, near = getattr(error, "option_name", "?"), error.possibilities
         meant = f": did you mean {near[0]}?" if near else ""
-        return f"unknown option {name}{meant}{hint}"
+        return f"unknown option {cut_middle(name, 600)}{meant}{hint}"
     message = error.format_message() if hasattr(error, "format_message") else str(error)
+    message = cut_middle(message, 600)
     return message[:1].lower() + message[1:] + hint
 
 

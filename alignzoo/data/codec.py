@@ -28,6 +28,13 @@ TemplateValues = Mapping[str, Any] | None  # variables of a chat template beside
 OPEN_TAG = re.compile(r"<(\w+)>\s*$")
 
 
+class NoTokens(BadInput):
+    """A prompt of no tokens: nothing predicts the first token of its completion."""
+
+    def __init__(self) -> None:
+        super().__init__("the prompt has no tokens")
+
+
 class Codec:
     """Convert text and dialogues to token ids and back, by a tokenizer and its chat template.
 
@@ -65,11 +72,14 @@ class Codec:
         """Encode a prompt: text as it is, messages with a generation prompt.
 
         A last message of the assistant's whose `prefix` is true is continued instead. `template`
-        are variables of the chat template beside the messages: see `template_values`.
+        are variables of the chat template beside the messages: see `template_values`. Raise
+        `NoTokens` if nothing is left, as of spaces under some tokenizers.
         """
-        if isinstance(prompt, str):
-            return self._one_bos(self._ids(prompt))
-        return self._one_bos(self._ids(self._head(prompt, template)))
+        text = prompt if isinstance(prompt, str) else self._head(prompt, template)
+        ids = self._one_bos(self._ids(text))
+        if not ids:
+            raise NoTokens
+        return ids
 
     def completion(
         self, prompt: Content, completion: Content, template: TemplateValues = None

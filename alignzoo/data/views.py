@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from alignzoo.batch import Example
-from alignzoo.data.codec import Codec
+from alignzoo.data.codec import Codec, NoTokens
 from alignzoo.data.dialogue import (
     Content,
     as_answer,
@@ -79,7 +79,7 @@ class View:
         try:
             row = cls.canonical(row)
             return cls._encode(row, codec, max_length)
-        except UnusableRow as reason:
+        except (UnusableRow, NoTokens) as reason:
             return Encoded(None, str(reason))
 
     @classmethod

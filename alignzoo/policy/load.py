@@ -282,6 +282,7 @@ def open_source(source: ModelSource, spec: ModelSpec, device: torch.device) -> t
         )
     with translate_errors(source.tokenizer):
         tokenizer = AutoTokenizer.from_pretrained(source.tokenizer, **options)
+        tokenizer.decode(tokenizer.encode("a word"))  # some values are used only then
     tokenizer.generation_stop_ids = read_stop_ids(source, len(tokenizer), options)
     return tokenizer, Weights(source, config, device, spec.seed, options)
 

@@ -24,7 +24,7 @@ from huggingface_hub import HfApi, try_to_load_from_cache
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
 from alignzoo.errors import LONGEST, BadInput, first_line
-from alignzoo.files import looks_like_path, nearest_path
+from alignzoo.files import looks_like_path, nearest_path, require_regular
 from alignzoo.policy.heads import CLASSIFIER_HEAD, SCORE_HEAD_FILE, is_classifier
 from alignzoo.policy.kinds import ADAPTERS
 from alignzoo.policy.weight_files import stored_tensors, weight_files
@@ -53,7 +53,7 @@ class Adapter:
     @property
     def virtual(self) -> str | None:
         """The kind of its virtual tokens ("prompt" or "prefix"); None if it can be merged."""
-        return VIRTUAL_TYPES.get(_json(self.path / "adapter_config.json").get("peft_type", ""))
+        return VIRTUAL_TYPES.get(str(_json(self.path / "adapter_config.json").get("peft_type")))
 
 
 @dataclass(frozen=True)
@@ -182,6 +182,7 @@ def _adapter(adapter: Adapter, base: str, seen: tuple[Path, ...]) -> ModelSource
     if _json(path / "adapter_config.json").get("megatron_config"):
         # PEFT would import the module `megatron_core` that the file names.
         raise BadInput("the adapter is for Megatron's layers, not for this model", where=str(path))
+    refuse_endless(path)
     under = _locate(base, seen)
     tokenizer = str(path) if _has_tokenizer(path) else under.tokenizer
     return ModelSource(under.base, tokenizer, [*under.adapters, adapter])
@@ -213,7 +214,15 @@ def _folder(path: Path) -> ModelSource:
             where=str(path),
             hint="save it beside the model: tokenizer.save_pretrained(folder)",
         )
+    refuse_endless(path)
     return ModelSource(str(path), str(path))
+
+
+def refuse_endless(folder: Path) -> None:
+    """Raise BadInput for a pipe or a device among the files of a model: reading would not end."""
+    for path in folder.iterdir():
+        if path.exists():
+            require_regular(path)
 
 
 def _has_tokenizer(path: Path) -> bool:
@@ -222,8 +231,9 @@ def _has_tokenizer(path: Path) -> bool:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
+        require_regular(path)
         loaded = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"cannot be read: {error}", where=str(path)) from None
     if not isinstance(loaded, dict):
         raise BadInput("not a JSON object", where=str(path))

@@ -100,7 +100,7 @@ class Weights:
         )
 
     def _random(self, dtype: torch.dtype) -> PreTrainedModel:
-        with torch.random.fork_rng(devices=[]):
+        with translate_errors(self.source.base), torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             return AutoModelForCausalLM.from_config(
                 self.config, dtype=dtype, trust_remote_code=self.options["trust_remote_code"]

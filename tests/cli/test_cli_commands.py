@@ -58,6 +58,12 @@ def test_exit_codes(
     assert bool(err) == bool(message)
 
 
+def test_a_message_quotes_no_more_than_a_screen(capfd: pytest.CaptureFixture[str]) -> None:
+    for words in (["plugins", "x" * 5000], ["plugins", "--" + "x" * 5000], ["x" * 5000]):
+        assert status(words) == 2
+        assert len(capfd.readouterr().err) < 1000
+
+
 def test_the_process_leaves_with_the_code(alignzoo: Alignzoo) -> None:
     done = alignzoo("eval", "x", "--limt", "1")
     assert (done.returncode, done.stdout) == (2, "")

@@ -177,6 +177,7 @@ def test_a_budget_that_is_none_is_refused(text):
     [
         ("batch_size: [", ["line 1", "not YAML"]),
         ("- a\n- b\n", ["mapping"]),
+        (".nan: 3\n", ["unknown key nan"]),
         ("batchsize: 3\n", ["batchsize", "did you mean 'batch_size'"]),
         ("x: !!python/object/apply:os.system ['true']\n", ["not YAML"]),
     ],

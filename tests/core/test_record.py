@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,59 @@ def test_rewinding_drops_later_rows_and_a_torn_line(tmp_path: Path):
     assert rows[-1] == ""
 
 
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        ({"recipe": []}, "recipe"),
+        ({"recipe": {"algorithm": 5}}, "recipe/algorithm"),
+        ({"fingerprints": {"model": []}}, "fingerprints/model"),
+        ({"results": {"before": {"loss": 0.5}}}, "results/before/loss"),
+        ({"environment": {"packages": "torch"}}, "environment/packages"),
+        ({"ledger": {"flops": 5}}, "ledger/flops"),
+        ({"status": None}, "status"),
+        ({"changes": float("nan")}, ""),
+    ],
+)
+def test_a_record_of_wrong_types_is_refused(tmp_path: Path, change, where):
+    run = record.create_record(tmp_path / "one", dict(FACTS))
+    run.close()
+    path = run.folder / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(BadInput, match="cannot be read as the record of a run") as error:
+        record.read_run(run.folder)
+    assert where in error.value.message
+
+
+@pytest.mark.parametrize("name", ["run.json", "metrics.jsonl", "evals.jsonl", "log.txt"])
+def test_a_pipe_or_a_dead_link_in_place_of_a_file_blocks_nothing(tmp_path: Path, name):
+    begun = record.create_record(tmp_path / "one", dict(FACTS))
+    begun.close()
+    path = begun.folder / name
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    with pytest.raises(BadInput, match="not a regular file"):
+        record.reopen_record(begun.folder, dict(FACTS))
+    if name != "run.json":
+        path.unlink()
+        path.symlink_to("nowhere")
+        with pytest.raises(BadInput, match="not a regular file"):
+            record.reopen_record(begun.folder, dict(FACTS))
+
+
+@pytest.mark.parametrize(
+    "row", ["5", '"text"', "{}", '{"step": "x"}', '{"step": 2, "x": -Infinity}']
+)
+def test_a_damaged_row_ends_a_log(tmp_path: Path, row):
+    run = record.create_record(tmp_path / "one", dict(FACTS))
+    run.metrics({"step": 1})
+    with (run.folder / "metrics.jsonl").open("a") as file:
+        file.write(f'{row}\n{{"step": 2}}\n')
+    assert run.read_metrics(before=9) == [{"step": 1}]
+    run.rewind(1)
+    assert (run.folder / "metrics.jsonl").read_text() == '{"step": 1}\n'
+    run.close()
+
+
 def test_a_folder_is_whole_or_absent(tmp_path: Path):
     target = tmp_path / "out"
 
@@ -204,4 +258,6 @@ def test_every_damage_of_a_checkpoint_is_found(tmp_path: Path, name):
         (path / name).write_bytes(damaged)
         assert checkpoint.find_damage(path) is not None
     (path / name).unlink()
+    assert checkpoint.find_damage(path) == f"{name} is missing"
+    (path / name).symlink_to("/dev/zero")  # reading it would not end
     assert checkpoint.find_damage(path) == f"{name} is missing"

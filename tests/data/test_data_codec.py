@@ -5,6 +5,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from alignzoo.data.codec import Codec
+from alignzoo.data.views import Demonstrations
 from alignzoo.errors import BadInput
 
 BOS, EOS, START, END = 256, 257, 258, 259
@@ -215,6 +216,15 @@ def test_tokenizer_without_eos_is_refused(make_tokenizer):
     with pytest.raises(BadInput, match="no end-of-sequence token") as error:
         Codec(make_tokenizer(eos=False))
     assert "eos_token" in error.value.hint
+
+
+def test_a_prompt_of_no_tokens_is_left_out(plain, monkeypatch):
+    """Some tokenizers drop spaces; the first token of a completion needs one before it."""
+    monkeypatch.setattr(plain, "_ids", lambda text: list(text.strip().encode()))
+    with pytest.raises(BadInput, match="the prompt has no tokens"):
+        plain.prompt(" ")
+    found = Demonstrations.encode({"prompt": " ", "completion": "x"}, plain, 64)
+    assert found == (None, "the prompt has no tokens", ())
 
 
 def test_what_the_template_refuses_is_bad_input(llama):

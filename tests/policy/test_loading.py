@@ -372,6 +372,24 @@ def test_a_damaged_tokenizer(model):
     assert "cannot be loaded" in message(model)
 
 
+def test_tokenizer_config_of_wrong_values(model):
+    path = model / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_max_length": "long"}))
+    assert str(model) in message(model)
+
+
+def test_config_of_wrong_values_for_random_weights(model):
+    configure(model, hidden_act="x")
+    assert str(model) in message(model, random_init=True)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "anything.txt"])
+def test_a_file_whose_reading_would_not_end(model, name):
+    (model / name).unlink(missing_ok=True)
+    (model / name).symlink_to("/dev/zero")
+    assert "json" in message(model) if name == "config.json" else "not a regular" in message(model)
+
+
 def test_the_command_line_says_it(model, tmp_path, capfd, batch: Batch):
     rewrite(model, renamed("_orig_mod."))
     words = ["run", "dpo", "--model", str(model), "--task", "style", "--steps", "1"]
