@@ -62,6 +62,16 @@ class Evaluate:
         Literal["dev", "test"],
         "split of the tasks: dev to tune and choose, test once at the end",
     ] = "dev"
+    samples: Annotated[
+        int,
+        "completions of each prompt; more than one also give pass@k, and the majority's score if "
+        "the task reads answers",
+        Ge(1),
+        Le(10_000),
+    ] = 1
+    shots: Annotated[
+        int, "worked examples before each prompt, from the task's demonstrations", Ge(0), Le(1000)
+    ] = 0
     limit: Annotated[int, "maximum number of items per task", Ge(1)] = 200
     json: Annotated[bool, "print machine-readable JSON"] = False
     trust_remote_code: Annotated[bool, "run custom code that the model ships"] = False
@@ -77,14 +87,18 @@ class Evaluate:
             if of_run:
                 ui.note(f"sampling as the run did: {' '.join(of_run)}")
             with ui.phase("starting"):
-                from alignzoo.evaluation import evaluate_model
+                from alignzoo.evaluation import EvaluationSettings, evaluate_model
             found = evaluate_model(
                 self.model,
                 tasks,
-                split=self.split,
-                limit=self.limit,
-                seed=self.seed,
-                sampling=sampling,
+                EvaluationSettings(
+                    split=self.split,
+                    limit=self.limit,
+                    seed=self.seed,
+                    samples=self.samples,
+                    shots=self.shots,
+                    sampling=sampling,
+                ),
                 trust_remote_code=self.trust_remote_code,
                 ui=ui,
             )

@@ -5,15 +5,16 @@ from alignzoo.evaluation.evaluate import (
     Evaluation,
     EvaluationItem,
     compare_evaluations,
-    evaluate_model,
     evaluate_run,
 )
+from alignzoo.evaluation.models import EvaluationSettings, evaluate_model
 from alignzoo.evaluation.statistics import Estimate, correlation, mean_with_interval
 
 __all__ = [
     "Estimate",
     "Evaluation",
     "EvaluationItem",
+    "EvaluationSettings",
     "compare_evaluations",
     "correlation",
     "evaluate_model",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -12,12 +12,11 @@ import torch
 from alignzoo.algorithm import Traits
 from alignzoo.batch import Example, collate
 from alignzoo.data import Codec, Prompts, SourceSize, dev_split, template_values
-from alignzoo.errors import BadInput, count
+from alignzoo.errors import count
 from alignzoo.evaluation.statistics import Estimate, mean_with_interval
 from alignzoo.loss import Totals
-from alignzoo.policy import ModelSpec, Policy, load_policy
+from alignzoo.policy import Policy
 from alignzoo.policy.untrained import check_untrained
-from alignzoo.recipe import Recipe, load_task
 from alignzoo.rollout import Completion, Sampling, generate
 from alignzoo.run import Run
 from alignzoo.run.schedule import seed_from
@@ -109,55 +108,16 @@ def evaluate_prompts(run: Run, phase: str, rows: Sequence[dict[str, Any]]) -> Ev
     sampling = Sampling.of(run.recipe, run.codec)
     prompts = encode_prompts(run.codec, rows, prompt_room(run))
     answers, cost = request_answers(run, rows, prompts) if phase != "before" else (None, {})
-    seed = run.recipe.seed if answers is None else None
+    seeds = None
     with run.ui.items(len(rows), f"evaluating {phase}") as advance:
         if answers is None:
-            answers = complete_prompts(run.model, prompts, run.recipe.seed, sampling, advance)
-        items = score_items(run.model, run.codec, run.task, rows, prompts, answers, sampling, seed)
+            seeds = [seed_for_item(run.recipe.seed, index) for index in range(len(rows))]
+            answers = generate(run.model, prompts, seeds, sampling, advance=advance)
+        items = score_items(run.model, run.codec, run.task, rows, prompts, answers, sampling, seeds)
     if phase == "before" and run.model.starts_as_base:
         sides = "the log-probs that completions were sampled with and the base's"
         check_untrained(run.model, gap_to_base(items), sampling.temperature, sides)
     return Evaluation(summarise(items, sampling) | cost, [item.as_dict() for item in items])
-
-
-def evaluate_model(
-    model: str,
-    tasks: Sequence[str],
-    *,
-    split: str,
-    limit: int,
-    seed: int,
-    sampling: Mapping[str, Any],
-    trust_remote_code: bool,
-    ui: UI,
-) -> dict[str, Evaluation]:
-    """Evaluate a model, folder or run on tasks, outside of any run; return results by task.
-
-    `split` is "dev" or "test", and `limit` the number of prompts of each task. `sampling` has the
-    recipe's options for sampling by name, `temperature`, `stop_text` and so on; others have their
-    default. Raise `BadInput` for a task without prompts.
-    """
-    loaded = {name: load_task(name, "--tasks") for name in tasks}
-    for name, task in loaded.items():
-        if "prompts" not in task.views:
-            raise BadInput(f"task {name!r} has no prompts to evaluate on")
-    with ui.phase(f"loading {model}"):
-        policy = load_policy(ModelSpec(model, trust_remote_code=trust_remote_code, seed=seed))
-    policy.require_generative()
-    policy.eval()
-    codec = Codec(policy.tokenizer)
-    settings = Sampling.of(Recipe(algorithm="", **sampling), codec)
-    results = {}
-    for name, task in loaded.items():
-        note_missing_dev(task, split, ui)
-        rows = task.rows("prompts", choose_split(task, split))[:limit]
-        with ui.items(len(rows), f"evaluating on {name}") as advance:
-            prompts = encode_prompts(codec, rows)
-            answers = complete_prompts(policy, prompts, seed, settings, advance)
-            items = score_items(policy, codec, task, rows, prompts, answers, settings, seed)
-        summary = summarise(items, settings)
-        results[name] = Evaluation(summary, [item.as_dict() for item in items])
-    return results
 
 
 def choose_prompts(run: Run) -> list[dict[str, Any]]:
@@ -269,18 +229,6 @@ def to_estimate(value: float | Sequence[float]) -> Estimate:
         return Estimate(math.nan, n=len(value))
 
 
-def complete_prompts(
-    policy: Policy,
-    prompts: Sequence[list[int]],
-    seed: int,
-    sampling: Sampling,
-    advance: Callable[[int], None] | None = None,
-) -> list[Completion]:
-    """Sample one completion per prompt, each by a seed of its own."""
-    seeds = [seed_for_item(seed, index) for index in range(len(prompts))]
-    return generate(policy, prompts, seeds, sampling, advance=advance)
-
-
 def score_items(
     policy: Policy,
     codec: Codec,
@@ -289,11 +237,11 @@ def score_items(
     prompts: Sequence[list[int]],
     completions: Sequence[Completion],
     sampling: Sampling,
-    seed: int | None,
+    seeds: Sequence[int] | None,
 ) -> list[EvaluationItem]:
     """Return an item per row: its completion with the task's score and the base's log-prob.
 
-    `seed` is the one that `complete_prompts` was given, None for completions by a plugin.
+    `seeds` are those that the completions were sampled by, None for completions by a plugin.
     """
     examples = [
         Example(prompt, [completion.tokens])
@@ -313,7 +261,7 @@ def score_items(
                 ended=completion.ended,
                 logprob=completion.logprob,
                 ref_logprob=base[index] if base else None,
-                seed=None if seed is None else seed_for_item(seed, index),
+                seed=None if seeds is None else seeds[index],
                 measures=task.measures(row, text) if task and hasattr(task, "measures") else {},
             )
         )

@@ -151,6 +151,10 @@ class Sums:
         """Return 1 if the completion's final answer is the sum, else 0."""
         return float(read_answer(completion) == row["a"] + row["b"])
 
+    def answer(self, completion: str) -> Fraction | None:
+        """Return the final answer of a completion, None without one."""
+        return read_answer(completion)
+
     def _write_rows(self, view: str, split: str) -> list[Row]:
         slips = BASE if view in ("text", "steps") else DEMONSTRATOR
         # The fields with the sizes are named like the views.

@@ -16,6 +16,7 @@ from alignzoo.cli.render import shell_command
 from alignzoo.errors import first_line, one_line
 from alignzoo.files import json_lines, read_lines, write_text
 from alignzoo.options import flag_of
+from alignzoo.recipe import load_task
 from alignzoo.record import hash_sources, read_run
 from alignzoo.session import execute, recipe_for
 from alignzoo_compare.grid import BASE, CHOSEN
@@ -105,7 +106,7 @@ def read_result(cell: Cell, folder: Path) -> dict[str, Any]:
     trains = Traits.of(discovery.load_plugin("algorithms", cell.settings["algorithm"])).trains
     # The log-probs of a completion that was chosen among others are not those of the choice.
     has_kl = "kl" in results[phase] and (trains or cell.entry == BASE)
-    task = discovery.load_plugin("tasks", cell.task)()
+    task = load_task(cell.task, "--tasks")
     return {
         "bounds": [task.worst, task.best],
         "summary": {name: value["mean"] for name, value in results[phase].items()},
@@ -181,7 +182,8 @@ def hash_task(name: str, task: Any, eval_size: int) -> str:
     digest = hashlib.sha256()
     for row in task.rows("prompts", "test")[:eval_size]:
         digest.update(json.dumps(row, sort_keys=True, default=str).encode() + b"\n")
-    digest.update(str(hash_sources(discovery.plugin_source("tasks", name)[2])).encode())
+    source = discovery.plugin_source("tasks", name.partition(",")[0])[2]
+    digest.update(str(hash_sources(source)).encode())
     return digest.hexdigest()
 
 
@@ -193,7 +195,7 @@ def write_chosen(task: str, board: Path) -> Path:
     path = board / chosen_path(task)
     if path.is_file():
         return path
-    plugin = discovery.load_plugin("tasks", task)()
+    plugin = load_task(task, "--tasks")
     if "preferences" not in plugin.views:
         raise BadInput(f"task {task!r} has no pairs, so there is no chosen side to imitate")
     rows = plugin.rows("preferences", "train")

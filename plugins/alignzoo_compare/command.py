@@ -13,11 +13,12 @@ from typing import Annotated, Any, ClassVar, Literal
 import typer
 from annotated_types import Ge, Le
 
-from alignzoo import BadInput, discovery
+from alignzoo import BadInput
 from alignzoo.cli.quiet import quiet
 from alignzoo.cli.render import lines, shell_command
 from alignzoo.cli.terminal import console_for
 from alignzoo.options import build
+from alignzoo.recipe import load_task
 from alignzoo.signals import catch_signals
 from alignzoo_compare.grid import (
     BUDGETS,
@@ -142,7 +143,7 @@ class CompareCommand:
         kept, copies = without_copies(grid.entries, grid.common)
         grid, notes = replace(grid, entries=kept), [*notes, *copies]
         for name in grid.tasks:
-            if "prompts" not in discovery.load_plugin("tasks", name)().views:
+            if "prompts" not in load_task(name, "--tasks").views:
                 raise BadInput(f"task {name!r} has no prompts to evaluate on")
         _ = grid.track  # raises if the budget is malformed
         return grid, notes

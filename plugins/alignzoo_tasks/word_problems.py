@@ -25,6 +25,11 @@ class WordProblems(FileTask):
         right = parse_math(extract_answer(row["answer"]))
         return float(are_equal(right, parse_math(extract_answer(completion))))
 
+    def answer(self, completion: str) -> str | None:
+        """Return the final answer of a completion as mathematics reads it, None without one."""
+        parsed = parse_math(extract_answer(completion))
+        return str(parsed[0]) if parsed else None
+
     def pose(self, question: str, answer: str) -> Row:
         """Return the row of a question."""
         prompt = f"{question}\n{self.instruction}" if self.instruction else question

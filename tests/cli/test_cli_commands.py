@@ -144,13 +144,15 @@ def test_help_without_an_algorithm_lists_them_all(capfd: pytest.CaptureFixture[s
 def fake_evaluation(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     seen: dict[str, Any] = {}
 
-    def evaluate_model(model: str, tasks: list[str], *, ui: Any, **others: Any) -> dict[str, Any]:
+    def evaluate_model(
+        model: str, tasks: list[str], settings: Any, *, ui: Any, **others: Any
+    ) -> dict[str, Any]:
         print("noise")
         ui.note("a note")
-        seen.update(model=model, tasks=tasks, **others)
+        seen.update(model=model, tasks=tasks, **settings, **others)
         return {task: evaluation(0.5, "words") for task in tasks}
 
-    fake = SimpleNamespace(evaluate_model=evaluate_model)
+    fake = SimpleNamespace(evaluate_model=evaluate_model, EvaluationSettings=dict)
     monkeypatch.setitem(sys.modules, "alignzoo.evaluation", fake)
     return seen
 

@@ -199,7 +199,7 @@ def warn_of_few_seeds(seeds: int) -> str | None:
     if seeds == 1:
         return "1 seed: the intervals cover the choice of items alone, another seed may differ more"
     if seeds < ENOUGH_SEEDS:
-        return f"{seeds} seeds are few: the intervals are wide and cover only about 95%, from 93% to 98%"
+        return f"{seeds} seeds are few: intervals are wide and cover only about 95%, 93% to 98%"
     return None
 
 
