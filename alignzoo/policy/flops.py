@@ -165,13 +165,15 @@ def _product(a: Any, b: Any) -> int:
 
 
 def _query_width(config: Any) -> float:
-    """Return heads * head size of a layer; the mean where layers differ."""
+    """Return heads * head size of a layer; the mean where layers, or keys and values, differ."""
     own = getattr(config, "per_layer_config", None)
     layers = own if own and not isinstance(own, dict) else [config]
     widths = []
     for layer in layers:
         heads = getattr(layer, "num_attention_heads", 0) or 0
         size = getattr(layer, "head_dim", None) or layer.hidden_size // max(heads, 1)
+        if getattr(layer, "qk_nope_head_dim", None):  # latent attention; head_dim is a part of keys
+            size = (layer.qk_nope_head_dim + layer.qk_rope_head_dim + layer.v_head_dim) / 2
         widths.append(heads * size)
     return sum(widths) / len(widths)
 
@@ -182,10 +184,14 @@ def numel(parameter: Any) -> int:
     return state.shape.numel() if state is not None else parameter.numel()
 
 
+EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
+ACTIVE_EXPERTS = ("num_experts_per_tok", "moe_topk", "top_k_experts")
+
+
 def _active(name: str, config: Any) -> float:
     """Return the fraction of this weight that a token is multiplied with: below 1 for experts."""
     if ".experts." not in name:
         return 1.0
-    names = ("num_local_experts", "num_experts", "n_routed_experts")
-    experts = next((v for n in names if (v := getattr(config, n, None))), None)
-    return getattr(config, "num_experts_per_tok", experts) / experts if experts else 1.0
+    experts = next((v for n in EXPERTS if (v := getattr(config, n, None))), None)
+    active = next((v for n in ACTIVE_EXPERTS if (v := getattr(config, n, None))), experts)
+    return active / experts if experts else 1.0

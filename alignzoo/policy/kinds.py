@@ -22,7 +22,9 @@ if TYPE_CHECKING:  # heavy, and only named in annotations
 # The kernels of these models read the weight of `out_proj` directly, past an adapter on it, so PEFT
 # refuses to put one there.
 RECURRENT = ("mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h")
-ROUTERS = ("llama4", "llama4_text")  # theirs is a linear layer that returns a tuple
+# Classes of linear layers whose input or output is not that of nn.Linear: a router gives a tuple,
+# the groups of one layer get different inputs (Llama 4, Phi-3.5-MoE, DeepSeek-V4).
+NOT_PLAIN = ("Router", "GroupedLinear")
 VERA_RANK = 256  # of its frozen projections; PEFT's and the paper's
 INSTEAD = "use --adapter lora"
 
@@ -73,8 +75,14 @@ class AdapterKind:
 
 def _layers(model: Any) -> dict[str, Any]:
     """Return the arguments of PEFT that put an adapter in every linear layer but the head."""
+    from torch import nn
+
     excluded = ["out_proj"] * (model.config.model_type in RECURRENT)
-    excluded += ["router"] * (model.config.model_type in ROUTERS)
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear) and any(
+            part in type(module).__name__ for part in NOT_PLAIN
+        ):
+            excluded.append(name)
     return {
         "task_type": "CAUSAL_LM",
         "target_modules": "all-linear",

@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 
 from alignzoo.errors import LONGEST, BadInput
@@ -33,7 +34,7 @@ from alignzoo.policy.locate import (
 )
 from alignzoo.policy.model import ModelParts
 from alignzoo.policy.policy import Policy
-from alignzoo.policy.probe import check_virtual, pick_scorer
+from alignzoo.policy.probe import check_noise, check_virtual, pick_scorer
 from alignzoo.policy.rotary import forget_lengths, rotary_limit
 from alignzoo.policy.scoring import Scorer
 from alignzoo.policy.stopping import read_stop_ids
@@ -42,10 +43,7 @@ from alignzoo.policy.weight_files import WEIGHTS, fingerprint_of_files, weight_f
 from alignzoo.policy.weights import Weights
 
 FINGERPRINT_SAMPLES = 256  # values of each weight
-RANDOM = (  # attributes of modules that make training random, beside dropout layers
-    "attention_dropout", "hidden_dropout", "dropout", "layerdrop", "jitter_noise",
-    "input_jitter_noise",
-)  # fmt: skip
+JITTER = ("jitter_noise", "input_jitter_noise")  # of routers, in training alone
 
 
 @dataclass(frozen=True)
@@ -116,6 +114,9 @@ def load_policy(spec: ModelSpec | str, **options: Any) -> Policy:
         with torch.autocast(device.type, torch.bfloat16, enabled=half is not None):
             forget_lengths(base)
             scorer = pick_scorer(base)
+            _remove_dropout(base)  # again: BigBird replaces its attention in the first pass
+            if spec.adapter is not None:
+                check_noise(base)
     for parameter in base.parameters():
         if parameter.is_floating_point():
             parameter.requires_grad_(spec.trains_base)
@@ -316,7 +317,7 @@ def load_base(
         weights.check_tied()
     if four_bit:
         weights.notes.append(four_bit_note(base))
-    # A policy and its reference must differ by the training alone: the base has no dropout.
+    # A policy and its reference must differ by the training alone: the base draws nothing.
     _remove_dropout(base)
     return base
 
@@ -419,11 +420,12 @@ def _uses_bf16(precision: str, device: torch.device) -> bool:
 
 
 def _remove_dropout(model: nn.Module) -> None:
+    """Turn off what makes training random: dropout, in layers and as numbers, and jitter."""
     for module in model.modules():
-        if isinstance(module, nn.Dropout):
+        if isinstance(module, _DropoutNd):
             module.p = 0.0
-        for name in RANDOM:
-            if isinstance(getattr(module, name, None), float):
+        for name, value in vars(module).items():
+            if isinstance(value, float) and ("drop" in name or name in JITTER):
                 setattr(module, name, 0.0)
 
 

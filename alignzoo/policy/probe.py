@@ -41,6 +41,8 @@ def pick_scorer(model: PreTrainedModel) -> Scorer:
         model.set_attn_implementation(ATTENTION_NAME if kind.shared else plain)
         try:
             scorer = kind(model)
+            if isinstance(scorer, SharedScorer) and not scorer.reads_positions(batch):
+                continue
             got = scorer(batch).logprobs
         except (BadInput, torch.cuda.OutOfMemoryError):
             raise
@@ -90,6 +92,20 @@ def keeps_logprobs(model: Any, expected: Tensor, allowed: Tensor) -> bool:
 
 
 @torch.no_grad()
+def check_noise(model: Any) -> None:
+    """Raise BadInput if log-probs are others in training mode, as they are with dropout."""
+    expected, allowed = logprobs_to_keep(model)
+    with torch.random.fork_rng():
+        found = defined_logprobs(model.train(), _batch(model))
+    model.eval()
+    if bool((found - expected).abs().mean() > allowed):
+        raise BadInput(
+            f"a {model.config.model_type} model gives other log-probabilities in training mode",
+            hint="set what it draws (dropout, jitter) to 0 in its config.json",
+        )
+
+
+@torch.no_grad()
 def check_virtual(model: Any, scorer: Scorer, virtual: Virtual) -> None:
     """Raise BadInput unless virtual tokens do what they do in plain PEFT."""
     model.eval()
@@ -114,7 +130,10 @@ def check_virtual(model: Any, scorer: Scorer, virtual: Virtual) -> None:
 def allowed_error(model: Any, other: Tensor, expected: Tensor) -> Tensor:
     """Return the tolerated mean error; `other` are log-probs after a change that must show."""
     effect = (other - expected).abs().mean()
-    return 0.2 * effect if _coarse(model) else 0.01 * effect + 1e-6 * expected.abs().mean()
+    if _coarse(model):
+        return 0.2 * effect
+    share = 0.01 if torch.is_autocast_enabled(model.device.type) else 0.001
+    return share * effect + 1e-6 * expected.abs().mean()
 
 
 def textbook_logprobs(model: Any, batch: Batch) -> Tensor:

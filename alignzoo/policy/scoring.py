@@ -16,7 +16,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -169,6 +169,16 @@ class SharedScorer(BackboneScorer):
         row = pack_batch(batch, which)
         with options.apply(self.embeddings, row.lengths, row.positions):
             return self.hidden(row).index_select(0, row.source)  # (n, h)
+
+    def reads_positions(self, batch: Batch) -> bool:
+        """Return False if the model ignores the positions that it is given.
+
+        It counts the tokens of the row instead then. The numbers alone may not tell: learned
+        positions can weigh little beside tokens.
+        """
+        row = pack_batch(batch)
+        halved = replace(row, positions=row.positions // 2)
+        return not torch.equal(self.hidden(row), self.hidden(halved))
 
     def hidden(self, row: Layout) -> Tensor:
         """Return the backbone's last hidden states of the whole row, `[L, h]`."""

@@ -9,7 +9,8 @@ from typing import get_args, get_type_hints
 
 import pytest
 import torch
-from policy_models import build
+import transformers as tf
+from policy_models import SIZES, build
 from test_policy import folder, llama, load, message, run_folder, scores, train  # noqa: F401
 
 from alignzoo.errors import BadInput
@@ -42,6 +43,17 @@ def test_the_table_needs_neither_torch_nor_peft():
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("config", [tf.PhimoeConfig, tf.Llama4TextConfig])
+def test_a_router_that_returns_a_tuple_gets_no_adapter(config):
+    sizes = {**SIZES, "num_key_value_heads": 2, "num_local_experts": 2, "num_experts_per_tok": 1}
+    model = tf.AutoModelForCausalLM.from_config(config(**sizes, head_dim=8)).eval()
+    wrapped = add_adapter(model, "lora", AdapterSettings(rank=2, alpha=4.0))
+    names = list(adapter_parameters(wrapped))
+    assert names and not any("router" in name for name in names)
+    with torch.no_grad():
+        assert wrapped(input_ids=torch.arange(3, 9)[None]).logits.isfinite().all()
 
 
 def test_the_recipe_names_them_all():

@@ -9,7 +9,14 @@ import torch
 from policy_models import SIZES, build
 from test_policy import llama, load  # noqa: F401  (a fixture)
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import AutoModelForCausalLM, AutoTokenizer, Gemma4TextConfig, LlamaConfig
+from transformers import (
+    AriaTextConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    DeepseekV3Config,
+    Gemma4TextConfig,
+    LlamaConfig,
+)
 
 import alignzoo_suite
 from alignzoo.batch import Batch, Example, collate
@@ -193,12 +200,26 @@ def test_a_reference_without_the_adapter_costs_less(kind, pairs):
     assert policy.cost(pairs, reference=True) == policy.cost(pairs)
 
 
-@pytest.mark.parametrize("name", ["llama", "gpt2"])
+HEADS_AND_EXPERTS = {
+    "heads of latent vectors": DeepseekV3Config(
+        **SIZES, num_key_value_heads=4, n_routed_experts=4, num_experts_per_tok=2, n_group=1,
+        topk_group=1, moe_intermediate_size=32, first_k_dense_replace=1, q_lora_rank=16,
+        kv_lora_rank=8, qk_rope_head_dim=4, qk_nope_head_dim=8, v_head_dim=8,
+    ),
+    "experts by other names": AriaTextConfig(
+        **SIZES, num_key_value_heads=2, moe_num_experts=4, moe_topk=1, moe_num_shared_experts=1
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", *HEADS_AND_EXPERTS])
 def test_matches_what_torch_counts(name):
-    model = build(name)
+    own = HEADS_AND_EXPERTS.get(name)
+    model = AutoModelForCausalLM.from_config(own) if own is not None else build(name)
     flops = profile(model, trains_base=True)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model.set_attn_implementation("eager")
+        model.set_experts_implementation("eager")  # torch does not count grouped products
         model(torch.arange(20)[None])
     # Eager attention computes the masked half as well.
     assert flops.forward(20, 20 * 20, 20) == pytest.approx(counter.get_total_flops(), rel=1e-3)

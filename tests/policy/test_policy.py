@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers as tf
-from policy_models import build, tokenize
+from policy_models import SIZES, build, tokenize
 
 import alignzoo.policy
 from alignzoo.batch import Batch
@@ -107,6 +107,36 @@ def test_step_zero_then_training(model, adapter, batch, request):
     torch.testing.assert_close(policy.reference(batch).logprobs, reference.logprobs)
     assert all(p.grad is not None for _, p in policy.parameters())
     assert policy.trainable_count == sum(p.numel() for _, p in policy.parameters())
+
+
+DROPOUT_OF_THEIR_OWN = {
+    "a number of the module": tf.GPTBigCodeConfig(
+        vocab_size=97, n_embd=32, n_layer=2, n_head=4, n_positions=64, initializer_range=0.2
+    ),
+    "a module made in the first pass": tf.BigBirdConfig(
+        vocab_size=97, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+        intermediate_size=64, max_position_embeddings=64, initializer_range=0.2, is_decoder=True,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("where", list(DROPOUT_OF_THEIR_OWN))
+def test_no_dropout_is_left(where, tmp_path, batch):
+    tf.AutoModelForCausalLM.from_config(DROPOUT_OF_THEIR_OWN[where]).save_pretrained(tmp_path)
+    tokenize(tmp_path)
+    policy = load(tmp_path)
+    policy.train()
+    assert torch.equal(policy(batch).logprobs, policy.reference(batch).logprobs)
+
+
+def test_a_model_that_draws_in_training_is_refused(tmp_path):
+    sizes = {**SIZES, "num_key_value_heads": 2, "num_local_experts": 4}
+    config = tf.PhimoeConfig(**sizes, router_jitter_noise=0.5)  # it draws among near experts
+    tf.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    tokenize(tmp_path)
+    with pytest.raises(BadInput, match="training mode"):
+        load(tmp_path)
+    load_policy(ModelSpec(str(tmp_path), device=torch.device("cpu")))  # evaluation draws nothing
 
 
 def test_four_bits_are_near_the_weights(llama, batch):

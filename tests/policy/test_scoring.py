@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from policy_models import build, configs
+import transformers as tf
+from policy_models import IDS, build, configs
 
 from alignzoo.batch import Example, collate
 from alignzoo.errors import BadInput
@@ -141,6 +142,21 @@ def test_a_head_of_unknown_kind_is_left_to_the_model(batch, monkeypatch):
         torch.testing.assert_close(
             score(scorer, batch), textbook_logprobs(model, batch), atol=1e-5, rtol=1e-5
         )
+
+
+def test_prompts_are_not_shared_if_the_model_counts_positions_itself(batch):
+    config = tf.BlenderbotSmallConfig(
+        vocab_size=97, d_model=32, decoder_layers=2, decoder_attention_heads=4, decoder_ffn_dim=64,
+        max_position_embeddings=64, init_std=0.2, **IDS,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = tf.BlenderbotSmallForCausalLM(config).eval()
+    # Learned positions that weigh so little that the numbers alone would hardly tell.
+    model.model.decoder.embed_positions.weight.data *= 0.001
+    scorer = pick_scorer(model)
+    assert not scorer.shared
+    with torch.no_grad():
+        torch.testing.assert_close(scorer(batch).logprobs, textbook_logprobs(model, batch))
 
 
 def test_a_model_without_logits_is_refused(monkeypatch):
