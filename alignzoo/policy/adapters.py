@@ -20,7 +20,13 @@ from alignzoo.policy.locate import ADAPTER_WEIGHTS, quiet_libraries
 from alignzoo.policy.weight_files import read_header
 
 with quiet_libraries():  # bitsandbytes warns of an optional kernel while it is imported
-    from peft import PeftConfig, PeftModel, get_peft_model
+    from peft import (
+        PeftConfig,
+        PeftModel,
+        get_peft_model,
+        get_peft_model_state_dict,
+        set_peft_model_state_dict,
+    )
     from peft.tuners.tuners_utils import BaseTunerLayer
     from peft.utils.integrations import dequantize_module_weight
 
@@ -56,8 +62,28 @@ def add_adapter(
                 + first_line(error),
                 hint=INSTEAD,
             ) from None
+    if not config.is_prompt_learning:
+        _check_names(adapted)
     _measure_magnitudes(adapted)
     return adapted
+
+
+def _check_names(model: PeftModel) -> None:
+    """Raise BadInput if PEFT would not find the adapter's tensors again in a file of its own.
+
+    It renames them as transformers renames weights of this type, which can go wrong (Laguna).
+    """
+    # Read into the adapter that they come from, they change nothing.
+    stored = get_peft_model_state_dict(model, save_embedding_layers=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found: Any = set_peft_model_state_dict(model, stored)
+    if found.unexpected_keys:
+        raise BadInput(
+            f"PEFT cannot load an adapter on a {model.config.model_type} model again: it finds no "
+            f"layer for {found.unexpected_keys[0]}",
+            hint="use --adapter none",
+        )
 
 
 @torch.no_grad()

@@ -56,6 +56,14 @@ def test_a_router_that_returns_a_tuple_gets_no_adapter(config):
         assert wrapped(input_ids=torch.arange(3, 9)[None]).logits.isfinite().all()
 
 
+def test_an_adapter_that_peft_cannot_load_again_is_refused():
+    sizes = {**SIZES, "num_key_value_heads": 2, "num_experts": 4, "num_experts_per_tok": 2}
+    config = tf.LagunaConfig(**sizes, head_dim=8, moe_intermediate_size=32)
+    model = tf.AutoModelForCausalLM.from_config(config)
+    with pytest.raises(BadInput, match=r"PEFT cannot load an adapter on a laguna model again"):
+        add_adapter(model, "lora", AdapterSettings(rank=2, alpha=4.0))
+
+
 def test_the_recipe_names_them_all():
     hint = get_type_hints(Recipe)["adapter"]
     assert set(get_args(hint)) == set(ADAPTERS)
