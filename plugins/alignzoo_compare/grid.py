@@ -32,7 +32,7 @@ BEST_OF_N = "best-of-n"
 CHOSEN = "chosen"  # stands for the file with the chosen side of a task's pairs
 # Budgets by name and track: what zoo-tiny spends in seconds, in half a minute and in minutes.
 BUDGETS: dict[str, dict[Track, str]] = {
-    "small": {"flops": "3e11flops", "feedback": "500feedback"},
+    "small": {"flops": "2e11flops", "feedback": "500feedback"},
     "medium": {"flops": "1.5e12flops", "feedback": "2000feedback"},
     "large": {"flops": "1e13flops", "feedback": "10000feedback"},
 }

@@ -15,6 +15,8 @@ from alignzoo_compare.grid import BASE
 from alignzoo_compare.workers import Workers
 
 TRIES = 2  # of a cell whose worker died
+# What only the row of a finished run has.
+RESULTS = ("items", "curve", "training", "samples", "proxy", "summary", "ledger", "fingerprints")
 
 
 @dataclass
@@ -48,6 +50,7 @@ def run_board(
                 future = workers.submit(cell, board.folder, allow_code=allow_code)
                 futures[future] = cell
             if not futures:
+                check_any_trained(board)
                 return
             done, _ = wait(futures, timeout=1.0, return_when=FIRST_COMPLETED)
             for future in done:
@@ -57,8 +60,8 @@ def run_board(
                 if row is not None:
                     if row["status"] == "refused" and cell.entry == BASE:
                         raise BadInput(f"task {cell.task!r} cannot be evaluated: {row['error']}")
+                    row = refuse_overspent(board, row)
                     board.append(row)
-                    check_budget(board, row)
                     state.finished.append(row)
             state.running = list(futures.values())
             state.seconds = time.monotonic() - started
@@ -82,14 +85,28 @@ def row_of(future: Future[Row], cell: Cell, *, last: bool) -> Row | None:
     return {**describe(cell), "status": "failed", "error": f"its worker died: {one_line(error)}"}
 
 
-def check_budget(board: Board, row: Row) -> None:
-    """Raise `BadInput` if a run was over after its first step, which took more than the budget."""
+def refuse_overspent(board: Board, row: Row) -> Row:
+    """Return a row as refused if its run was over after one step, which took over twice the budget.
+
+    A few percent more than the budget is usual: a run ends after the step that reaches it.
+    """
     if row["status"] != "finished" or row["steps"] != 1 or board.grid.track != "flops":
-        return
+        return row
     spent = row["ledger"]["total_flops"]
-    if spent > board.grid.budget_amount:
+    if spent <= 2 * board.grid.budget_amount:
+        return row
+    kept = {name: row[name] for name in row if name not in RESULTS}
+    error = f"one step takes {spent:.2g} flops, more than the budget of {board.grid.budget}"
+    return {**kept, "status": "refused", "error": error}
+
+
+def check_any_trained(board: Board) -> None:
+    """Raise `BadInput` if the budget was too small for every entry that trains."""
+    refused = [row["error"] for row in board.rows if row["status"] == "refused"]
+    trained = [row for row in board.rows if row["status"] == "finished" and row["steps"]]
+    if refused and not trained:
         raise BadInput(
-            f"a budget of {board.grid.budget} is less than one step of {row['entry']} on "
-            f"{row['task']}, which took {spent:.2g} flops",
+            f"no algorithm could be trained: {refused[0]}",
+            where=str(board.folder),
             hint="choose a larger --budget and another folder with --out",
         )
