@@ -35,7 +35,7 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	for folder in architectures hh_rlhf real speed statistics studies; do $(BIN)/mypy benchmarks/$$folder || exit 1; done
+	for folder in architectures crashes hh_rlhf real speed statistics studies; do $(BIN)/mypy benchmarks/$$folder || exit 1; done
 
 clean:
 	rm -rf $(VENV) build dist

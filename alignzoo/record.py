@@ -426,6 +426,7 @@ def reopen_record(
         record.facts |= {name: facts[name] for name in ("plugin", "sources") if name in facts}
         if changes:
             record.set_fact("changes", [*record.facts.get("changes", []), *changes])
+        record.facts.pop("error", None)
         record.discard_unfinished_evals()
         record.set_status("running")
     except BaseException:

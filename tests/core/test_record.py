@@ -67,6 +67,14 @@ def test_only_the_same_unfinished_run_is_resumed(tmp_path: Path):
         record.reopen_record(tmp_path / "one", dict(FACTS))
 
 
+def test_a_resumed_run_forgets_the_error_of_the_first_time(tmp_path: Path):
+    run = record.create_record(tmp_path / "one", dict(FACTS))
+    run.set_status("failed", error="OSError: no space")
+    run.close()
+    record.reopen_record(tmp_path / "one", dict(FACTS)).close()
+    assert "error" not in record.read_run(tmp_path / "one")
+
+
 def test_a_run_is_open_in_one_program(tmp_path: Path):
     run = record.create_record(tmp_path / "one", dict(FACTS))
     with pytest.raises(BadInput, match="another program is working on this run"):

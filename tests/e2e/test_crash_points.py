@@ -1,4 +1,4 @@
-"""A run that is killed at any of its file operations leaves, resumed, what it leaves otherwise."""
+"""A run that is killed before or after any of its file operations leaves, resumed, the same."""
 
 from __future__ import annotations
 
@@ -6,41 +6,76 @@ import random
 from pathlib import Path
 
 import pytest
-from crashes import differences, resume, run_until
+from crash_points import (
+    Recorder,
+    State,
+    differences,
+    find_faults,
+    in_child,
+    kill_after,
+    make_command,
+    record,
+    restore,
+    with_cut_writes,
+    without_copies,
+)
 
-SHARED = ["--task", "sums", "--eval-size", "2", "--max-new-tokens", "6"]
-TRAINING = ["--steps", "4", "--batch-size", "2", "--checkpoint-every", "1", "--eval-every", "2"]
-RUNS = {
-    "sft": [*SHARED, *TRAINING],
-    "best-of-n": [*SHARED, "--n", "2"],
-    "ppo": [*SHARED, *TRAINING],
-    "rlaif": [*SHARED, *TRAINING],
-    "constitutional": [*SHARED, *TRAINING],
-}
-SAMPLE = 8  # operations of a run
+from alignzoo.cli import status
+
+EMPTY = {".": None}
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch) -> Path:
+    """The folder that is compared: the run's and the user's cache."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.setenv("ALIGNZOO_CACHE", str(folder / "cache"))
+    return folder
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("algorithm", ["sft", "best-of-n"])
-def test_a_run_is_killed_at_some_of_its_file_operations(tmp_path: Path, algorithm):
-    count = crash(tmp_path, algorithm, RUNS[algorithm], SAMPLE)
-    assert count >= SAMPLE
+@pytest.mark.parametrize("algorithm", ["sft", "ppo", "rlaif", "best-of-n", "constitutional"])
+def test_a_run_is_resumed_from_a_crash_at_each_kind_of_operation(tmp_path, work, algorithm):
+    words = make_command(algorithm, tmp_path, work)
+    code, states = record(words, work)
+    assert code == 0
+    final = states[-1].files
+    for state in choose_states(states, algorithm):
+        assert find_faults(words, work, state, final) == [], state.site
 
 
-def crash(folder: Path, algorithm: str, words: list[str], sample: int | None) -> int:
-    """Kill runs at a sample of the operations, or at all, and return how many there are."""
+def choose_states(states: list[State], seed: str) -> list[State]:
+    """Return a state of every place in the code, and every fourth of those within a write."""
+    draw = random.Random(seed)
+    found = without_copies(with_cut_writes(states), set())
+    draw.shuffle(found)
+    after = {state.site: state for state in found if not state.is_cut}
+    return [*after.values(), *[state for state in found if state.is_cut][::4]]
 
-    def command(name: str) -> list[str]:
-        return ["run", algorithm, *words, "--output-dir", str(folder), "--name", name]
 
-    assert run_until(command("straight"), None, folder / "count") == 0
-    count = int((folder / "count").read_text())
-    operations = list(range(1, count + 1))
-    if sample is not None:
-        operations = sorted(random.Random(algorithm).sample(operations, min(sample, count)))
-    for operation in operations:
-        name = f"killed-{operation}"
-        assert run_until(command(name), operation) == -9
-        resume(command(name))
-        assert differences(folder / name, folder / "straight") == [], operation
-    return count
+@pytest.mark.slow
+def test_a_kill_leaves_what_was_recorded(tmp_path, work):
+    words = make_command("sft", tmp_path, work)
+    assert in_child(lambda: status(words)) == 0
+    restore(EMPTY, work)
+    states: list[State] = record(words, work)[1]
+    for operation in random.Random(0).sample(range(1, len(states)), 3):
+        restore(EMPTY, work)
+        assert kill_after(words, work, operation) == -9
+        assert differences(Recorder(work).read(), states[operation].files) == []
+
+
+def test_what_a_run_leaves_differs_if_a_row_does():
+    files = {"it": None, "it/metrics.jsonl": b'{"loss": 1, "seconds": 2}\n'}
+    assert differences(files, files | {"it/metrics.jsonl": b'{"loss": 1, "seconds": 3}\n'}) == []
+    changed = files | {"it/metrics.jsonl": b'{"loss": 2, "seconds": 2}\n', "it/more": b""}
+    assert differences(files, changed) == ["it/metrics.jsonl", "it/more"]
+
+
+def test_a_write_is_cut_where_a_file_grows_but_not_where_one_is_renamed():
+    whole = {".": None, "a": b"1234"}
+    found = list(with_cut_writes([State("s", {".": None}), State("t", whole)]))
+    assert [state.files.get("a") for state in found] == [None, b"", b"12", b"1234"]
+    moved = {".": None, "b": b"1234"}
+    assert len(list(with_cut_writes([State("s", whole), State("t", moved)]))) == 2

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from crash_points import RUN, Recorder, differences, make_command, restore
 from resuming import assert_same_run, rows_of, state_of
 
 from alignzoo.cli import status
@@ -36,6 +37,13 @@ class Killer:
         self.kill(run, "round_end")
 
     @hookimpl(wrapper=True)
+    def alignzoo_loss(self, run):
+        loss = yield
+        if loss.sum.requires_grad:
+            self.kill(run, "loss")
+        return loss
+
+    @hookimpl(wrapper=True)
     def alignzoo_sample(self, run):
         batch = yield
         self.kill(run, "sample")
@@ -54,13 +62,17 @@ MORE = ["--eval-size", "2", "--max-new-tokens", "8", "--lora-dropout", "0.1"]
 
 
 @pytest.fixture
-def words(tmp_path: Path):
-    addon = tmp_path / "killer.py"
-    addon.write_text(ADDON)
+def addon(tmp_path: Path) -> str:
+    path = tmp_path / "killer.py"
+    path.write_text(ADDON)
+    return str(path)
 
+
+@pytest.fixture
+def words(tmp_path: Path, addon):
     def make(base: list[str], name: str) -> list[str]:
         out = ["--output-dir", str(tmp_path / "runs"), "--name", name]
-        return [*base, *MORE, *out, "--with", str(addon)]
+        return [*base, *MORE, *out, "--with", addon]
 
     return make
 
@@ -101,6 +113,45 @@ def test_a_signal_saves_what_was_done(
     assert (broken / "evals.jsonl").read_text() == (straight / "evals.jsonl").read_text()
     results = [json.loads((run / "run.json").read_text())["results"] for run in (broken, straight)]
     assert list(results[0].items()) == list(results[1].items())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("algorithm", "sampled"),  # steps that are done when a later round is sampled, or the only one
+    [
+        ("constitutional", 0),
+        ("dpo", 1),
+        ("grpo", 2),
+        ("kto", 1),
+        ("online-dpo", 1),
+        ("ppo", 0),
+        ("reward", 1),
+        ("rlaif", 2),
+        ("sft", 1),
+        ("spin", 0),
+    ],
+)
+def test_sigterm_loses_the_step_in_progress_at_most(
+    tmp_path: Path, monkeypatch, addon, algorithm, sampled
+):
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.setenv("ALIGNZOO_CACHE", str(work / "cache"))
+    words = [*make_command(algorithm, tmp_path, work), "--checkpoint-every", "0", "--with", addon]
+    assert status(words) == 0
+    straight = Recorder(work).read()
+    # In the middle of a step, which is then done; in the middle of sampling.
+    for at, begun, done in (("loss", 1, 2), ("sample", sampled, sampled)):
+        restore({".": None}, work)
+        with monkeypatch.context() as patch:
+            kill(patch, at, begun, signal.SIGTERM)
+            assert status(words) == 143
+        assert state_of(work / RUN)["step"] == done
+        assert status([*words, "--resume"]) == 0
+        # The checkpoint that the signal wrote is kept beside the last one.
+        own = f"{RUN}/checkpoints/step-{done:08d}"
+        differ = differences(Recorder(work).read(), straight)
+        assert [name for name in differ if not name.startswith(own)] == [], at
 
 
 def test_ctrl_c_twice_ends_at_once(tmp_path: Path, monkeypatch, words):
