@@ -5,8 +5,9 @@
 
 Each algorithm's short run is recorded (`crash_points.py`), and resumed from every state that it
 leaves on disk. What stands there when it is finished must equal what the uninterrupted run left:
-weights, metrics, evaluations, feedback, caches, and the ledger but for seconds and what caches saved. One resumed run for
-each place in the code is recorded as well, and resumed again from the states that are new.
+weights, metrics, evaluations, feedback, caches, and the ledger but for seconds and what a cache
+saved. One resumed run for each place in the code is recorded as well, and resumed again from the
+states that are new.
 
 A row is appended to `benchmarks/results/crashes/sweep.jsonl` when an algorithm is done.
 """

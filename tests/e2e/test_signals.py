@@ -141,7 +141,7 @@ def test_sigterm_loses_the_step_in_progress_at_most(
     assert status(words) == 0
     straight = Recorder(work).read()
     # In the middle of a step, which is then done; in the middle of sampling.
-    for at, begun, done in (("loss", 1, 2), ("sample", sampled, sampled)):
+    for at, begun, done in (("loss", 0, 1), ("sample", sampled, sampled)):
         restore({".": None}, work)
         with monkeypatch.context() as patch:
             kill(patch, at, begun, signal.SIGTERM)
