@@ -46,12 +46,12 @@ def test_a_run_is_resumed_from_a_crash_at_each_kind_of_operation(tmp_path, work,
 
 
 def choose_states(states: list[State], seed: str) -> list[State]:
-    """Return a state of every place in the code, and every fourth of those within a write."""
+    """Return a state of every place in the code, and every eighth of those within a write."""
     draw = random.Random(seed)
     found = without_copies(with_cut_writes(states), set())
     draw.shuffle(found)
     after = {state.site: state for state in found if not state.is_cut}
-    return [*after.values(), *[state for state in found if state.is_cut][::4]]
+    return [*after.values(), *[state for state in found if state.is_cut][::8]]
 
 
 @pytest.mark.slow
