@@ -35,13 +35,16 @@ def work(tmp_path: Path, monkeypatch) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("algorithm", ["sft", "ppo", "rlaif", "best-of-n", "constitutional"])
-def test_a_run_is_resumed_from_a_crash_at_each_kind_of_operation(tmp_path, work, algorithm):
+@pytest.mark.parametrize(
+    ("algorithm", "every"),  # ppo writes what rlaif writes: it takes every third state
+    [("sft", 1), ("ppo", 3), ("rlaif", 1), ("best-of-n", 1), ("constitutional", 1)],
+)
+def test_a_run_is_resumed_from_a_crash_at_each_kind_of_operation(tmp_path, work, algorithm, every):
     words = make_command(algorithm, tmp_path, work)
     code, states = record(words, work)
     assert code == 0
     final = states[-1].files
-    for state in choose_states(states, algorithm):
+    for state in choose_states(states, algorithm)[::every]:
         assert find_faults(words, work, state, final) == [], state.site
 
 
