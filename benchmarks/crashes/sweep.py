@@ -40,8 +40,8 @@ from crash_points import (
 
 from alignzoo.files import append_lines, read_lines
 
-# With one of each: offline, rounds of many steps, a judge, no training, a journal, a cache.
-SWEPT = ["sft", "ppo", "rlaif", "best-of-n", "constitutional", "dpo"]
+# Offline, rounds of many steps, labels of a judge, no training, a journal and a cache.
+SWEPT = ["sft", "ppo", "rlaif", "best-of-n", "constitutional"]
 RESULTS = Path(__file__).parents[1] / "results" / "crashes" / "sweep.jsonl"
 
 
