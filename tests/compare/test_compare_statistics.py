@@ -61,6 +61,16 @@ def test_critical_distances_are_those_of_the_published_table(df, degrees, value)
     assert critical_distance(first, second, *df, 0.05) == pytest.approx(value, abs=6e-4)
 
 
+@pytest.mark.parametrize("df", [1, 2, 4])
+@pytest.mark.parametrize("comparisons", [1, 105, 435, 2000])
+def test_critical_distances_are_found_far_in_the_tails(df, comparisons):
+    shares = np.array([0.0, 1e-3, 0.1, 0.5, 0.9, 1.0])
+    alpha = 0.05 / comparisons
+    found = critical_distance(shares, 1 - shares, df, 39, alpha)
+    p_value = two_sided_p(found, shares, 1 - shares, df, 39)
+    assert p_value == pytest.approx(np.full(6, alpha), rel=1e-3)
+
+
 @pytest.mark.parametrize("df", [1, 2, 4, 9])
 @pytest.mark.parametrize("first", [0.3, 3.0])
 def test_p_is_the_integral_over_both_distributions(df, first):

@@ -30,6 +30,7 @@ from scipy.stats import chi2, norm, t
 Array = NDArray[np.float64]
 
 CONFIDENCE = 0.95
+ROOM = 0.05  # for the error of the quadrature, which shows far in the tails of 1 degree
 
 # Nodes on the scale of a standard normal variable: dense and far for few degrees of freedom, of
 # which the tails of the sum consist; fewer for many.
@@ -74,14 +75,14 @@ def critical_distance(
     first, second, df_first, df_second = np.broadcast_arrays(first, second, df_first, df_second)
     first_part = t.ppf(1 - alpha / 2, df_first) * np.sqrt(first)
     second_part = t.ppf(1 - alpha / 2, df_second) * np.sqrt(second)
-    low, high = np.maximum(first_part, second_part) * (1 - 1e-3), first_part + second_part
+    low, high = np.maximum(first_part, second_part), first_part + second_part
 
     def excess(distance: Array, *given: Array) -> Array:
         return two_sided_p(distance, *given) - alpha
 
     found = find_root(
         excess,
-        (low, high * (1 + 1e-3)),  # room for the error of the quadrature
+        (low * (1 - ROOM), high * (1 + ROOM)),
         args=(first, second, df_first, df_second),
         tolerances={"xrtol": 1e-7},
     )
