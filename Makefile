@@ -2,15 +2,17 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+BOARDS := benchmarks/results/board
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: install demo test quick lint clean
+.PHONY: install demo test quick lint leaderboard clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo     run alignzoo on the embedded model and data"
 	@echo "make test     lint, types and all tests"
 	@echo "make quick    lint, types and the tests that take seconds, for people at work"
+	@echo "make leaderboard  the README's tables from the boards in $(BOARDS)/"
 	@echo "make install  the environment in $(VENV)/"
 
 install: $(VENV)/.installed
@@ -36,6 +38,11 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	for folder in architectures crashes hh_rlhf real speed statistics studies; do $(BIN)/mypy benchmarks/$$folder || exit 1; done
+
+leaderboard: install
+	@if ls $(BOARDS)/*/board.json >/dev/null 2>&1; then \
+	  $(BIN)/alignzoo leaderboard $(BOARDS)/*/ --apart --out build/leaderboard --markdown README.md; \
+	else echo "no board in $(BOARDS)/ yet"; fi
 
 clean:
 	rm -rf $(VENV) build dist

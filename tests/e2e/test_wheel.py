@@ -53,6 +53,8 @@ def test_what_is_in_it(wheel: Path):
         assert f"alignzoo_suite/{model}/tokenizer.json" in sizes
     assert {"alignzoo/py.typed", "alignzoo_judges/principles.yaml"} <= sizes.keys()
     assert "alignzoo_suite/acts.yaml" in sizes
+    page = {f"alignzoo_compare/report/page.{end}" for end in ("html.j2", "css", "js")}
+    assert page <= sizes.keys()
 
 
 def test_it_lists_its_plugins_when_unpacked_anywhere(wheel: Path, tmp_path: Path):

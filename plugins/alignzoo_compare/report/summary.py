@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from statistics import fmean
 from typing import Any
 
@@ -11,22 +11,29 @@ import numpy as np
 
 from alignzoo_compare.board import Board, Row
 from alignzoo_compare.grid import BASE, Grid
+from alignzoo_compare.report.kinds import kind_of
 from alignzoo_compare.statistics.aggregate import (
     Aggregate,
     interquartile_mean,
+    performance_profile,
     probability_of_improvement,
 )
 from alignzoo_compare.statistics.behrens_fisher import Array
 from alignzoo_compare.statistics.intervals import (
     Interval,
+    MeanVariance,
+    as_interval,
+    average_tasks,
     estimate_score,
     fill_failed_seeds,
+    split_variance,
     warn_of_few_seeds,
 )
 from alignzoo_compare.statistics.length import LengthControl, control_length
 from alignzoo_compare.statistics.multiple import (
     Ranking,
     compare_with,
+    correct_by_holm,
     least_detectable_difference,
     rank_entries,
     split_pair_variance,
@@ -34,6 +41,7 @@ from alignzoo_compare.statistics.multiple import (
 
 CONTROL = "sft"
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
+THRESHOLDS = [round(0.02 * place, 2) for place in range(51)]  # of a performance profile
 
 
 @dataclass(frozen=True)
@@ -42,16 +50,19 @@ class EntryResult:
 
     `score` is in the task's own scale. `over_base` and `over_sft` are paired differences on the
     same items, with p-values corrected by Holm over the entries of the task. `group` has a letter
-    for each set of entries that are not told apart. Costs are means over seeds; `tuning_flops` is
-    the sum over trials. `failed` seeds count as the base.
+    for each set of entries that are not told apart. `kind` is that of the feedback; see
+    `ties_by_kind` for `ties`. Costs are means over seeds; `tuning_flops` is the sum over trials.
+    `failed` seeds count as the base.
     """
 
     entry: str
+    kind: str
     score: Interval
     failed: int
     rank_low: int
     rank_high: int
     group: str
+    ties: list[str]
     over_base: Interval | None
     over_sft: Interval | None
     at_equal_length: LengthControl | None
@@ -74,7 +85,8 @@ class EntryResult:
 class TaskResult:
     """The results on a task, best first, and the least difference that it could have told.
 
-    `refused` has the entries that do not apply to the task, and why.
+    `span` is the difference of the best score to the worst that the task can give. `absent` has
+    the entries without a result, and why: they do not apply to the task, or are not finished.
     """
 
     task: str
@@ -82,21 +94,31 @@ class TaskResult:
     seeds: int
     items: int
     least_difference: float
-    refused: dict[str, str]
+    span: float
+    absent: dict[str, str]
 
 
 @dataclass(frozen=True)
 class OverallResult:
-    """The result of an entry over all tasks, each scaled so that 0 is its worst and 1 its best."""
+    """The result of an entry over all tasks, each scaled so that 0 is its worst and 1 its best.
+
+    `over_base` is the mean over tasks of the paired difference to the base, with a p-value
+    corrected by Holm over the entries. `beats_base` and `beats_sft` are the probabilities that a
+    run is better than one of theirs. `profile` has the fraction of runs above each of `THRESHOLDS`.
+    """
 
     entry: str
+    kind: str
     mean: float
     rank_low: int
     rank_high: int
     group: str
+    ties: list[str]
+    over_base: Interval | None
     interquartile_mean: Aggregate
-    over_base: Aggregate  # probability that a run is better than the base's
-    over_sft: Aggregate | None
+    beats_base: Aggregate
+    beats_sft: Aggregate | None
+    profile: list[Aggregate]
 
 
 @dataclass(frozen=True)
@@ -117,9 +139,11 @@ def summarise_board(board: Board) -> Summary:
     few = warn_of_few_seeds(min((task.seeds for task in tasks), default=0) or 1)
     warnings = [few] if few else []
     missing = [task for task in board.grid.tasks if task not in tables]
-    warnings += [f"no seed of task {task!r} is finished by all entries yet" for task in missing]
+    warnings += [
+        f"no seed of task {task!r} is finished by the base and all others" for task in missing
+    ]
     warnings += describe_failures(board)
-    return Summary(board.grid, tasks, summarise_overall(tables), warnings)
+    return Summary(board.grid, tasks, summarise_overall(board, tables), warnings)
 
 
 @dataclass(frozen=True)
@@ -132,26 +156,29 @@ class ScoreTable:
     scores: dict[str, Array]
     rows: dict[str, list[Row]]
     failed: dict[str, int]
-    refused: dict[str, str]
+    absent: dict[str, str]
     bounds: tuple[float, float]
 
 
 def read_scores(board: Board, task: str) -> ScoreTable:
     """Return the scores of a task. A failed seed has those of the base; see `fill_failed_seeds`."""
-    refused: dict[str, str] = {}
+    absent: dict[str, str] = {}
     found: dict[str, dict[int, Row]] = {}
     for entry in board.grid.entries:
-        both = [*board.find("trial", entry, task), *board.find("final", entry, task)]
+        finals = board.find("final", entry, task)
+        both = [*board.find("trial", entry, task), *finals]
         problem = next((row["error"] for row in both if row["status"] == "refused"), None)
         if problem is not None:
-            refused[entry] = problem
-            continue
-        found[entry] = {row["number"]: row for row in board.find("final", entry, task)}
-    seeds = sorted(set.intersection(*map(set, found.values()))) if found else []
+            absent[entry] = problem
+        elif not finals:
+            absent[entry] = "not finished yet"
+        else:
+            found[entry] = {row["number"]: row for row in finals}
     base = found.get(BASE, {})
+    seeds = sorted(set.intersection(*map(set, found.values()))) if base else []
     seeds = [seed for seed in seeds if base[seed]["status"] == "finished"]
     if not seeds:
-        return ScoreTable({}, {}, {}, refused, (0.0, 1.0))
+        return ScoreTable({}, {}, {}, absent, (0.0, 1.0))
     size = len(base[seeds[0]]["items"]["score"])
     plain = np.array([base[seed]["items"]["score"] for seed in seeds], float)
     scores: dict[str, Array] = {}
@@ -166,7 +193,7 @@ def read_scores(board: Board, task: str) -> ScoreTable:
         scores[entry] = fill_failed_seeds(table, plain)
         failed[entry] = len(seeds) - len(rows[entry])
     low, high = base[seeds[0]].get("bounds", (0.0, 1.0))
-    return ScoreTable(scores, rows, failed, refused, (low, high))
+    return ScoreTable(scores, rows, failed, absent, (low, high))
 
 
 def summarise_task(board: Board, task: str, table: ScoreTable) -> TaskResult:
@@ -174,6 +201,8 @@ def summarise_task(board: Board, task: str, table: ScoreTable) -> TaskResult:
     names = list(table.scores)
     scores = np.stack([table.scores[name] for name in names])
     ranking = rank_entries([scores])
+    kinds = kinds_of(board, table)
+    ties = ties_by_kind([scores], names, kinds)
     over = {BASE: differences(table, BASE), CONTROL: differences(table, CONTROL)}
     entries = []
     for place in np.argsort(-ranking.mean, kind="stable"):
@@ -183,11 +212,13 @@ def summarise_task(board: Board, task: str, table: ScoreTable) -> TaskResult:
         entries.append(
             EntryResult(
                 entry=name,
+                kind=kinds[name],
                 score=estimate_score(table.scores[name], table.bounds),
                 failed=table.failed[name],
                 rank_low=int(ranking.rank_low[place]),
                 rank_high=int(ranking.rank_high[place]),
                 group=letters_of(ranking, int(place)),
+                ties=ties[name],
                 over_base=over[BASE].get(name),
                 over_sft=over[CONTROL].get(name),
                 at_equal_length=length_control(table, name),
@@ -201,9 +232,17 @@ def summarise_task(board: Board, task: str, table: ScoreTable) -> TaskResult:
             )
         )
     seeds, items = scores.shape[1:]
+    span = table.bounds[1] - table.bounds[0]
     pairs = len(names) * (len(names) - 1) // 2
     least = least_detectable_difference(split_pair_variance(scores), pairs)
-    return TaskResult(task, entries, seeds, items, least, table.refused)
+    return TaskResult(task, entries, seeds, items, least, abs(span), table.absent)
+
+
+def kinds_of(board: Board, table: ScoreTable) -> dict[str, str]:
+    """Return the kind of feedback of each entry of a task."""
+    return {
+        name: kind_of(name, board.grid.entries[name], rows) for name, rows in table.rows.items()
+    }
 
 
 def differences(table: ScoreTable, control: str) -> dict[str, Interval]:
@@ -268,7 +307,7 @@ def proxy_gap(row: Row, base: Row) -> float | None:
     return float(rise - (fmean(row["items"]["score"]) - float(gold.mean())) / spread)
 
 
-def summarise_overall(tables: dict[str, ScoreTable]) -> list[OverallResult]:
+def summarise_overall(board: Board, tables: dict[str, ScoreTable]) -> list[OverallResult]:
     """Return the results over all tasks of the entries that every task has, best first."""
     if len(tables) < 2:
         return []
@@ -280,23 +319,60 @@ def summarise_overall(tables: dict[str, ScoreTable]) -> list[OverallResult]:
         for table in tables.values()
     ]
     ranking = rank_entries(scaled)
+    kinds = kinds_of(board, first)
+    ties = ties_by_kind(scaled, names, kinds)
+    gains = gains_over_base(scaled, names)
     runs = np.stack([task.mean(-1) for task in scaled], axis=-1)  # [K, S, T]
     by_name = dict(zip(names, runs, strict=True))
     return [
         OverallResult(
-            entry=names[place],
+            entry=(name := names[place]),
+            kind=kinds[name],
             mean=float(ranking.mean[place]),
             rank_low=int(ranking.rank_low[place]),
             rank_high=int(ranking.rank_high[place]),
             group=letters_of(ranking, int(place)),
+            ties=ties[name],
+            over_base=gains.get(name),
             interquartile_mean=interquartile_mean(runs[place]),
-            over_base=probability_of_improvement(runs[place], by_name[BASE]),
-            over_sft=probability_of_improvement(runs[place], by_name[CONTROL])
+            beats_base=probability_of_improvement(runs[place], by_name[BASE]),
+            beats_sft=probability_of_improvement(runs[place], by_name[CONTROL])
             if CONTROL in by_name
             else None,
+            profile=profile_of(runs[place]),
         )
         for place in np.argsort(-ranking.mean, kind="stable")
     ]
+
+
+def gains_over_base(tasks: Sequence[Array], names: Sequence[str]) -> dict[str, Interval]:
+    """Return the mean over tasks of each entry's paired difference to the base, by entry.
+
+    Each task is scores [K, S, I] of the `names` in order.
+    """
+    others = [place for place, name in enumerate(names) if name != BASE]
+    if not others:
+        return {}
+    base = names.index(BASE)
+    means = average_tasks([split_variance(scores[others] - scores[base]) for scores in tasks])
+    seeds, items = tasks[0].shape[1], sum(scores.shape[2] for scores in tasks)
+    corrected = correct_by_holm(means.p_value)
+    return {
+        names[place]: replace(as_interval(take(means, number), seeds, items), p_value=float(p))
+        for number, (place, p) in enumerate(zip(others, corrected, strict=True))
+    }
+
+
+def take(means: MeanVariance, number: int) -> MeanVariance:
+    """Return one of several means with its variances."""
+    return MeanVariance(*(getattr(means, part.name)[number] for part in fields(means)))
+
+
+def profile_of(runs: Array) -> list[Aggregate]:
+    """Return the fraction of runs [S, T] above each of `THRESHOLDS`."""
+    profile = performance_profile(runs, np.array(THRESHOLDS))
+    parts = (profile.fraction.tolist(), profile.low.tolist(), profile.high.tolist())
+    return [Aggregate(*point) for point in zip(*parts, strict=True)]
 
 
 def scale(scores: Array, bounds: tuple[float, float]) -> Array:
@@ -307,9 +383,29 @@ def scale(scores: Array, bounds: tuple[float, float]) -> Array:
 
 def letters_of(ranking: Ranking, place: int) -> str:
     """Return the letters of the groups that an entry is in: entries that share one are not told
-    apart."""
+    apart. After `z` come `a2`, `b2` and so on."""
     numbers = [number for number, group in enumerate(ranking.groups) if place in group]
-    return "".join(LETTERS[number % len(LETTERS)] for number in numbers)
+    rounds = [(LETTERS[number % len(LETTERS)], number // len(LETTERS)) for number in numbers]
+    return "".join(f"{letter}{turn + 1}" if turn else letter for letter, turn in rounds)
+
+
+def ties_by_kind(
+    tasks: Sequence[Array], names: Sequence[str], kinds: Mapping[str, str]
+) -> dict[str, list[str]]:
+    """Return the entries of its own kind that each entry is not told apart from.
+
+    Each task is scores [K, S, I] of the `names` in order. P-values are corrected over the pairs of
+    a kind: who has pairs chooses among the entries that learn from pairs.
+    """
+    ties: dict[str, list[str]] = {}
+    for kind in dict.fromkeys(kinds.values()):
+        own = [place for place, name in enumerate(names) if kinds[name] == kind]
+        apart = rank_entries([scores[own] for scores in tasks]).apart
+        for i, place in enumerate(own):
+            ties[names[place]] = [
+                names[other] for j, other in enumerate(own) if j != i and not apart[i, j]
+            ]
+    return ties
 
 
 def describe_failures(board: Board) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from rich import box
@@ -25,20 +26,26 @@ HEADINGS = (
 WIDE = ("entry", "score", "rank", "group", "over base", "KL", "length", "FLOPs", "seconds")
 NARROW = ("entry", "score", "group", "over base")
 NARROW_WIDTH = 110  # columns of a terminal below which a table has less
-OVERALL = ("entry", "mean", "rank", "group", "IQM", "P(better than base)", "P(better than sft)")
+OVERALL = (
+    "entry", "mean", "rank", "group", "over base", "IQM", "P(better than base)",
+    "P(better than sft)",
+)  # fmt: skip
+Summaries = Sequence[tuple[str, Summary]]  # with the titles of boards that are shown apart
+OVERALL_NARROW = ("entry", "mean", "group", "over base")
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~$&])")  # to Markdown
 
 
 def print_summary(summary: Summary, console: Console) -> None:
     """Print the tables of a summary, and what to know about them."""
-    headings = WIDE if console.width >= NARROW_WIDTH else NARROW
+    wide = console.width >= NARROW_WIDTH
+    headings, overall = (WIDE, OVERALL) if wide else (NARROW, OVERALL_NARROW)
     for task in summary.tasks:
         lines(console, ["", describe_task(task)])
         console.print(rich_table(headings, [entry_cells(entry) for entry in task.entries]))
-        lines(console, [f"{name}: {why}" for name, why in task.refused.items()])
+        lines(console, [f"{name}: {why}" for name, why in task.absent.items()])
     if summary.overall:
         console.print(Text("\nall tasks"))
-        console.print(rich_table(OVERALL, [overall_cells(entry) for entry in summary.overall]))
+        console.print(rich_table(overall, [overall_cells(entry) for entry in summary.overall]))
     lines(console, summary.warnings)
 
 
@@ -54,10 +61,12 @@ def rich_table(headings: tuple[str, ...], rows: list[dict[str, str]]) -> Table:
 
 def describe_task(task: TaskResult) -> str:
     """Return what a task's table is of, and what it could have told, as a line."""
+    told = f"a difference of {task.least_difference:.3f} would have been, at 80% power"
+    if task.least_difference >= task.span:
+        told = "with more seeds or items they might be: these could tell no difference of any size"
     return (
         f"{task.task}: {count(task.seeds, 'seed')}, {count(task.items, 'item')}; two entries that "
-        f"share a letter are not told apart; a difference of {task.least_difference:.3f} would "
-        "have been, at 80% power"
+        f"share a letter are not told apart; {told}"
     )
 
 
@@ -89,9 +98,10 @@ def overall_cells(entry: OverallResult) -> dict[str, str]:
         "mean": f"{entry.mean:.3f}",
         "rank": rank(entry.rank_low, entry.rank_high),
         "group": entry.group,
+        "over base": difference(entry.over_base),
         "IQM": aggregate(entry.interquartile_mean),
-        "P(better than base)": aggregate(entry.over_base),
-        "P(better than sft)": "" if entry.over_sft is None else aggregate(entry.over_sft),
+        "P(better than base)": aggregate(entry.beats_base),
+        "P(better than sft)": "" if entry.beats_sft is None else aggregate(entry.beats_sft),
     }
 
 
@@ -123,17 +133,19 @@ def rank(low: int, high: int) -> str:
     return str(low) if low == high else f"{low}-{high}"
 
 
-def as_markdown(summary: Summary) -> str:
+def as_markdown(summaries: Summaries) -> str:
     """Return the tables as Markdown, with the text of models and plugins escaped."""
     parts = []
-    for task in summary.tasks:
-        parts += [f"## {escape(task.task)}", escape(describe_task(task))]
-        parts.append(markdown_table(HEADINGS, [entry_cells(entry) for entry in task.entries]))
-        parts += [f"- {escape(f'{name}: {why}')}" for name, why in task.refused.items()]
-    if summary.overall:
-        rows = [overall_cells(entry) for entry in summary.overall]
-        parts += ["## All tasks", markdown_table(OVERALL, rows)]
-    parts += [f"- {escape(line)}" for line in summary.warnings]
+    for title, summary in summaries:
+        parts += [f"# {escape(title)}"] if title else []
+        for task in summary.tasks:
+            parts += [f"## {escape(task.task)}", escape(describe_task(task))]
+            parts.append(markdown_table(HEADINGS, [entry_cells(entry) for entry in task.entries]))
+            parts += [f"- {escape(f'{name}: {why}')}" for name, why in task.absent.items()]
+        if summary.overall:
+            rows = [overall_cells(entry) for entry in summary.overall]
+            parts += ["## All tasks", markdown_table(OVERALL, rows)]
+        parts += [f"- {escape(line)}" for line in summary.warnings]
     return "\n\n".join(parts) + "\n"
 
 
@@ -152,17 +164,23 @@ def escape(text: str) -> str:
     return SPECIAL.sub(r"\\\1", clean(text).replace("\n", " "))
 
 
-def as_csv(summary: Summary) -> str:
+def as_csv(summaries: Summaries) -> str:
     """Return a row for each entry and task, numbers in full, as CSV.
 
-    A cell that a spreadsheet would take for a formula begins with an apostrophe.
+    Several boards are told apart by a first column. A cell that a spreadsheet would take for a
+    formula begins with an apostrophe.
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    first = [flat_row(task, entry) for task in summary.tasks for entry in task.entries]
-    names = list(dict.fromkeys(name for row in first for name in row))
-    writer.writerow(names)
-    for row in first:
+    rows = [
+        ({"board": title} if len(summaries) > 1 else {}) | flat_row(task, entry)
+        for title, summary in summaries
+        for task in summary.tasks
+        for entry in task.entries
+    ]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    writer.writerow(map(guard, names))
+    for row in rows:
         writer.writerow([guard(row.get(name, "")) for name in names])
     return out.getvalue()
 
@@ -194,6 +212,8 @@ def guard(value: Any) -> Any:
     return f"'{text}" if isinstance(text, str) and text[:1] in "=+-@\t\r" and text else text
 
 
-def to_json(summary: Summary) -> Any:
-    """Return the summary as JSON can hold it."""
-    return to_plain(summary)
+def to_json(summaries: Summaries) -> Any:
+    """Return a summary as JSON can hold it, or a list of several with their titles."""
+    if len(summaries) == 1:
+        return to_plain(summaries[0][1])
+    return [{"board": title, **to_plain(summary)} for title, summary in summaries]
