@@ -18,12 +18,12 @@ from pathlib import Path
 from random import Random
 
 import torch
-from compare import RESULTS, describe_machine, log, run_python
 from meter import METER, read_status
 from model import FIRST_WORD, make_model
 
 from alignzoo.policy import Policy, load_policy
 from alignzoo.rollout import Sampling, generate
+from compare import RESULTS, describe_machine, log, run_python
 
 PROMPTS, GROUP, MAX_PROMPT, TOKENS = 8, 8, 512, 64
 SIDES, CASES = ("transformers", "alignzoo"), ("equal", "unlike")
