@@ -12,6 +12,7 @@ import math
 import os
 import re
 import shutil
+import socket
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
@@ -73,9 +74,11 @@ def temporary_name(name: str) -> str:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Replace a file that several processes may write: the last one wins, whole."""
+    prefix = f".{path.name}.{socket.gethostname()}-"
+    delete_leftovers(path.parent, prefix)
     with (
         named(path, len(data)),
-        NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file,
+        NamedTemporaryFile(dir=path.parent, prefix=f"{prefix}{os.getpid()}-", delete=False) as file,
     ):
         try:
             file.write(data)
@@ -85,6 +88,25 @@ def write_bytes(path: Path, data: bytes) -> None:
         except BaseException:
             Path(file.name).unlink(missing_ok=True)
             raise
+
+
+def delete_leftovers(folder: Path, prefix: str) -> None:
+    """Delete the files PREFIX + PID-... in a folder that killed processes left."""
+    for path in list(folder.iterdir()):
+        pid = path.name.removeprefix(prefix).partition("-")[0]
+        if path.name.startswith(prefix) and pid.isdecimal() and not is_alive(int(pid)):
+            path.unlink(missing_ok=True)
+
+
+def is_alive(pid: int) -> bool:
+    """Return whether this machine has a process of that id."""
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # another user's
+        pass
+    return True
 
 
 def write_json(path: Path, value: Any, *, allow_nan: bool = False) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import socket
 from pathlib import Path
 
 import pytest
@@ -14,10 +16,31 @@ from alignzoo.files import (
     nearest_path,
     read_lines,
     unused_name,
+    write_bytes,
 )
 from alignzoo.safe_yaml import read_yaml
 
 ROWS = [{"text": "ein Ä\u2028 two"}, {"n": 1}, {"n": 2}]
+
+
+def test_a_whole_write_deletes_what_a_killed_one_left_but_no_other_s(tmp_path: Path, monkeypatch):
+    path = tmp_path / "a.safetensors"
+    child = os.fork()
+    if child == 0:
+        monkeypatch.setattr(os, "replace", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        try:
+            write_bytes(path, b"half")
+        finally:
+            os._exit(1)
+    os.waitpid(child, 0)
+    assert len(list(tmp_path.iterdir())) == 1
+    going_on = tmp_path / f".{path.name}.{socket.gethostname()}-{os.getpid()}-x"
+    elsewhere = tmp_path / f".{path.name}.elsewhere-{child}-x"
+    going_on.touch()
+    elsewhere.touch()
+    write_bytes(path, b"whole")
+    assert set(tmp_path.iterdir()) == {path, going_on, elsewhere}
+    assert path.read_bytes() == b"whole"
 
 
 def test_lines_come_back_as_they_were_appended(tmp_path: Path):
