@@ -16,7 +16,14 @@ from transformers import PreTrainedModel
 from alignzoo.batch import Batch, Example, collate
 from alignzoo.errors import BadInput, one_line
 from alignzoo.policy.attention import ATTENTION_NAME
-from alignzoo.policy.scoring import ForwardOptions, LogitsScorer, RowScorer, Scorer, SharedScorer
+from alignzoo.policy.scoring import (
+    BackboneScorer,
+    ForwardOptions,
+    LogitsScorer,
+    RowScorer,
+    Scorer,
+    SharedScorer,
+)
 from alignzoo.policy.virtual import Virtual
 
 PROMPT, COMPLETIONS = 7, (5, 3)
@@ -42,6 +49,8 @@ def pick_scorer(model: PreTrainedModel) -> Scorer:
         try:
             scorer = kind(model)
             if isinstance(scorer, SharedScorer) and not scorer.reads_positions(batch):
+                continue
+            if isinstance(scorer, BackboneScorer) and not scorer.head.fits(model):
                 continue
             got = scorer(batch).logprobs
         except (BadInput, torch.cuda.OutOfMemoryError):

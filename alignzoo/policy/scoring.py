@@ -285,6 +285,25 @@ class LMHead:
             options.log_sum_p2,
         )
 
+    def fits(self, model: PreTrainedModel) -> bool:
+        """Return whether the model makes of its head's output what this one does.
+
+        Given a ramp of large numbers, for a cap on logits hardly shows on the small ones that a
+        model has at a few tokens.
+        """
+        ramp = torch.linspace(-60, 60, self.layer.out_features, device=model.device)  # (V,)
+        hook = self.layer.register_forward_hook(lambda *args: ramp.to(args[2]).expand_as(args[2]))
+        try:
+            tokens = torch.ones(1, 2, dtype=torch.long, device=model.device)
+            logits = model(input_ids=tokens, use_cache=False).logits[0, -1].float()  # (V,)
+        finally:
+            hook.remove()
+        expected = ramp * self.scale
+        if self.softcap is not None:
+            expected = self.softcap * torch.tanh(expected / self.softcap)
+        close = torch.allclose(logits, expected, rtol=0.02, atol=0.01)  # in half precision too
+        return close and (self.layer.bias is None or self.scale == 1.0)
+
 
 def _logit_scale(config: Any) -> float:
     """Return the factor that some families put on logits (Cohere, Falcon-H1; Granite divides)."""

@@ -115,7 +115,9 @@ def format_row(row: dict[str, Any]) -> str:
     """Return the line of a model that runs."""
     what = row["status"]
     if row["failed"]:
-        what += f": {', '.join(row['failed'])}" + f" ({row['message']})" * ("message" in row)
+        what += f": {', '.join(row['failed'])}"
+    if "message" in row:
+        what += f" ({row['message']})"
     merge = row.get("merge") or format_number(row.get("merge error"))
     ratio = row.get("FLOPs ratio")
     cells = [

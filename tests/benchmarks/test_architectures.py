@@ -66,6 +66,8 @@ def test_the_table_counts_and_escapes():
     versions = {"torch": "2"}
     right = {"type": "a", "status": "right", "failed": [], "FLOPs ratio": 1.0, "versions": versions}
     refused = {"type": "b", "status": "refused", "message": "<x> | y", "versions": versions}
-    text = format_table([refused, right])
-    assert "2 model types, 1 right, 0 wrong, 1 refused, 0 not built" in text
+    wrong = {"type": "c", "status": "wrong", "failed": ["DPO", "reload"], "versions": versions}
+    text = format_table([wrong, refused, right])
+    assert "3 model types, 1 right, 1 wrong, 1 refused, 0 not built" in text
+    assert "| `c` | wrong: DPO, reload |" in text
     assert "| `b` | refused | &lt;x> \\| y |" in text

@@ -159,6 +159,21 @@ def test_prompts_are_not_shared_if_the_model_counts_positions_itself(batch):
         torch.testing.assert_close(scorer(batch).logprobs, textbook_logprobs(model, batch))
 
 
+def test_a_cap_on_logits_that_is_not_known_is_left_to_the_model(batch):
+    config = tf.xLSTMConfig(
+        vocab_size=97, hidden_size=32, num_heads=4, num_hidden_layers=1, output_logit_soft_cap=30.0,
+        **IDS,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = tf.xLSTMForCausalLM(config).eval()
+    scorer = pick_scorer(model)
+    model.lm_head.weight.data *= 100.0  # now the cap shows
+    with torch.no_grad():
+        torch.testing.assert_close(
+            scorer(batch).logprobs, textbook_logprobs(model, batch), atol=1e-3, rtol=1e-3
+        )
+
+
 def test_a_model_without_logits_is_refused(monkeypatch):
     monkeypatch.setattr(
         probe, "textbook_logprobs", lambda model, batch: torch.zeros(batch.tokens.shape)
