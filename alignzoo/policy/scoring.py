@@ -17,6 +17,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -298,11 +299,12 @@ class LMHead:
             logits = model(input_ids=tokens, use_cache=False).logits[0, -1].float()  # (V,)
         finally:
             hook.remove()
-        expected = ramp * self.scale
-        if self.softcap is not None:
-            expected = self.softcap * torch.tanh(expected / self.softcap)
-        close = torch.allclose(logits, expected, rtol=0.02, atol=0.01)  # in half precision too
-        return close and (self.layer.bias is None or self.scale == 1.0)
+        before, after = self._cap(ramp), self._cap(ramp * self.scale)  # the scale of states, logits
+        is_close = partial(torch.allclose, logits, rtol=0.02, atol=0.01)  # in half precision too
+        return is_close(before) or (self.layer.bias is None and is_close(after))
+
+    def _cap(self, logits: Tensor) -> Tensor:
+        return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
 
 
 def _logit_scale(config: Any) -> float:
