@@ -120,7 +120,8 @@ def plot_against_flops(board: Board, task: TaskResult) -> Figure:
         "xaxis": {
             "title": {"text": "FLOPs of a run, tuning left out"},
             "type": "log",
-            "exponentformat": "power",
+            "tickformat": ".1~e",
+            "dtick": "D2",
         },
         "yaxis": {"title": {"text": "score"}},
         "shapes": [] if base is None else [base_line("y", base)],
@@ -182,7 +183,13 @@ def plot_training(board: Board, entry: EntryResult, task: TaskResult) -> Figure 
         "height": 340,
         "xaxis": {"title": {"text": "step"}},
         "yaxis": {"title": {"text": "loss"}},
-        "yaxis2": {"title": {"text": "reward"}, "overlaying": "y", "side": "right"},
+        "yaxis2": {
+            "title": {"text": "reward"},
+            "overlaying": "y",
+            "side": "right",
+            "showgrid": False,
+            "automargin": True,
+        },
     }
     return finish(data, layout)
 

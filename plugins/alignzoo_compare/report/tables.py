@@ -80,7 +80,7 @@ def entry_cells(entry: EntryResult) -> dict[str, str]:
         "over base": difference(entry.over_base),
         "over sft": difference(entry.over_sft),
         "at equal length": difference(controlled(entry), star=False),
-        "KL": "" if entry.kl is None else f"{entry.kl:.2f}",
+        "KL": "" if entry.kl is None else f"{entry.kl:z.2f}",
         "length": f"{entry.length:.1f}",
         "FLOPs": f"{entry.flops:.2g}",
         "tuning": f"{entry.tuning_flops:.2g}",
@@ -115,7 +115,7 @@ def difference(value: Interval | None, *, star: bool = True) -> str:
     if value is None:
         return ""
     told = " *" if star and value.p_value < 0.05 else ""
-    return f"{value.mean:+.3f} [{value.low:+.3f}, {value.high:+.3f}]{told}"
+    return f"{value.mean:+z.3f} [{value.low:+z.3f}, {value.high:+z.3f}]{told}"
 
 
 def controlled(entry: EntryResult) -> Interval | None:
