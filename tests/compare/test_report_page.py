@@ -57,12 +57,14 @@ def open_page(browser, path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
     browser.get_log("performance"), browser.get_log("browser")
     browser.get(path.as_uri())
+    wait_for(browser, f"return location.href === {path.as_uri()!r}")
 
 
 def open_board(browser, folder: Path, board) -> None:
     """Open the page of a board, and wait until its plots in view are drawn."""
     page = render_page([Section("", board, summarise_board(board))])
     open_page(browser, folder / "report.html", page)
+    wait_for(browser, "return document.querySelector('.dt-search') !== null")  # its script has run
     draw_plots(browser)
 
 
