@@ -23,5 +23,11 @@ class Evaluation:
 def evaluation(score: float, said: str) -> Evaluation:
     return Evaluation(
         summary={"score": Estimate(score, score - 0.1, score + 0.1), "ended": Estimate(0.9)},
-        items=[{"item": i, "prompt": f"prompt {i}", "completion": said} for i in range(3)],
-    )
+        items=[
+            {
+                "item": i, "prompt": f"prompt {i}", "completion": said, "score": score + 0.01 * i,
+                "length": 10, "ended": True, "logprob": -1.0, "ref_logprob": None, "measures": {},
+            }
+            for i in range(3)
+        ],
+    )  # fmt: skip

@@ -65,8 +65,7 @@ def test_a_run_shows_our_words_and_nothing_else(
         f"{10 * i:3d}%  step {10 * i}/100  loss 0.5  kl 0.25" for i in range(1, 11)
     ]
     assert "note [red]plain[/red]" in out
-    assert "0.500 [0.400, 0.600]" in out
-    assert "0.700 [0.600, 0.800]" in out
+    assert "0.500   0.700   +0.200 [+0.200, +0.200]" in out
     assert "90%" in out
     assert out.count("old [red]words[/red]") == 2
     assert r"new \x1b[31m words\r\x07" in out
