@@ -166,21 +166,23 @@ def check_code(board: Board) -> None:
 def due_cells(board: Board) -> list[Cell]:
     """Return the cells that can be run now, in the order in which to run them.
 
-    The base comes first, then the trials, and then the finals, all entries at one seed before the
-    next seed: a board that is stopped early compares all entries at fewer seeds.
+    One task comes after the other, so that a board that is stopped early compares all entries on
+    the first tasks. Of a task the base comes first, then the trials, and then the finals, all
+    entries at one seed before the next seed.
     """
     done = {key_of(row) for row in board.rows}
-    pairs = [(entry, task) for task in board.grid.tasks for entry in board.grid.entries]
-    trials = [cell for entry, task in pairs for cell in trial_cells(board, entry, task)]
-    finals = [
-        cell
-        for seed in range(board.grid.seeds)
-        for entry, task in pairs
-        if (cell := final_cell(board, entry, task, seed)) is not None
-    ]
-    bases = [cell for cell in finals if cell.entry == BASE]
-    others = [cell for cell in finals if cell.entry != BASE]
-    return [cell for cell in [*bases, *trials, *others] if cell.key not in done]
+    found = []
+    for task in board.grid.tasks:
+        finals = [
+            cell
+            for seed in range(board.grid.seeds)
+            for entry in board.grid.entries
+            if (cell := final_cell(board, entry, task, seed)) is not None
+        ]
+        found += [cell for cell in finals if cell.entry == BASE]
+        found += [cell for entry in board.grid.entries for cell in trial_cells(board, entry, task)]
+        found += [cell for cell in finals if cell.entry != BASE]
+    return [cell for cell in found if cell.key not in done]
 
 
 def count_cells(board: Board) -> int:

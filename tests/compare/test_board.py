@@ -38,6 +38,12 @@ def test_the_base_comes_first_and_finals_after_their_trials(tmp_path):
     assert workers.stopped
 
 
+def test_one_task_comes_after_the_other(tmp_path):
+    workers = run(tmp_path, make_grid(tasks=("sums", "style")))
+    tasks = [cell.task for cell in workers.cells]
+    assert tasks == sorted(tasks, key=["sums", "style"].index)
+
+
 def test_every_entry_has_its_trials_and_its_seeds(tmp_path):
     run(tmp_path)
     board = read_board(tmp_path)
