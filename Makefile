@@ -28,10 +28,10 @@ demo: install
 	$(BIN)/alignzoo run dpo
 
 test: install lint
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 quick: install lint
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow" --ignore tests/e2e --ignore tests/real
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not slow" --ignore tests/e2e --ignore tests/real
 
 lint: install
 	$(BIN)/ruff check .

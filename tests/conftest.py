@@ -32,6 +32,13 @@ settings.load_profile("alignzoo")
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take long first, so that no process is left alone with one at the end."""
+    long = {item.path for item in items if item.get_closest_marker("slow")}
+    long |= {item.path for item in items if {"e2e", "fuzz", "policy"} & set(item.path.parts)}
+    items.sort(key=lambda item: item.path not in long)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread():
     """Small matrices: a second thread costs more than it gives, and sums keep their order."""
