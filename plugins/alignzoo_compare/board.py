@@ -17,7 +17,7 @@ from alignzoo.errors import one_line
 from alignzoo.files import append_lines, without_non_finite, write_json
 from alignzoo.record import core_hash
 from alignzoo_compare.cell import Cell, key_of
-from alignzoo_compare.grid import BASE, BEST_OF_N, Grid, Settings, best_of_n_size
+from alignzoo_compare.grid import ALIKE, BASE, BEST_OF_N, Grid, Settings, best_of_n_size
 from alignzoo_compare.tuning import Outcome, choose, knob_of, next_trials, with_trial
 
 GRID_FILE, ROWS_FILE, LOCK_FILE = "board.json", "cells.jsonl", ".lock"
@@ -251,13 +251,16 @@ def full_settings(
     """Return the recipe settings of a run of an entry."""
     grid = board.grid
     settings = with_trial(grid.entries[entry], trial)
-    if grid.entries[entry]["algorithm"] != BEST_OF_N:
+    common = dict(grid.common)
+    if settings["algorithm"] == BEST_OF_N:  # it has no settings of training
+        common = {name: value for name, value in common.items() if name in (*ALIKE, "addons")}
+    else:
         settings |= {"budget": grid.budget, "checkpoint_every": 10}
     if grid.model is not None:
         settings["model"] = grid.model
     return {
         **settings,
-        **grid.common,
+        **common,
         "task": task,
         "seed": seed,
         "eval_size": grid.eval_size,

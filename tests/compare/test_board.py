@@ -252,6 +252,16 @@ def test_best_of_n_spends_the_budget_on_its_answers():
     assert best_of_n_size(make_grid(budget="1000feedback", eval_size=100), 1e9) == 10
 
 
+def test_settings_of_training_are_none_of_an_entry_that_does_not_train(tmp_path):
+    common = {"batch_size": 4, "max_new_tokens": 32, "addons": ["retention"]}
+    run(tmp_path, make_grid(common=common))
+    board = read_board(tmp_path)
+    untrained = common | {"batch_size": None}
+    for entry, expected in {"best-of-n": untrained, "base": untrained, "dpo": common}.items():
+        settings = board.find("final", entry, "style")[0]["settings"]
+        assert {name: settings.get(name) for name in common} == expected
+
+
 def test_only_the_base_is_evaluated_before_training(tmp_path):
     board = Board(tmp_path, make_grid())
     assert [cell.entry for cell in due_cells(board) if cell.settings["eval_before"]] == [

@@ -11,15 +11,34 @@ import pytest
 
 from alignzoo_compare.board import read_board
 
-COMMAND = (
-    "compare sft --tasks style --seeds 1 --trials 2 --budget 5e10flops --eval-size 10 --jobs 1"
-).split()
+GRID = """
+entries: [sft]
+tasks: [style]
+seeds: 1
+trials: 1
+budget: 6e9flops
+eval_size: 10
+common: {batch_size: 4}
+"""
 MISSING = 120  # seconds without any new row, after which the program hangs
 
 
 def start(folder):
+    grid = folder.with_suffix(".yaml")
+    grid.write_text(GRID)
     return subprocess.Popen(
-        [sys.executable, "-m", "alignzoo", *COMMAND, "--out", str(folder)],
+        [
+            sys.executable,
+            "-m",
+            "alignzoo",
+            "compare",
+            "--grid",
+            grid,
+            "--jobs",
+            "1",
+            "--out",
+            folder,
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -55,10 +74,10 @@ def test_a_comparison_that_is_killed_ends_in_the_same_rows(tmp_path):
     assert whole.returncode == 0, output
     rows = results(tmp_path / "whole")
     assert {row["status"] for row in rows.values()} == {"finished"}
-    assert len(rows) == 4 * 2 + 6
+    assert len(rows) == 6
 
     stopped = tmp_path / "stopped"
-    for count, number in ((1, signal.SIGKILL), (7, signal.SIGTERM)):
+    for count, number in ((1, signal.SIGKILL), (3, signal.SIGTERM)):
         process = start(stopped)
         wait_for_rows(stopped, count, process)
         if number == signal.SIGKILL:

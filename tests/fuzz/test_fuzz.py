@@ -11,7 +11,7 @@ import pytest
 from generators import GENERATORS
 from trials import Command, find_problem, run_trial
 
-TRIALS = {"recipes": 100, "rows": 60, "models": 60, "runs": 30, "commands": 80}
+TRIALS = {"recipes": 100, "rows": 60, "models": 60, "runs": 40, "commands": 80}
 
 
 @pytest.fixture(autouse=True)
