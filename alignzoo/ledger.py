@@ -115,11 +115,6 @@ class Ledger:
         """Return the floating-point operations of all purposes."""
         return sum(self.flops.values())
 
-    @property
-    def total_feedback(self) -> int:
-        """Return the feedback used: labelled rows, and scores and judgements of completions."""
-        return sum(self.feedback[kind] for kind in (*ROW_FEEDBACK, *ONLINE_FEEDBACK))
-
     def as_dict(self) -> dict[str, Any]:
         """Return the totals as they stand in `run.json`."""
         return {"total_flops": self.total_flops, **asdict(self)}

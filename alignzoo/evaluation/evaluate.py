@@ -300,18 +300,11 @@ def summarise(items: Sequence[EvaluationItem], sampling: Sampling) -> dict[str, 
     The KL is the mean of log p(y) - log base(y) over completions y drawn from p. That is right only
     if they were drawn from p unchanged, so it is left out for any other sampling.
     """
-    columns: dict[str, list[float]] = {
-        "score": [item.score for item in items if item.score is not None]
-    }
-    if sampling.unchanged:
-        columns["kl"] = [
-            item.logprob - item.ref_logprob for item in items if item.ref_logprob is not None
-        ]
-    columns["length"] = [item.length for item in items]
-    columns["ended"] = [float(item.ended) for item in items]
+    measured = [list_measures(item.as_dict()) for item in items]
+    names = ["score", *(["kl"] if sampling.unchanged else []), "length", "ended"]
+    names += sorted({name for item in items for name in item.measures})
     # A measure is the mean over the items that it applies to.
-    for name in sorted({name for item in items for name in item.measures}):
-        columns[name] = [item.measures[name] for item in items if name in item.measures]
+    columns = {name: [found[name] for found in measured if name in found] for name in names}
     return {name: to_estimate(values) for name, values in columns.items() if values}
 
 

@@ -1,10 +1,12 @@
 """The base class of tasks whose prompts are drawn at random, one for each row."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from typing import Annotated
 
-from alignzoo_suite.common import SEED_NAMES, Row, assistant_message, is_held_out, rng
+from alignzoo_suite.common import SEED_NAMES, Row, is_held_out, rng
 from alignzoo_suite.written import WrittenTask
 
 SHARE = 0.1  # of all prompts: in dev, and in test
@@ -37,19 +39,8 @@ class DrawnTask(WrittenTask):
             if split_of(row["prompt"][0]["content"]) == split:
                 return row
 
-    def _write_rows(self, view: str, split: str) -> list[Row]:
-        # The fields with the sizes are named like the views.
-        count = getattr(self, view) if split == "train" else self.held_out
-        rows = []
-        for index in range(count):
-            random = rng(self.seed, self.name, view, SEED_NAMES[split], index)
-            row = self.draw_of_split(split, random)
-            reply = assistant_message(self.reply(row, random, base=view == "text"))
-            if view == "text":
-                rows.append({"messages": row["prompt"] + reply})
-            else:
-                rows.append(row | {"completion": reply})
-        return rows
+    def drawer(self, split: str) -> Callable[[Random], Row]:
+        return partial(self.draw_of_split, split)
 
 
 def split_of(prompt: str) -> str:

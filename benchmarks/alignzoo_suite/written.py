@@ -1,6 +1,6 @@
 """The base class of tasks with a list of prompts and writers of the texts."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Annotated, ClassVar
@@ -73,14 +73,19 @@ class WrittenTask:
             if is_held_out(row["prompt"][0]["content"], HELD_OUT) == (split == "dev")
         ]
 
+    def drawer(self, split: str) -> Callable[[Random], Row]:
+        """Return a function that draws a prompt of a split."""
+        choices = self.prompts(split)
+        return lambda random: random.choice(choices)
+
     def _write_rows(self, view: str, split: str) -> list[Row]:
         # The fields with the sizes are named like the views.
         count = getattr(self, view) if split == "train" else self.held_out
-        choices = self.prompts(split)
+        draw = self.drawer(split)
         rows = []
         for index in range(count):
             random = rng(self.seed, self.name, view, SEED_NAMES[split], index)
-            row = random.choice(choices)
+            row = draw(random)
             reply = assistant_message(self.reply(row, random, base=view == "text"))
             if view == "text":
                 rows.append({"messages": row["prompt"] + reply})

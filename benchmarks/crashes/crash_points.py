@@ -181,7 +181,7 @@ def in_child(work: Callable[[], int]) -> int:
 def resume_words(words: list[str], files: Files) -> tuple[list[str], int]:
     """Return the command that goes on from a state, and the exit code that it should have.
 
-    A run of which nothing was written begins anew; one that was finished is refused.
+    A run of which nothing was written begins again; one that was finished is refused.
     """
     facts = files.get(f"{RUN}/run.json")
     if facts is None:

@@ -153,7 +153,7 @@ def with_standard(entries: Mapping[str, Settings]) -> dict[str, Settings]:
 def without_copies(
     entries: Mapping[str, Settings], common: Mapping[str, Any]
 ) -> tuple[dict[str, Settings], list[str]]:
-    """Return entries without those that take the same steps as an earlier one, and who they are.
+    """Return the entries without copies of an earlier one, and a note on each copy.
 
     At one pass over its completions, for example, every loss of `grpo` that clips a ratio is the
     same. Shown apart, copies would be four ranks for one algorithm.

@@ -25,7 +25,7 @@ class Progress:
 
     Args:
         running: cells that a worker has.
-        finished: rows added since this program began, and their seconds in a worker.
+        finished: rows added since this program began.
         seconds: seconds since this program began.
     """
 
@@ -42,13 +42,15 @@ def run_board(
     state = Progress()
     futures: dict[Future[Row], Cell] = {}
     tries: dict[tuple[str, str, str, int], int] = {}
+    done: set[Future[Row]] | None = None  # before the first cell
     try:
         while True:
-            taken = {cell.key for cell in futures.values()}
-            free = workers.size - len(futures)
-            for cell in [cell for cell in due_cells(board) if cell.key not in taken][:free]:
-                future = workers.submit(cell, board.folder, allow_code=allow_code)
-                futures[future] = cell
+            if done is None or done:  # what is due changes when a cell has ended
+                taken = {cell.key for cell in futures.values()}
+                free = workers.size - len(futures)
+                for cell in [cell for cell in due_cells(board) if cell.key not in taken][:free]:
+                    future = workers.submit(cell, board.folder, allow_code=allow_code)
+                    futures[future] = cell
             if not futures:
                 check_any_trained(board)
                 return

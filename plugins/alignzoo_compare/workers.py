@@ -6,7 +6,6 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import signal
-from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from threading import Thread
@@ -15,7 +14,9 @@ from typing import Any, Protocol
 from filelock import FileLock, Timeout
 
 from alignzoo import BadInput
-from alignzoo_compare.cell import Cell
+from alignzoo.cli.quiet import quiet
+from alignzoo.signals import catch_signals
+from alignzoo_compare.cell import Cell, run_cell
 
 
 class Workers(Protocol):
@@ -141,12 +142,7 @@ def claim_gpu(board: Path, gpus: int) -> int:
 
 def run_quietly(cell: Cell, board: Path, *, allow_code: bool) -> dict[str, Any]:
     """Run a cell with the output of libraries in a log beside its run, and return its row."""
-    from alignzoo.cli.quiet import quiet
-    from alignzoo.signals import catch_signals
-    from alignzoo_compare.cell import run_cell
-
     logs = board / "logs"
     logs.mkdir(exist_ok=True)
-    run: Callable[..., dict[str, Any]] = run_cell
     with catch_signals(), quiet(logs / f"{cell.name}.txt"):
-        return run(cell, board, allow_code=allow_code)
+        return run_cell(cell, board, allow_code=allow_code)

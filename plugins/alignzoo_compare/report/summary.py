@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from alignzoo.ledger import ONLINE_FEEDBACK, ROW_FEEDBACK
 from alignzoo_compare.board import Board, Row
 from alignzoo_compare.grid import BASE, Grid
 from alignzoo_compare.report.kinds import kind_of
@@ -267,12 +268,11 @@ def length_control(table: ScoreTable, entry: str) -> LengthControl | None:
 
 def mean_costs(rows: Sequence[Row]) -> dict[str, Any]:
     """Return the mean costs of runs, as fields of `EntryResult`."""
-    feedback = ("demonstrations", "pairs", "labels", "verifier_calls", "judge_calls")
+    kinds = (*ROW_FEEDBACK, *ONLINE_FEEDBACK)
     ledgers = [row["ledger"] for row in rows]
     return {
         "flops": mean_of([ledger["total_flops"] for ledger in ledgers]) or 0.0,
-        "feedback": mean_of([sum(x["feedback"].get(k, 0) for k in feedback) for x in ledgers])
-        or 0.0,
+        "feedback": mean_of([sum(x["feedback"].get(k, 0) for k in kinds) for x in ledgers]) or 0.0,
         "seconds": mean_of([ledger["seconds"] for ledger in ledgers]) or 0.0,
         "peak_memory_bytes": mean_of([x["peak_memory_bytes"] for x in ledgers]) or 0.0,
     }
