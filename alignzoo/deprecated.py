@@ -44,6 +44,8 @@ NAMES: Mapping[str, str] = {
     "alignzoo.plugins.load_file": "alignzoo.discovery.load_plugin_file",
     "alignzoo.plugins.manager": "alignzoo.hooks.make_manager",
     "alignzoo.plugins.source_of": "alignzoo.discovery.plugin_source",
+    "alignzoo.record.core_hash": "alignzoo.fingerprints.core_hash",
+    "alignzoo.record.hash_sources": "alignzoo.fingerprints.hash_sources",
     "alignzoo.policy.States": "alignzoo.policy.HiddenState",
     "alignzoo.policy.find": "alignzoo.policy.locate_model",
     "alignzoo.policy_gradient.REWARD": "alignzoo.functional.REWARD_PREFIX",

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import platform
 import re
 import shutil
-import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
-from alignzoo.errors import BadInput, nearest
+from alignzoo import deprecated
+from alignzoo.errors import BadInput
 from alignzoo.files import (
     append_lines,
     json_lines,
@@ -39,10 +34,6 @@ from alignzoo.ledger import Ledger
 UpdateRecipe = Callable[[Mapping[str, Any]], dict[str, Any]]
 Status = Literal["running", "finished", "failed", "interrupted"]
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-RECORDED_PACKAGES = (
-    "alignzoo", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets",
-)  # fmt: skip
-TRACKERS = ("tensorboard", "wandb", "trackio", "mlflow")
 LOGS = ("metrics.jsonl", "evals.jsonl", "feedback.jsonl", "log.txt")
 LOCK = ".lock"
 # What a crash leaves of a run of which no run.json was written, and a run that was refused.
@@ -498,86 +489,4 @@ def refuse_changed(
         )
 
 
-def describe_environment() -> dict[str, Any]:
-    """Return versions, platform and start time, which help to explain a difference in results."""
-    versions = {}
-    for package in RECORDED_PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "packages": versions,
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
-
-
-def hash_sources(path: Path | None) -> str | None:
-    """Return the SHA-256 of a Python file, or of all Python files below a folder; None if the path
-    does not exist."""
-    if path is None or not path.exists():
-        return None
-    digest = hashlib.sha256()
-    for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-        digest.update(f"{file.relative_to(path)}\0".encode() + file.read_bytes())
-    return digest.hexdigest()
-
-
-def core_hash() -> str | None:
-    """Return the SHA-256 of the core: the fingerprint `code` of every `run.json`."""
-    return hash_sources(Path(__file__).parent)
-
-
-def hash_plugins(recipe: Mapping[str, Any], plugins: Mapping[str, Any]) -> dict[str, str]:
-    """Return the SHA-256 of the files that a run takes code from, by the name of what they hold.
-
-    They are the files of its plugins, without alignzoo's own, and those that its recipe names.
-    """
-    files: dict[str, Path] = {}
-    own = Path(__file__).parent
-    for name, plugin in plugins.items():
-        file = getattr(sys.modules.get(type(plugin).__module__), "__file__", None)
-        if file is not None and own not in Path(file).parents:
-            files[name] = Path(file)
-    for text in texts_in(recipe):
-        name = text.partition(",")[0]
-        if name.endswith(".py"):
-            files[name] = Path(name)
-        elif name.startswith("python:"):
-            file = getattr(
-                sys.modules.get(name[len("python:") :].rpartition(".")[0]), "__file__", None
-            )
-            files |= {name: Path(file)} if file is not None else {}
-    hashes = {name: hash_sources(path) for name, path in files.items()}
-    return {name: digest for name, digest in hashes.items() if digest is not None}
-
-
-def texts_in(value: Any) -> Iterator[str]:
-    """Yield the texts in a value of mappings and lists."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping | list | tuple):
-        for one in value.values() if isinstance(value, Mapping) else value:
-            yield from texts_in(one)
-
-
-def check_trackers(names: Sequence[str]) -> None:
-    """Raise `BadInput` for a tracker that is unknown or not installed.
-
-    accelerate would leave it out without a message.
-    """
-    for name in names:
-        if name not in TRACKERS:
-            raise BadInput(f"unknown tracker {name!r}", hint=nearest(name, TRACKERS))
-        if find_spec(name) is None:
-            raise BadInput(f"tracker {name!r} is not installed", hint=f"pip install {name}")
-
-
-def flatten_settings(settings: Mapping[str, Any]) -> dict[str, int | float | str | bool]:
-    """Return settings as numbers and text, which every tracker accepts; others become JSON."""
-    return {
-        name: value if isinstance(value, int | float | str) else json.dumps(value)
-        for name, value in settings.items()
-    }
+__getattr__ = deprecated.names_of(__name__)

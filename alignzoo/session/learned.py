@@ -20,10 +20,11 @@ from alignzoo.algorithm import Traits
 from alignzoo.data import parse_data
 from alignzoo.errors import BadInput
 from alignzoo.files import cache_home, find_change, write_manifest
+from alignzoo.fingerprints import hash_sources
 from alignzoo.ledger import FEEDBACK, Cost, Ledger
 from alignzoo.policy import locate_model
 from alignzoo.recipe import Recipe, resolve
-from alignzoo.record import hash_sources, read_run
+from alignzoo.record import read_run
 from alignzoo.rewards import LEARNED, RewardSpec
 from alignzoo.run import Run
 from alignzoo.ui import UI, Nested

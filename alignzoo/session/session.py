@@ -17,14 +17,16 @@ from accelerate.utils import broadcast_object_list
 from alignzoo import discovery, record
 from alignzoo.algorithm import Needs, Traits
 from alignzoo.data import FEEDBACK_KINDS, Codec, Data, Prompts, load_data, parse_data
+from alignzoo.environment import check_trackers, describe_environment, flatten_settings
 from alignzoo.errors import BadInput, count
 from alignzoo.evaluation import Estimate, Evaluation, evaluate_run
+from alignzoo.fingerprints import core_hash, hash_plugins, hash_sources
 from alignzoo.functional import learning_rate_for_width
 from alignzoo.ledger import Ledger, reset_peak_memory
 from alignzoo.policy import ModelSpec, Policy, load_policy
 from alignzoo.policy.kinds import ADAPTERS
 from alignzoo.recipe import Recipe, resolve, update_stored
-from alignzoo.record import Record, check_trackers, flatten_settings
+from alignzoo.record import Record
 from alignzoo.run import Run
 from alignzoo.run.schedule import Schedule
 from alignzoo.run.world import World
@@ -302,15 +304,15 @@ def start_record(
     package, version, source = discovery.plugin_source("algorithms", recipe.algorithm)
     facts = {
         "recipe": recipe.as_dict(),
-        "plugin": {"package": package, "version": version, "sha256": record.hash_sources(source)},
-        "sources": record.hash_plugins(recipe.as_dict(), dict(parts.plugins.list_name_plugin())),
+        "plugin": {"package": package, "version": version, "sha256": hash_sources(source)},
+        "sources": hash_plugins(recipe.as_dict(), dict(parts.plugins.list_name_plugin())),
         "fingerprints": {
             "model": model.fingerprint,
             **({"weights": model.trained_on} if model.trained_on else {}),
             "data": data.fingerprint,
-            "code": record.core_hash(),
+            "code": core_hash(),
         },
-        "environment": {**record.describe_environment(), "processes": accelerator.num_processes},
+        "environment": {**describe_environment(), "processes": accelerator.num_processes},
         "data": data.report.lines(),
         "results": {},
     }

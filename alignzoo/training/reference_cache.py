@@ -20,10 +20,10 @@ from torch import Tensor
 
 from alignzoo.batch import Example, collate
 from alignzoo.files import cache_home, write_bytes
+from alignzoo.fingerprints import hash_sources
 from alignzoo.ledger import Cost, sum_costs
 from alignzoo.policy import Policy
 from alignzoo.policy.known import KEY_BYTES, ReferenceCache, Values, completion_key, completion_keys
-from alignzoo.record import hash_sources
 from alignzoo.run import Run
 
 GROUPS_PER_PART = 256  # the mean is between a half and a whole of it

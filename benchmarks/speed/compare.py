@@ -26,7 +26,7 @@ from model import make_model
 from rows import make_rows
 
 import alignzoo
-from alignzoo.record import hash_sources
+from alignzoo.fingerprints import hash_sources
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent / "results" / "speed"

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from alignzoo import BadInput
 from alignzoo.errors import one_line
 from alignzoo.files import append_lines, without_non_finite, write_json
-from alignzoo.record import core_hash
+from alignzoo.fingerprints import core_hash
 from alignzoo_compare.cell import Cell, key_of
 from alignzoo_compare.grid import ALIKE, BASE, BEST_OF_N, Grid, Settings, best_of_n_size
 from alignzoo_compare.tuning import Outcome, choose, knob_of, next_trials, with_trial

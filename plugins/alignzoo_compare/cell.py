@@ -15,9 +15,10 @@ from alignzoo.algorithm import Traits
 from alignzoo.cli.render import shell_command
 from alignzoo.errors import first_line, one_line
 from alignzoo.files import json_lines, read_lines, write_text
+from alignzoo.fingerprints import hash_sources
 from alignzoo.options import flag_of
 from alignzoo.recipe import load_task
-from alignzoo.record import hash_sources, read_run
+from alignzoo.record import read_run
 from alignzoo.session import execute, recipe_for
 from alignzoo_compare.grid import BASE, CHOSEN
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from alignzoo.record import core_hash
+from alignzoo.fingerprints import core_hash
 from alignzoo_compare.board import TRIAL_SEED, Row
 from alignzoo_compare.cell import Cell, describe
 from alignzoo_compare.grid import Grid, entries_for, with_standard

@@ -91,6 +91,7 @@ PUBLIC_MODULES = {
     "alignzoo.errors",
     "alignzoo.evaluation",
     "alignzoo.files",
+    "alignzoo.fingerprints",
     "alignzoo.functional",
     "alignzoo.ledger",
     "alignzoo.options",
