@@ -56,8 +56,9 @@ def alignzoo_check(recipe: Recipe, data: Data) -> None:
 def alignzoo_start(run: Run) -> None:
     """Set up what the plugin needs.
 
-    Called once, when the model is in memory and before the first evaluation; also in a resumed run,
-    before its checkpoint is restored.
+    Called once, when the model is in memory and before the first evaluation; also in a resumed run.
+    What the plugin carries from step to step, `run.state_of(self)`, is restored by then; weights,
+    optimizer, ledger and `run.step` are restored after it.
     """
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -25,37 +25,11 @@ from alignzoo.policy import ModelSpec, Outputs, Policy, load_policy
 from alignzoo.recipe import Recipe
 from alignzoo.record import Record
 from alignzoo.run.forwards import Forwards
+from alignzoo.run.log import RoundLog
 from alignzoo.run.schedule import Schedule
+from alignzoo.run.state import PluginStates, State
 from alignzoo.run.world import World
 from alignzoo.ui import UI
-
-
-@dataclass
-class RoundLog:
-    """Numbers about a round's completions, logged with each of its steps.
-
-    Numbers are only added until the next round begins, so that plugins do not delete each other's.
-    """
-
-    world: World
-    numbers: dict[str, float] = field(default_factory=dict)
-
-    def add(self, numbers: Mapping[str, float]) -> None:
-        """Log each number with the steps of this round."""
-        self.numbers |= numbers
-
-    def add_means(self, values: Mapping[str, Tensor]) -> None:
-        """Log the mean of each vector `[n]` over all processes.
-
-        NaN is ignored, and the mean of no values is not logged. All processes call it with the same
-        names in the same order.
-        """
-        for name, own in values.items():
-            known = [
-                v for v in self.world.gather_values(own.double()).tolist() if not math.isnan(v)
-            ]
-            if known:
-                self.numbers[name] = sum(known) / len(known)
 
 
 @dataclass(eq=False)
@@ -67,7 +41,6 @@ class Run:
     count optimizer steps and rounds done. `log_mean` logs numbers about the round in progress.
 
     Args:
-        state: numbers of plugins, saved in every checkpoint.
         learning_rate: the peak.
         model_spec: how this run loads models: precision, device, trust in their code.
         reward_trainer: trains a reward model on a file of preferences, and returns its folder.
@@ -91,9 +64,9 @@ class Run:
     reward_trainer: Callable[[Run, Path], Path] | None = None
     reward_weights: dict[str, float] = field(default_factory=dict)
     external_logprobs: bool = False
-    state: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.states = PluginStates()
         self.forwards = Forwards(self.model, self.schedule.ledger)
         self.round_metrics = RoundLog(self.world)
 
@@ -101,6 +74,26 @@ class Run:
     def hook(self) -> Any:
         """Return the hooks, each of which calls the plugins of this run; see `alignzoo.hooks`."""
         return self.plugins.hook
+
+    def state_of(self, plugin: Any) -> State:
+        """Return what a plugin carries from step to step: a dict of its own.
+
+        It holds JSON values and tensors, also in lists and dicts, and is a part of every
+        checkpoint. In a resumed run it is restored before `alignzoo_start`. A plugin asks for its
+        own, `run.state_of(self)`; an object that is not registered in the run, such as a part of a
+        plugin, has one by the name of its class.
+        """
+        for name, registered in self.plugins.list_name_plugin():
+            if registered is plugin:
+                return self.states.of(name)
+        return self.states.of_unregistered(plugin)
+
+    @property
+    def state(self) -> dict[str, float]:
+        """Deprecated: use `state_of(plugin)`, which is the plugin's own and takes tensors."""
+        text = "run.state is deprecated: use run.state_of(self)"
+        warnings.warn(text, DeprecationWarning, stacklevel=2)
+        return self.states.shared
 
     # Forward passes: see `Forwards`.
 

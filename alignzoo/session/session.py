@@ -34,6 +34,7 @@ from alignzoo.session.assemble import Participants, assemble
 from alignzoo.session.learned import RewardTrainer, charge_reward_model
 from alignzoo.training.loop import charge_time, train
 from alignzoo.training.reference_cache import cache_reference
+from alignzoo.training.resume import restore_states
 from alignzoo.ui import UI, Silent
 
 # Below this number of parameters, one thread is used on a CPU. A second one does not pay off, and
@@ -103,6 +104,7 @@ def execute(
     traits = Traits.of(run.algorithm)
     try:
         started = time.perf_counter()
+        restore_states(run)
         run.hook.alignzoo_start(run=run)
         if recipe.cache_reference and traits.needs.reference:
             cache_reference(run)

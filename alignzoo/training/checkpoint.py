@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,12 @@ from torch import Tensor
 
 from alignzoo.batch import Batch
 from alignzoo.files import find_change, whole_folder, write_json, write_manifest, write_text
+from alignzoo.run.state import Snapshot
 
 STEP_FOLDER = re.compile(r"step-(\d{8})")
 OWN_FOLDER = re.compile(r"step-\d{8}|\.step-\d{8}\.(tmp|old)")  # the last two by a crash
 KEPT = 2
+PLUGIN_TENSORS = "plugins.safetensors"
 COLUMN_PREFIX = "column/"  # prefix of a batch's columns among its tensors
 
 
@@ -33,6 +35,7 @@ def write_checkpoint(
     optimizer: dict[str, Tensor],
     state: dict[str, Any],
     batches: Sequence[Batch] = (),
+    plugins: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write the folder `step-NNNNNNNN`, then delete all but it and the one before it.
 
@@ -43,13 +46,17 @@ def write_checkpoint(
         optimizer: its state as `optimizer.flatten_optimizer` returns it.
         state: counters, as JSON.
         batches: in the middle of a round, its batches, one per process.
+        plugins: tensors of the plugins' state.
     """
     target = folder / f"step-{step:08d}"
-    tensors = [*weights.values(), *optimizer.values()]
+    plugins = plugins or {}
+    tensors = [*weights.values(), *optimizer.values(), *plugins.values()]
     tensors += [tensor for batch in batches for tensor in _tensors(batch).values()]
     with whole_folder(target, sum(tensor.nbytes for tensor in tensors)) as beside:
         save_file(_plain(weights), beside / "weights.safetensors")
         save_file(_plain(optimizer), beside / "optimizer.safetensors")
+        if plugins:
+            save_file(_plain(plugins), beside / PLUGIN_TENSORS)
         # A metric may be NaN, which a resumed run logs as well.
         write_json(beside / "state.json", {"step": step, **state}, allow_nan=True)
         for process, batch in enumerate(batches):
@@ -79,6 +86,14 @@ def find_damage(path: Path) -> str | None:
     return find_change(path, {"state.json", "weights.safetensors", "optimizer.safetensors"})
 
 
+def read_snapshot(path: Path) -> Snapshot:
+    """Read the state of the plugins in a checkpoint."""
+    state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    file = path / PLUGIN_TENSORS
+    tensors = load_file(file) if file.exists() else {}
+    return Snapshot(state.get("states", {}), tensors, state["plugins"])
+
+
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:
     """Read `(weights, optimizer, state)` of a checkpoint; see `write_checkpoint`."""
     state = json.loads((path / "state.json").read_text(encoding="utf-8"))
@@ -101,6 +116,6 @@ def _tensors(batch: Batch) -> dict[str, Tensor]:
     return fields | {COLUMN_PREFIX + name: value for name, value in batch.columns.items()}
 
 
-def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     # safetensors refuses tensors that share memory; contiguous clones do not.
     return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}

@@ -30,8 +30,14 @@ def save_checkpoint(
     With `evaluate`, an evaluation is due before the next round. All processes call it; the main
     one writes.
     """
-    state = {"round": run.round, "plugins": run.state, "stopped": run.schedule.stopped}
-    state["evaluate"] = evaluate
+    plugins = run.states.snapshot()
+    state = {
+        "round": run.round,
+        "plugins": plugins.shared,
+        "states": plugins.values,
+        "stopped": run.schedule.stopped,
+        "evaluate": evaluate,
+    }
     batches = []
     if current is not None:
         batches = run.world.gather_each(current.batch)  # every process has a part of it
@@ -54,6 +60,7 @@ def save_checkpoint(
         flatten_optimizer(optimizer, names),
         {**state, "ledger": run.ledger.as_dict()},
         batches,
+        plugins.tensors,
     )
     run.record.set_status("running", run.ledger)
 
@@ -99,13 +106,41 @@ def choose_checkpoint(run: Run) -> Path | None:
     return chosen
 
 
+def restore_states(run: Run) -> Path | None:
+    """Restore the state of the plugins from the last intact checkpoint, once.
+
+    Return that checkpoint, None if there is none yet.
+    """
+    if run.states.source is None:
+        path = choose_checkpoint(run)
+        if path is None:
+            return None
+        saved = checkpoint.read_snapshot(path)
+        run.states.restore(saved, run.device)
+        if not saved.values:
+            adopt_shared(run, saved.shared)
+        run.states.source = path
+    return run.states.source
+
+
+def adopt_shared(run: Run, shared: Mapping[str, float]) -> None:
+    """Copy the numbers `PREFIX/KEY` of an older checkpoint to the state of the plugins.
+
+    Each goes to the plugin of the name PREFIX, or to the algorithm if there is none.
+    """
+    for name, value in shared.items():
+        prefix, _, key = name.rpartition("/")
+        owner = run.plugins.get_plugin(prefix) or run.algorithm
+        run.state_of(owner)[key] = value
+
+
 def resume_run(run: Run, optimizer: torch.optim.Optimizer) -> tuple[Round | None, bool]:
     """Restore the last intact checkpoint if there is one, and delete what was logged after it.
 
     Return the round in whose middle it was written, None if it was written between rounds, and
     whether an evaluation is due first.
     """
-    path = choose_checkpoint(run)
+    path = restore_states(run)
     if path is None:
         run.record.rewind(0)
         return None, False
@@ -114,7 +149,7 @@ def resume_run(run: Run, optimizer: torch.optim.Optimizer) -> tuple[Round | None
     names = {parameter: name for name, parameter in run.model.parameters()}
     restore_optimizer(optimizer, moments, names)
     run.schedule.step, run.schedule.round = state["step"], state["round"]
-    run.state = state["plugins"]
+    run.states.shared = state["plugins"]  # a former plugin's `alignzoo_start` may have set some
     run.schedule.stopped = state.get("stopped")
     run.ledger.restore(state["ledger"])
     run.record.rewind(run.step)
@@ -148,7 +183,7 @@ def saved_if_interrupted(
 
     Several processes must agree on where they stop: for them the signal waits until the next step.
     """
-    ledger, state = run.ledger.as_dict(), dict(run.state)
+    ledger, states = run.ledger.as_dict(), run.states.snapshot().copied()
     try:
         with signals.deferred(run.world.size > 1):
             if signals.received() and run.world.size == 1:
@@ -156,6 +191,6 @@ def saved_if_interrupted(
             yield
     except Interrupted:
         run.ledger.restore(ledger)
-        run.state = state
+        run.states.restore(states, run.device)
         save_checkpoint(run, optimizer, evaluate=evaluate)
         raise

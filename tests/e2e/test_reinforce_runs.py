@@ -42,7 +42,7 @@ def test_the_moving_baseline_is_resumed(make_run):
     settings = {**SETTINGS, "options": options, "steps": 4, "checkpoint_every": 2}
     whole = make_run("reinforce", **settings, name="whole")
     train(whole)
-    assert whole.state["reinforce/baseline"] != 0.0
+    assert whole.state_of(whole.algorithm)["baseline"] != 0.0
     part = make_run("reinforce", **settings, name="part")
     part.plugins.register(Interrupts(3))
     with pytest.raises(KeyboardInterrupt):
@@ -50,7 +50,7 @@ def test_the_moving_baseline_is_resumed(make_run):
     part.record.close()
     again = make_run("reinforce", **settings, name="part", resume=True)
     train(again)
-    assert again.state == whole.state
+    assert again.state_of(again.algorithm) == whole.state_of(whole.algorithm)
     weights = dict(again.model.parameters())
     assert all(torch.equal(p, weights[name]) for name, p in whole.model.parameters())
 

@@ -40,6 +40,7 @@ def fake_run(policy: Tensor, reference: Tensor | None = None, micro_tokens: int 
     def frozen(batch):
         return SimpleNamespace(logprobs=logprobs_of(reference.detach(), batch))
 
+    state: dict = {}
     return SimpleNamespace(
         policy=forward(policy),
         reference=frozen,
@@ -49,5 +50,5 @@ def fake_run(policy: Tensor, reference: Tensor | None = None, micro_tokens: int 
         world=SimpleNamespace(sum=lambda x: x),
         gather=lambda values: values,
         shard=lambda rows: rows,
-        state={},
+        state_of=lambda plugin: state,
     )

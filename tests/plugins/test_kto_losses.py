@@ -148,14 +148,14 @@ def test_bco_moves_its_delta_after_the_step():
     metrics = {"rewards/chosen": 3.0, "rewards/rejected": 1.0}
     algorithm.alignzoo_step(run, 1, metrics)
     assert metrics["rewards/margins"] == 2.0
-    assert run.state == {"bco/delta": pytest.approx(0.2)}
+    assert run.state_of(algorithm) == {"delta": pytest.approx(0.2)}
     second = algorithm.alignzoo_loss(run, collate(ROWS))
     assert first.metrics["delta"][0].item() == 0.0
     assert second.metrics["delta"][0].item() == pytest.approx(0.2)
     assert first.sum.item() != second.sum.item()
     # A batch of one class says nothing about the midpoint.
     algorithm.alignzoo_step(run, 2, {"rewards/chosen": 9.0})
-    assert run.state == {"bco/delta": pytest.approx(0.2)}
+    assert run.state_of(algorithm) == {"delta": pytest.approx(0.2)}
 
 
 def test_equal_policies_cost_a_half_and_ln_2():

@@ -81,7 +81,7 @@ def test_the_expected_gradient_is_that_of_reward_minus_kl(baseline, beta, share)
     for pair in itertools.product(words.tolist(), repeat=2):
         drawn = torch.tensor(pair)
         rewards = worth[drawn] - beta * kl_estimate(old[drawn], reference[drawn], "k1")
-        run = SimpleNamespace(state={"reinforce/baseline": 0.7})
+        run = SimpleNamespace(state_of=lambda plugin: {"baseline": 0.7})
         advantages = rewards - algorithm.round_baseline(run, rewards.tolist())
         loss = reinforce_loss(logp[drawn][:, None], advantages[:, None], mask).mean()
         mean = mean + old[drawn].sum().exp() * loss
@@ -93,7 +93,8 @@ def test_the_expected_gradient_is_that_of_reward_minus_kl(baseline, beta, share)
 
 
 def test_a_moving_baseline_is_that_of_earlier_rounds():
-    run = SimpleNamespace(state={})
+    state: dict = {}
+    run = SimpleNamespace(state_of=lambda plugin: state)
     algorithm = Reinforce(baseline="moving", decay=0.5)
     assert [algorithm.round_baseline(run, [r]) for r in (4.0, 8.0, NAN, 0.0)] == [
         0.0,
@@ -101,7 +102,7 @@ def test_a_moving_baseline_is_that_of_earlier_rounds():
         6.0,
         6.0,
     ]
-    assert run.state == {"reinforce/baseline": 3.0}
+    assert state == {"baseline": 3.0}
 
 
 @pytest.mark.parametrize("loss_type", ["plus-plus", "plus-plus-baseline"])

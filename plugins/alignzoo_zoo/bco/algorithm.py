@@ -12,7 +12,7 @@ from alignzoo import Batch, Feedback, Loss, Needs, Run, hookimpl
 from alignzoo.functional import label_metrics
 from alignzoo_zoo.bco.losses import bco_loss, running_delta
 
-DELTA = "bco/delta"
+DELTA = "delta"  # the shift, in the state
 DECAY = 0.9  # of the shift, which averages over about ten batches
 
 
@@ -35,7 +35,7 @@ class BCO:
     @hookimpl
     def alignzoo_loss(self, run: Run, batch: Batch) -> Loss:
         """Return -log sigmoid(+-(beta log-ratio - delta)), one value per completion."""
-        desirable, delta = batch["label"], run.state.get(DELTA, 0.0)
+        desirable, delta = batch["label"], run.state_of(self).get(DELTA, 0.0)
         policy = batch.total(run.policy(batch).logprobs)
         log_ratio = policy - batch.total(run.reference(batch).logprobs)
         metrics = label_metrics(self.beta * log_ratio, policy, desirable)
@@ -51,4 +51,5 @@ class BCO:
         if chosen is None or rejected is None:
             return
         metrics["rewards/margins"] = chosen - rejected
-        run.state[DELTA] = running_delta(run.state.get(DELTA, 0.0), chosen, rejected, DECAY)
+        state = run.state_of(self)
+        state[DELTA] = running_delta(state.get(DELTA, 0.0), chosen, rejected, DECAY)

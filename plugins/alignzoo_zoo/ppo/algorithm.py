@@ -31,7 +31,7 @@ from alignzoo.rollout import compute_column
 from alignzoo_zoo.ppo.advantages import adapted_beta, generalized_advantages, token_rewards
 from alignzoo_zoo.ppo.losses import clipped_value_loss
 
-BETA = "ppo/beta"  # the adapted coefficient, in the state of the run
+BETA = "beta"  # the adapted coefficient, in the state
 
 
 @dataclass(eq=False)
@@ -81,7 +81,7 @@ class PPO(OnPolicy):
 
         The columns are `has_reward [N]`, `values`, `returns` and, with `beta`, `kl`, `[N, T]` each.
         """
-        beta = run.state.get(BETA, self.beta)
+        beta = run.state_of(self).get(BETA, self.beta)
         scores = batch["rewards"] - self.missing_eos_penalty * ~batch["ended"]  # (N,)
         batch.columns["has_reward"] = ~scores.isnan()
         kl = torch.zeros_like(batch["logprobs"])  # (N, T)
@@ -100,7 +100,7 @@ class PPO(OnPolicy):
 
     def log_objective(self, run: Run, batch: Batch, scores: Tensor, penalty: Tensor) -> None:
         """Log the objective of the round, from scores `[N]` and KL penalties `[N, T]`."""
-        beta = run.state.get(BETA, self.beta)
+        beta = run.state_of(self).get(BETA, self.beta)
         numbers = {
             "objective/scores": scores,
             "objective/entropy": -batch.total(batch["logprobs"]),
@@ -149,8 +149,9 @@ class PPO(OnPolicy):
     def alignzoo_round_end(self, run: Run) -> None:
         """Adapt beta to the KL of the round."""
         if self.kl_target is not None:
-            run.state[BETA] = adapted_beta(
-                run.state.get(BETA, self.beta),
+            state = run.state_of(self)
+            state[BETA] = adapted_beta(
+                state.get(BETA, self.beta),
                 run.round_metrics.numbers["objective/kl"],
                 self.kl_target,
                 self.group_size * run.schedule.rows_per_round,

@@ -31,7 +31,7 @@ READS = {
     "plus-plus": ("epsilon",),
     "plus-plus-baseline": ("epsilon",),
 }
-BASELINE = "reinforce/baseline"  # the moving average, in the state of the run
+BASELINE = "baseline"  # the moving average, in the state
 
 
 @dataclass(eq=False)
@@ -103,10 +103,11 @@ class Reinforce(OnPolicy):
         """
         all_rewards = torch.tensor(rewards, dtype=torch.float64)
         if self.baseline == "moving":
-            average = run.state.get(BASELINE)
+            state = run.state_of(self)
+            average = state.get(BASELINE)
             updated = update_average(average, all_rewards, self.decay)
             if updated is not None:
-                run.state[BASELINE] = updated
+                state[BASELINE] = updated
             return average or 0.0
         return 0.0 if self.baseline == "none" else float(all_rewards.nanmean())
 
