@@ -225,7 +225,7 @@ def check_gradient(policy: LanguageModel) -> None:
         ) from error
     finally:
         policy.train(training)
-        for _, parameter in policy.parameters():
+        for parameter in policy.parameters():
             parameter.grad = None
 
 

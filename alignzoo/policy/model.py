@@ -172,11 +172,15 @@ class LanguageModel:
         """True if products or weights have less than single precision."""
         return self._half is not None or getattr(self.network, "is_quantized", False)
 
-    def parameters(self) -> list[tuple[str, nn.Parameter]]:
-        """Return the trained parameters by name."""
-        return [(name, p) for name, p in self._named_parameters() if p.requires_grad]
+    def parameters(self) -> list[nn.Parameter]:
+        """Return the parameters that are trained."""
+        return [p for _, p in self.named_parameters()]
 
-    def _named_parameters(self) -> list[tuple[str, nn.Parameter]]:
+    def named_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """Return the parameters that are trained, each with its name."""
+        return [(name, p) for name, p in self._all_parameters() if p.requires_grad]
+
+    def _all_parameters(self) -> list[tuple[str, nn.Parameter]]:
         named = list(self.model.named_parameters())
         if self.score_head is not None:
             named += self.score_head.named_parameters(prefix="score_head")
@@ -187,7 +191,7 @@ class LanguageModel:
     @property
     def trainable_count(self) -> int:
         """The number of trained parameters."""
-        return sum(p.numel() for _, p in self.parameters())
+        return sum(p.numel() for p in self.parameters())
 
     def work(
         self,

@@ -155,7 +155,7 @@ class Policy(LanguageModel):
     @contextmanager
     def _with_weights(self, weights: dict[str, Tensor]) -> Iterator[None]:
         # Through .data, so a graph whose backward pass is still to come does not notice.
-        parameters = dict(self._named_parameters())
+        parameters = dict(self._all_parameters())
         now = {name: parameters[name].data for name in weights}
         try:
             for name, weight in weights.items():
@@ -182,7 +182,7 @@ class Policy(LanguageModel):
                     hint="declare the need: needs = Needs(reference=True, mixed_reference=True)",
                 )
             self._moved = self._reference_weights()
-        for name, p in self.parameters():
+        for name, p in self.named_parameters():
             self._moved[name].lerp_(p, mix)
 
     @property
@@ -202,7 +202,7 @@ class Policy(LanguageModel):
             return {name: weight.clone() for name, weight in self._start.items()}
         return {
             name: torch.zeros_like(p) if "lora_B" in name else p.detach().clone()
-            for name, p in self.parameters()
+            for name, p in self.named_parameters()
         }
 
     def _check_reference(self) -> None:
@@ -217,14 +217,14 @@ class Policy(LanguageModel):
 
         The tensors are the live ones, not copies.
         """
-        tensors = {name: p.detach() for name, p in self.parameters()}
+        tensors = {name: p.detach() for name, p in self.named_parameters()}
         return tensors | {REFERENCE + name: t for name, t in (self._moved or {}).items()}
 
     @torch.no_grad()
     def load_state(self, tensors: dict[str, Tensor]) -> None:
         """Restore what `state` returned; RunFailed if the names do not match."""
         own = {name: t for name, t in tensors.items() if not name.startswith(REFERENCE)}
-        parameters = dict(self.parameters())
+        parameters = dict(self.named_parameters())
         if own.keys() != parameters.keys():
             odd = sorted(own.keys() ^ parameters.keys())
             raise RunFailed(

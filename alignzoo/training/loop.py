@@ -43,7 +43,9 @@ def train(run: Run) -> None:
     A run with a checkpoint continues from it. Raise `RunFailed` if a loss is not finite, and
     `Interrupted` after a signal, when a checkpoint has been written.
     """
-    optimizer = make_optimizer(run.model.parameters(), run.learning_rate, run.recipe.weight_decay)
+    optimizer = make_optimizer(
+        run.model.named_parameters(), run.learning_rate, run.recipe.weight_decay
+    )
     metric = Traits.of(run.algorithm).progress_metric
     with signals.deferred(), run.ui.progress(run.total_steps, metric) as show:
         current, evaluate = resume_run(run, optimizer)
@@ -145,7 +147,7 @@ def update(run: Run, optimizer: torch.optim.Optimizer, batch: Batch) -> dict[str
         totals.add(loss)
     charge_other_processes(run, "update", run.ledger.total_flops - spent)
     totals.merge(run.world.gather_each(totals))
-    parameters = [parameter for _, parameter in run.model.parameters()]
+    parameters = run.model.parameters()
     run.world.sum_gradients(parameters)
     for parameter in parameters:
         if parameter.grad is not None:

@@ -52,7 +52,7 @@ def save_checkpoint(
     if not run.world.is_main:
         return
     run.record.flush()
-    names = {parameter: name for name, parameter in run.model.parameters()}
+    names = {parameter: name for name, parameter in run.model.named_parameters()}
     checkpoint.write_checkpoint(
         run.record.checkpoints,
         run.step,
@@ -146,7 +146,7 @@ def resume_run(run: Run, optimizer: torch.optim.Optimizer) -> tuple[Round | None
         return None, False
     weights, moments, state = checkpoint.read_checkpoint(path)
     run.model.load_state(weights)
-    names = {parameter: name for name, parameter in run.model.parameters()}
+    names = {parameter: name for name, parameter in run.model.named_parameters()}
     restore_optimizer(optimizer, moments, names)
     run.schedule.step, run.schedule.round = state["step"], state["round"]
     run.states.shared = state["plugins"]  # a former plugin's `alignzoo_start` may have set some

@@ -213,7 +213,7 @@ def compare_flops(model: Any) -> float | None:
 def train_dpo(policy: Policy) -> dict[str, Any]:
     """Take one step of DPO: the loss is ln 2 before it, and less after it."""
     batch = pairs(policy.model.config.get_text_config().vocab_size)
-    optimizer = torch.optim.AdamW([weight for _, weight in policy.parameters()], lr=0.01)
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=0.01)
     before = dpo_loss(policy, batch)
     before.backward()
     optimizer.step()
@@ -258,13 +258,13 @@ def compare_gradient(policy: Policy, model: Any, run: Path) -> dict[str, Any]:
     policy.eval()
     batch = pairs(model.config.get_text_config().vocab_size)
     expected, got = textbook_logprobs(plain, batch), policy(batch).logprobs
-    for _, weight in policy.parameters():
+    for weight in policy.parameters():
         weight.grad = None
     expected.sum().backward()
     got.sum().backward()
     theirs = {name: weight.grad for name, weight in plain.named_parameters()}
     gaps, norms = [], []
-    for name, weight in policy.parameters():
+    for name, weight in policy.named_parameters():
         # An expert that no token reached has no gradient.
         other, ours = (
             torch.zeros_like(weight) if found is None else found

@@ -15,7 +15,7 @@ class MeterAddon:
 
     @hookimpl
     def alignzoo_start(self, run: Run) -> None:
-        count, total = fill_trained(run.model.parameters())
+        count, total = fill_trained(run.model.named_parameters())
         METER.facts.update(trainable=count, trained_sum=total)
         METER.begin()
 

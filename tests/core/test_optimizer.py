@@ -48,7 +48,7 @@ def test_all_of_one_kind():
 def test_what_decays_of_an_adapter(kind, spared):
     """A factor of rank 1 is a matrix, although it has the shape of IA3's vectors."""
     policy = load_policy(ModelSpec("zoo-tiny", adapter=kind, lora_rank=1, values="shared"))
-    kept = {name for name, p in policy.parameters() if not decays(name, p)}
+    kept = {name for name, p in policy.named_parameters() if not decays(name, p)}
     parts = {part for name in kept for part in name.split(".")}
     assert "value_head" in parts and "value_head.bias" in kept  # its weight decays
     assert {part for part in parts if part.startswith(("lora_", "vera_", "ia3_"))} == spared

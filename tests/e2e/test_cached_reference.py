@@ -190,7 +190,7 @@ def test_a_moved_reference_and_rows_that_are_not_there_are_computed(make_run, da
 
     batch = collated(run)
     with torch.no_grad():
-        for _, parameter in run.model.parameters():
+        for parameter in run.model.parameters():
             parameter.add_(0.05)
     assert torch.equal(run.reference(batch).logprobs, cached)  # the policy's weights do not matter
     run.move_reference(1.0)

@@ -20,17 +20,17 @@ def move(run, seed: int = 1, scale: float = 0.02) -> None:
     """Move the policy away from the base, so that ratios and KL are not trivial."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for _, parameter in run.model.parameters():
+        for parameter in run.model.parameters():
             parameter.add_(scale * torch.randn(parameter.shape, generator=generator))
 
 
 def stepped(run, monkeypatch, batch: Batch, parts: list[list[int]]):
     """Return metrics and weights after one SGD step on the batch in these micro-batches."""
-    start = {name: p.detach().clone() for name, p in run.model.parameters()}
+    start = {name: p.detach().clone() for name, p in run.model.named_parameters()}
     monkeypatch.setattr(Batch, "split", lambda self, _: [self.select(part) for part in parts])
-    optimizer = torch.optim.SGD([p for _, p in run.model.parameters()], lr=1.0)
+    optimizer = torch.optim.SGD(run.model.parameters(), lr=1.0)
     metrics = update(run, optimizer, batch)
-    after = {name: p.detach().clone() for name, p in run.model.parameters()}
+    after = {name: p.detach().clone() for name, p in run.model.named_parameters()}
     run.model.load_state(start)
     run.schedule.step = 0
     return metrics, after
@@ -38,7 +38,7 @@ def stepped(run, monkeypatch, batch: Batch, parts: list[list[int]]):
 
 def assert_same_from_any_split(run, monkeypatch, batch: Batch) -> None:
     whole, expected = stepped(run, monkeypatch, batch, [[0, 1, 2, 3]])
-    before = {name: p.detach() for name, p in run.model.parameters()}
+    before = {name: p.detach() for name, p in run.model.named_parameters()}
     assert max((expected[n] - before[n]).abs().max() for n in before) > 1e-4
     for parts in SPLITS:
         metrics, weights = stepped(run, monkeypatch, batch, parts)

@@ -17,7 +17,7 @@ def trained(make_run, steps: int, **options):
     run = make_run("dpo", options=options, steps=steps, adapter=adapter, **SETTINGS)
     batch = run.hook.alignzoo_sample(run=run, rows=run.data.train[:4])
     base = run.reference(batch).logprobs
-    start = {name: p.detach().clone() for name, p in run.model.parameters()}
+    start = {name: p.detach().clone() for name, p in run.model.named_parameters()}
     train(run)
     return run, batch, base, start
 

@@ -32,7 +32,7 @@ def test_fresh_completions_are_scored_and_learnt_from(make_run, tmp_path):
     path = tmp_path / "reinforce.py"
     path.write_text(CODE)
     run = make_run(str(path), task="sums", steps=2, batch_size=3, max_new_tokens=40)
-    before = {name: p.detach().clone() for name, p in run.model.parameters()}
+    before = {name: p.detach().clone() for name, p in run.model.named_parameters()}
     batch = run.hook.alignzoo_sample(run=run, rows=run.data.train[:3])
     assert batch.tokens.shape[0] == 12
     assert batch["advantages"].shape == (12,)
@@ -44,4 +44,4 @@ def test_fresh_completions_are_scored_and_learnt_from(make_run, tmp_path):
     assert run.step == 2
     assert run.ledger.flops["generation"] > 0
     assert run.ledger.feedback["verifier_calls"] == 12 + 24
-    assert any(not torch.equal(p, before[name]) for name, p in run.model.parameters())
+    assert any(not torch.equal(p, before[name]) for name, p in run.model.named_parameters())

@@ -47,7 +47,7 @@ def move(run, seed: int = 1, scale: float = 0.03) -> None:
     """Move the policy away from the base, so that policy and reference differ."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for _, parameter in run.model.parameters():
+        for parameter in run.model.parameters():
             parameter.add_(scale * torch.randn(parameter.shape, generator=generator))
 
 
@@ -90,13 +90,13 @@ def test_completions_in_no_pair_cost_no_forward_pass(make):
 @pytest.mark.parametrize("algorithm", ["online-dpo", "xpo"])
 def test_ties_change_nothing(make, algorithm):
     run = make(algorithm, [1.0], steps=2)
-    before = {name: p.detach().clone() for name, p in run.model.parameters()}
+    before = {name: p.detach().clone() for name, p in run.model.named_parameters()}
     train(run)
     lines = (run.record.folder / "metrics.jsonl").read_text().splitlines()
     assert run.step == 2 and len(lines) == 2
     for line in map(json.loads, lines):
         assert line["frac_pairs_tied"] == 1.0 and line["loss"] == line["grad_norm"] == 0.0
-    assert all(torch.equal(p, before[name]) for name, p in run.model.parameters())
+    assert all(torch.equal(p, before[name]) for name, p in run.model.named_parameters())
 
 
 def test_the_penalty_applies_to_completions_without_eos(make):
@@ -174,14 +174,16 @@ def test_a_mixture_is_charged_for_both_models(make):
 def test_the_update_does_not_depend_on_micro_batches(make, monkeypatch, algorithm):
     run = make(algorithm, [0.0, 1.0, 3.0, 1.0], max_grad_norm=1e9, learning_rate=1.0, warmup=0.0)
     batch = sampled(run)
-    start = {name: p.detach().clone() for name, p in run.model.parameters()}
+    start = {name: p.detach().clone() for name, p in run.model.named_parameters()}
     found = []
     for parts in ([[0, 1, 2, 3]], [[0], [1], [2], [3]], [[3, 0, 2], [1]]):
         with monkeypatch.context() as patch:
             patch.setattr(Batch, "split", lambda self, _, parts=parts: [*map(self.select, parts)])
-            optimizer = torch.optim.SGD([p for _, p in run.model.parameters()], lr=1.0)
+            optimizer = torch.optim.SGD(run.model.parameters(), lr=1.0)
             metrics = update(run, optimizer, batch)
-        found.append((metrics, {name: p.detach().clone() for name, p in run.model.parameters()}))
+        found.append(
+            (metrics, {name: p.detach().clone() for name, p in run.model.named_parameters()})
+        )
         run.model.load_state(start)
         run.schedule.step = 0
     whole, expected = found[0]
@@ -197,7 +199,7 @@ def test_a_step_raises_the_chosen_completion(make, algorithm):
     run = make(algorithm, [0.0, 1.0, 1.0, 0.0], learning_rate=1e-4, warmup=0.0)
     batch = sampled(run)
     sign = batch["advantages"].sign()
-    optimizer = torch.optim.SGD([p for _, p in run.model.parameters()], lr=1.0)
+    optimizer = torch.optim.SGD(run.model.parameters(), lr=1.0)
 
     def margin() -> float:
         return float((sign * batch.total(run.policy(batch).logprobs)).sum())
@@ -213,10 +215,10 @@ def test_a_step_raises_the_chosen_completion(make, algorithm):
 @pytest.mark.parametrize("algorithm", ALL)
 def test_a_whole_run(make_run, algorithm):
     run = make_run(algorithm, **SETTINGS, steps=2)
-    before = {name: p.detach().clone() for name, p in run.model.parameters()}
+    before = {name: p.detach().clone() for name, p in run.model.named_parameters()}
     train(run)
     assert run.step == 2 and run.ledger.flops["generation"] > 0
-    assert any(not torch.equal(p, before[name]) for name, p in run.model.parameters())
+    assert any(not torch.equal(p, before[name]) for name, p in run.model.named_parameters())
 
 
 @pytest.mark.parametrize("algorithm", ALL)

@@ -20,7 +20,7 @@ def logged(run) -> list[dict]:
 
 
 def weights(run) -> dict[str, torch.Tensor]:
-    return {name: p.detach().clone() for name, p in run.model.parameters()}
+    return {name: p.detach().clone() for name, p in run.model.named_parameters()}
 
 
 def test_the_best_completion_of_each_prompt_is_trained_on(make_run):
@@ -38,7 +38,7 @@ def test_the_best_completion_of_each_prompt_is_trained_on(make_run):
     rows = logged(run)
     assert [row["step"] for row in rows] == [1, 2]
     assert all(row["loss"] > 0 and row["entropy"] > 0 for row in rows)
-    assert any(not torch.equal(p, before[name]) for name, p in run.model.parameters())
+    assert any(not torch.equal(p, before[name]) for name, p in run.model.named_parameters())
 
 
 def test_only_completions_above_the_threshold_are_trained_on(make_run):
@@ -78,7 +78,7 @@ def test_a_kl_penalty_changes_the_ranking(make_run):
     run = make_run("raft", options={"group_size": 4, "beta": 1e3}, **SETTINGS)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        for _, parameter in run.model.parameters():
+        for parameter in run.model.parameters():
             parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
     everything = {}
 

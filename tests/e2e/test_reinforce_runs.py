@@ -29,12 +29,12 @@ def test_it_trains_on_its_samples(make_run, options, dimensions):
     if dimensions == 2:
         tokens = batch["advantages"][batch.mask].double()
         assert abs(tokens.mean()) < 1e-5 and tokens.var(correction=0) == pytest.approx(1.0)
-    before = {name: p.detach().clone() for name, p in run.model.parameters()}
+    before = {name: p.detach().clone() for name, p in run.model.named_parameters()}
     train(run)
     rows = [json.loads(x) for x in (run.record.folder / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 2]
     assert all(row["entropy"] > 0 and "kl" in row and "reward" in row for row in rows)
-    assert any(not torch.equal(p, before[name]) for name, p in run.model.parameters())
+    assert any(not torch.equal(p, before[name]) for name, p in run.model.named_parameters())
 
 
 def test_the_moving_baseline_is_resumed(make_run):
@@ -51,8 +51,8 @@ def test_the_moving_baseline_is_resumed(make_run):
     again = make_run("reinforce", **settings, name="part", resume=True)
     train(again)
     assert again.state_of(again.algorithm) == whole.state_of(whole.algorithm)
-    weights = dict(again.model.parameters())
-    assert all(torch.equal(p, weights[name]) for name, p in whole.model.parameters())
+    weights = dict(again.model.named_parameters())
+    assert all(torch.equal(p, weights[name]) for name, p in whole.model.named_parameters())
 
 
 def test_several_steps_on_one_sample_are_refused(make_run):

@@ -92,14 +92,14 @@ def test_without_ratings_nothing_is_learned(make_run):
     run = make_run("self-rewarding", **SETTINGS, options=OPTIONS, steps=3)
     run.hook.alignzoo_start(run=run)
     run.algorithm.judge = Ratings([None] * 18)
-    before = {name: p.detach().clone() for name, p in run.model.parameters()}
+    before = {name: p.detach().clone() for name, p in run.model.named_parameters()}
     with pytest.raises(RunFailed, match="no reward applied"):
         train(run)
     rows = rows_of(run.record.folder)
     assert [(row["loss"], row["frac_unrated"], row["frac_pairs_tied"]) for row in rows] == [
         (0.0, 1.0, 1.0)
     ] * 2
-    assert all(torch.equal(p, before[name]) for name, p in run.model.parameters())
+    assert all(torch.equal(p, before[name]) for name, p in run.model.named_parameters())
 
 
 @pytest.mark.parametrize(

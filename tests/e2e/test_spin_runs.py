@@ -46,7 +46,7 @@ class Watch:
 
 
 def weights(run) -> dict[str, torch.Tensor]:
-    return {name: p.detach().clone() for name, p in run.model.parameters()}
+    return {name: p.detach().clone() for name, p in run.model.named_parameters()}
 
 
 def close(x: torch.Tensor, y: torch.Tensor) -> bool:
@@ -175,7 +175,7 @@ def test_identical_pairs_change_no_weight(make_run, data):
     train(run)
     rows = rows_of(run.record.folder)
     assert [(row["loss"], row["spin/same"]) for row in rows] == [(0.0, 1.0)] * 3
-    assert all(torch.equal(p, before[name]) for name, p in run.model.parameters())
+    assert all(torch.equal(p, before[name]) for name, p in run.model.named_parameters())
 
 
 def test_micro_batches_do_not_change_the_update(make_run, data):

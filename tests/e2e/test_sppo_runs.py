@@ -124,11 +124,11 @@ def test_a_judge_needs_no_reward_and_unanswered_questions_are_left_out(make_run,
     run = started(make_run("sppo", **settings, options=options, steps=1))
     run.algorithm.loaded_judge = Silent()
     run.algorithm.loaded_judge.ledger = run.ledger
-    before = {name: p.detach().clone() for name, p in run.model.parameters()}
+    before = {name: p.detach().clone() for name, p in run.model.named_parameters()}
     with pytest.raises(RunFailed, match="no reward applied"):
         train(run)
     assert run.ledger.feedback["judge_calls"] == 2 * 3 * 2
-    assert all(torch.equal(p, before[name]) for name, p in run.model.parameters())
+    assert all(torch.equal(p, before[name]) for name, p in run.model.named_parameters())
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def test_an_estimate_that_is_not_finite_is_left_out(tmp_path: Path, capfd, words
 
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path, capfd, words):
-    code = "next(iter(run.model.parameters()))[1].data.view(-1)[0] = math.nan"
+    code = "next(iter(run.model.parameters())).data.view(-1)[0] = math.nan"
     assert status(words(STEP.format(f"if step == 2: {code}"))) == 1
     assert "the weights are not finite after step 2" in capfd.readouterr().err
     names = {path.name for path in (tmp_path / "it").iterdir()}

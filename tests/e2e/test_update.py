@@ -13,7 +13,7 @@ from alignzoo.training.loop import train, update
 
 
 def optimizer_of(run) -> torch.optim.Optimizer:
-    return torch.optim.SGD([p for _, p in run.model.parameters()], lr=run.learning_rate)
+    return torch.optim.SGD(run.model.parameters(), lr=run.learning_rate)
 
 
 def stepped(
@@ -25,12 +25,12 @@ def stepped(
     run = make_run(algorithm, options=options, **settings)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        for _, parameter in run.model.parameters():
+        for parameter in run.model.parameters():
             parameter.add_(0.02 * torch.randn(parameter.shape, generator=generator))
     batch = run.hook.alignzoo_sample(run=run, rows=run.data.train[:8])
     monkeypatch.setattr(Batch, "split", lambda self, _: [self.select(part) for part in parts])
     metrics = update(run, optimizer_of(run), batch)
-    return metrics, {name: p.detach().clone() for name, p in run.model.parameters()}
+    return metrics, {name: p.detach().clone() for name, p in run.model.named_parameters()}
 
 
 SPLITS = [
@@ -143,7 +143,7 @@ def test_weight_decay_leaves_norms_alone(make_run):
         settings = {"adapter": "none", "learning_rate": 0.01, "warmup": 0.0, "steps": 1}
         run = make_run("sft", weight_decay=decay, batch_size=2, **settings)
         train(run)
-        ends.append({name: p.detach().clone() for name, p in run.model.parameters()})
+        ends.append({name: p.detach().clone() for name, p in run.model.named_parameters()})
     vectors = [name for name, p in ends[0].items() if p.ndim == 1]
     assert vectors and all("norm" in name for name in vectors)
     for name, p in ends[0].items():

@@ -71,7 +71,7 @@ def test_self_is_the_base_of_a_run_at_every_step(make_run):
     run = make_run("grpo", task="sums", batch_size=2, options={"group_size": 2})
     judge = resolve_judge("self", run=run)
     before = judge.ask([question(1)])
-    for name, p in run.model.parameters():
+    for name, p in run.model.named_parameters():
         if "lora_B" in name:
             p.data.normal_()
     (judge.file).unlink()
@@ -84,7 +84,7 @@ def test_self_is_the_base_of_a_run_at_every_step(make_run):
 def test_self_writes_as_the_base_does_at_every_step(make_run):
     run = make_run("grpo", task="sums", batch_size=2, options={"group_size": 2})
     (before,) = resolve_judge("self", run=run).write([HI], 6)
-    for name, p in run.model.parameters():
+    for name, p in run.model.named_parameters():
         if "lora_B" in name:
             p.data.normal_()
     judge = resolve_judge("self", run=run)
@@ -99,7 +99,7 @@ def test_an_earlier_run_judges_with_its_adapter(policy):
     names = set()
     for scale in (0.0, 0.5):
         trained = load_policy(ModelSpec("zoo-tiny", adapter="lora", seed=1))
-        for name, p in trained.parameters():
+        for name, p in trained.named_parameters():
             if "lora_B" in name:
                 p.data.fill_(scale)
         names.add(LocalJudge(trained, codec, trained.evaluating).identity)

@@ -101,7 +101,7 @@ def test_the_policy_judges_with_its_current_weights_without_a_cache(make_run):
     before = asked(judge)
     assert before == pytest.approx(asked(base), abs=1e-5)
     with torch.no_grad():
-        for name, p in run.model.parameters():
+        for name, p in run.model.named_parameters():
             if "lora_B" in name:
                 p.normal_()
     assert asked(judge) != pytest.approx(before, abs=1e-3)

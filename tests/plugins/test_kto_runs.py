@@ -97,7 +97,7 @@ def test_the_kl_is_that_of_the_whole_batch(make_run):
         run = make_run("kto", micro_tokens=micro_tokens)
         generator = torch.Generator().manual_seed(3)
         with torch.no_grad():
-            for _, parameter in run.model.parameters():
+            for parameter in run.model.parameters():
                 parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
         batch = run.hook.alignzoo_sample(run=run, rows=run.data.train[:16])
         assert batch["kl"].unique().numel() == 1

@@ -31,7 +31,7 @@ def moved(policy, batch):
     train(policy, batch)
     draw = torch.Generator().manual_seed(5)
     with torch.no_grad():
-        for _, p in policy.parameters():
+        for p in policy.parameters():
             p.add_(0.05 * torch.randn(p.shape, generator=draw))
     return scores(policy, batch)
 
@@ -85,8 +85,8 @@ def test_nothing_at_the_start(kind, precision, llama, batch):  # noqa: F811
     )
     out.sum().backward()
     trained = policy.parameters()
-    assert all(p.grad is not None and p.dtype == torch.float32 for _, p in trained)
-    assert any(p.grad.abs().max() > 0 for _, p in trained)
+    assert all(p.grad is not None and p.dtype == torch.float32 for p in trained)
+    assert any(p.grad.abs().max() > 0 for p in trained)
 
 
 @pytest.mark.parametrize("kind", NEW)
@@ -95,9 +95,9 @@ def test_trained_saved_and_gone_on_from(kind, llama, batch, tmp_path):  # noqa: 
 
     policy = load(llama, adapter=kind)
     start = policy.reference(batch).logprobs
-    before = {name: p.detach().clone() for name, p in policy.parameters()}
+    before = {name: p.detach().clone() for name, p in policy.named_parameters()}
     train(policy, batch, rate=0.5 if kind != "rslora" else 0.05)
-    assert any(not torch.equal(before[name], p) for name, p in policy.parameters())
+    assert any(not torch.equal(before[name], p) for name, p in policy.named_parameters())
     assert scores(policy, batch).sum() > start.sum()
     now = moved(policy, batch)
     assert torch.equal(policy.reference(batch).logprobs, start)
@@ -119,14 +119,16 @@ def test_trained_saved_and_gone_on_from(kind, llama, batch, tmp_path):  # noqa: 
 @pytest.mark.parametrize("kind", NEW)
 def test_moving_the_reference(kind, llama, batch):  # noqa: F811
     policy, target = load(llama, adapter=kind), load(llama, adapter=kind)
-    start = {name: p.detach().clone() for name, p in target.parameters()}
+    start = {name: p.detach().clone() for name, p in target.named_parameters()}
     base = policy.reference(batch).logprobs
     policy.move_reference(0.5)  # to itself
     torch.testing.assert_close(policy.reference(batch).logprobs, base, **CLOSE)
     moved(policy, batch)
     policy.move_reference(0.6)
     if kind != "rslora":  # of LoRA, A at the start is as good as any: `test_policy` has it
-        mixed = {name: 0.6 * p.detach() + 0.4 * start[name] for name, p in policy.parameters()}
+        mixed = {
+            name: 0.6 * p.detach() + 0.4 * start[name] for name, p in policy.named_parameters()
+        }
         target.load_state(mixed)
         torch.testing.assert_close(policy.reference(batch).logprobs, scores(target, batch), **CLOSE)
     other = load(llama, adapter=kind)
@@ -215,7 +217,7 @@ def test_four_bits_are_a_base_of_their_own(llama):  # noqa: F811
 @pytest.mark.parametrize("kind", [name for name in ADAPTERS if name != "none"])
 def test_the_parameters_of_an_adapter_are_those_trained(kind, llama):  # noqa: F811
     policy = load(llama, adapter=kind, **SMALL)
-    trained = dict(policy.parameters())
+    trained = dict(policy.named_parameters())
     assert adapter_parameters(policy.model).keys() >= trained.keys() != set()
     base = base_parameters(policy.model)
     assert base.keys() == dict(build("llama").named_parameters()).keys()

@@ -150,7 +150,7 @@ def test_scores_and_values_of_long_sequences(tmp_path, mixed):
         assert policy(mixed, values=True).values.abs().sum() > 0
     loss = policy(mixed, values=True)
     (loss.logprobs.sum() + loss.values.sum()).backward()
-    assert all(p.grad is not None for name, p in policy.parameters() if "lora_B" in name)
+    assert all(p.grad is not None for name, p in policy.named_parameters() if "lora_B" in name)
 
 
 def test_dynamic_frequencies_do_not_depend_on_earlier_passes(tmp_path, mixed):

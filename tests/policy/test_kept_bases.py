@@ -36,7 +36,7 @@ def test_a_base_is_read_once_and_its_copies_are_equal_and_apart(loads):
     before = logprobs(second)
     assert torch.equal(logprobs(first), before)
     with torch.no_grad():
-        for _, parameter in first.parameters():
+        for parameter in first.parameters():
             parameter.add_(0.1)
     assert torch.equal(logprobs(second), before)
     assert torch.equal(logprobs(load_policy("zoo-tiny")), before)

@@ -417,7 +417,7 @@ def zamba(path: Path) -> Path:
 def test_an_adapter_on_shared_blocks_is_merged_into_each(tmp_path, batch):
     run = tmp_path / "run"
     policy = load(zamba(tmp_path / "model"))
-    for name, p in policy.parameters():
+    for name, p in policy.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(p, std=0.1)
     policy.eval()

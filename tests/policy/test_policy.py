@@ -59,7 +59,7 @@ def llama(tmp_path_factory) -> Path:
 
 def train(policy: Policy, batch: Batch, steps: int = 3, rate: float = 0.05) -> None:
     policy.train()
-    optimizer = torch.optim.SGD([p for _, p in policy.parameters()], lr=rate)
+    optimizer = torch.optim.SGD(policy.parameters(), lr=rate)
     for _ in range(steps):
         optimizer.zero_grad()
         (-policy(batch).logprobs.sum() / batch.lengths.sum()).backward()
@@ -105,8 +105,8 @@ def test_step_zero_then_training(model, adapter, batch, request):
     assert scores(policy, batch).sum() > reference.logprobs.sum()
     # Scoring in evaluation mode has left the weights as they were.
     torch.testing.assert_close(policy.reference(batch).logprobs, reference.logprobs)
-    assert all(p.grad is not None for _, p in policy.parameters())
-    assert policy.trainable_count == sum(p.numel() for _, p in policy.parameters())
+    assert all(p.grad is not None for p in policy.parameters())
+    assert policy.trainable_count == sum(p.numel() for p in policy.parameters())
 
 
 DROPOUT_OF_THEIR_OWN = {
@@ -208,11 +208,11 @@ def test_moving_the_reference(llama, batch, adapter):
 
 def test_mixing_the_reference_of_full_training(llama, batch):
     policy, target = load(llama, adapter="none"), load(llama, adapter="none")
-    expected = {name: p.detach().clone() for name, p in policy.parameters()}
+    expected = {name: p.detach().clone() for name, p in policy.named_parameters()}
     for mix in (0.6, 0.25):
         train(policy, batch)
         policy.move_reference(mix)
-        for name, p in policy.parameters():
+        for name, p in policy.named_parameters():
             expected[name] = mix * p.detach() + (1 - mix) * expected[name]
     target.load_state(expected)
     torch.testing.assert_close(policy.reference(batch).logprobs, scores(target, batch))
@@ -222,7 +222,7 @@ def test_mixing_the_reference_of_an_adapter(llama, batch):
     policy, target = load(llama), load(llama)
     start = policy.reference(batch).logprobs
     train(policy, batch, rate=0.5)
-    now = {name: p.detach().clone() for name, p in policy.parameters()}
+    now = {name: p.detach().clone() for name, p in policy.named_parameters()}
     policy.move_reference(0.6)
     # 0.6 (W + BA) + 0.4 W = W + (0.6 B) A
     first = {name: 0.6 * p if "lora_B" in name else p for name, p in now.items()}
@@ -232,7 +232,7 @@ def test_mixing_the_reference_of_an_adapter(llama, batch):
     assert (moved - start).abs().max() > 0.01
     train(policy, batch, rate=0.5)
     policy.move_reference(0.25)
-    now = {name: p.detach().clone() for name, p in policy.parameters()}
+    now = {name: p.detach().clone() for name, p in policy.named_parameters()}
     target.load_state({name: 0.25 * now[name] + 0.75 * first[name] for name in now})
     torch.testing.assert_close(policy.reference(batch).logprobs, scores(target, batch))
 
@@ -362,7 +362,7 @@ def test_bfloat16_keeps_what_is_trained_in_float32(llama, batch):
     for adapter in ("lora", "none"):
         policy = load(llama, adapter=adapter, precision="bf16")
         assert policy.note is None
-        assert {p.dtype for _, p in policy.parameters()} == {torch.float32}
+        assert {p.dtype for p in policy.parameters()} == {torch.float32}
         out = policy(batch)
         assert out.logprobs.dtype == torch.float32
         assert torch.equal(out.logprobs, policy.reference(batch).logprobs)
@@ -376,7 +376,7 @@ def test_gradient_checkpointing(llama, batch):
         policy = load(llama, gradient_checkpointing=on)
         policy.train()
         policy(batch).logprobs.sum().backward()
-        grads.append({name: p.grad for name, p in policy.parameters()})
+        grads.append({name: p.grad for name, p in policy.named_parameters()})
     torch.testing.assert_close(*grads)
 
 

@@ -66,8 +66,8 @@ def test_layout_keeps_the_last_tokens_too(batch):
 @pytest.mark.parametrize("adapter", ["lora", "none"])
 def test_the_head_is_trained_and_comes_back(folder, batch, tmp_path, adapter):  # noqa: F811
     policy = load(folder, adapter=adapter, score_head=True, reference=False)
-    assert "score_head.weight" in dict(policy.parameters())
-    optimizer = torch.optim.SGD([p for _, p in policy.parameters()], lr=0.01)
+    assert "score_head.weight" in dict(policy.named_parameters())
+    optimizer = torch.optim.SGD(policy.parameters(), lr=0.01)
     for _ in range(2):
         batch.last(policy.scores(batch)).sum().backward()
         optimizer.step()

@@ -62,7 +62,7 @@ def test_values_begin_at_zero_and_are_trained(folder, batch, values):  # noqa: F
     policy = load(folder, values=values)
     before = policy(batch).logprobs.detach()
     assert not policy(batch, values=True).values.any()
-    optimizer = torch.optim.SGD([p for _, p in policy.parameters()], lr=0.1)
+    optimizer = torch.optim.SGD(policy.parameters(), lr=0.1)
     for _ in range(3):
         optimizer.zero_grad()
         found = policy(batch, values=True)
@@ -87,16 +87,16 @@ def test_both_adapters_get_a_gradient_from_one_pass(folder, batch):  # noqa: F81
     policy.value_head.weight.data.fill_(0.1)
     found = policy(batch, values=True)
     (found.values.sum() + found.logprobs.sum()).backward()
-    moved = {name for name, p in policy.parameters() if p.grad is not None and p.grad.any()}
+    moved = {name for name, p in policy.named_parameters() if p.grad is not None and p.grad.any()}
     assert any("lora_B.default" in name for name in moved)
     assert any("lora_B.value" in name for name in moved)
-    assert {name for name, p in policy.parameters() if p.grad is None} == set()
+    assert {name for name, p in policy.named_parameters() if p.grad is None} == set()
 
 
 def test_what_is_saved_is_the_policy_alone(folder, batch, tmp_path):  # noqa: F811
     policy = load(folder, values="own")
     with torch.no_grad():
-        for name, parameter in policy.parameters():
+        for name, parameter in policy.named_parameters():
             parameter.add_(0.02 if ".value." in name else 0.01)
         policy.eval()
         expected = policy(batch).logprobs
@@ -111,12 +111,12 @@ def test_what_is_saved_is_the_policy_alone(folder, batch, tmp_path):  # noqa: F8
 def test_the_reference_has_neither_adapter(folder, batch):  # noqa: F811
     policy = load(folder, values="own")
     base = policy(batch).logprobs
-    for _, parameter in policy.parameters():
+    for parameter in policy.parameters():
         parameter.add_(0.01)
     assert not torch.equal(policy(batch).logprobs, base)
-    trained = dict(policy.parameters()).keys()
+    trained = dict(policy.named_parameters()).keys()
     assert torch.equal(policy.reference(batch).logprobs, base)
-    assert dict(policy.parameters()).keys() == trained
+    assert dict(policy.named_parameters()).keys() == trained
 
 
 def test_without_a_head_there_are_no_values(folder, batch):  # noqa: F811

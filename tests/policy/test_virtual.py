@@ -145,7 +145,7 @@ def completions_of(batch):
 @pytest.mark.parametrize("model", ["folder", "llama"])
 def test_trained_saved_and_loaded(kind, model, batch, tmp_path, request):
     policy = load(request.getfixturevalue(model), adapter=kind, virtual_tokens=COUNT)
-    assert [len(p) for _, p in policy.parameters()] == [COUNT]
+    assert [len(p) for p in policy.parameters()] == [COUNT]
     start = policy.reference(batch).logprobs
     plain = load(request.getfixturevalue(model))
     assert torch.equal(start, plain.reference(batch).logprobs)  # they vanish
@@ -238,11 +238,11 @@ def test_moving_the_reference(kind, llama, batch, tmp_path):  # noqa: F811
 
     again = load(run_folder(tmp_path / "run", policy, str(llama), kind), adapter=kind)
     assert again.mixes_reference
-    start = dict(again.parameters())
+    start = dict(again.named_parameters())
     start = {name: p.detach().clone() for name, p in start.items()}
     train(again, batch, rate=0.5)
     again.move_reference(0.25)
-    mixed = {name: 0.25 * p.detach() + 0.75 * start[name] for name, p in again.parameters()}
+    mixed = {name: 0.25 * p.detach() + 0.75 * start[name] for name, p in again.named_parameters()}
     target = load(llama, adapter=kind, virtual_tokens=COUNT)
     target.load_state(mixed)
     torch.testing.assert_close(again.reference(batch).logprobs, scores(target, batch), **CLOSE)
@@ -278,7 +278,7 @@ def test_a_score_head_sees_them(kind, folder, batch, tmp_path):  # noqa: F811
 @pytest.mark.parametrize("kind", KINDS)
 def test_half_precision_and_gradient_checkpointing(kind, llama, batch):  # noqa: F811
     half = load(llama, adapter=kind, precision="bf16")
-    assert {p.dtype for _, p in half.parameters()} == {torch.float32}
+    assert {p.dtype for p in half.parameters()} == {torch.float32}
     train(half, batch)
     assert scores(half, batch).dtype == torch.float32
     grads = []
@@ -286,7 +286,7 @@ def test_half_precision_and_gradient_checkpointing(kind, llama, batch):  # noqa:
         policy = load(llama, adapter=kind, gradient_checkpointing=on)
         policy.train()
         policy(batch).logprobs.sum().backward()
-        grads.append([p.grad for _, p in policy.parameters()])
+        grads.append([p.grad for p in policy.parameters()])
     torch.testing.assert_close(*grads)
 
 

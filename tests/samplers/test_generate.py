@@ -241,7 +241,7 @@ def moved(policy, seed: int = 8) -> None:
     """What is trained, away from its start, so that policy and reference differ."""
     draw = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for _, parameter in policy.parameters():
+        for parameter in policy.parameters():
             parameter.add_(0.3 * torch.randn(parameter.shape, generator=draw))
 
 
