@@ -37,7 +37,7 @@ class Average:
     def alignzoo_start(self, run):
         self.seen = dict(run.state_of(self))
         self.average = run.state_of(self).setdefault(
-            "average", {name: p.detach().clone() for name, p in run.model.parameters()}
+            "average", {name: p.detach().clone() for name, p in run.model.named_parameters()}
         )
 
     @hookimpl(wrapper=True)
@@ -51,7 +51,7 @@ class Average:
     @hookimpl
     def alignzoo_step(self, run, metrics):
         distance = 0.0
-        for name, p in run.model.parameters():
+        for name, p in run.model.named_parameters():
             self.average[name].lerp_(p.detach(), 0.3)
             distance += float((p.detach() - self.average[name]).square().sum())
         metrics["average/distance"] = distance
@@ -146,4 +146,4 @@ def test_an_older_checkpoint_gives_its_numbers_to_the_plugins(make_run):
     with pytest.warns(DeprecationWarning, match="state_of"):
         assert list(again.state) == ["bco/delta"]
     weights = dict(again.model.parameters())
-    assert all(torch.equal(p, weights[name]) for name, p in whole.model.parameters())
+    assert all(torch.equal(p, weights[name]) for name, p in whole.model.named_parameters())
