@@ -145,5 +145,5 @@ def test_an_older_checkpoint_gives_its_numbers_to_the_plugins(make_run):
     assert again.state_of(again.algorithm) == whole.state_of(whole.algorithm) != {}
     with pytest.warns(DeprecationWarning, match="state_of"):
         assert list(again.state) == ["bco/delta"]
-    weights = dict(again.model.parameters())
+    weights = dict(again.model.named_parameters())
     assert all(torch.equal(p, weights[name]) for name, p in whole.model.named_parameters())
