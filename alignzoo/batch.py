@@ -25,8 +25,9 @@ class Example:
     """One prompt and its completions as token ids, before collation.
 
     `masks[i][t]` is False for a token of completion i that is context only, not trained on (the
-    user's turns inside a dialogue); `None` means that all tokens count. `columns` hold one value
-    per completion (a label, say) or a list with one value per token; `row` is the row of data.
+    user's turns inside a dialogue, the output of a tool); `None` means that all tokens count, and
+    `counted` are the masks either way. `columns` hold one value per completion (a label, say) or a
+    list with one value per token; `row` is the row of data.
     """
 
     prompt: list[int]
@@ -39,6 +40,11 @@ class Example:
     def size(self) -> int:
         """Tokens to process when the prompt is computed once."""
         return len(self.prompt) + sum(len(c) for c in self.completions)
+
+    @property
+    def counted(self) -> list[list[bool]]:
+        """Which tokens of each completion count."""
+        return [[True] * len(c) for c in self.completions] if self.masks is None else self.masks
 
 
 @dataclass
@@ -234,11 +240,7 @@ class Batch:
 def collate(examples: Sequence[Example], pad: int = 0) -> Batch:
     """Make one batch of examples. `pad` fills unused cells; no code ever looks at them."""
     completions = [c for e in examples for c in e.completions]
-    masks = [
-        m
-        for e in examples
-        for m in (e.masks if e.masks is not None else [[True] * len(c) for c in e.completions])
-    ]
+    masks = [m for e in examples for m in e.counted]
     names = {name for e in examples for name in e.columns}
     return Batch(
         prompts=_pad([e.prompt for e in examples], pad),

@@ -34,7 +34,7 @@ class EvaluationItem:
         prompt: the prompt as text; of a dialogue, its last turn.
         completion: the completion as text.
         score: the task's score of the completion; None without a task.
-        length: tokens in the completion, the EOS included.
+        length: tokens in the completion that the model wrote, the EOS included.
         ended: the completion ended by itself, not by the limit on its length.
         logprob: log-prob (nats) of the completion under the model as it was sampled.
         ref_logprob: log-prob (nats) of the completion under the model before training; None if
@@ -244,7 +244,7 @@ def score_items(
     `seeds` are those that the completions were sampled by, None for completions by a plugin.
     """
     examples = [
-        Example(prompt, [completion.tokens])
+        Example(prompt, [completion.tokens], [completion.written])
         for prompt, completion in zip(prompts, completions, strict=True)
     ]
     base = compute_base_logprobs(policy, examples, sampling.temperature or 1.0)
@@ -257,7 +257,7 @@ def score_items(
                 prompt=prompt_text(row["prompt"]),
                 completion=text,
                 score=float(task.score(row, text)) if task is not None else None,
-                length=len(completion.tokens),
+                length=completion.length,
                 ended=completion.ended,
                 logprob=completion.logprob,
                 ref_logprob=base[index] if base else None,
@@ -272,7 +272,7 @@ def score_items(
 def compute_base_logprobs(
     policy: Policy, examples: list[Example], temperature: float = 1.0
 ) -> list[float] | None:
-    """Return each completion's log-prob (nats) under the model before training.
+    """Return each completion's log-prob (nats), over its mask, under the model before training.
 
     Return None if the model has no base.
     """
@@ -284,7 +284,7 @@ def compute_base_logprobs(
         part = examples[start : start + MICRO_ROWS]
         batch = collate(part).to(policy.device)
         with policy.base():
-            found += policy(batch, temperature=temperature).logprobs.sum(-1).tolist()
+            found += batch.total(policy(batch, temperature=temperature).logprobs).tolist()
     return found
 
 

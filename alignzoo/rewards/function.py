@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,13 +20,23 @@ from alignzoo.rewards.rows import reward_failure, to_score
 from alignzoo.run import Run
 
 
+class Answered(NamedTuple):
+    """A completion as the function sees it, with the row of data that it answers."""
+
+    row: dict[str, Any]
+    text: str
+    ids: list[int]
+    mask: list[bool]
+
+
 class FunctionReward:
     """The reward `python:module.function`, imported from Python's path or the current folder.
 
     The function is called with lists that have one entry per completion: `prompts`, `completions`,
-    `completion_ids` and every column of the rows by its name, as far as it has parameters of these
-    names or `**kwargs`. If the prompt is a list of messages, so is the completion. It returns a
-    number per completion, or None if the reward does not apply. It may be `async`.
+    `completion_ids`, `completion_masks` (False for each token that the policy did not write) and
+    every column of the rows by its name, as far as it has parameters of these names or `**kwargs`.
+    If the prompt is a list of messages, so is the completion. It returns a number per completion,
+    or None if the reward does not apply. It may be `async`.
     """
 
     def __init__(self, path: str):
@@ -41,26 +51,28 @@ class FunctionReward:
 
         Raise `RunFailed` that shows a row and a completion if the function fails.
         """
-        pairs = list(zip(batch.answered(), run.texts(batch), strict=True))
         ids = batch.completions()
-        run.ledger.use_feedback("verifier_calls", len(pairs))
+        masks = [mask[: len(own)].tolist() for mask, own in zip(batch.mask, ids, strict=True)]
+        completions = list(map(Answered, batch.answered(), run.texts(batch), ids, masks))
+        run.ledger.use_feedback("verifier_calls", len(completions))
         try:
-            scores = self.call(pairs, ids)
+            scores = self.call(completions)
         except AlignzooError:
             raise
         except Exception as error:
-            raise self.find_failure(error, pairs, ids) from error
+            raise self.find_failure(error, completions) from error
         return torch.tensor(scores)
 
-    def call(self, pairs: list[tuple[dict[str, Any], str]], ids: list[list[int]]) -> list[float]:
+    def call(self, completions: list[Answered]) -> list[float]:
         """Call the function and return its scores; raise `RunFailed` for a wrong number of them."""
-        names = dict.fromkeys(name for row, _ in pairs for name in row)
-        columns = {name: [row.get(name) for row, _ in pairs] for name in names}
+        names = dict.fromkeys(name for each in completions for name in each.row)
+        columns = {name: [each.row.get(name) for each in completions] for name in names}
         given = {
             **columns,
-            "prompts": [row["prompt"] for row, _ in pairs],
-            "completions": [_completion(row, text) for row, text in pairs],
-            "completion_ids": ids,
+            "prompts": [each.row["prompt"] for each in completions],
+            "completions": [_completion(each.row, each.text) for each in completions],
+            "completion_ids": [each.ids for each in completions],
+            "completion_masks": [each.mask for each in completions],
         }
         result = self.function(
             **{name: v for name, v in given.items() if self.accepts_all or name in self.accepts}
@@ -68,23 +80,23 @@ class FunctionReward:
         if inspect.iscoroutine(result):
             result = asyncio.run(result)
         scores = [to_score(score) for score in result]
-        if len(scores) != len(pairs):
+        wanted = len(completions)
+        if len(scores) != wanted:
             raise RunFailed(
-                f"reward {self.path!r} gave {len(scores)} scores for {len(pairs)} completions",
+                f"reward {self.path!r} gave {len(scores)} scores for {wanted} completions",
                 hint="it returns a list with one number, or None, for each of `completions`",
             )
         return scores
 
-    def find_failure(
-        self, error: Exception, pairs: list[tuple[dict[str, Any], str]], ids: list[list[int]]
-    ) -> RunFailed:
+    def find_failure(self, error: Exception, completions: list[Answered]) -> RunFailed:
         """Return the error for the first completion that fails on its own, else for the first."""
-        for pair, tokens in zip(pairs, ids, strict=True):
+        for each in completions:
             try:
-                self.call([pair], [tokens])
+                self.call([each])
             except Exception as alone:
-                return reward_failure(self.path, alone, *pair)
-        return reward_failure(self.path, error, *pairs[0])
+                return reward_failure(self.path, alone, each.row, each.text)
+        first = completions[0]
+        return reward_failure(self.path, error, first.row, first.text)
 
 
 def import_function(path: str) -> Callable[..., Any]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 
 import torch
 from torch import Tensor
 
 from alignzoo.batch import Example, collate
-from alignzoo.errors import BadInput, count
+from alignzoo.errors import BadInput, RunFailed, count
 from alignzoo.ledger import Cost
 from alignzoo.policy import Policy
 from alignzoo.policy.decoder import Decoder, make_decoder
@@ -31,16 +32,40 @@ class Completion:
         tokens: token ids, with the one that ends it.
         logprobs: the log-prob of each token, in nats; see `generate`.
         ended: False if it was cut off by the maximum length.
+        mask: False for each token that the policy did not write, such as a tool's output inside the
+            completion; None if it wrote all of them. Such a token is context: nothing is learned
+            from it, and its log-prob is not read.
     """
 
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     ended: bool = False
+    mask: list[bool] | None = None
+
+    @property
+    def written(self) -> list[bool]:
+        """Return which tokens the policy wrote, one bool per token.
+
+        Raise `RunFailed` if the mask has another length than the tokens.
+        """
+        if self.mask is None:
+            return [True] * len(self.tokens)
+        if len(self.mask) != len(self.tokens):
+            raise RunFailed(
+                f"a sampler gave a mask of {len(self.mask)} for {count(len(self.tokens), 'token')}",
+                hint="Completion.mask has one bool per token: False if the policy did not write it",
+            )
+        return self.mask
+
+    @property
+    def length(self) -> int:
+        """Return the number of tokens that the policy wrote."""
+        return sum(self.written)
 
     @property
     def logprob(self) -> float:
-        """Return the log-prob of the completion, in nats."""
-        return sum(self.logprobs)
+        """Return the log-prob of the tokens that the policy wrote, in nats."""
+        return sum(compress(self.logprobs, self.written))
 
 
 @torch.no_grad()

@@ -26,7 +26,7 @@ TIE = 1e-8  # rewards that differ by less count as equal
 def rollout(run: Run, rows: Sequence[Example], groups: Sequence[Sequence[Completion]]) -> Batch:
     """Return a batch of one group of completions per row, with these columns:
 
-    - `logprobs [N, T]`, in nats, with which the tokens were drawn;
+    - `logprobs [N, T]`, in nats, with which the tokens were drawn (0 for those of others);
     - `ended [N]` (bool): not cut off by the maximum length;
     - `reward/NAME [N]` of each reward, and their weighted sum `rewards` (NaN if none applies);
     - `advantages`, `[N]` or `[N, T]`.
@@ -41,12 +41,16 @@ def rollout(run: Run, rows: Sequence[Example], groups: Sequence[Sequence[Complet
 
 
 def batch_completions(rows: Sequence[Example], groups: Sequence[Sequence[Completion]]) -> Batch:
-    """Return rows and their completions as a batch, with the columns `logprobs` and `ended`."""
+    """Return rows and their completions as a batch, with the columns `logprobs` and `ended`.
+
+    Its mask leaves out the tokens that the policy did not write.
+    """
     batch = collate(
         [
             replace(
                 row,
                 completions=[c.tokens for c in group],
+                masks=[c.written for c in group],
                 columns={"ended": [c.ended for c in group]},
             )
             for row, group in zip(rows, groups, strict=True)
@@ -56,7 +60,7 @@ def batch_completions(rows: Sequence[Example], groups: Sequence[Sequence[Complet
     drawn = (completion for group in groups for completion in group)
     for row, completion in zip(logprobs, drawn, strict=True):
         row[: len(completion.logprobs)] = torch.tensor(completion.logprobs)
-    batch.columns["logprobs"] = logprobs
+    batch.columns["logprobs"] = logprobs.masked_fill(~batch.mask, 0.0)  # others' may be NaN
     return batch
 
 
@@ -124,7 +128,8 @@ def replace_logprobs(run: Run, batch: Batch) -> Tensor | None:
 def log_completions(run: Run, batch: Batch) -> None:
     """Log rewards and lengths of the whole round. All processes call it."""
     columns = {name: x for name, x in batch.columns.items() if name.startswith(REWARD_PREFIX)}
-    columns |= {"rewards": batch["rewards"], "ended": batch["ended"], "lengths": batch.lengths}
+    columns |= {"rewards": batch["rewards"], "ended": batch["ended"]}
+    columns["lengths"] = batch.mask.sum(-1)  # tokens that the policy wrote
     everywhere = {name: gather_groups(run.world, batch, x) for name, x in columns.items()}
     run.round_metrics.add(summarise_completions(everywhere))
 

@@ -59,7 +59,7 @@ class Length:
     @hookimpl
     def alignzoo_reward(self, run: Run, batch: Batch) -> Tensor:
         """Return the penalties, `[N]`."""
-        return overlong_penalty(batch.lengths, self.most, self.soft)
+        return overlong_penalty(batch.mask.sum(-1), self.most, self.soft)
 
 
 @dataclass(eq=False)
@@ -81,11 +81,12 @@ class Overlong:
     @hookimpl
     def alignzoo_reward(self, run: Run, batch: Batch) -> Tensor:
         """Return the penalties, `[N]`."""
-        return overlong_penalty(batch.lengths, run.recipe.max_new_tokens - self.cache, self.cache)
+        most = run.recipe.max_new_tokens - self.cache
+        return overlong_penalty(batch.mask.sum(-1), most, self.cache)
 
 
 def overlong_penalty(lengths: Tensor, most: int, soft: int) -> Tensor:
-    """Return the penalty of each completion by its length in tokens, `[N]`.
+    """Return the penalty of each completion by its length in tokens of the policy, `[N]`.
 
         0 if |y| <= most,   (most - |y|) / soft up to most + soft,   -1 beyond
 

@@ -21,7 +21,8 @@ def close(found: Tensor, expected: list) -> None:
 
 def test_the_score_is_at_the_last_token_and_the_kl_penalty_at_each():
     kl = torch.tensor([[0.2, -0.4, 1.0], [0.5, 0.0, 0.0]])
-    found = token_rewards(torch.tensor([2.0, -1.0]), kl, 0.5, torch.tensor([3, 1]))
+    mask = torch.tensor([[True, True, True], [True, False, False]])
+    found = token_rewards(torch.tensor([2.0, -1.0]), kl, 0.5, mask)
     # -0.5 * (0.2, -0.4, 1.0) with 2 at the third token; -0.5 * 0.5 - 1 at the only one.
     close(found, [[-0.1, 0.2, 1.5], [-1.25, 0.0, 0.0]])
 
@@ -37,6 +38,17 @@ def test_advantages_by_hand():
     # A: 1.6; -0.14 + 0.45 * 1.6 = 0.58. Values past its end are ignored.
     close(advantages, [[0.11425, 0.165, 0.3], [0.58, 1.6, 0.0]])
     close(returns, [[0.61425, 0.765, 1.0], [1.58, 2.0, 0.0]])
+
+
+def test_credit_passes_over_tokens_that_the_policy_did_not_write():
+    own = torch.tensor([[True, False, True, False]])
+    rewards = token_rewards(torch.tensor([1.0]), torch.full((1, 4), 7.0), 0.1, own)
+    close(rewards, [[-0.7, 0.0, 0.3, 0.0]])  # the score is at the last token of the policy
+    values = torch.tensor([[0.5, 9.0, 0.7, 9.0]])
+    advantages, returns = generalized_advantages(rewards, values, own, 0.9, 0.5)
+    # delta: 0.3 - 0.7 = -0.4; -0.7 + 0.9 * 0.7 - 0.5 = -0.57. A: -0.4; -0.57 - 0.45 * 0.4.
+    close(advantages, [[-0.75, 0.0, -0.4, 0.0]])
+    close(returns, [[-0.25, 0.0, 0.3, 0.0]])
 
 
 def test_lambda_0_is_one_step_and_lambda_1_the_whole_return():
@@ -114,9 +126,7 @@ def test_the_gradient_is_that_of_the_score_minus_the_kl():
     base = torch.stack([torch.stack([base_first[a], base_second[a, b]]) for a, b in pairs])
     values = torch.stack([torch.stack([state_values[0], state_values[1 + a]]) for a, _ in pairs])
     mask = torch.ones(9, 2, dtype=torch.bool)
-    rewards = token_rewards(
-        scores.flatten(), kl_estimate(old, base, "k1"), beta, torch.full((9,), 2)
-    )
+    rewards = token_rewards(scores.flatten(), kl_estimate(old, base, "k1"), beta, mask)
     advantages, _ = generalized_advantages(rewards, values, mask, 1.0, 1.0)
     loss = clipped_surrogate(importance_ratio(logprobs - old), advantages, 0.8, 1.2)
     weighted = (old.sum(-1).exp() * loss.sum(-1)).sum()

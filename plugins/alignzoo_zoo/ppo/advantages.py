@@ -1,7 +1,7 @@
 """From scores to advantages, as pure functions on tensors.
 
-N completions of up to T tokens; `mask` (bool, `[N, T]`) marks their tokens. Rewards and values are
-in the unit of the score, log-probs in nats.
+N completions of up to T tokens; `mask` (bool, `[N, T]`) marks the tokens that the policy wrote.
+Rewards and values are in the unit of the score, log-probs in nats.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 
-def token_rewards(scores: Tensor, kl: Tensor, beta: float, lengths: Tensor) -> Tensor:
+def token_rewards(scores: Tensor, kl: Tensor, beta: float, mask: Tensor) -> Tensor:
     """Compute token rewards `[N, T]`: the score at the last token, minus each token's KL penalty.
 
         r_t = -beta kl_t + [t = |y|] score
@@ -19,11 +19,12 @@ def token_rewards(scores: Tensor, kl: Tensor, beta: float, lengths: Tensor) -> T
 
     Args:
         scores: one per completion, `[N]`.
-        kl: an estimate of each token's KL to the reference, `[N, T]`, 0 outside the completion.
-        lengths: |y|, `[N]`; at least 1.
+        kl: an estimate of each token's KL to the reference, `[N, T]`; read inside the mask.
+        mask: |y| is its last position.
     """
-    rewards = -beta * kl
-    last = (lengths - 1)[:, None]
+    rewards = -beta * torch.where(mask, kl, 0.0)
+    positions = torch.arange(mask.shape[1], device=mask.device)
+    last = torch.where(mask, positions, 0).amax(1, keepdim=True)  # (N, 1)
     return rewards.scatter_add(1, last, scores[:, None].to(rewards.dtype))
 
 
@@ -36,7 +37,8 @@ def generalized_advantages(
         A_t     = delta_t + gamma lambda A_{t+1}
         R_t     = A_t + V_t
 
-    V and A are 0 after the last token: the episode ends there, with EOS or cut off.
+    V and A are 0 after the last token: the episode ends there, with EOS or cut off. t + 1 is the
+    next token in the mask: tokens between that the policy did not write are a part of the state.
     Schulman et al. 2015, https://arxiv.org/abs/1506.02438, equations 11 and 16.
 
     Args:
@@ -48,9 +50,10 @@ def generalized_advantages(
     following, next_value = torch.zeros_like(values[:, 0]), torch.zeros_like(values[:, 0])  # (N,)
     for t in range(values.shape[1] - 1, -1, -1):
         delta = rewards[:, t] + gamma * next_value - values[:, t]
-        # All is 0 past the end, so nothing from there reaches the last token.
-        following = torch.where(mask[:, t], delta + gamma * lam * following, 0.0)
-        advantages[:, t], next_value = following, values[:, t]
+        # Past the end there is nothing yet to carry, so that nothing reaches the last token.
+        following = torch.where(mask[:, t], delta + gamma * lam * following, following)
+        next_value = torch.where(mask[:, t], values[:, t], next_value)
+        advantages[:, t] = torch.where(mask[:, t], following, 0.0)
     return advantages, advantages + values
 
 

@@ -90,7 +90,7 @@ class PPO(OnPolicy):
             kl = batch.columns["kl"] = kl_estimate(batch["logprobs"], reference, self.kl_estimator)
         values = compute_column(run, batch, run.values)  # (N, T)
         mask = self.rewarded_mask(batch)
-        rewards = token_rewards(scores.nan_to_num(0.0), kl, beta, batch.lengths)
+        rewards = token_rewards(scores.nan_to_num(0.0), kl, beta, batch.mask)
         if self.whiten_rewards:
             rewards = whiten(rewards, run.gather_masked(rewards, mask), shift_mean=False)
         advantages, returns = generalized_advantages(rewards, values, mask, self.gamma, self.lam)

@@ -72,7 +72,11 @@ class SelfRewarding(OnPolicy):
         signs = best_and_worst(batch.groups(ratings))  # (B, G)
         best, worst = signs.argmax(-1).tolist(), signs.argmin(-1).tolist()
         pairs = [
-            replace(row, completions=[group[b].tokens, group[w].tokens])
+            replace(
+                row,
+                completions=[group[b].tokens, group[w].tokens],
+                masks=[group[b].written, group[w].written],
+            )
             for row, group, b, w in zip(rows, groups, best, worst, strict=True)
         ]
         differ = [chosen != rejected for chosen, rejected in (p.completions for p in pairs)]

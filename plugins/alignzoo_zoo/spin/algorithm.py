@@ -61,14 +61,18 @@ class SPIN:
         """
         written = [group[0] for group in complete(run, rows, 1)]
         pairs = [
-            replace(row, completions=[*row.completions, own.tokens])
+            replace(
+                row,
+                completions=[*row.completions, own.tokens],
+                masks=[*row.counted, own.written],
+            )
             for row, own in zip(rows, written, strict=True)
         ]
         differ = [real != own for real, own in (p.completions for p in pairs)]
         run.log_mean(
             {
                 "spin/same": 1.0 - torch.tensor(differ, dtype=torch.float),
-                "completions/mean_length": torch.tensor([float(len(c.tokens)) for c in written]),
+                "completions/mean_length": torch.tensor([float(c.length) for c in written]),
                 "completions/clipped_ratio": torch.tensor([float(not c.ended) for c in written]),
             }
         )

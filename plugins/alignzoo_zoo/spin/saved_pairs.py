@@ -22,7 +22,10 @@ def save_pairs(run: Run, pairs: list[Example]) -> None:
     """Write the pairs of the current round, one per line, and then their digest."""
     path = pairs_path(run, run.round)
     path.parent.mkdir(exist_ok=True)
-    rows = [{"prompt": p.prompt, "completions": p.completions, "row": p.row} for p in pairs]
+    rows = [
+        {"prompt": p.prompt, "completions": p.completions, "masks": p.masks, "row": p.row}
+        for p in pairs
+    ]
     # As in a checkpoint, what JSON does not have (a date in a Parquet file) becomes text.
     text = json_lines(rows, default=str, ensure_ascii=True)
     write_text(path, text + json_lines([with_digest({"rows": digest(text)})]))
