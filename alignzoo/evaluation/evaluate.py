@@ -75,8 +75,9 @@ def evaluate_run(run: Run, phase: str) -> Evaluation:
     """
     run.model.eval()
     try:
-        with run.free_of_charge(), torch.no_grad():
-            result = Evaluation(measure_held_out(run))
+        with torch.no_grad():
+            with run.free_of_charge():
+                result = Evaluation(measure_held_out(run))
             rows = choose_prompts(run)
             if rows and phase == "before":
                 note_missing_dev(run.task, run.recipe.eval_split, run.ui)
@@ -84,8 +85,9 @@ def evaluate_run(run: Run, phase: str) -> Evaluation:
             if rows:
                 found = evaluate_prompts(run, phase, rows)
                 result = Evaluation(found.summary | result.summary, found.items)
-            for scores in run.hook.alignzoo_evaluate(run=run, model=run.model):
-                result.summary |= {name: to_estimate(value) for name, value in scores.items()}
+            with run.free_of_charge():
+                for scores in run.hook.alignzoo_evaluate(run=run, model=run.model):
+                    result.summary |= {name: to_estimate(value) for name, value in scores.items()}
     finally:
         run.model.train()
     for name, value in list(result.summary.items()):
@@ -104,12 +106,15 @@ def evaluate_run(run: Run, phase: str) -> Evaluation:
 
 
 def evaluate_prompts(run: Run, phase: str, rows: Sequence[dict[str, Any]]) -> Evaluation:
-    """Complete prompts by a plugin or by the run's model, and score the completions."""
+    """Complete prompts by a plugin or by the run's model, and score the completions.
+
+    Only the answers of a plugin are charged.
+    """
     sampling = Sampling.of(run.recipe, run.codec)
     prompts = encode_prompts(run.codec, rows, prompt_room(run))
     answers, cost = request_answers(run, rows, prompts) if phase != "before" else (None, {})
     seeds = None
-    with run.ui.items(len(rows), f"evaluating {phase}") as advance:
+    with run.free_of_charge(), run.ui.items(len(rows), f"evaluating {phase}") as advance:
         if answers is None:
             seeds = [seed_for_item(run.recipe.seed, index) for index in range(len(rows))]
             answers = generate(run.model, prompts, seeds, sampling, advance=advance)
@@ -186,7 +191,8 @@ def request_answers(
     """
     spent = run.ledger.total_flops
     examples = [Example(ids, [], row=row) for ids, row in zip(prompts, rows, strict=True)]
-    answers = run.hook.alignzoo_answer(run=run, rows=examples)
+    with run.forwards.purpose("generation"):
+        answers = run.hook.alignzoo_answer(run=run, rows=examples)
     if answers is None:
         return None, {}
     return answers, {"answer/flops": Estimate((run.ledger.total_flops - spent) / len(rows))}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -19,8 +19,16 @@ from alignzoo.policy.adapters import VALUE, PeftModel, use_value_adapter
 from alignzoo.policy.flops import FlopsProfile
 from alignzoo.policy.heads import ScoreHead, ValueHead
 from alignzoo.policy.layout import HiddenState, Work, count_generation, count_work
+from alignzoo.policy.meter import Meter
 from alignzoo.policy.rotary import score_apart, states_apart
-from alignzoo.policy.scoring import ForwardOptions, Outputs, Perturb, Scorer, scatter_tokens
+from alignzoo.policy.scoring import (
+    ForwardOptions,
+    Outputs,
+    Perturb,
+    Scorer,
+    backbone_of,
+    scatter_tokens,
+)
 from alignzoo.policy.virtual import NO_VIRTUAL, Virtual, virtual_of
 
 
@@ -66,6 +74,7 @@ class LanguageModel:
         self._scorer, self._half = parts.scorer, parts.half
         self.notes, self.rotary_limit = list(parts.notes), parts.rotary_limit
         self.decoder: Any = None  # the way of decoding; see `alignzoo.policy.decoder`
+        self.meter = Meter()
         self._virtual, self._adapter_is_off = virtual_of(parts.model), False
 
     def __call__(
@@ -92,9 +101,10 @@ class LanguageModel:
         if values and not self.values_apart:
             head = require_head(self.value_head, "value head", 'values="shared"')
         options = ForwardOptions(entropy, log_sum_p2, temperature, perturb, self.virtual, head)
-        with self.autocast():
+        with self.autocast(), self.meter.covered():
             prepended = self.virtual.prepend_to(batch)
             found = score_apart(self._scorer, prepended, options, self.rotary_limit)
+        self.meter.add(lambda: self.cost(batch, backward=found.logprobs.requires_grad))
         if values and self.values_apart:
             found.values = self.values(batch)
         return found
@@ -120,11 +130,13 @@ class LanguageModel:
         return self._apply_head(head, batch, HiddenState.OF_TOKEN)
 
     def _apply_head(self, head: nn.Module, batch: Batch, which: HiddenState) -> Tensor:
-        with self.autocast():
+        with self.autocast(), self.meter.covered():
             options = ForwardOptions(virtual=self.virtual)
             prepended = self.virtual.prepend_to(batch)
             # (n, h)
             states = states_apart(self._scorer, prepended, which, options, self.rotary_limit)
+        backward = states.requires_grad
+        self.meter.add(lambda: self.cost(batch, states=which, lm_head=False, backward=backward))
         return scatter_tokens(batch, head(states))
 
     @property
@@ -251,6 +263,21 @@ class LanguageModel:
         cached = virtual.count - virtual.placeholders
         work = count_generation(virtual.prepend_to(batch), cached)
         return Cost(self._flops_of(reference).forward(*work, passes), work.tokens)
+
+    def charge_to(self, charge: Callable[[Cost], None]) -> None:
+        """Charge every forward pass from now on, by whatever code it is made."""
+        self.meter.charge = charge
+        for network in self._networks():
+            base: Any = network.get_base_model() if isinstance(network, PeftModel) else network
+            try:
+                backbone = backbone_of(base)
+            except NotImplementedError:
+                backbone = base
+            self.meter.watch(backbone, base.get_output_embeddings(), lambda: self._flops_of(False))
+
+    def _networks(self) -> list[Any]:
+        """Return the networks that this model computes with."""
+        return [self.model]
 
     @contextmanager
     def evaluating(self, other: AbstractContextManager[None] | None = None) -> Iterator[None]:

@@ -125,6 +125,9 @@ class Policy(LanguageModel):
         is_base = self._moved is None and not starts_virtual
         return self._adapter_is_off or (reference and is_base)
 
+    def _networks(self) -> list[Any]:
+        return [self.model, *([self._frozen] if self._frozen is not None else [])]
+
     def _untrained(self) -> AbstractContextManager[None]:
         """Switch the adapter off or to its start, or put the frozen copy in the model's place."""
         if self._frozen is not None:

@@ -13,7 +13,7 @@ from alignzoo.batch import Batch, Example, collate
 from alignzoo.data import Codec, split_steps, step_ends, template_values
 from alignzoo.discovery import hookimpl
 from alignzoo.errors import BadInput
-from alignzoo.policy import HiddenState, locate_model
+from alignzoo.policy import locate_model
 from alignzoo.run import Run
 
 
@@ -47,8 +47,9 @@ class ModelReward:
         """Return the reward of each completion, `[N]`, and charge the forward passes."""
 
         def score_micro(micro: Batch) -> Tensor:
-            run.ledger.charge("reward", self.model.cost(micro, states=HiddenState.OF_TOKEN))
-            return self.to_rewards(micro, self.model.scores(micro.to(run.device)).cpu())
+            with run.forwards.purpose("reward"):
+                scores = self.model.scores(micro.to(run.device)).cpu()
+            return self.to_rewards(micro, scores)
 
         own = batch if self.same_tokens else self.retokenize(run, batch)
         return own.piecewise(score_micro, run.micro_tokens)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import compress
 
@@ -95,7 +96,7 @@ def generate(
         batch_size: the most prompts in one batch.
         advance: called with the number of completions done since the last call.
         charge: called with the cost of each batch under "generation", and under "reference" with
-            that of the reference in a mixture.
+            that of the reference in a mixture. Without it the model charges its passes itself.
 
     Returns:
         Completions in the order of the prompts. Log-probs are the policy's at the temperature (1
@@ -110,7 +111,8 @@ def generate(
         # (N, L) with L = max_new_tokens
         noise = torch.stack([_uniforms(seeds[i], sampling.max_new_tokens) for i in which])
         batch = [prompts[i] for i in which]
-        completions, decoders = _generate_batch(policy, batch, noise, sampling, mixture)
+        with policy.meter.covered() if charge else nullcontext():
+            completions, decoders = _generate_batch(policy, batch, noise, sampling, mixture)
         if charge:
             _charge_batch(policy, batch, completions, decoders, charge)
         for i, completion in zip(which, completions, strict=True):

@@ -124,7 +124,8 @@ def complete(
     if mixture or run.model.is_reference:
         return complete_in_process(run, rows, size, stream, mixture)
     charged = run.ledger.tokens["generation"]
-    groups = run.hook.alignzoo_complete(run=run, rows=rows, size=size, stream=stream)
+    with run.forwards.purpose("generation"):
+        groups = run.hook.alignzoo_complete(run=run, rows=rows, size=size, stream=stream)
     if run.ledger.tokens["generation"] == charged:  # another program has drawn them
         batch = batch_completions(rows, groups)
         run.ledger.charge("generation", run.model.generation_cost(batch, passes=1))

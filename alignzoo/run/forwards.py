@@ -1,17 +1,15 @@
-"""The forward passes of a run, each charged to the ledger under the current purpose."""
+"""The forward passes of a run, which the model charges to the ledger under the current purpose."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
-import torch
 from torch import Tensor
 
 from alignzoo.batch import Batch
-from alignzoo.ledger import Ledger
-from alignzoo.policy import HiddenState, Outputs, Perturb, Policy
+from alignzoo.ledger import Cost, Ledger
+from alignzoo.policy import Outputs, Perturb, Policy
 
 Known = Callable[[Batch], Tensor | None]
 Observer = Callable[[Batch, Tensor], None]
@@ -21,8 +19,9 @@ class Forwards:
     """Log-probs, values and scores of batches under the policy and under its reference.
 
     `known` returns cached log-probs of the reference for a batch, None if it lacks some of them.
-    The purpose of a pass is "update" inside the loss hook, "reference" for the reference, and
-    otherwise "scoring", or the one that `purpose` sets.
+    Every pass of the model is charged, also one that a plugin makes by itself. Its purpose is
+    "update" inside the loss hook, "reference" for the reference, and otherwise "scoring", or the
+    one that `purpose` sets.
     """
 
     def __init__(self, policy: Policy, ledger: Ledger):
@@ -30,6 +29,19 @@ class Forwards:
         self.known: Known | None = None
         self._purpose: str | None = "scoring"  # None: free of charge
         self._observers: list[tuple[Observer, float]] = []
+        policy.charge_to(
+            lambda cost: self.charge(cost, "reference" if policy.is_reference else None)
+        )
+
+    def charge(self, cost: Cost, purpose: str | None = None) -> None:
+        """Charge a cost to a purpose, or to the current one; nothing if passes are free now."""
+        if self._purpose is not None:
+            self.ledger.charge(purpose or self._purpose, cost)
+
+    @property
+    def is_free(self) -> bool:
+        """Return whether passes are free of charge now."""
+        return self._purpose is None
 
     @contextmanager
     def purpose(self, name: str | None) -> Iterator[None]:
@@ -65,9 +77,6 @@ class Forwards:
 
         `wanted` are further outputs: `entropy=True` or `log_sum_p2=True`. See `Policy.__call__`.
         """
-        self._charge(batch)
-        if values and self.model.values_apart:
-            self._charge(batch, lm_head=False)
         outputs = self.model(
             batch, perturb=perturb, values=values, temperature=temperature, **wanted
         )
@@ -78,7 +87,6 @@ class Forwards:
 
     def values(self, batch: Batch) -> Tensor:
         """Return the value of the state before each token, `[N, T]`."""
-        self._charge(batch, lm_head=False)
         return self.model.values(batch)
 
     def reference(self, batch: Batch, *, temperature: float = 1.0) -> Outputs:
@@ -91,7 +99,6 @@ class Forwards:
             known = self.known(batch)
             if known is not None:
                 return Outputs(known)
-        self._charge(batch, "reference", reference=True)
         return self.model.reference(batch, temperature=temperature)
 
     def scores(self, batch: Batch, *, per_token: bool = False) -> Tensor:
@@ -99,12 +106,5 @@ class Forwards:
 
         With `per_token`, return the scores of all tokens, `[N, T]`.
         """
-        self._charge(batch, states=HiddenState.OF_TOKEN)
         scores = self.model.scores(batch)
         return scores if per_token else batch.last(scores)
-
-    def _charge(self, batch: Batch, purpose: str | None = None, **kind: Any) -> None:
-        if self._purpose is not None:
-            backward = purpose is None and torch.is_grad_enabled()
-            cost = self.model.cost(batch, backward=backward, **kind)
-            self.ledger.charge(purpose or self._purpose, cost)

@@ -95,7 +95,8 @@ def compute_part(run: Run, examples: Sequence[Example]) -> Values:
     """Return the log-probs of the completions of a part by key, in float32."""
     values: Values = {}
     for micro in collate(examples).split(run.micro_tokens):
-        logprobs = run.model.reference(micro.to(run.device)).logprobs.float().cpu()  # (N, T)
+        with run.model.meter.covered():  # `cache_reference` charges all parts
+            logprobs = run.model.reference(micro.to(run.device)).logprobs.float().cpu()  # (N, T)
         for key, row, n in zip(
             completion_keys(micro), logprobs, micro.lengths.tolist(), strict=True
         ):

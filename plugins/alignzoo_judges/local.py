@@ -58,7 +58,8 @@ class LocalJudge(Judge):
             with self.context():
                 alone = [self.policy.cost(micro.select([b])) for b in range(len(micro))]
                 usages = share(self.policy.cost(micro), alone)
-                logprobs = self.policy(micro.to(self.policy.device)).logprobs.cpu()  # (N, T)
+                with self.policy.meter.covered():  # each answer has its usage
+                    logprobs = self.policy(micro.to(self.policy.device)).logprobs.cpu()  # (N, T)
             totals = micro.total(logprobs.double())  # (N,)
             for b, row in enumerate(micro.rows):
                 probabilities = normalise(totals[micro.group == b].tolist())

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
+from alignzoo.errors import BadInput
 from alignzoo.session.session import execute, recipe_for
 
 SETTINGS = {"batch_size": 8, "eval_size": 0, "checkpoint_every": 0}
@@ -67,3 +69,75 @@ def test_the_time_before_the_first_step_counts(tmp_path):
     path.write_text(SLOW)
     settings = {**SETTINGS, "output_dir": str(tmp_path), "steps": 0, "addons": [str(path)]}
     assert execute(recipe_for("dpo", settings)).ledger.seconds >= 0.5
+
+
+def test_a_plugin_cannot_bypass_the_ledger(make_run):
+    run = make_run("dpo", steps=1, batch_size=2)
+    batch = run.hook.alignzoo_sample(run=run, rows=run.data.train[:2])
+    ids = torch.arange(20, 30)[None]
+    flops = run.ledger.flops
+
+    def spent(compute) -> dict[str, float]:
+        before = dict(flops)
+        compute()
+        return {name: n - before[name] for name, n in flops.items() if n != before[name]}
+
+    with torch.no_grad():
+        forward = spent(lambda: run.model.network(ids))
+        assert forward == {"scoring": run.model.flops.forward(10, 55, 10)}
+        assert spent(lambda: run.model(batch)) == {"scoring": run.model.cost(batch).flops}
+        reference = run.model.cost(batch, reference=True).flops
+        assert spent(lambda: run.model.reference(batch)) == {"reference": reference}
+        teacher = run.load_model("zoo-tiny")
+        assert spent(lambda: teacher(batch)) == {"scoring": teacher.cost(batch).flops}
+        with run.forwards.purpose("generation"):
+            assert set(spent(lambda: run.model.network(ids))) == {"generation"}
+        with run.free_of_charge():
+            assert not spent(lambda: (run.model.network(ids), teacher(batch)))
+            assert not spent(lambda: run.charge("reward", flops=1.0))
+    with run.forwards.purpose("update"):
+        assert spent(lambda: run.policy(batch)) == {
+            "update": run.model.cost(batch, backward=True).flops
+        }
+        assert spent(lambda: teacher(batch)) == {"update": teacher.cost(batch).flops}
+
+
+def test_run_charge(make_run):
+    run = make_run("dpo", steps=1)
+    run.charge("reward", flops=2e9, tokens=7, money=0.5, seconds=3.0)
+    run.charge("reward", flops=1e9)
+    assert (run.ledger.flops["reward"], run.ledger.tokens["reward"]) == (3e9, 7)
+    assert (run.ledger.money, run.ledger.seconds) == (0.5, 3.0)
+    with pytest.raises(BadInput, match="no purpose 'rewards'(?s:.*)did you mean 'reward'"):
+        run.charge("rewards", flops=1.0)
+    for wrong in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(BadInput, match="flops is"):
+            run.charge("reward", flops=wrong)
+
+
+ANSWERS = """
+import torch
+from alignzoo import hookimpl
+from alignzoo.rollout import Completion
+
+class Answers:
+    "Answers by the likeliest token, through the network alone."
+
+    @hookimpl
+    def alignzoo_answer(self, run, rows):
+        found = []
+        for row in rows:
+            logits = run.model.network(torch.tensor([row.prompt])).logits[0, -1]
+            found.append(Completion([int(logits.argmax())], [0.0], True))
+        return found
+"""
+
+
+def test_answers_through_the_network_are_charged(tmp_path):
+    path = tmp_path / "answers.py"
+    path.write_text(ANSWERS)
+    settings = {"task": "sums", "output_dir": str(tmp_path), "steps": 0, "eval_size": 2}
+    result = execute(recipe_for("sft", {**SETTINGS, **settings, "addons": [str(path)]}))
+    assert result.after.summary["answer/flops"].mean > 1e6
+    assert result.ledger.flops["generation"] == 2 * result.after.summary["answer/flops"].mean
+    assert result.ledger.flops["scoring"] == 0
