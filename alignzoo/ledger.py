@@ -7,6 +7,7 @@ resumed run continues from those of its checkpoint.
 from __future__ import annotations
 
 import functools
+import math
 import resource
 import sys
 from collections.abc import Iterable
@@ -15,6 +16,8 @@ from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from alignzoo.errors import BadInput, nearest
 
 if TYPE_CHECKING:  # slow to import, and commands that only read a ledger do not need it
     import torch
@@ -73,6 +76,31 @@ class Ledger:
         """Add the cost of a pass under one of `PURPOSES`; raise `KeyError` for any other."""
         self.flops[purpose] += cost.flops
         self.tokens[purpose] += cost.tokens
+
+    def spend(
+        self,
+        purpose: str,
+        *,
+        flops: float = 0.0,
+        tokens: float = 0,
+        money: float = 0.0,
+        seconds: float = 0.0,
+    ) -> None:
+        """Add what a plugin has spent under one of `PURPOSES`.
+
+        `seconds` are those that pass elsewhere: the time of this process is counted anyway. Raise
+        `BadInput` for another purpose, and for an amount that is negative or not finite.
+        """
+        if purpose not in PURPOSES:
+            problem = f"run.charge: the ledger has no purpose {purpose!r}"
+            raise BadInput(problem, hint=nearest(purpose, PURPOSES))
+        amounts = {"flops": flops, "tokens": tokens, "money": money, "seconds": seconds}
+        for name, amount in amounts.items():
+            if not 0 <= amount < math.inf:
+                raise BadInput(f"run.charge: {name} is {amount}, not a number of at least 0")
+        self.charge(purpose, Cost(flops, int(tokens)))
+        self.pay(money)
+        self.seconds += seconds
 
     def use_feedback(self, kind: str, count: int) -> None:
         """Count feedback of a kind of `FEEDBACK`; raise `KeyError` for any other."""

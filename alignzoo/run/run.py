@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -20,8 +19,8 @@ from torch import Tensor
 from alignzoo.algorithm import Traits
 from alignzoo.batch import Batch, collate
 from alignzoo.data import Codec, Data, EpochOrder, SourceSize
-from alignzoo.errors import BadInput, RunFailed, nearest, warn_renamed
-from alignzoo.ledger import PURPOSES, Cost, Ledger
+from alignzoo.errors import RunFailed, warn_renamed
+from alignzoo.ledger import Ledger
 from alignzoo.policy import ModelSpec, Outputs, Policy, load_policy
 from alignzoo.recipe import Recipe
 from alignzoo.record import Record
@@ -124,35 +123,14 @@ class Run:
         policy.charge_to(self.forwards.charge)
         return policy
 
-    def charge(
-        self,
-        purpose: str,
-        *,
-        flops: float = 0.0,
-        tokens: int = 0,
-        money: float = 0.0,
-        seconds: float = 0.0,
-    ) -> None:
+    def charge(self, purpose: str, **amounts: float) -> None:
         """Charge what a plugin spends outside of `model` and the models of `load_model`.
 
-        Those charge their passes themselves. `purpose` is one of `alignzoo.ledger.PURPOSES`;
-        `seconds` are those that pass elsewhere, since the time of this process is counted anyway.
-        Nothing is charged inside `free_of_charge`, as in evaluations. Raise `BadInput` for another
-        purpose, and for what is negative or not finite.
+        Those charge their passes themselves. See `Ledger.spend`; nothing is charged inside
+        `free_of_charge`, as in evaluations.
         """
-        if purpose not in PURPOSES:
-            raise BadInput(
-                f"run.charge: the ledger has no purpose {purpose!r}",
-                hint=nearest(purpose, PURPOSES),
-            )
-        amounts = {"flops": flops, "tokens": tokens, "money": money, "seconds": seconds}
-        for name, amount in amounts.items():
-            if not 0 <= amount < math.inf:
-                raise BadInput(f"run.charge: {name} is {amount}, not a number of at least 0")
         if not self.forwards.is_free:
-            self.ledger.charge(purpose, Cost(flops, tokens))
-            self.ledger.pay(money)
-            self.ledger.seconds += seconds
+            self.ledger.spend(purpose, **amounts)
 
     def free_of_charge(self) -> AbstractContextManager[None]:
         """Charge no forward pass inside the block, as for evaluations."""

@@ -32,7 +32,8 @@ from alignzoo.run.schedule import Schedule
 from alignzoo.run.world import World
 from alignzoo.session.assemble import Participants, assemble
 from alignzoo.session.learned import RewardTrainer, charge_reward_model
-from alignzoo.training.loop import charge_time, train
+from alignzoo.training.charges import charge_time
+from alignzoo.training.loop import train
 from alignzoo.training.reference_cache import cache_reference
 from alignzoo.training.resume import restore_states
 from alignzoo.ui import UI, Silent

@@ -14,11 +14,9 @@ import torch
 from alignzoo import signals
 from alignzoo.algorithm import Traits
 from alignzoo.batch import Batch
-from alignzoo.data import FEEDBACK_KINDS, count_feedback
 from alignzoo.errors import RunFailed
 from alignzoo.evaluation import evaluate_run
 from alignzoo.functional import learning_rate_factor
-from alignzoo.ledger import Cost, peak_memory
 from alignzoo.loss import Loss, Totals
 from alignzoo.policy.untrained import check_untrained
 from alignzoo.rollout import INFERENCE, LogprobGap
@@ -26,6 +24,7 @@ from alignzoo.rollout.rollout import DIFFERENCE
 from alignzoo.rollout.sampler import is_own
 from alignzoo.run import Run
 from alignzoo.signals import Interrupted
+from alignzoo.training.charges import charge_feedback, charge_other_processes, charge_time
 from alignzoo.training.optimizer import make_optimizer
 from alignzoo.training.resume import (
     gather_signal,
@@ -189,29 +188,6 @@ def evaluate_between(run: Run, optimizer: torch.optim.Optimizer) -> None:
             scores = evaluate_run(run, phase).summary
         parts = (f"{name} {value.mean:.4g}" for name, value in scores.items())
         run.ui.note(f"step {run.step}: {', '.join(parts)}")
-
-
-def charge_time(run: Run, started: float) -> float:
-    """Charge the seconds since `started` and the peak memory to the ledger; return the time now."""
-    now = time.perf_counter()
-    run.ledger.seconds += now - started
-    run.ledger.see_memory(peak_memory(run.device))
-    return now
-
-
-def charge_feedback(run: Run) -> None:
-    """Count the feedback in the rows of the last round, each row once in a run."""
-    kind = FEEDBACK_KINDS.get(run.algorithm.data.name)
-    if kind is not None:
-        new = (run.data.train[i] for i in run.order.unseen(run.round - 1))
-        run.ledger.use_feedback(kind, sum(map(count_feedback, new)))
-
-
-def charge_other_processes(run: Run, purpose: str, flops: float) -> None:
-    """Charge the FLOPs of the other processes: a budget is that of all of them together."""
-    if run.world.size > 1:
-        others = sum(run.world.gather_each(flops)) - flops
-        run.ledger.charge(purpose, Cost(flops=others))
 
 
 def is_due(run: Run, every: int, since: int) -> bool:
