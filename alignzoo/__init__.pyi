@@ -11,7 +11,7 @@ from .data import (
     View,
     WholeDemonstrations,
 )
-from .discovery import hookimpl
+from .discovery import API_VERSION, hookimpl
 from .errors import BadInput, RunFailed
 from .loss import Loss
 from .recipe import load_task
@@ -20,6 +20,7 @@ from .run import Run
 from .training.on_policy import Iterations, OnPolicy, RoundPrompts
 
 __all__ = [
+    "API_VERSION",
     "BadInput",
     "Batch",
     "Demonstrations",

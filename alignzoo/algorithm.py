@@ -20,6 +20,7 @@ enough:
                      False if advantages only tell winners from losers, so that importance weights
                      must not multiply them
     same_as          a method, `same_as(recipe) -> str | None`: see `canonical_name`
+    api_version      the version of the plugin API that it was written for, of any kind of plugin
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import takewhile
@@ -69,13 +69,23 @@ class StoredEnvironment:
 
 
 @dataclass
+class StoredPlugin:
+    """A plugin that a run has loaded, as `run.json` has it."""
+
+    kind: str
+    name: str
+    package: str
+    version: str
+    sha256: str | None
+
+
+@dataclass
 class StoredFacts:
     """The keys of `run.json` that are read again, and their types. There are others."""
 
     recipe: StoredRecipe
     status: str
-    plugin: dict[str, str | None] = field(default_factory=dict)
-    sources: dict[str, str] = field(default_factory=dict)
+    plugins: list[StoredPlugin] = field(default_factory=list)
     fingerprints: dict[str, str | None] = field(default_factory=dict)
     environment: StoredEnvironment = field(default_factory=StoredEnvironment)
     results: dict[str, dict[str, StoredEstimate]] = field(default_factory=dict)
@@ -125,6 +135,30 @@ class Record:
     def set_fact_once(self, name: str, value: Any) -> Any:
         """Set a key of `run.json` unless a resumed run has it already, and return its value."""
         return self.facts.setdefault(name, value)
+
+    def add_plugins(self, plugins: Sequence[Mapping[str, Any]], *, allow_changes: bool) -> None:
+        """Add plugins that were loaded to `run.json`.
+
+        Raise `BadInput` if a resumed run had other code under one of their names, unless
+        `allow_changes`.
+        """
+        changes = find_changed_plugins(self.facts, plugins)
+        self.accept_changes(changes, allow_changes=allow_changes)
+        self.facts["plugins"] = merge_plugins(self.facts.get("plugins", []), plugins)
+
+    def accept_changes(self, changes: Sequence[str], *, allow_changes: bool) -> None:
+        """Write down what has changed since the run began; without permission, raise `BadInput`."""
+        if changes and not allow_changes:
+            raise BadInput(
+                f"cannot be resumed: {'; '.join(changes)}",
+                where=str(self.folder),
+                hint="to go on with what there is now, add --allow-changes",
+            )
+        if changes:
+            self.notes += changes
+            for change in changes:
+                self.note(change)
+            self.set_fact("changes", [*self.facts.get("changes", []), *changes])
 
     def set_result(self, phase: str, summary: Mapping[str, Any], ledger: Ledger) -> None:
         """Set the summary of an evaluation, and what was spent when it was done.
@@ -406,17 +440,11 @@ def reopen_record(
     record = Record(folder, {}, lock=lock_folder(folder))
     try:
         record.facts = read_resumable(folder, facts, update)
-        changes = find_changes(record.facts, facts)
-        if changes and not allow_changes:
-            raise BadInput(
-                f"cannot be resumed: {'; '.join(changes)}",
-                where=str(folder),
-                hint="to go on with what there is now, add --allow-changes",
-            )
-        record.notes = [*changes, *find_other_versions(record.facts, facts)]
-        record.facts |= {name: facts[name] for name in ("plugin", "sources") if name in facts}
-        if changes:
-            record.set_fact("changes", [*record.facts.get("changes", []), *changes])
+        record.accept_changes(find_changes(record.facts, facts), allow_changes=allow_changes)
+        record.notes += find_other_versions(record.facts, facts)
+        record.facts["plugins"] = merge_plugins(
+            record.facts.get("plugins", []), facts.get("plugins", [])
+        )
         record.facts.pop("error", None)
         record.discard_unfinished_evals()
         record.set_status("running")
@@ -446,22 +474,33 @@ def read_resumable(folder: Path, facts: dict[str, Any], update: UpdateRecipe) ->
 
 def find_changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return what has changed since a run began that makes another run of it, as text."""
-    found = []
-    if hash_of(then) != hash_of(now):
-        found.append(f"the code of {now['recipe']['algorithm']} has changed")
-    sources, present = then.get("sources", {}), now.get("sources", {})
-    found += [
-        f"the code of {name} has changed" for name in sources if sources[name] != present.get(name)
-    ]
+    found = find_changed_plugins(then, now.get("plugins", []))
     before, processes = (facts.get("environment", {}).get("processes") for facts in (then, now))
     if before != processes:
         found.append(f"there were {before} processes and are {processes} now")
-    return list(dict.fromkeys(found))
+    return found
 
 
-def hash_of(facts: Mapping[str, Any]) -> str | None:
-    """Return the hash of an algorithm's code, as a record has it."""
-    return facts.get("plugin", {}).get("sha256")
+def find_changed_plugins(
+    then: Mapping[str, Any], plugins: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    """Return which plugins have other code, or come from another package, than in a record."""
+    before = {(one["kind"], one["name"]): one for one in then.get("plugins", [])}
+    found = []
+    for now in plugins:
+        old = before.get((now["kind"], now["name"]))
+        if old is not None and (old["package"], old["sha256"]) != (now["package"], now["sha256"]):
+            versions = [f"{one['package']} {one['version']}" for one in (old, now)]
+            other = f": it was {versions[0]} and is {versions[1]}" * (versions[0] != versions[1])
+            found.append(f"the code of {now['kind'][:-1]} {now['name']} has changed{other}")
+    return found
+
+
+def merge_plugins(
+    before: Sequence[Mapping[str, Any]], plugins: Sequence[Mapping[str, Any]]
+) -> list[Mapping[str, Any]]:
+    """Return the plugins of both lists, of each kind and name the later one."""
+    return list({(one["kind"], one["name"]): one for one in [*before, *plugins]}.values())
 
 
 def find_other_versions(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -472,6 +511,8 @@ def find_other_versions(then: Mapping[str, Any], now: Mapping[str, Any]) -> list
         for name in before
         if before[name] != present.get(name)
     ]
+    if "plugins" not in then:
+        found.append("the run began without a list of its plugins: their code may have changed")
     if then["fingerprints"].get("code") != now["fingerprints"].get("code"):
         found.append("the code of alignzoo has changed since the run began: numbers may differ")
     return found

@@ -28,6 +28,7 @@ class Interrupted(KeyboardInterrupt):
 class _State:
     received: int = 0  # the number of the first signal, 0 if there was none
     deferred: bool = False
+    caught: bool = False  # inside `catch_signals`
 
 
 _state = _State()
@@ -49,7 +50,7 @@ def catch_signals() -> Iterator[None]:
         yield
         return
     before = {number: signal.getsignal(number) for number in SIGNALS}
-    _state.received, _state.deferred = 0, False
+    _state.received, _state.deferred, _state.caught = 0, False, True
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:
             signal.signal(number, _handle)
@@ -58,7 +59,7 @@ def catch_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        _state.received, _state.deferred = 0, False
+        _state.received, _state.deferred, _state.caught = 0, False, False
 
 
 def _handle(number: int, frame: Any) -> None:
@@ -85,3 +86,13 @@ def deferred(defer: bool = True) -> Iterator[None]:
         _state.deferred = before
     if _state.received and not before:
         raise Interrupted(_state.received)
+
+
+def is_interruption(error: BaseException) -> bool:
+    """Return True if an exception is the user's interruption of the program.
+
+    While signals are caught, a plain `KeyboardInterrupt` is not: some code raised it.
+    """
+    if isinstance(error, Interrupted):
+        return True
+    return isinstance(error, KeyboardInterrupt) and not _state.caught

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,3 +66,34 @@ def make_run(tmp_path: Path) -> Callable[..., Any]:
         return prepare(recipe, Permissions(), resume=resume, ui=Silent())
 
     return make
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Path]]:
+    """`install("first", "addons", {"anneal": "first_mod:Anneal"}, {"first_mod.py": "..."})`.
+
+    It puts a package with these entry points and files on Python's path, and returns its folder.
+    """
+    before = set(sys.modules)
+
+    def put(package: str, kind: str, plugins: dict[str, str], files: dict[str, str]) -> Path:
+        folder = tmp_path / "site" / package
+        info = folder / f"{package}-1.0.dist-info"
+        lines = [f"{name} = {value}" for name, value in plugins.items()]
+        metadata = f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n"
+        files = {
+            f"{info.name}/METADATA": metadata,
+            f"{info.name}/entry_points.txt": "\n".join([f"[alignzoo.{kind}]", *lines, ""]),
+            **files,
+        }
+        for name, text in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text)
+        monkeypatch.syspath_prepend(folder)
+        return folder
+
+    yield put
+    for name in set(sys.modules) - before:
+        file = getattr(sys.modules[name], "__file__", None)
+        if file is not None and tmp_path in Path(file).parents:
+            del sys.modules[name]

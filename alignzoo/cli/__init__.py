@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import NoReturn
 
-from alignzoo.errors import AlignzooError, cut_middle, one_line
+from alignzoo.errors import AlignzooError, BadInput, cut_middle, one_line
 
 # Set before any library reads them. A user's own value wins.
 ENVIRONMENT = {
@@ -49,9 +49,11 @@ def status(argv: list[str]) -> int:
     import typer
 
     from alignzoo.cli.app import build_app
+    from alignzoo.discovery import blocking, find_origin
 
     try:
-        code = build_app()(args=argv or ["--help"], prog_name="alignzoo", standalone_mode=False)
+        with blocking(blocked_in(argv)):
+            code = build_app()(args=argv or ["--help"], prog_name="alignzoo", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except AlignzooError as error:
         complain(error.message, error)
@@ -59,11 +61,33 @@ def status(argv: list[str]) -> int:
     except typer.TyperException as error:
         complain(usage(error), error)
         return error.exit_code
-    except (KeyboardInterrupt, typer.Abort):
+    except typer.Abort:
         return 130
-    except (Exception, SystemExit) as error:
-        complain(f"{one_line(error)}\n  {write_traceback()}", error)
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            return int(getattr(error, "exit_code", 130))
+        origin = find_origin(error)
+        where = f"{origin}: " if origin else ""
+        complain(f"{where}{one_line(error)}\n  {write_traceback()}", error)
         return 1
+
+
+def blocked_in(argv: Sequence[str]) -> list[str]:
+    """Return the NAMEs of `-p no:NAME` before the command; raise `BadInput` for another value."""
+    found = []
+    words = iter(argv)
+    for word in words:
+        if not word.startswith("-"):
+            break
+        if word.startswith("-p"):
+            value = word.removeprefix("-p") or next(words, "")
+            if not value.startswith("no:") or value == "no:":
+                raise BadInput(
+                    f"option -p: {value!r} is not allowed",
+                    hint="write -p no:NAME, the name of a plugin or of a package",
+                )
+            found.append(value.removeprefix("no:"))
+    return found
 
 
 def complain(message: str, error: BaseException) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -11,8 +10,7 @@ import typer
 from typer.core import TyperGroup, TyperOption
 
 from alignzoo.cli.options import SETTINGS, DeferredCommand, descriptor
-from alignzoo.discovery import Found, discover
-from alignzoo.errors import AlignzooError
+from alignzoo.discovery import discover
 
 
 def build_app() -> TyperGroup:
@@ -30,12 +28,7 @@ def build_app() -> TyperGroup:
             plugins,
         ),
     ]
-    # Two packages that claim one command break nothing else; `alignzoo plugins` reports them.
-    with suppress(AlignzooError):
-        commands += [
-            DeferredCommand(found.name, found.summary, partial(plugin, found))
-            for found in discover("commands").values()
-        ]
+    commands += plugin_commands({command.name for command in commands})
     return TyperGroup(
         name="alignzoo",
         help="Align language models: one training loop, every algorithm a plugin.",
@@ -50,11 +43,35 @@ def build_app() -> TyperGroup:
                 callback=print_version,
                 metavar="",
                 **descriptor(bool),
-            )
+            ),
+            # `alignzoo.cli.status` reads it, before the commands of plugins are looked up.
+            TyperOption(
+                param_decls=["blocked", "-p"],
+                help="Leave out a plugin, or all of a package, before it is imported: -p no:NAME.",
+                multiple=True,
+                expose_value=False,
+                metavar="no:NAME ...",
+                **descriptor(list[str]),
+            ),
         ],
         context_settings=SETTINGS,
         rich_markup_mode="rich",
     )
+
+
+def plugin_commands(taken: set[str | None]) -> list[DeferredCommand]:
+    """Return the commands of plugins. One whose name is taken, by a command of the core or of
+    another package, is PACKAGE:NAME."""
+    found = discover("commands")
+    names = {one.full_name if name in taken else name: one for name, one in found.items()}
+    commands = [
+        DeferredCommand(name, one.summary, partial(plugin, name)) for name, one in names.items()
+    ]
+    # The name that several packages claim says so when it is called.
+    for name in {one.name for one in found.values()} - taken - names.keys():
+        commands.append(DeferredCommand(name, "", partial(plugin, name)))
+        commands[-1].hidden = True
+    return commands
 
 
 def run(words: list[str]) -> Any:
@@ -84,10 +101,10 @@ def plugins(words: list[str]) -> Any:
     return run_class(Plugins, words, "alignzoo plugins")
 
 
-def plugin(found: Found, words: list[str]) -> Any:
+def plugin(name: str, words: list[str]) -> Any:
     from alignzoo.cli.plugins import plugin_command
 
-    return plugin_command(found, words)
+    return plugin_command(name, words)
 
 
 def print_version(context: Any, parameter: Any, wanted: bool) -> None:

@@ -30,7 +30,7 @@ class Chat(Generation):
     def main(self) -> None:
         """Load the model and answer one prompt, or prompts until the end of the input."""
         with quiet() as log:
-            ui = Terminal(log.err if self.prompt is not None else log.out)
+            ui = Terminal(log.err if self.prompt is not None else log.out, log)
             with ui.phase(f"loading {self.model}"):
                 from alignzoo.cli.chat_model import ChatModel
 

@@ -83,7 +83,7 @@ class Evaluate:
         sampling, of_run = sampling_settings(self.model, given)
         with quiet() as log:
             # With --json, standard output holds nothing else.
-            ui = Terminal(log.err if self.json else log.out)
+            ui = Terminal(log.err if self.json else log.out, log)
             if of_run:
                 ui.note(f"sampling as the run did: {' '.join(of_run)}")
             with ui.phase("starting"):

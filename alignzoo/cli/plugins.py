@@ -22,36 +22,38 @@ from alignzoo.cli.options import run_class
 from alignzoo.cli.quiet import quiet
 from alignzoo.cli.render import clean
 from alignzoo.cli.terminal import console_for
-from alignzoo.errors import AlignzooError
+from alignzoo.signals import catch_signals
 
 FIELDS = ("kind", "name", "package", "version", "summary")
 
 
-def plugin_command(found: discovery.Found, words: list[str]) -> Any:
+def plugin_command(name: str, words: list[str]) -> Any:
     """Import the command of a plugin, parse the words by its options, and call its `main`."""
-    with quiet():
-        cls = found.load()
+    with catch_signals(), quiet():
+        cls = discovery.load_plugin("commands", name)
     argument = getattr(cls, "positional", "")
-    return run_class(cls, words, f"alignzoo {found.name}", argument=argument)
+    return run_class(cls, words, f"alignzoo {name}", argument=argument)
 
 
 @dataclass
 class Plugins:
     """List what is installed: algorithms, tasks, rewards, judges, samplers, add-ons and commands.
 
-    A Python file works in place of a name wherever one of these is named.
+    A Python file works in place of a name wherever one of these is named. A name that several
+    packages claim is chosen by PACKAGE:NAME.
     """
 
     json: Annotated[bool, "print machine-readable JSON"] = False
 
     def main(self) -> None:
-        """Print the list; report a broken package on stderr, and list the others."""
-        rows: list[dict[str, str]] = []
-        for kind in discovery.GROUPS:
-            try:
-                rows += [describe(found) for found in discovery.discover(kind).values()]
-            except AlignzooError as error:
-                print(f"alignzoo: {clean(error.message)}", file=sys.stderr)
+        """Print the list, and on stderr whatever is wrong with what is installed."""
+        rows = [
+            describe(name, found)
+            for kind in discovery.GROUPS
+            for name, found in discovery.discover(kind).items()
+        ]
+        for problem in discovery.find_problems():
+            print(f"alignzoo: {clean(problem)}", file=sys.stderr)
         if self.json:
             print(json.dumps(rows, indent=2))
         else:
@@ -71,15 +73,6 @@ def table_of(rows: list[dict[str, str]]) -> Table:
     return table
 
 
-def describe(found: discovery.Found) -> dict[str, str]:
-    """Return the fields of a plugin as text."""
-    described = {"summary": summary(found)}
-    return {field: described.get(field) or getattr(found, field) for field in FIELDS}
-
-
-def summary(found: discovery.Found) -> str:
-    """Return the first line of a plugin's docstring, or nothing if its source cannot be read."""
-    try:
-        return found.summary
-    except Exception:
-        return ""
+def describe(name: str, found: discovery.Found) -> dict[str, str]:
+    """Return the fields of a plugin as text, with the name that chooses it."""
+    return {field: name if field == "name" else getattr(found, field) for field in FIELDS}

@@ -28,7 +28,7 @@ from alignzoo.cli.options import (
     typed_values,
 )
 from alignzoo.cli.quiet import quiet
-from alignzoo.cli.render import change_table, lines, samples, shell_command, summary_table
+from alignzoo.cli.render import change_table, clean, lines, samples, shell_command, summary_table
 from alignzoo.cli.terminal import Terminal, console_for
 from alignzoo.errors import LONGEST, BadInput, count, nearest
 from alignzoo.ledger import Ledger
@@ -117,7 +117,7 @@ def run_command(words: list[str]) -> Any:
             "missing ALGO; usage: alignzoo run ALGO [options]", hint=f"{also}Installed: {known}."
         )
     # Importing an algorithm imports torch, which may print warnings.
-    with quiet():
+    with catch_signals(), quiet():
         algorithm = discovery.load_plugin("algorithms", name)
 
     def run(**values: Any) -> None:
@@ -136,6 +136,8 @@ def run_command(words: list[str]) -> Any:
 
 def overview() -> TyperGroup:
     """Return the help without an algorithm: options of every run, and the algorithms in a list."""
+    for clash in discovery.find_clashes("algorithms"):
+        print(f"alignzoo: {clean(clash)}", file=sys.stderr)
     return TyperGroup(
         name="run",
         help="Train a model with an algorithm: an installed one, or a Python file.\n\n"
@@ -144,8 +146,8 @@ def overview() -> TyperGroup:
         subcommand_metavar="ALGO [ALGO OPTIONS]",
         params=common_parameters({}),
         commands=[
-            TyperCommand(found.name, help=escape(found.summary), rich_help_panel="Algorithms")
-            for found in discovery.discover("algorithms").values()
+            TyperCommand(shown, help=escape(found.summary), rich_help_panel="Algorithms")
+            for shown, found in discovery.discover("algorithms").items()
         ],
         context_settings=SETTINGS,
         rich_markup_mode="rich",
@@ -298,7 +300,8 @@ def resume_command(words: list[str], name: str | None) -> str:
     added = ["--name", name] if name else []
     if "--resume" not in words:
         added.append("--resume")
-    return shell_command(["alignzoo", "run", *words, *added])
+    blocked = [word for name in discovery.list_blocked() for word in ("-p", f"no:{name}")]
+    return shell_command(["alignzoo", *blocked, "run", *words, *added])
 
 
 def report(result: Any) -> None:

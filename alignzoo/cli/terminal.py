@@ -44,6 +44,9 @@ class Terminal:
 
     def __init__(self, stream: TextIO, log: Log | None = None):
         self.console, self.log = console_for(stream), log
+        self.bar: Progress | None = None  # the one that was shown last
+        if log is not None:
+            log.show, log.pause = self.note, self.pause
 
     def opened(self, folder: Path) -> None:
         """Move the log into the folder of the run."""
@@ -53,6 +56,11 @@ class Terminal:
     def note(self, text: str) -> None:
         """Print a line."""
         self.console.print(Text(clean(text)), soft_wrap=not self.console.is_interactive)
+
+    def pause(self) -> None:
+        """Stop the progress bar, until there is progress again."""
+        if self.bar is not None:
+            self.bar.stop()
 
     @contextmanager
     def phase(self, text: str) -> Iterator[None]:
@@ -95,6 +103,7 @@ class Terminal:
             task = bar.add_task("training", total=1.0, state="")
 
             def show(step: int, fraction: float, metrics: Mapping[str, float]) -> None:
+                bar.start()  # unless it is shown, as it is if no debugger has stopped it
                 bar.update(task, completed=fraction, state=clean(describe(step, metrics)))
 
             yield show
@@ -122,11 +131,16 @@ class Terminal:
         )
         with self._bar(*columns, transient=True) as bar:
             task = bar.add_task(clean(text), total=total)
-            yield lambda n: bar.advance(task, n)
+
+            def advance(n: int) -> None:
+                bar.start()
+                bar.advance(task, n)
+
+            yield advance
 
     def _bar(self, *columns: ProgressColumn, transient: bool = False) -> Progress:
         # rich would print the output of libraries above the bar; it belongs in the log.
-        return Progress(
+        self.bar = Progress(
             *columns,
             console=self.console,
             transient=transient,
@@ -134,6 +148,7 @@ class Terminal:
             redirect_stdout=False,
             redirect_stderr=False,
         )
+        return self.bar
 
 
 def milestones(every: float = 0.1, seconds: float = 0.0) -> Callable[[float], bool]:

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import os
-import sys
-from collections.abc import Callable
-from importlib import import_module
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from alignzoo.batch import Batch
-from alignzoo.discovery import hookimpl
-from alignzoo.errors import AlignzooError, BadInput, RunFailed
+from alignzoo.discovery import hookimpl, load_function
+from alignzoo.errors import AlignzooError, RunFailed
 from alignzoo.rewards.rows import reward_failure, to_score
 from alignzoo.run import Run
 
@@ -40,7 +36,7 @@ class FunctionReward:
     """
 
     def __init__(self, path: str):
-        self.path, self.function = path, import_function(path)
+        self.path, self.function = path, load_function(path)
         parameters = inspect.signature(self.function).parameters
         self.accepts = set(parameters)
         self.accepts_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
@@ -97,25 +93,6 @@ class FunctionReward:
                 return reward_failure(self.path, alone, each.row, each.text)
         first = completions[0]
         return reward_failure(self.path, error, first.row, first.text)
-
-
-def import_function(path: str) -> Callable[..., Any]:
-    """Import the function that `module.function` names, or raise `BadInput`."""
-    module_name, _, name = path.rpartition(".")
-    if not module_name:
-        raise BadInput(f"{path!r} does not name a function", hint="write python:module.function")
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
-    try:
-        module = import_module(module_name)
-    except Exception as error:
-        raise BadInput(
-            f"cannot be imported: {type(error).__name__}: {error}", where=f"module {module_name}"
-        ) from error
-    function = getattr(module, name, None)
-    if not callable(function):
-        raise BadInput(f"there is no function {name!r}", where=f"module {module_name}")
-    return function
 
 
 def _completion(row: dict[str, Any], text: str) -> str | list[dict[str, str]]:

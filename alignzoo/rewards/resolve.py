@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from alignzoo import discovery
+from alignzoo.discovery import FUNCTION
 from alignzoo.errors import BadInput
 from alignzoo.options import build, split_options
 from alignzoo.rewards.function import FunctionReward
 from alignzoo.rewards.model import ModelReward
 from alignzoo.rewards.rows import TaskReward
 
-FUNCTION = "python:"
 TASK = "task"  # the score of the run's task, the default reward of a run with a task
 LEARNED = "learned"  # a reward model that is trained first
 

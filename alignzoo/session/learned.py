@@ -20,7 +20,6 @@ from alignzoo.algorithm import Traits
 from alignzoo.data import parse_data
 from alignzoo.errors import BadInput
 from alignzoo.files import cache_home, find_change, write_manifest
-from alignzoo.fingerprints import hash_sources
 from alignzoo.ledger import FEEDBACK, Cost, Ledger
 from alignzoo.policy import locate_model
 from alignzoo.recipe import Recipe, resolve
@@ -195,7 +194,7 @@ def cache_key(recipe: Recipe) -> str:
         "recipe": own,
         "data": [hashlib.sha256(f.read_bytes()).hexdigest() for f in files if f.is_file()],
         "weights": [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in weights],
-        "code": hash_sources(discovery.plugin_source("algorithms", ALGORITHM)[2]),
+        "code": discovery.hash_plugin("algorithms", ALGORITHM),
     }
     text = json.dumps(facts, sort_keys=True, default=str)
     return f"{ALGORITHM}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"

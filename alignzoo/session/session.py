@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,12 @@ from alignzoo.data import FEEDBACK_KINDS, Codec, Data, Prompts, load_data, parse
 from alignzoo.environment import check_trackers, describe_environment, flatten_settings
 from alignzoo.errors import BadInput, count
 from alignzoo.evaluation import Estimate, Evaluation, evaluate_run
-from alignzoo.fingerprints import core_hash, hash_plugins, hash_sources
+from alignzoo.fingerprints import core_hash
 from alignzoo.functional import learning_rate_for_width
 from alignzoo.ledger import Ledger, reset_peak_memory
 from alignzoo.policy import ModelSpec, Policy, load_policy
 from alignzoo.policy.kinds import ADAPTERS
 from alignzoo.recipe import Recipe, resolve, update_stored
-from alignzoo.record import Record
 from alignzoo.run import Run
 from alignzoo.run.schedule import Schedule
 from alignzoo.run.world import World
@@ -105,8 +104,7 @@ def execute(
     traits = Traits.of(run.algorithm)
     try:
         started = time.perf_counter()
-        restore_states(run)
-        run.hook.alignzoo_start(run=run)
+        start_plugins(run, allow_changes=allow_changes)
         if recipe.cache_reference and traits.needs.reference:
             cache_reference(run)
         charge_time(run, started)
@@ -134,6 +132,18 @@ def execute(
     return Result(folder, before, after, "finished", run.ledger, traits.generates, traits.trains)
 
 
+def start_plugins(run: Run, *, allow_changes: bool) -> None:
+    """Restore the states of the plugins of a resumed run, and start all plugins.
+
+    Raise `BadInput` if a plugin that is loaded only now, as judges are, was another one when the
+    run began, unless `allow_changes`.
+    """
+    restore_states(run)
+    with discovery.recording() as loaded:
+        run.hook.alignzoo_start(run=run)
+    run.record.add_plugins([asdict(one) for one in loaded.values()], allow_changes=allow_changes)
+
+
 def prepare(recipe: Recipe, permissions: Permissions, *, resume: bool, ui: UI) -> Run:
     """Do everything up to the first round.
 
@@ -145,7 +155,8 @@ def prepare(recipe: Recipe, permissions: Permissions, *, resume: bool, ui: UI) -
     trainer = RewardTrainer(
         recipe, ui, partial(execute, trust_remote_code=permissions.trust_remote_code)
     )
-    parts = assemble(recipe, trainer, allow_code=permissions.allow_code)
+    with discovery.recording() as loaded:
+        parts = assemble(recipe, trainer, allow_code=permissions.allow_code)
     accelerator = Accelerator(log_with=recipe.report_to or None, project_dir=str(folder))
     check_processes(recipe, parts.traits, accelerator.num_processes)
     reset_peak_memory(accelerator.device)
@@ -154,7 +165,9 @@ def prepare(recipe: Recipe, permissions: Permissions, *, resume: bool, ui: UI) -
     model = load_model(recipe, parts, accelerator.device, permissions, ui)
     recipe = fit_length(recipe, model)
     data = read_data(recipe, parts, model, ui)
-    parts.plugins.hook.alignzoo_check(recipe=recipe, data=data)
+    with discovery.recording() as checked:
+        parts.plugins.hook.alignzoo_check(recipe=recipe, data=data)
+    facts = first_facts(recipe, {**loaded, **checked}.values(), model, data, accelerator)
     run = Run(
         recipe=recipe,
         algorithm=parts.algorithm,
@@ -163,7 +176,14 @@ def prepare(recipe: Recipe, permissions: Permissions, *, resume: bool, ui: UI) -
         codec=Codec(model.tokenizer),
         data=data,
         task=parts.task,
-        record=start_record(folder, recipe, parts, model, data, accelerator, permissions, resume),
+        record=record.open_record(
+            folder,
+            facts,
+            update_stored,
+            resume=resume,
+            is_writer=accelerator.is_main_process,
+            allow_changes=permissions.allow_changes,
+        ),
         world=World(accelerator),
         ui=ui,
         learning_rate=recipe.learning_rate or default_learning_rate(recipe, parts.traits, model),
@@ -293,22 +313,17 @@ def choose_folder(recipe: Recipe, resume: bool) -> Path:
     )
 
 
-def start_record(
-    folder: Path,
+def first_facts(
     recipe: Recipe,
-    parts: Participants,
+    plugins: Iterable[discovery.Loaded],
     model: Policy,
     data: Data,
     accelerator: Accelerator,
-    permissions: Permissions,
-    resume: bool,
-) -> Record:
-    """Create or reopen the folder of the run, with the first contents of `run.json`."""
-    package, version, source = discovery.plugin_source("algorithms", recipe.algorithm)
-    facts = {
+) -> dict[str, Any]:
+    """Return the first contents of `run.json`."""
+    return {
         "recipe": recipe.as_dict(),
-        "plugin": {"package": package, "version": version, "sha256": hash_sources(source)},
-        "sources": hash_plugins(recipe.as_dict(), dict(parts.plugins.list_name_plugin())),
+        "plugins": [asdict(one) for one in plugins],
         "fingerprints": {
             "model": model.fingerprint,
             **({"weights": model.trained_on} if model.trained_on else {}),
@@ -319,14 +334,6 @@ def start_record(
         "data": data.report.lines(),
         "results": {},
     }
-    return record.open_record(
-        folder,
-        facts,
-        update_stored,
-        resume=resume,
-        is_writer=accelerator.is_main_process,
-        allow_changes=permissions.allow_changes,
-    )
 
 
 def default_learning_rate(recipe: Recipe, traits: Traits, model: Policy) -> float:

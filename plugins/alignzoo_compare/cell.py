@@ -15,7 +15,6 @@ from alignzoo.algorithm import Traits
 from alignzoo.cli.render import shell_command
 from alignzoo.errors import first_line, one_line
 from alignzoo.files import json_lines, read_lines, write_text
-from alignzoo.fingerprints import hash_sources
 from alignzoo.options import flag_of
 from alignzoo.recipe import load_task
 from alignzoo.record import read_run
@@ -125,7 +124,7 @@ def read_result(cell: Cell, folder: Path) -> dict[str, Any]:
         "ledger": facts["ledger"],
         "fingerprints": {
             **facts["fingerprints"],
-            "plugin": facts["plugin"]["sha256"],
+            "plugin": facts["plugins"][0]["sha256"],  # the algorithm is loaded first
             "task": hash_task(cell.task, task, cell.settings["eval_size"]),
         },
         "environment": facts["environment"],
@@ -183,8 +182,7 @@ def hash_task(name: str, task: Any, eval_size: int) -> str:
     digest = hashlib.sha256()
     for row in task.rows("prompts", "test")[:eval_size]:
         digest.update(json.dumps(row, sort_keys=True, default=str).encode() + b"\n")
-    source = discovery.plugin_source("tasks", name.partition(",")[0])[2]
-    digest.update(str(hash_sources(source)).encode())
+    digest.update(str(discovery.hash_plugin("tasks", name.partition(",")[0])).encode())
     return digest.hexdigest()
 
 

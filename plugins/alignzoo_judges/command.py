@@ -55,7 +55,7 @@ class JudgeCommand:
         try:
             with quiet() as log:
                 # With --json, standard output holds nothing else.
-                ui = Terminal(log.err if self.json else log.out)
+                ui = Terminal(log.err if self.json else log.out, log)
                 with ui.phase("starting"):
                     from alignzoo.remote import NoAnswer
                     from alignzoo_judges.agreement import evaluate_judge

@@ -73,7 +73,7 @@ def is_url(name: str) -> bool:
 
 def is_plugin(name: str) -> bool:
     """Return True if a judge's name is an entry point or a Python file."""
-    return name in discovery.discover("judges") or name.endswith(".py")
+    return discovery.is_plugin("judges", name)
 
 
 def parse_model_options(name: str, options: dict[str, str]) -> ModelOptions:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -34,34 +33,6 @@ def test_listing_imports_no_plugin_and_no_torch():
         "assert not bad, bad"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def fake_entry_points(monkeypatch, *entries: tuple[str, str]) -> None:
-    discovery.discover.cache_clear()
-    found = [EntryPoint(name, value, "alignzoo.algorithms") for name, value in entries]
-    monkeypatch.setattr(discovery, "entry_points", lambda group: found)
-
-
-@pytest.fixture
-def _fresh_discovery():
-    yield
-    discovery.discover.cache_clear()
-
-
-@pytest.mark.usefixtures("_fresh_discovery")
-def test_two_packages_with_one_name_are_both_named(monkeypatch):
-    fake_entry_points(monkeypatch, ("dpo", "first.mod:A"), ("dpo", "second.mod:B"))
-    with pytest.raises(BadInput, match="first.*second"):
-        discovery.discover("algorithms")
-
-
-@pytest.mark.usefixtures("_fresh_discovery")
-def test_a_broken_package_stops_only_itself(monkeypatch):
-    good = "alignzoo_zoo.dpo.algorithm:DPO"
-    fake_entry_points(monkeypatch, ("broken", "no_such_module:A"), ("good", good))
-    assert discovery.load_plugin("algorithms", "good").__name__ == "DPO"
-    with pytest.raises(BadInput, match="'broken'.*no_such_module"):
-        discovery.load_plugin("algorithms", "broken")
 
 
 def test_a_plain_file_is_a_plugin(tmp_path: Path):

@@ -210,7 +210,7 @@ def test_every_algorithm_has_a_page_that_knows_its_options(name):
     page = path.read_text(encoding="utf-8")
     assert page.startswith(f"# {name}\n")
     assert f"]({path.relative_to(ROOT)})" in README
-    algorithm = found.load()
+    algorithm = discovery.load_plugin("algorithms", name)
     for option in options_of(algorithm):
         assert f"`{option.flag}`" in page
     metric = Traits.of(algorithm).progress_metric

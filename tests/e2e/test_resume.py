@@ -190,10 +190,10 @@ def test_changed_code_is_resumed_only_if_that_is_allowed(tmp_path: Path, monkeyp
     (tmp_path / "it" / "run.json").write_text(json.dumps(facts))
     assert status(words) == 2
     told = capfd.readouterr().err
-    assert f"cannot be resumed: the code of {addon} has changed" in told
+    assert f"cannot be resumed: the code of addon {addon} has changed" in told
     assert "--allow-changes" in told
     assert json.loads((tmp_path / "it" / "run.json").read_text()) == facts
     assert status([*words, "--allow-changes"]) == 0
     assert "torch was 1.0 and is" in capfd.readouterr().out
     facts = json.loads((tmp_path / "it" / "run.json").read_text())
-    assert facts["changes"] == [f"the code of {addon} has changed"]
+    assert facts["changes"] == [f"the code of addon {addon} has changed"]
