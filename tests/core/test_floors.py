@@ -17,7 +17,7 @@ FLOORS: list[set[str]] = [
     {"hooks", "evaluation"},
     {"training"},
     {"session"},
-    {"cli"},
+    {"cli", "testing"},
     {"__main__"},
 ]  # fmt: skip
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS, start=1) for room in rooms}

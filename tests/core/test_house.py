@@ -104,6 +104,7 @@ PUBLIC_MODULES = {
     "alignzoo.safe_yaml",
     "alignzoo.session",
     "alignzoo.signals",
+    "alignzoo.testing",
     "alignzoo.ui",
 }
 

@@ -44,6 +44,9 @@ class Constitutional:
     loaded_critic: Judge | None = field(default=None, init=False)
 
     data = Prompts
+    known_exceptions = {
+        "temperature": "revisions are imitated as demonstrations are, at temperature 1"
+    }
     learning_rate = 5e-4  # as in sft, which has the same loss
 
     def __post_init__(self) -> None:

@@ -56,6 +56,8 @@ class DPO:
 
     weights: dict[str, float] = field(init=False)  # of the losses in the sum, by name
 
+    check_with = ({"loss_type": "discopop"}, {"loss_type": "robust", "label_smoothing": 0.1})
+
     def __post_init__(self, loss: str | None) -> None:
         if loss is not None:
             warn_renamed("DPO(loss=)", "DPO(loss_type=)", stacklevel=4)

@@ -32,6 +32,10 @@ class NashMD(FreshPairs):
     ] = "sigmoid"
 
     progress_metric = "objective/model_scores"
+    known_exceptions = {
+        "finite differences": "the weight of log pi is a constant in the policy gradient",
+        "processes": "each process draws its own completions of the mixture",
+    }
 
     @property
     def needs(self) -> Needs:

@@ -63,6 +63,8 @@ class PPO(OnPolicy):
         float, "subtracted from the score of a completion without EOS", Ge(0)
     ] = 0.0
 
+    known_exceptions = {"groups": "advantages are whitened over the round, as in the paper's code"}
+
     def __post_init__(self) -> None:
         if self.kl_target is not None and self.beta == 0:
             raise BadInput(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from torch import Tensor
 
 from alignzoo import BadInput, Batch, Example, Loss, OnPolicy, Run, hookimpl
@@ -23,10 +23,16 @@ class RAFT(OnPolicy):
         Literal["best", "threshold"],
         "keep the best completion of each prompt, or all above a threshold",
     ] = "best"
-    threshold: Annotated[float | None, "minimum reward for --keep threshold"] = None
+    threshold: Annotated[
+        float | None, "minimum reward for --keep threshold", Ge(-1e18), Le(1e18)
+    ] = None
     beta: Annotated[float, "KL penalty in the ranking, in reward per nat", Ge(0)] = 0.0
 
     advantages_are_weights = False  # advantages mark the kept completions
+    check_with = ({"keep": "threshold", "threshold": 0.5},)
+    known_exceptions = {
+        "temperature": "the kept completions are imitated as demonstrations are, at temperature 1"
+    }
 
     def __post_init__(self) -> None:
         if (self.keep == "threshold") != (self.threshold is not None):

@@ -52,6 +52,9 @@ class Reinforce(OnPolicy):
     beta: Annotated[float, "KL penalty, in reward per nat", Ge(0)] = 0.05
     epsilon: Annotated[float, "clip range of the ratio, in REINFORCE++", Gt(0), Lt(1)] = 0.2
 
+    check_with = ({"baseline": "moving"},)
+    known_exceptions = {"groups": "the baseline is the mean reward of the round"}
+
     def __post_init__(self) -> None:
         refuse_unread(self, "loss_type", READS)
         refuse_unread(self, "baseline", {"none": (), "mean": (), "moving": ("decay",)})

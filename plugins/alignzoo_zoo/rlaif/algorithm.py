@@ -63,6 +63,9 @@ class RLAIF:
     reward_model: ModelReward | None = field(default=None, init=False)
 
     data = Prompts
+    known_exceptions = {
+        "missing reward": "a judge answers for a pair: both completions have a label, or none"
+    }
 
     def __post_init__(self) -> None:
         check_judge(self.judge)

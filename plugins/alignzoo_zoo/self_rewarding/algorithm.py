@@ -45,6 +45,10 @@ class SelfRewarding(OnPolicy):
     learning_rate = 6e-5
     progress_metric = "rewards/accuracies"
 
+    known_exceptions = {
+        "temperature": "pairs are learned from as dpo does, policy and opponent at temperature 1"
+    }
+
     judge: Judge | None = field(default=None, init=False)
 
     @hookimpl

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 
 from alignzoo import Batch, Loss, Preferences, Run, hookimpl
 from alignzoo.functional import pair_metrics
@@ -19,7 +19,10 @@ class SimPO:
     beta: Annotated[float, "scale of the reward, the mean log-prob", Gt(0)] = 2.5
     gamma: Annotated[float, "target reward margin between the two sides", Ge(0)] = 0.5
     alpha: Annotated[
-        float, "shape of the reward (0: SimPO; otherwise AlphaPO, for example 0.25)"
+        float,
+        "shape of the reward (0: SimPO; otherwise AlphaPO, for example 0.25)",
+        Ge(-10),
+        Le(10),
     ] = 0.0
 
     data = Preferences

@@ -1,0 +1,115 @@
+"""Check a plugin against the laws of its kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from alignzoo import discovery
+from alignzoo.errors import BadInput, nearest
+from alignzoo.options import split_options
+from alignzoo.rollout import Sampler
+from alignzoo.testing import (  # noqa: F401 - they register their laws
+    extremes,
+    gradients,
+    masks,
+    neutral,
+    option_laws,
+    preference,
+    purity,
+    runs,
+    sums,
+)
+from alignzoo.testing.laws import LAWS, VERSION, Finding, check_law, exceptions_of
+from alignzoo.testing.stage import Stage
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What checking a plugin has found.
+
+    Args:
+        kind: of the plugin, as in `alignzoo.discovery.GROUPS`.
+        name: of the plugin, with its options.
+        findings: one for each law, in order.
+        version: of the laws.
+    """
+
+    kind: str
+    name: str
+    findings: list[Finding] = field(default_factory=list)
+    version: int = VERSION
+
+    @property
+    def broken(self) -> list[Finding]:
+        """Return the laws that do not hold, and for which the plugin states no exception."""
+        return [finding for finding in self.findings if finding.status == "broken"]
+
+    @property
+    def passed(self) -> bool:
+        """Return whether no law is broken."""
+        return not self.broken
+
+
+def check_algorithm_laws(text: str) -> Iterator[Finding]:
+    """Yield what checking each law on the algorithm `NAME[,OPTION=VALUE...]` finds."""
+    name, options = split_options(text, "alignzoo check")
+    stage = Stage(name, options)
+    plugin = stage.plugin
+    check_exceptions(plugin)
+    for each in LAWS["algorithms"]:
+        yield check_law(each, stage, plugin)
+
+
+CHECKS: Mapping[str, Callable[[str], Iterator[Finding]]] = {"algorithms": check_algorithm_laws}
+
+
+def check(kind: str, text: str) -> Iterator[Finding]:
+    """Yield what checking each law on the plugin `NAME[,OPTION=VALUE...]` of a kind finds.
+
+    Raise `BadInput` if there is no such plugin, or no law for its kind.
+    """
+    if kind not in CHECKS:
+        raise BadInput(f"there are no laws for {kind}", hint=f"kinds: {', '.join(CHECKS)}")
+    yield from CHECKS[kind](text)
+
+
+def check_exceptions(plugin: Any) -> None:
+    """Raise `BadInput` if a plugin states an exception to a law that there is not."""
+    known = {each.name for laws in LAWS.values() for each in laws}
+    for name in exceptions_of(plugin):
+        if name not in known:
+            raise BadInput(f"known_exceptions: there is no law {name!r}", hint=", ".join(known))
+
+
+def kinds_of(text: str) -> list[str]:
+    """Return the kinds that a plugin has, by its name or the path of its file.
+
+    Raise `BadInput` if there is no such plugin.
+    """
+    name = split_options(text, "alignzoo check")[0]
+    if name.endswith(".py"):
+        return [guess_kind(name)]
+    found = {kind: discovery.discover(kind) for kind in discovery.GROUPS if kind != "commands"}
+    kinds = [kind for kind, plugins in found.items() if name in plugins]
+    if not kinds:
+        known = [each for plugins in found.values() for each in plugins]
+        raise BadInput(f"there is no plugin {name!r}", hint=nearest(name, known))
+    return kinds
+
+
+def guess_kind(path: str) -> str:
+    """Return the kind of the plugin in a Python file, by its methods."""
+    try:
+        cls = discovery.load_plugin("algorithms", path)
+    except BadInput:
+        return "judges" if discovery.load_plugin("judges", path) else ""
+    hooks = set(discovery.hook_methods(cls))
+    if issubclass(cls, Sampler):
+        return "samplers"
+    if hooks & {"alignzoo_loss", "alignzoo_answer"} and hasattr(cls, "data"):
+        return "algorithms"
+    if hasattr(cls, "rows") and hasattr(cls, "views"):
+        return "tasks"
+    return "rewards" if hooks == {"alignzoo_reward"} else "addons"

@@ -1,0 +1,1 @@
+"""`alignzoo check`: whether plugins do what the loop relies on."""
