@@ -26,6 +26,7 @@ import typer
 import yaml
 
 from alignzoo.evaluation.statistics import mean_with_interval
+from alignzoo.record import algorithm_hash
 from alignzoo.session.session import Result, execute, recipe_for
 
 HERE = Path(__file__).parent
@@ -97,7 +98,7 @@ def run_cell(cell: Cell) -> dict[str, Any]:
         "during": evaluations_between(facts["results"], steps),
         "alarms": first_alarms(steps),
         "gain": asdict(mean_with_interval(gains)) if gains else None,
-        "fingerprints": facts["fingerprints"] | {"plugin": facts["plugin"]["sha256"]},
+        "fingerprints": facts["fingerprints"] | {"plugin": algorithm_hash(facts)},
         "ledger": facts["ledger"],
         "environment": facts["environment"],
     }

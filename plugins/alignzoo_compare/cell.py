@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -17,7 +18,7 @@ from alignzoo.errors import first_line, one_line
 from alignzoo.files import json_lines, read_lines, write_text
 from alignzoo.options import flag_of
 from alignzoo.recipe import load_task
-from alignzoo.record import read_run
+from alignzoo.record import algorithm_hash, read_run
 from alignzoo.session import execute, recipe_for
 from alignzoo_compare.grid import BASE, CHOSEN
 
@@ -52,8 +53,10 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Return the name of the run."""
-        return f"{self.entry}.{self.task}.{self.kind}{self.number}"
+        """Return the name of the run, without characters that a folder cannot have."""
+        return re.sub(
+            r"[^A-Za-z0-9._-]+", "-", f"{self.entry}.{self.task}.{self.kind}{self.number}"
+        )
 
 
 def key_of(row: Mapping[str, Any]) -> tuple[str, str, str, int]:
@@ -124,7 +127,7 @@ def read_result(cell: Cell, folder: Path) -> dict[str, Any]:
         "ledger": facts["ledger"],
         "fingerprints": {
             **facts["fingerprints"],
-            "plugin": facts["plugins"][0]["sha256"],  # the algorithm is loaded first
+            "plugin": algorithm_hash(facts),
             "task": hash_task(cell.task, task, cell.settings["eval_size"]),
         },
         "environment": facts["environment"],

@@ -132,7 +132,8 @@ def test_listings_show_both_algorithms_of_one_name_and_what_is_wrong(
     assert "write one:anneal or two:anneal" in capfd.readouterr().err
     assert status(["run", "two:anneal", "--help"]) == 0
     assert status(["-p", "no:two", "-p", "no:broken", "plugins"]) == 0
-    assert capfd.readouterr().err == ""
+    err = capfd.readouterr().err
+    assert "claimed by" not in err and "broken" not in err
 
 
 @pytest.mark.parametrize("words", [["-p", "x"], ["-p"], ["-p", "no:"], ["-pno:no-such-name"]])

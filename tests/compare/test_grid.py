@@ -3,6 +3,8 @@
 import pytest
 
 from alignzoo import BadInput
+from alignzoo.record import resolve_run_folder
+from alignzoo_compare.cell import Cell
 from alignzoo_compare.command import CompareCommand
 from alignzoo_compare.grid import Grid, default_entries
 
@@ -103,3 +105,9 @@ def test_an_unknown_algorithm_is_refused_with_similar_names(tmp_path):
     with pytest.raises(BadInput, match="unknown algorithm 'dpoo'") as caught:
         compose(tmp_path, algorithms=["dpoo"])
     assert "dpo" in caught.value.hint
+
+
+def test_the_run_of_a_cell_has_a_name_that_a_folder_can_have():
+    cell = Cell("final", "first:dpo", "sums,held_out=9", 0, {})
+    resolve_run_folder("runs", cell.name)
+    assert Cell("final", "dpo", "sums", 1, {}).name == "dpo.sums.final1"

@@ -43,7 +43,7 @@ def test_a_name_that_two_packages_claim_is_an_error_only_if_it_is_asked_for():
         discovery.load_plugin("addons", "anneal")
     for part in ("first (first_mod:Anneal)", "Second_Package (", "first:anneal", "no:PACKAGE"):
         assert part in error.value.message
-    assert "claimed by" in discovery.find_problems()[0]
+    assert any("is claimed by" in problem for problem in discovery.find_problems())
 
 
 @pytest.mark.usefixtures("clash")
@@ -119,9 +119,8 @@ def test_a_broken_neighbour_is_named_and_stops_nobody(install, kind, value, prob
     install("bad", kind, {"bad": value}, files)
     install("good", "addons", {"good": "good_mod:Anneal"}, {"good_mod.py": ADDON})
     assert discovery.load_plugin("addons", "good").__name__ == "Anneal"
-    (found,) = discovery.find_problems()
+    (found,) = [line for line in discovery.find_problems() if "package bad" in line]
     assert problem in found
-    assert "package bad" in found
 
 
 def test_nothing_is_wrong_with_what_alignzoo_installs():
@@ -293,5 +292,7 @@ def test_a_run_of_an_older_version_is_resumed_and_told_that_nothing_is_known(tmp
     record.create_record(tmp_path / "one", old).close()
     resumed = record.reopen_record(tmp_path / "one", {**facts, "plugins": [plugin()]})
     resumed.close()
+    assert record.algorithm_hash(old) == "x"
+    assert record.algorithm_hash(resumed.facts) == "x"
     assert "their code may have changed" in resumed.notes[0]
     assert resumed.facts["plugins"] == [plugin()]

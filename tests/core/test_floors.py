@@ -8,7 +8,7 @@ from imports import CORE, FILES, PLUGINS, ROOT, imports, module_of, reachable, r
 # From the ground to the roof. A room imports rooms of lower floors alone; docs/design.md draws it.
 FLOORS: list[set[str]] = [
     {"errors", "deprecated", "batch", "loss", "ledger", "files", "signals", "ui",
-     "environment", "fingerprints"},
+     "changes", "environment", "fingerprints"},
     {"options", "safe_yaml", "discovery", "record", "remote", "functional", "data", "policy"},
     {"algorithm", "recipe"},
     {"run"},
