@@ -150,11 +150,15 @@ class CompareCommand:
 
     def make_workers(self, folder: Path) -> Any:
         """Return the workers that the options ask for."""
-        from alignzoo_compare.workers import LocalWorkers, RayWorkers
-
         if self.ray is not None:
-            return RayWorkers(self.ray, self.gpus_per_cell)
+            from alignzoo_compare.cluster import RayWorkers
+
+            return RayWorkers(self.ray, self.gpus_per_cell, self.jobs)
+        if self.gpus_per_cell:
+            raise BadInput("option --gpus-per-cell: it is for a Ray cluster", hint="add --ray")
         import torch
+
+        from alignzoo_compare.workers import LocalWorkers
 
         gpus = torch.cuda.device_count()
         return LocalWorkers(self.jobs or gpus or os.cpu_count() or 1, folder, gpus)

@@ -47,7 +47,7 @@ def run_board(
         while True:
             if done is None or done:  # what is due changes when a cell has ended
                 taken = {cell.key for cell in futures.values()}
-                free = workers.size - len(futures)
+                free = max(0, workers.size - len(futures))  # a node may have left
                 for cell in [cell for cell in due_cells(board) if cell.key not in taken][:free]:
                     future = workers.submit(cell, board.folder, allow_code=allow_code)
                     futures[future] = cell

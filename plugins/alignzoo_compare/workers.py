@@ -1,4 +1,4 @@
-"""Workers that run cells: processes of this machine, or tasks of a Ray cluster."""
+"""Workers that run cells, and those that are processes of this machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
-from alignzoo import BadInput
 from alignzoo.cli.quiet import quiet
 from alignzoo.signals import catch_signals
 from alignzoo_compare.cell import Cell, run_cell
@@ -62,42 +61,6 @@ class LocalWorkers:
         self.pool.join()
 
 
-class RayWorkers:
-    """Tasks of a Ray cluster, whose scheduler places them by CPUs and GPUs.
-
-    The folder of the board must be reachable on every node for runs to be taken up again there;
-    rows are written by this process alone.
-    """
-
-    def __init__(self, address: str, gpus_per_cell: float):
-        try:
-            import ray
-        except ImportError:
-            raise BadInput(
-                "option --ray: Ray is not installed", hint="pip install 'alignzoo[ray]'"
-            ) from None
-        try:
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise BadInput(f"option --ray: no cluster at {address!r}: {error}") from None
-        self.ray = ray
-        self.task = ray.remote(num_cpus=1, num_gpus=gpus_per_cell, max_retries=1)(run_quietly)
-        resources = ray.cluster_resources()
-        slots = resources.get("GPU", 0) / gpus_per_cell if gpus_per_cell else resources["CPU"]
-        self.size = max(1, int(slots))
-
-    def submit(self, cell: Cell, board: Path, *, allow_code: bool) -> Future[dict[str, Any]]:
-        """Start a cell on a node of the cluster."""
-        future: Future[dict[str, Any]] = self.task.remote(
-            cell, board, allow_code=allow_code
-        ).future()
-        return future
-
-    def stop(self) -> None:
-        """Leave the cluster, which ends its tasks."""
-        self.ray.shutdown()
-
-
 def prepare_worker(board: Path, gpus: int) -> None:
     """End a worker with its parent, and give it one thread and a GPU that no other worker has."""
     Thread(target=end_with_parent, daemon=True).start()
@@ -105,6 +68,11 @@ def prepare_worker(board: Path, gpus: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(claim_gpu(board, gpus))
+    keep_one_thread()
+
+
+def keep_one_thread() -> None:
+    """Compute with one thread from now on, and keep the bases that this process loads."""
     import torch
 
     from alignzoo.policy import keep_bases
