@@ -14,7 +14,8 @@ from .data import (
 from .discovery import API_VERSION, hookimpl
 from .errors import BadInput, RunFailed
 from .loss import Loss
-from .recipe import load_task
+from .named import load_task
+from .policy import ModelSpec, load_policy
 from .rewards import RowReward
 from .run import Run
 from .training.on_policy import Iterations, OnPolicy, RoundPrompts
@@ -29,6 +30,7 @@ __all__ = [
     "Feedback",
     "Iterations",
     "Loss",
+    "ModelSpec",
     "Needs",
     "OnPolicy",
     "Preferences",
@@ -46,5 +48,6 @@ __all__ = [
     "collate",
     "concat",
     "hookimpl",
+    "load_policy",
     "load_task",
 ]

@@ -29,8 +29,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import InitVar, dataclass, field, fields
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
-from alignzoo import discovery
 from alignzoo.errors import warn_renamed
+from alignzoo.named import build_plugin
 from alignzoo.options import build, join_options, split_options
 
 
@@ -108,8 +108,9 @@ def algorithm_of(text: str, flag: str, own: Mapping[str, type] | None = None) ->
         BadInput: there is no such algorithm, or it has no such option.
     """
     name, options = split_options(text, flag)
-    cls = (own or {}).get(name) or discovery.load_plugin("algorithms", name)
-    return build(cls, options, f"{flag} {name}")
+    if own and name in own:
+        return build(own[name], options, f"{flag} {name}")
+    return build_plugin("algorithms", name, options)
 
 
 def canonical_name(name: str, algorithm: Any, recipe: Any) -> str:

@@ -17,6 +17,7 @@ from annotated_types import Ge, Gt, Le
 
 from alignzoo import discovery
 from alignzoo.errors import BadInput, nearest
+from alignzoo.named import load_task
 from alignzoo.options import (
     Alias,
     build,
@@ -24,7 +25,7 @@ from alignzoo.options import (
     flag_of,
     options_of,
     rename_options,
-    split_options,
+    to_json_value,
 )
 from alignzoo.policy.kinds import ADAPTER_OPTIONS, ADAPTERS
 from alignzoo.safe_yaml import read_yaml
@@ -183,9 +184,9 @@ class Recipe:
     name: Annotated[
         str | None, "name of the run [default: made from algorithm, model and task]"
     ] = None
-    addons: Annotated[list[str], "add-ons to register, by name or file (--with)"] = field(
-        default_factory=list
-    )
+    addons: Annotated[
+        list[str], "add-on to register, NAME[,OPTION=VALUE...]: the name of one, or a Python file"
+    ] = field(default_factory=list)
     report_to: Annotated[
         list[str], "also log to tensorboard, wandb, trackio or mlflow", Alias("track")
     ] = field(default_factory=list)
@@ -213,8 +214,9 @@ class Recipe:
         return float(match[1]) if (match[2] or "flops").lower() == unit else None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the recipe as a dictionary of its fields."""
-        return asdict(self)
+        """Return the recipe as a dictionary of its fields, with values that JSON has."""
+        recipe: dict[str, Any] = to_json_value(asdict(self))
+        return recipe
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
@@ -240,7 +242,8 @@ def find_code(settings: Mapping[str, Any]) -> tuple[str, str] | None:
     named = {key: settings[key] for key in CODE_KEYS if key in settings}
     for key, value in {**named, **{f"options: {key}": options[key] for key in options}}.items():
         for text in list_texts(value):
-            if CODE.search(text):
+            # The value of an option may be quoted, and hold options of its own.
+            if CODE.search(re.sub(r'["\\]', "", text)):
                 return key, text
     return None
 
@@ -251,7 +254,7 @@ def list_texts(value: Any) -> list[str]:
         return [text for pair in value.items() for part in pair for text in list_texts(part)]
     if isinstance(value, list | tuple | set):
         return [text for part in value for text in list_texts(part)]
-    return [value] if isinstance(value, str) else []
+    return [str(value)] if isinstance(value, str | Path) else []
 
 
 def update_stored(recipe: Mapping[str, Any]) -> dict[str, Any]:
@@ -291,12 +294,6 @@ def resolve(*layers: Mapping[str, Any]) -> Recipe:
     if "model" not in values and recipe.task is not None:
         recipe.model = getattr(load_task(recipe.task), "model", recipe.model)
     return recipe
-
-
-def load_task(text: str, flag: str = "--task") -> Any:
-    """Build the task that `NAME[,OPTION=VALUE...]` names, or raise `BadInput`."""
-    name, options = split_options(text, flag)
-    return build(discovery.load_plugin("tasks", name), options, f"task {name!r}")
 
 
 def check_names(recipe: Recipe) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ from alignzoo.cli.quiet import quiet
 from alignzoo.cli.render import shell_command, summary_table, to_plain
 from alignzoo.cli.terminal import Terminal, console_for
 from alignzoo.errors import BadInput
-from alignzoo.options import current_names, flag_of, options_of
+from alignzoo.options import current_names, flag_of, options_of, split_names
 from alignzoo.recipe import Recipe, find_code
 from alignzoo.record import read_run
 
@@ -78,7 +77,8 @@ class Evaluate:
 
     def main(self) -> None:
         """Evaluate, and print a table or JSON."""
-        tasks = task_names(self.tasks) if self.tasks is not None else [own_task(self.model)]
+        named = split_names(self.tasks, "--tasks") if self.tasks is not None else None
+        tasks = named or [own_task(self.model)]
         given = {name: getattr(self, name) for name in SAMPLING}
         sampling, of_run = sampling_settings(self.model, given)
         with quiet() as log:
@@ -108,19 +108,6 @@ class Evaluate:
         else:
             summaries = {task: one.summary for task, one in found.items()}
             console_for(sys.stdout).print(summary_table(summaries))
-
-
-def task_names(text: str) -> list[str]:
-    """Return the tasks in `a,b,OPTION=VALUE`, each once, with their options."""
-    names: list[str] = []
-    for part in map(str.strip, text.split(",")):
-        if names and re.match(r"\w+=", part):
-            names[-1] += f",{part}"
-        else:
-            names.append(part)
-    if not all(names):
-        raise BadInput(f"option --tasks: {text!r} has an empty name in it")
-    return list(dict.fromkeys(names))
 
 
 def sampling_settings(model: str, given: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:

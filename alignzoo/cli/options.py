@@ -11,12 +11,11 @@ import enum
 import inspect
 import re
 import sys
-import types
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le
 from rich.markup import escape
@@ -25,7 +24,15 @@ from typer._coercion import resolve_type_descriptor
 from typer.core import TyperArgument, TyperCommand, TyperOption
 
 from alignzoo.errors import BadInput
-from alignzoo.options import MISSING, Option, build, flag_of, options_of, rename_options
+from alignzoo.options import (
+    MISSING,
+    Option,
+    build,
+    flag_of,
+    options_of,
+    rename_options,
+    to_json_value,
+)
 
 SETTINGS = {"help_option_names": ["-h", "--help"]}
 # Settings of a command that parses its words itself, when it is called.
@@ -127,18 +134,9 @@ def run_class(cls: type, words: list[str], program: str, argument: str = "") -> 
     return run_words(words, program, doc_of(cls), found, call)
 
 
-def core_type(option: Option) -> Any:
-    """Return the type of a value that is given at all: `int` for `int | None`."""
-    kind = option.bare_type
-    if get_origin(kind) in (Union, types.UnionType):
-        given = [part for part in get_args(kind) if part is not type(None)]
-        return given[0] if len(given) == 1 else str
-    return kind
-
-
 def is_switch(option: Option) -> bool:
     """Return whether an option is on or off, a flag without a value."""
-    return core_type(option) is bool
+    return option.core_type is bool
 
 
 def flags(option: Option, flag: str | None = None) -> list[str]:
@@ -159,7 +157,7 @@ def parameters(
 
     The help shows `default`, or the option's own.
     """
-    kind, shown = core_type(option), option.default if default is MISSING else default
+    kind, shown = option.core_type, option.default if default is MISSING else default
     multiple = get_origin(kind) in (list, tuple, set) or kind in (list, tuple, set)
     found: list[Parameter] = []
     for name in (option.name, *option.aliases):
@@ -194,7 +192,7 @@ def switch(name: str, help: str, panel: str | None = None) -> TyperOption:
 
 def positional(option: Option) -> TyperArgument:
     """Return the positional argument of an option, shown in capitals; a list takes any number."""
-    multiple = get_origin(core_type(option)) is list
+    multiple = get_origin(option.core_type) is list
     return TyperArgument(
         param_decls=[option.name],
         help=escape(option.help),
@@ -250,7 +248,7 @@ def doc_of(cls: type) -> str:
 def help_text(option: Option, default: Any = MISSING) -> str:
     """Return the help of an option with its bounds, and its default unless the text states it."""
     text = option.help
-    label = _label(core_type(option))
+    label = _label(option.core_type)
     if len(label) > LONG:
         text = f"{text} ({label.replace('|', ', ')})"
     if default is not MISSING and default != option.default:
@@ -277,7 +275,7 @@ def _label(kind: Any) -> str:
     if get_origin(kind) is Literal:
         return "|".join(str(choice) for choice in get_args(kind))
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
-        return "|".join(str(member.value) for member in kind)
+        return "|".join(str(to_json_value(member)) for member in kind)
     if get_origin(kind) in (list, tuple, set):
         inner = [part for part in get_args(kind) if part is not Ellipsis]
         return _label(inner[0]) if inner else "text"
@@ -287,6 +285,5 @@ def _label(kind: Any) -> str:
 def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
-    if isinstance(value, enum.Enum):
-        return str(value.value)
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple | set) else str(value)
+    value = to_json_value(value)
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

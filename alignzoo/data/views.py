@@ -37,7 +37,7 @@ from alignzoo.data.values import (
     parse_label,
     parse_number,
 )
-from alignzoo.errors import count
+from alignzoo.errors import BadInput, count, nearest
 
 CHOSEN_PROBABILITY = "chosen_probability"
 LAST_ONLY = (
@@ -85,6 +85,22 @@ class View:
     @classmethod
     def _encode(cls, row: Row, codec: Codec, max_length: int) -> Encoded:
         raise NotImplementedError
+
+
+def check_views(names: Sequence[str], owner: str) -> None:
+    """Raise `BadInput` for a name of a task's views that no view has, not even a plugin's own.
+
+    A missing view is derived from others, so that a misspelt one would go unnoticed.
+    """
+    pending, known = [View], []
+    while pending:
+        views = pending.pop().__subclasses__()
+        pending += views
+        known += [view.name for view in views]
+    for name in [names] if isinstance(names, str) else names:
+        if name not in known:
+            hint = nearest(str(name), set(known))
+            raise BadInput(f"{name!r} in its `views` is not a view", where=owner, hint=hint)
 
 
 class Text(View):

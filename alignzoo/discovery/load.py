@@ -22,6 +22,8 @@ from alignzoo.fingerprints import hash_files
 from alignzoo.signals import is_interruption
 
 FUNCTION = "python:"
+# The method by which a class in a file is known. Those of other kinds have hooks.
+METHODS = {"tasks": "score", "judges": "answers", "commands": "main"}
 
 
 @dataclass(frozen=True)
@@ -86,8 +88,8 @@ def load_plugin(kind: str, name: str) -> type:
 def load_plugin_file(path: Path, kind: str = "algorithms") -> type:
     """Import a Python file and return its one plugin class. It may import files of its folder.
 
-    That is the class with hook methods, or of kind "judges" the one with a method `answers`. Raise
-    `BadInput` if the file cannot be imported, or holds no such class or several.
+    That is the class with the method of its kind, one of `METHODS`, or else with hook methods.
+    Raise `BadInput` if the file cannot be imported, or holds no such class or several.
     """
     if not path.is_file():
         raise BadInput("no such file", where=str(path))
@@ -97,7 +99,7 @@ def load_plugin_file(path: Path, kind: str = "algorithms") -> type:
         for value in vars(module).values()
         if isinstance(value, type)
         and value.__module__ == module.__name__
-        and (hasattr(value, "answers") if kind == "judges" else hook_methods(value))
+        and (hasattr(value, METHODS[kind]) if kind in METHODS else hook_methods(value))
     ]
     # A base class of another candidate is not the plugin.
     leaves = [c for c in candidates if not any(issubclass(d, c) and d is not c for d in candidates)]
@@ -105,7 +107,8 @@ def load_plugin_file(path: Path, kind: str = "algorithms") -> type:
         names = ", ".join(c.__name__ for c in leaves) or "none"
         raise BadInput(
             "a plugin file holds exactly one class with "
-            f"{'a method `answers`' if kind == 'judges' else '@hookimpl methods'}; found {names}",
+            f"{f'a method `{METHODS[kind]}`' if kind in METHODS else '@hookimpl methods'}; "
+            f"found {names}",
             where=str(path),
         )
     check_api_version(leaves[0], str(path))

@@ -22,8 +22,9 @@ from alignzoo.evaluation.evaluate import (
 )
 from alignzoo.evaluation.samples import choose_by_vote, pass_at_k, powers_up_to
 from alignzoo.evaluation.statistics import Estimate
+from alignzoo.named import load_task
 from alignzoo.policy import ModelSpec, Policy, load_policy
-from alignzoo.recipe import Recipe, load_task
+from alignzoo.recipe import Recipe
 from alignzoo.rollout import Sampling, generate
 from alignzoo.ui import UI
 

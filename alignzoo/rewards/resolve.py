@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from alignzoo import discovery
 from alignzoo.discovery import FUNCTION
 from alignzoo.errors import BadInput
-from alignzoo.options import build, split_options
+from alignzoo.named import build_plugin
+from alignzoo.options import split_options
 from alignzoo.rewards.function import FunctionReward
 from alignzoo.rewards.model import ModelReward
 from alignzoo.rewards.rows import TaskReward
@@ -116,7 +116,7 @@ def resolve_reward(spec: RewardSpec, task: Any | None, allow_code: bool) -> Any:
         return FunctionReward(name.removeprefix(FUNCTION))
     if not is_plugin:
         return ModelReward(name)
-    reward = build(discovery.load_plugin("rewards", name), spec.options, f"reward {name!r}")
+    reward = build_plugin("rewards", name, spec.options)
     if getattr(reward, "runs_code", False) and not allow_code:
         raise BadInput(
             f"reward {name!r} runs what the model writes as programs on this machine",

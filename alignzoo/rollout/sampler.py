@@ -5,12 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from alignzoo import discovery
 from alignzoo.algorithm import Traits
 from alignzoo.batch import Batch, Example, collate
 from alignzoo.discovery import hookimpl
 from alignzoo.errors import BadInput, warn_renamed
-from alignzoo.options import build, split_options
+from alignzoo.named import build_named
 from alignzoo.recipe import Recipe
 from alignzoo.rollout.generate import Completion, generate
 from alignzoo.rollout.rollout import batch_completions, rollout
@@ -86,11 +85,10 @@ def load_sampler(recipe: Recipe) -> Sampler:
 
 def build_sampler(text: str) -> Sampler:
     """Build the sampler that `NAME[,OPTION=VALUE...]` names, or raise `BadInput`."""
-    name, options = split_options(text, "--sampler")
-    found = build(discovery.load_plugin("samplers", name), options, f"sampler {name!r}")
+    found = build_named("samplers", text, "--sampler")
     if not isinstance(found, Sampler):
         raise BadInput(
-            f"sampler {name!r} is not an alignzoo.rollout.Sampler",
+            f"sampler {text!r} is not an alignzoo.rollout.Sampler",
             hint="derive its class from that, and implement the method `complete`",
         )
     if hasattr(found, "foreign"):

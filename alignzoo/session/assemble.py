@@ -10,8 +10,9 @@ from alignzoo import discovery, hooks
 from alignzoo.algorithm import Algorithm, Traits
 from alignzoo.data import Prompts
 from alignzoo.errors import BadInput
-from alignzoo.options import build, options_of
-from alignzoo.recipe import Recipe, load_task
+from alignzoo.named import build_named, build_plugin, load_task
+from alignzoo.options import options_of, split_options
+from alignzoo.recipe import Recipe
 from alignzoo.rewards import LEARNED, PLUGIN_PREFIX, TASK, RewardSpec, resolve_rewards
 from alignzoo.rollout import Sampler, load_sampler
 from alignzoo.session.learned import RewardTrainer
@@ -45,9 +46,7 @@ def assemble(recipe: Recipe, trainer: RewardTrainer, *, allow_code: bool) -> Par
     `trainer` trains a reward model if the recipe needs one; `allow_code` permits rewards that run
     completions as programs.
     """
-    named = build(
-        discovery.load_plugin("algorithms", recipe.algorithm), recipe.options, recipe.algorithm
-    )
+    named = build_plugin("algorithms", recipe.algorithm, recipe.options)
     # An algorithm with a `learner` is a reward; the learner is the algorithm of the run.
     algorithm = getattr(named, "learner", named)
     check_algorithm(algorithm, recipe)
@@ -66,8 +65,11 @@ def assemble(recipe: Recipe, trainer: RewardTrainer, *, allow_code: bool) -> Par
     if algorithm is not named:
         objects[PLUGIN_PREFIX + recipe.algorithm] = named
     objects[recipe.algorithm] = algorithm
-    for name in recipe.addons:
-        objects[name] = discovery.load_plugin("addons", name)()
+    for text in recipe.addons:
+        name = split_options(text, "--with")[0]
+        if name in objects:
+            raise BadInput(f"option --with: {name!r} is named twice")
+        objects[name] = build_named("addons", text, "--with")
     manager = hooks.make_manager(objects, loss=Traits.of(algorithm).trains)
     check_rewards(recipe, algorithm, manager)
     return Participants(algorithm, task, rewards, sampler, manager)

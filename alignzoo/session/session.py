@@ -23,6 +23,7 @@ from alignzoo.evaluation import Estimate, Evaluation, evaluate_run
 from alignzoo.fingerprints import core_hash
 from alignzoo.functional import learning_rate_for_width
 from alignzoo.ledger import Ledger, reset_peak_memory
+from alignzoo.named import label_of
 from alignzoo.policy import ModelSpec, Policy, load_policy
 from alignzoo.policy.kinds import ADAPTERS
 from alignzoo.recipe import Recipe, resolve, update_stored
@@ -298,10 +299,8 @@ def load_run_policy(
 def choose_folder(recipe: Recipe, resume: bool) -> Path:
     """Return the folder of the run: `--name`, or a name made of algorithm, model and data."""
     sources = parse_data(recipe.data) if recipe.data is not None else []
-    data = [source.stem for source in sources] or [(recipe.task or "").partition(",")[0]]
-    stem = "-".join(
-        [Path(recipe.algorithm).name.removesuffix(".py"), Path(recipe.model).name, *data]
-    )
+    data = [source.stem for source in sources] or [label_of(recipe.task or "")]
+    stem = "-".join([label_of(recipe.algorithm), Path(recipe.model).name, *data])
     if recipe.name is not None:
         return record.resolve_run_folder(recipe.output_dir, recipe.name)
     if not resume:

@@ -21,9 +21,9 @@ from alignzoo.data import Prompts
 from alignzoo.discovery import hookimpl
 from alignzoo.files import json_lines, write_text
 from alignzoo.loss import Totals
+from alignzoo.named import load_task
 from alignzoo.options import build, options_of
 from alignzoo.policy import keep_bases
-from alignzoo.recipe import load_task
 from alignzoo.rollout import Completion, Sampler
 from alignzoo.run import Run
 from alignzoo.session import prepare, recipe_for

@@ -11,13 +11,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from alignzoo import BadInput, discovery
+from alignzoo import BadInput, discovery, load_task
 from alignzoo.algorithm import Traits
 from alignzoo.cli.render import shell_command
 from alignzoo.errors import first_line, one_line
 from alignzoo.files import json_lines, read_lines, write_text
-from alignzoo.options import flag_of
-from alignzoo.recipe import load_task
+from alignzoo.options import flag_of, split_options
 from alignzoo.record import algorithm_hash, read_run
 from alignzoo.session import execute, recipe_for
 from alignzoo_compare.grid import BASE, CHOSEN
@@ -54,9 +53,7 @@ class Cell:
     @property
     def name(self) -> str:
         """Return the name of the run, without characters that a folder cannot have."""
-        return re.sub(
-            r"[^A-Za-z0-9._-]+", "-", f"{self.entry}.{self.task}.{self.kind}{self.number}"
-        )
+        return f"{file_name(self.entry)}.{file_name(self.task)}.{self.kind}{self.number}"
 
 
 def key_of(row: Mapping[str, Any]) -> tuple[str, str, str, int]:
@@ -185,7 +182,8 @@ def hash_task(name: str, task: Any, eval_size: int) -> str:
     digest = hashlib.sha256()
     for row in task.rows("prompts", "test")[:eval_size]:
         digest.update(json.dumps(row, sort_keys=True, default=str).encode() + b"\n")
-    digest.update(str(discovery.hash_plugin("tasks", name.partition(",")[0])).encode())
+    plugin = split_options(name, "--tasks")[0]
+    digest.update(str(discovery.hash_plugin("tasks", plugin)).encode())
     return digest.hexdigest()
 
 
@@ -209,7 +207,16 @@ def write_chosen(task: str, board: Path) -> Path:
 
 def chosen_path(task: str) -> str:
     """Return the path of the chosen side of a task's pairs, relative to the folder of a board."""
-    return f"data/chosen-{task}.jsonl"
+    return f"data/chosen-{file_name(task)}.jsonl"
+
+
+def file_name(text: str) -> str:
+    """Return an entry, or a task with its options, as a part of the name of a run or a file.
+
+    A hash tells apart two of them that differ in what such a name cannot have.
+    """
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")
+    return plain if plain == text else f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 
 def format_command(cell: Cell) -> str:

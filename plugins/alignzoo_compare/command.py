@@ -13,12 +13,11 @@ from typing import Annotated, Any, ClassVar, Literal
 import typer
 from annotated_types import Ge, Le
 
-from alignzoo import BadInput
+from alignzoo import BadInput, load_task
 from alignzoo.cli.quiet import quiet
 from alignzoo.cli.render import lines, shell_command
 from alignzoo.cli.terminal import console_for
-from alignzoo.options import build
-from alignzoo.recipe import load_task
+from alignzoo.options import build, split_names
 from alignzoo.signals import catch_signals
 from alignzoo_compare.grid import (
     BUDGETS,
@@ -51,7 +50,9 @@ class CompareCommand:
     grid: Annotated[
         str | None, "YAML file with the grid: entries, tasks, seeds, budget, and so on"
     ] = None
-    tasks: Annotated[str | None, f"tasks, separated by commas [default: {DEFAULT_TASKS}]"] = None
+    tasks: Annotated[str | None, f"tasks, a,b or a,OPTION=VALUE,b [default: {DEFAULT_TASKS}]"] = (
+        None
+    )
     seeds: Annotated[int | None, "seeds of each cell [default: 3]", Ge(1), Le(1000)] = None
     budget: Annotated[
         str | None,
@@ -126,7 +127,7 @@ class CompareCommand:
         elif not found.get("entries"):
             found["entries"], notes = default_entries()
         if self.tasks is not None or "tasks" not in found:
-            found["tasks"] = [name for name in (self.tasks or DEFAULT_TASKS).split(",") if name]
+            found["tasks"] = split_names(self.tasks or DEFAULT_TASKS, "--tasks")
         for name in ("seeds", "budget", "model", "trials", "eval_size", "curve"):
             if (value := getattr(self, name)) is not None:
                 found[name] = value

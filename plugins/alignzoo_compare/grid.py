@@ -238,7 +238,8 @@ def read_grid(path: Path, *, allow_code: bool) -> dict[str, Any]:
         }
     elif entries is not None:
         raise BadInput("entries: a list of algorithms or a mapping", where=where)
-    for settings in [loaded.get("common") or {}, *(loaded.get("entries") or {}).values()]:
+    tasks = {"task": loaded.get("tasks") or []}
+    for settings in [tasks, loaded.get("common") or {}, *(loaded.get("entries") or {}).values()]:
         found = find_code(settings)
         if found is not None and not allow_code:
             raise BadInput(

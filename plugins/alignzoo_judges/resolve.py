@@ -10,7 +10,8 @@ from alignzoo import Run, discovery
 from alignzoo.data import Codec
 from alignzoo.errors import BadInput
 from alignzoo.ledger import Ledger
-from alignzoo.options import build, split_options
+from alignzoo.named import build_plugin
+from alignzoo.options import build, check_values, split_options
 from alignzoo.policy import ModelSpec, load_policy
 from alignzoo.remote import check_url
 from alignzoo_judges.cached import CachedJudge
@@ -62,7 +63,9 @@ def check_judge(text: str) -> None:
     name, options = split_options(text, "--judge")
     if is_url(name):
         parse_server_options(check_url(name, USER, EXAMPLE_URL, KEY_VARIABLE), options)
-    elif not is_plugin(name):
+    elif is_plugin(name):
+        check_values(discovery.load_plugin("judges", name), options, f"judge {name!r}")
+    else:
         parse_model_options(name, options)
 
 
@@ -102,7 +105,7 @@ def make_judge(
     if is_url(name):
         return ServerJudge(name, parse_server_options(name, options))
     if is_plugin(name):
-        judge: Judge = build(discovery.load_plugin("judges", name), options, f"judge {name!r}")
+        judge: Judge = build_plugin("judges", name, options)
         return judge
     parsed = parse_model_options(name, options)
     if name == GOLD:

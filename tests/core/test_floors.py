@@ -10,6 +10,7 @@ FLOORS: list[set[str]] = [
     {"errors", "deprecated", "batch", "loss", "ledger", "files", "signals", "ui",
      "changes", "environment", "fingerprints"},
     {"options", "safe_yaml", "discovery", "record", "remote", "functional", "data", "policy"},
+    {"named"},
     {"algorithm", "recipe"},
     {"run"},
     {"rewards"},

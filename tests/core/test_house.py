@@ -94,6 +94,7 @@ PUBLIC_MODULES = {
     "alignzoo.fingerprints",
     "alignzoo.functional",
     "alignzoo.ledger",
+    "alignzoo.named",
     "alignzoo.options",
     "alignzoo.policy",
     "alignzoo.recipe",

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
 from annotated_types import Ge, Gt, Le
 
+from alignzoo.cli.options import parameters
 from alignzoo.errors import BadInput
 from alignzoo.options import (
     Alias,
     build,
+    join_options,
     options_of,
     options_read,
     refuse_unread,
     rename_options,
+    split_names,
+    split_options,
 )
 from alignzoo.recipe import Recipe, read_recipe, resolve
 
@@ -136,6 +141,74 @@ def test_an_option_that_a_chosen_loss_reads_is_accepted(values, chosen):
 def test_an_option_that_no_chosen_loss_reads_is_refused(values, chosen, words):
     with pytest.raises(BadInput, match=words):
         refuse_unread(Losses(**values), "loss_type", READS, chosen)
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("a,x=1,2,y=b=c", {"x": "1,2", "y": "b=c"}),  # a comma that no option follows
+        ('a,x="1,y=2",z=3', {"x": "1,y=2", "z": "3"}),
+        (r'a,x="b,y=\"c,d=1\""', {"x": 'b,y="c,d=1"'}),
+        (r'a,x="\\,\d"', {"x": r"\,\d"}),
+        ('a,x="1"2', {"x": '"1"2'}),  # quotes that are not around the whole value
+        ("a,x=", {"x": ""}),
+        ('a,x=""', {"x": ""}),
+    ],
+)
+def test_options_of_a_text(text, options):
+    assert split_options(text, "--f") == ("a", options)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("a,1", "'1' in 'a,1' is not an option"), ("a,x=1,x=2", "'x' is given twice")],
+)
+def test_a_text_that_has_no_options_in_it(text, says):
+    with pytest.raises(BadInput, match=f"option --f: {says}"):
+        split_options(text, "--f")
+
+
+def test_names_with_options_in_one_text():
+    text = 'a,x=1,y="b,c",./d.py,a,x=1,y="b,c"'
+    assert split_names(text, "--tasks") == ['a,x=1,y="b,c"', "./d.py"]
+    with pytest.raises(BadInput, match="--tasks: 'a,,b' has an empty name"):
+        split_names("a,,b", "--tasks")
+
+
+class Level(Enum):
+    LOW, HIGH = 1, "h"
+
+
+@dataclass
+class Kinds:
+    level: Annotated[Level | None, "how much"] = None
+    size: Literal[1, 2] = 1
+    file: Path = Path("a")
+    text: str = ""
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        ({"level": "LOW", "size": "2"}, Kinds(Level.LOW, 2)),
+        ({"level": "1", "size": 2}, Kinds(Level.LOW, 2)),
+        ({"level": "h", "file": "b/c"}, Kinds(Level.HIGH, file=Path("b/c"))),
+        ({"level": "HIGH"}, Kinds(Level.HIGH)),
+        ({"text": 'x,level="h",\\"'}, Kinds(text='x,level="h",\\"')),
+    ],
+)
+def test_options_go_into_a_text_and_come_back(values, found):
+    built = build(Kinds, values)
+    assert built == found
+    name, options = split_options(join_options("kinds", built), "--f")
+    assert name == "kinds" and build(Kinds, options) == found
+
+
+def test_the_choices_of_an_enum_are_in_the_help_and_in_the_message():
+    level, size, *_ = options_of(Kinds)
+    assert parameters(level)[0].metavar == "<LOW|h>" and parameters(size)[0].metavar == "<1|2>"
+    with pytest.raises(BadInput, match="'low' is not allowed: it should be LOW or h"):
+        build(Kinds, {"level": "low"})
 
 
 def test_later_layers_win_and_options_merge():

@@ -33,7 +33,7 @@ TOOL = [5, 9, 5, 9]
 @dataclass
 class Tools(DefaultSampler):
     external_logprobs: bool = False
-    unknown: float = float("nan")
+    unknown: bool = True
 
     def complete(self, run, rows, size, stream):
         prompts = [row.prompt for row in rows for _ in range(size)]
@@ -46,7 +46,7 @@ class Tools(DefaultSampler):
         for completion, rest in zip(begun, ended):
             completion.mask = [True] * len(completion.tokens) + [False] * 4 + rest.written
             completion.tokens += TOOL + rest.tokens
-            completion.logprobs += [self.unknown] * 4 + rest.logprobs
+            completion.logprobs += [float("nan") if self.unknown else 0.0] * 4 + rest.logprobs
             completion.ended = rest.ended
         return [begun[i : i + size] for i in range(0, len(begun), size)]
 """
@@ -159,7 +159,7 @@ def test_no_algorithm_learns_from_foreign_tokens(make_run, monkeypatch, tools, a
 def test_a_sampler_of_another_program_is_corrected_on_the_tokens_of_the_policy(
     make_run, monkeypatch, tools
 ):
-    sampler = f"{tools},external_logprobs=true,unknown=0"
+    sampler = f"{tools},external_logprobs=true,unknown=false"
     run = make_run("rloo", sampler=sampler, **SETTINGS)
     check_independence(run, monkeypatch)
     weights = [run.round_metrics.numbers[f"{RATIO}/{name}"] for name in ("min", "max")]

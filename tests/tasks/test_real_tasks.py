@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from alignzoo import load_task
 from alignzoo.cli import status
 from alignzoo.errors import BadInput
-from alignzoo.recipe import load_task
 from alignzoo_tasks.ifeval import CHECKS, IFEval
 from alignzoo_tasks.word_problems import GSM8K, SVAMP
 from alignzoo_tasks.xstest import XSTest
