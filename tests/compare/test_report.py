@@ -20,6 +20,7 @@ from alignzoo_compare.report.choices import (
     overall_candidates,
     task_candidates,
 )
+from alignzoo_compare.report.fixed_kl import fix_kl, round_down
 from alignzoo_compare.report.kinds import kind_of
 from alignzoo_compare.report.page import (
     COLUMNS,
@@ -43,7 +44,7 @@ from alignzoo_compare.report.plots import (
 )
 from alignzoo_compare.report.readme import BEGIN, END, insert_tables, short_tables
 from alignzoo_compare.report.summary import letters_of
-from alignzoo_compare.report.tables import HEADINGS, OVERALL, as_csv, to_json
+from alignzoo_compare.report.tables import HEADINGS, OVERALL, as_csv, as_markdown, to_json
 from alignzoo_compare.statistics.intervals import Interval
 from alignzoo_compare.statistics.multiple import Ranking, correct_by_holm
 
@@ -199,6 +200,58 @@ def test_plots_have_every_entry_and_each_kind_once_in_their_legends(board, summa
         legend = [trace["name"] for trace in figure["data"] if trace["showlegend"]]
         assert len(legend) == len(set(legend))
         assert set(legend) <= set(COLOURS)
+
+
+# Scores at one KL
+
+
+def run_through(number, *points):
+    curve = [{"kl": kl, "score": score} for kl, score in points]
+    return {"number": number, "summary": {"score": points[-1][1]}, "curve": curve}
+
+
+def test_scores_at_a_kl_are_on_the_line_between_evaluations():
+    rows = {
+        "base": [run_through(0, (0.0, 0.2)), run_through(1, (0.0, 0.4))],
+        "sft": [run_through(0, (1, 0.3), (3, 0.5)), run_through(1, (2, 0.6), (4, 0.6))],
+        "dpo": [run_through(0, (4, 0.6), (9, 0.8)), run_through(1, (5, 0.9), (6, 0.9))],
+        "near": [run_through(0, (0.1, 0.3), (0.2, 0.3)), run_through(1, (1, 0.5), (8, 0.5))],
+        "failed once": [run_through(0, (5, 0.3), (9, 0.3))],
+        "once": [run_through(0, (9, 0.3)), run_through(1, (9, 0.3))],
+    }
+    found = fix_kl(rows, "sft")
+    assert found.kl == 3.0  # what two of the three entries with curves reach with both seeds
+    assert found.measured == 3
+    assert found.scores.keys() == {"sft", "dpo"}
+    # From the base's own score at 0: 0.2 + (0.6 - 0.2) 3/4 = 0.5, and 0.4 + (0.9 - 0.4) 3/5 = 0.7.
+    assert found.scores["dpo"].mean == pytest.approx(0.6)
+    assert found.scores["sft"].mean == pytest.approx((0.5 + 0.6) / 2)
+    assert found.over_control.keys() == {"dpo"}
+    assert found.over_control["dpo"].mean == pytest.approx((0.0 + 0.1) / 2)
+    assert fix_kl({name: rows[name] for name in ("base", "once")}, "sft") is None
+
+
+@pytest.mark.parametrize(("value", "rounded"), [
+    (3.0, 3.0), (0.1999, 0.19), (12.7, 12.0), (0.00123, 0.0012), (0.0, 0.0), (-1.0, 0.0),
+])  # fmt: skip
+def test_a_kl_is_rounded_down_so_that_it_is_still_reached(value, rounded):
+    assert round_down(value) == rounded
+
+
+def test_the_kl_is_named_where_its_scores_are_shown(board, summary):
+    task = summary.tasks[0]
+    entries = {entry.entry: entry for entry in task.entries}
+    assert entries["dpo"].at_kl is not None and entries["random-reward"].at_kl is None
+    said = f"the score at {task.fixed_kl:g} nats from the base"
+    page = render_page([Section("", board, summary)])
+    assert said in page and f"{task.reaching} of {task.measured} entries reach it" in page
+    assert said in as_markdown([("", summary)]).replace("\\", "")
+    (row,) = [r for r in csv.DictReader(io.StringIO(as_csv([("", summary)])))
+              if (r["task"], r["entry"]) == (task.task, "dpo")]  # fmt: skip
+    assert float(row["at_kl_mean"]) == entries["dpo"].at_kl.mean
+    assert float(row["fixed_kl"]) == task.fixed_kl
+    lines = plot_against_kl(board, task)["layout"]["shapes"]
+    assert [line["x0"] for line in lines if line["x0"] == line["x1"]] == [task.fixed_kl]
 
 
 def test_training_is_drawn_for_what_was_trained(board, summary):

@@ -41,7 +41,13 @@ from alignzoo_compare.report.plots import (
     plot_training,
 )
 from alignzoo_compare.report.summary import EntryResult, OverallResult, Summary, TaskResult
-from alignzoo_compare.report.tables import controlled, describe_task, entry_cells, overall_cells
+from alignzoo_compare.report.tables import (
+    controlled,
+    describe_fixed_kl,
+    describe_task,
+    entry_cells,
+    overall_cells,
+)
 from alignzoo_compare.statistics.intervals import Interval
 
 LONGEST = 4000  # characters of a completion that are shown
@@ -56,6 +62,8 @@ COLUMNS = {
     "over base": "paired difference to the base on the same prompts; * if told from 0",
     "over sft": "paired difference to supervised fine-tuning; * if told from 0",
     "at equal length": "difference to the base that completions of equal length would have",
+    "at KL": "score at the KL from the base that is named above the table, by its evaluations",
+    "at KL, over sft": "difference to supervised fine-tuning at that KL, paired by seed",
     "KL": "KL divergence from the base, in nats per completion",
     "length": "mean length of a completion in tokens",
     "ended": "fraction of completions that end by themselves",
@@ -136,6 +144,7 @@ class TaskView:
 
     task: str
     caption: str
+    fixed_kl: str
     choices: list[Choice]
     table: Table
     plots: dict[str, Figure]
@@ -267,6 +276,7 @@ def view_task(board: Board, summary: Summary, place: int) -> TaskView:
     return TaskView(
         task=task.task,
         caption=describe_task(task),
+        fixed_kl=describe_fixed_kl(task),
         choices=choose_by_kind(task_candidates(summary, place)),
         table=task_table(task),
         plots={
@@ -344,6 +354,8 @@ def task_cells(entry: EntryResult, base_retention: float | None) -> dict[str, Ce
         "over base": mean_of_interval(entry.over_base),
         "over sft": mean_of_interval(entry.over_sft),
         "at equal length": mean_of_interval(controlled(entry)),
+        "at KL": mean_of_interval(entry.at_kl),
+        "at KL, over sft": mean_of_interval(entry.at_kl_over_sft),
         "KL": entry.kl,
         "length": entry.length,
         "ended": entry.ended,

@@ -78,13 +78,16 @@ def plot_scores(task: TaskResult) -> Figure:
             "range": [-0.7, len(entries) - 0.3],
             "automargin": True,
         },
-        "shapes": [] if base is None else [base_line("x", base)],
+        "shapes": [] if base is None else [dashed_line("x", base)],
     }
     return finish(data, layout)
 
 
 def plot_against_kl(board: Board, task: TaskResult) -> Figure:
-    """Return the score of each entry against its KL to the base, at every evaluation."""
+    """Return the score of each entry against its KL to the base, at every evaluation.
+
+    A line stands at the KL at which the table compares scores.
+    """
     base = next((entry.score.mean for entry in task.entries if entry.entry == BASE), None)
     start = [] if base is None else [{"kl": 0.0, "score": base}]
     curves = [
@@ -96,7 +99,10 @@ def plot_against_kl(board: Board, task: TaskResult) -> Figure:
         "height": 420,
         "xaxis": {"title": {"text": "KL to the base, nats per completion"}, "rangemode": "tozero"},
         "yaxis": {"title": {"text": "score"}},
-        "shapes": [] if base is None else [base_line("y", base)],
+        "shapes": [
+            *([] if base is None else [dashed_line("y", base)]),
+            *([] if task.fixed_kl is None else [dashed_line("x", task.fixed_kl)]),
+        ],
     }
     named = len(curves) <= MOST_NAMED
     data = [line_of(entry, "kl", points, named=named) for entry, points in curves]
@@ -124,7 +130,7 @@ def plot_against_flops(board: Board, task: TaskResult) -> Figure:
             "dtick": "D2",
         },
         "yaxis": {"title": {"text": "score"}},
-        "shapes": [] if base is None else [base_line("y", base)],
+        "shapes": [] if base is None else [dashed_line("y", base)],
     }
     return finish(data, layout)
 
@@ -248,8 +254,8 @@ def style_of(kind: str) -> dict[str, Any]:
     }
 
 
-def base_line(axis: str, value: float) -> dict[str, Any]:
-    """Return a dashed line at the score of the base."""
+def dashed_line(axis: str, value: float) -> dict[str, Any]:
+    """Return a dashed line at a value of an axis, the score of the base for example."""
     across = "y" if axis == "x" else "x"
     return {
         "type": "line",

@@ -12,6 +12,7 @@ import numpy as np
 from alignzoo.ledger import ONLINE_FEEDBACK, ROW_FEEDBACK
 from alignzoo_compare.board import Board, Row
 from alignzoo_compare.grid import BASE, Grid
+from alignzoo_compare.report.fixed_kl import fix_kl
 from alignzoo_compare.report.kinds import kind_of
 from alignzoo_compare.statistics.aggregate import (
     Aggregate,
@@ -53,7 +54,8 @@ class EntryResult:
     same items, with p-values corrected by Holm over the entries of the task. `group` has a letter
     for each set of entries that are not told apart. `kind` is that of the feedback; see
     `ties_by_kind` for `ties`. Costs are means over seeds; `tuning_flops` is the sum over trials.
-    `failed` seeds count as the base.
+    `failed` seeds count as the base. `at_kl` is the score at the task's `fixed_kl`, and
+    `at_kl_over_sft` the difference to `sft` there, both None if a seed does not reach it.
     """
 
     entry: str
@@ -67,6 +69,8 @@ class EntryResult:
     over_base: Interval | None
     over_sft: Interval | None
     at_equal_length: LengthControl | None
+    at_kl: Interval | None
+    at_kl_over_sft: Interval | None
     kl: float | None
     length: float
     ended: float
@@ -88,6 +92,7 @@ class TaskResult:
 
     `span` is the difference of the best score to the worst that the task can give. `absent` has
     the entries without a result, and why: they do not apply to the task, or are not finished.
+    `fixed_kl` is the KL to the base of `at_kl`, which `reaching` of `measured` entries reach.
     """
 
     task: str
@@ -97,6 +102,9 @@ class TaskResult:
     least_difference: float
     span: float
     absent: dict[str, str]
+    fixed_kl: float | None = None
+    reaching: int = 0
+    measured: int = 0
 
 
 @dataclass(frozen=True)
@@ -205,6 +213,7 @@ def summarise_task(board: Board, task: str, table: ScoreTable) -> TaskResult:
     kinds = kinds_of(board, table)
     ties = ties_by_kind([scores], names, kinds)
     over = {BASE: differences(table, BASE), CONTROL: differences(table, CONTROL)}
+    at_kl = fix_kl(table.rows, CONTROL)
     entries = []
     for place in np.argsort(-ranking.mean, kind="stable"):
         name = names[place]
@@ -223,6 +232,8 @@ def summarise_task(board: Board, task: str, table: ScoreTable) -> TaskResult:
                 over_base=over[BASE].get(name),
                 over_sft=over[CONTROL].get(name),
                 at_equal_length=length_control(table, name),
+                at_kl=at_kl.scores.get(name) if at_kl else None,
+                at_kl_over_sft=at_kl.over_control.get(name) if at_kl else None,
                 tuning_flops=sum(flops_of(row) for row in trials),
                 proxy_gap=mean_of([proxy_gap(row, table.rows[BASE][0]) for row in rows]),
                 retention=mean_of([row["summary"].get("retention/loss") for row in rows]),
@@ -236,7 +247,10 @@ def summarise_task(board: Board, task: str, table: ScoreTable) -> TaskResult:
     span = table.bounds[1] - table.bounds[0]
     pairs = len(names) * (len(names) - 1) // 2
     least = least_detectable_difference(split_pair_variance(scores), pairs)
-    return TaskResult(task, entries, seeds, items, least, abs(span), table.absent)
+    result = TaskResult(task, entries, seeds, items, least, abs(span), table.absent)
+    if at_kl is None:
+        return result
+    return replace(result, fixed_kl=at_kl.kl, reaching=len(at_kl.scores), measured=at_kl.measured)
 
 
 def kinds_of(board: Board, table: ScoreTable) -> dict[str, str]:

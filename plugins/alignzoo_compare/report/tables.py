@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -20,8 +21,8 @@ from alignzoo_compare.statistics.aggregate import Aggregate
 from alignzoo_compare.statistics.intervals import Interval
 
 HEADINGS = (
-    "entry", "score", "rank", "group", "over base", "over sft", "at equal length", "KL", "length",
-    "FLOPs", "tuning", "feedback", "seconds", "MiB", "failed",
+    "entry", "score", "rank", "group", "over base", "over sft", "at equal length", "at KL",
+    "at KL, over sft", "KL", "length", "FLOPs", "tuning", "feedback", "seconds", "MiB", "failed",
 )  # fmt: skip
 WIDE = ("entry", "score", "rank", "group", "over base", "KL", "length", "FLOPs", "seconds")
 NARROW = ("entry", "score", "group", "over base")
@@ -70,6 +71,17 @@ def describe_task(task: TaskResult) -> str:
     )
 
 
+def describe_fixed_kl(task: TaskResult) -> str:
+    """Return which KL the scores at a KL are at, as a line; nothing if there are none."""
+    if task.fixed_kl is None:
+        return ""
+    return (
+        f"at KL: the score at {task.fixed_kl:g} nats from the base, between the evaluations of a "
+        f"run; {task.reaching} of {count(task.measured, 'entry', 'entries')} reach it with every "
+        "seed"
+    )
+
+
 def entry_cells(entry: EntryResult) -> dict[str, str]:
     """Return the cells of an entry's row by heading."""
     return {
@@ -80,6 +92,8 @@ def entry_cells(entry: EntryResult) -> dict[str, str]:
         "over base": difference(entry.over_base),
         "over sft": difference(entry.over_sft),
         "at equal length": difference(controlled(entry), star=False),
+        "at KL": "" if entry.at_kl is None else interval(entry.at_kl),
+        "at KL, over sft": difference(entry.at_kl_over_sft, star=False),
         "KL": "" if entry.kl is None else f"{entry.kl:z.2f}",
         "length": f"{entry.length:.1f}",
         "FLOPs": f"{entry.flops:.2g}",
@@ -106,7 +120,9 @@ def overall_cells(entry: OverallResult) -> dict[str, str]:
 
 
 def interval(value: Interval) -> str:
-    """Return a mean with its interval, `0.512 [0.480, 0.544]`."""
+    """Return a mean with its interval, `0.512 [0.480, 0.544]`, if it has one."""
+    if math.isnan(value.low):
+        return f"{value.mean:.3f}"
     return f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]"
 
 
@@ -114,6 +130,8 @@ def difference(value: Interval | None, *, star: bool = True) -> str:
     """Return a difference with its interval, and a star if it is told from 0."""
     if value is None:
         return ""
+    if math.isnan(value.low):
+        return f"{value.mean:+z.3f}"
     told = " *" if star and value.p_value < 0.05 else ""
     return f"{value.mean:+z.3f} [{value.low:+z.3f}, {value.high:+z.3f}]{told}"
 
@@ -139,7 +157,8 @@ def as_markdown(summaries: Summaries) -> str:
     for title, summary in summaries:
         parts += [f"# {escape(title)}"] if title else []
         for task in summary.tasks:
-            parts += [f"## {escape(task.task)}", escape(describe_task(task))]
+            texts = [text for text in (describe_task(task), describe_fixed_kl(task)) if text]
+            parts += [f"## {escape(task.task)}", *map(escape, texts)]
             parts.append(markdown_table(HEADINGS, [entry_cells(entry) for entry in task.entries]))
             parts += [f"- {escape(f'{name}: {why}')}" for name, why in task.absent.items()]
         if summary.overall:
@@ -193,9 +212,13 @@ def flat_row(task: TaskResult, entry: EntryResult) -> dict[str, Any]:
         "over_base": entry.over_base,
         "over_sft": entry.over_sft,
         "at_equal_length": controlled(entry),
+        "at_kl": entry.at_kl,
+        "at_kl_over_sft": entry.at_kl_over_sft,
     }.items():
         for part in ("mean", "low", "high", "p_value"):
-            row[f"{name}_{part}"] = "" if value is None else getattr(value, part)
+            found = None if value is None else getattr(value, part)
+            row[f"{name}_{part}"] = "" if found is None or math.isnan(found) else found
+    row["fixed_kl"] = task.fixed_kl
     for name in (
         "rank_low", "rank_high", "group", "kl", "length", "ended", "flops", "tuning_flops",
         "feedback", "seconds", "peak_memory_bytes", "proxy_gap", "retention", "failed",
