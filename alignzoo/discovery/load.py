@@ -121,7 +121,10 @@ def _import_file(path: Path) -> ModuleType:
     files = plain_files(path)
     sources, key = hash_files(files), path.absolute()
     if key in _modules and _modules[key][0] == sources:
-        return _modules[key][1]
+        module = _modules[key][1]
+        # Type hints are looked up there, and another file may have the same name.
+        sys.modules[module.__name__] = module
+        return module
     _owners.update({str(file.absolute()): str(path) for file in files.values()})
     folder = str(key.parent)
     if folder not in sys.path:

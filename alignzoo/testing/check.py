@@ -91,10 +91,10 @@ def kinds_of(text: str) -> list[str]:
     name = split_options(text, "alignzoo check")[0]
     if name.endswith(".py"):
         return [guess_kind(name)]
-    found = {kind: discovery.discover(kind) for kind in discovery.GROUPS if kind != "commands"}
-    kinds = [kind for kind, plugins in found.items() if name in plugins]
+    checked = [kind for kind in discovery.GROUPS if kind != "commands"]
+    kinds = [kind for kind in checked if discovery.is_plugin(kind, name)]
     if not kinds:
-        known = [each for plugins in found.values() for each in plugins]
+        known = [each for kind in checked for each in discovery.discover(kind)]
         raise BadInput(f"there is no plugin {name!r}", hint=nearest(name, known))
     return kinds
 

@@ -146,7 +146,12 @@ def check_learns(stage: Stage) -> None:
     if Traits.of(stage.run.algorithm).rounds.rows is not None:
         raise NotApplicable("a round has rows of its own")
     with tempfile.TemporaryDirectory(prefix="alignzoo-check-") as made:
-        changes: dict[str, Any] = {"steps": 12, "batch_size": 24, "learning_rate": 3e-3, "checkpoint_every": 0}
+        changes: dict[str, Any] = {
+            "steps": 12,
+            "batch_size": 24,
+            "learning_rate": 3e-3,
+            "checkpoint_every": 0,
+        }
         rows = rows_of(run_once(stage, Path(made), "run", **changes))
         if not rows[-1]["loss"] < rows[0]["loss"]:
             raise Broken(f"the loss goes from {rows[0]['loss']:.4g} to {rows[-1]['loss']:.4g}")

@@ -69,10 +69,10 @@ class CheckCommand:
 def plugins_of(package: str) -> list[tuple[str, str]]:
     """Return kind and name of each plugin of a package that can be checked."""
     return [
-        (kind, found.name)
+        (kind, name)
         for kind in discovery.GROUPS
         if kind != "commands"
-        for found in discovery.discover(kind).values()
+        for name, found in discovery.discover(kind).items()
         if found.package == package
     ]
 

@@ -10,6 +10,7 @@ import pytest
 from alignzoo import discovery, record
 from alignzoo.discovery import api
 from alignzoo.errors import BadInput
+from alignzoo.options import options_of
 from alignzoo.signals import catch_signals
 
 ADDON = (
@@ -177,6 +178,23 @@ def test_a_plain_file_imports_its_siblings_and_is_made_of_them(tmp_path):
     sibling.write_text("RATE = 2  # another one\n")
     assert discovery.hash_plugin("addons", str(path)) != one.sha256
     assert discovery.load_plugin("addons", str(path)).rate == 2
+
+
+def test_two_plain_files_of_one_name_keep_their_own_types(tmp_path):
+    addon = ADDON.replace("class Anneal", "@dataclass\nclass Anneal")
+    head = (
+        "from __future__ import annotations\nfrom dataclasses import dataclass\n"
+        "from typing import Annotated\nfrom annotated_types import Ge\n"
+    )
+    paths = [tmp_path / str(bound) / "same.py" for bound in (1, 2)]
+    for path in paths:
+        path.parent.mkdir()
+        number = f"Number = Annotated[int, Ge({path.parent.name})]\n"
+        path.write_text(f"{head}{number}{addon}    number: Number = 5\n")
+        discovery.load_plugin("addons", str(path))
+    for path in paths:
+        (option,) = options_of(discovery.load_plugin("addons", str(path)))
+        assert option.bounds == f">= {path.parent.name}"
 
 
 def test_a_plain_file_never_gets_another_module_for_its_sibling(tmp_path):
