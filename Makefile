@@ -37,7 +37,7 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	for folder in architectures crashes hh_rlhf real speed statistics studies; do $(BIN)/mypy benchmarks/$$folder || exit 1; done
+	for folder in architectures crashes hh_rlhf hooks real speed statistics studies; do $(BIN)/mypy benchmarks/$$folder || exit 1; done
 
 leaderboard: install
 	@if ls $(BOARDS)/*/board.json >/dev/null 2>&1; then \

@@ -5,6 +5,9 @@ arguments that it does not need. Every run has its own plugin manager, on which 
 task, the rewards, the sampler and each add-on (`--with`) are registered.
 `@hookimpl(wrapper=True)` wraps the results of the other plugins.
 
+What a plugin gives is checked right after it, and an exception in a hook ends the run with one
+message that names the plugin, the hook and the line; see `alignzoo.results`.
+
 The order of a run:
 
     alignzoo_check              before anything is written
@@ -25,7 +28,6 @@ evaluations, which only the main one runs.
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -36,10 +38,11 @@ from torch import Tensor
 from alignzoo.batch import Batch, Example
 from alignzoo.data import Data
 from alignzoo.discovery import PROJECT, hook_methods, hookspec
-from alignzoo.errors import BadInput, nearest
+from alignzoo.hook_methods import check_loss_providers, check_methods
 from alignzoo.loss import Loss
 from alignzoo.policy import Policy
 from alignzoo.recipe import Recipe
+from alignzoo.results import guard
 from alignzoo.rollout import Completion
 from alignzoo.run import Run
 
@@ -88,7 +91,7 @@ def alignzoo_complete(
 
 @hookspec
 def alignzoo_reward(run: Run, batch: Batch) -> Tensor:
-    """Return one score per completion, `[N]`; NaN if the reward does not apply to it.
+    """Return one finite score per completion, `[N]`; NaN if the reward does not apply to it.
 
     Called for the completions of a round, in every plugin that implements it. Each reward is logged
     by its name, and their weighted sum becomes `batch["rewards"]`. `run.texts(batch)` are the
@@ -120,7 +123,8 @@ def alignzoo_step(run: Run, step: int, metrics: dict[str, float]) -> None:
     """React to an optimizer step.
 
     Called after each, with its number from 1 and the metrics that are about to be logged, to which
-    the plugin may add. `run.stop(reason)` ends the training.
+    the plugin may add numbers under names of its own. It changes none of those that are there, and
+    returns nothing. `run.stop(reason)` ends the training.
     """
 
 
@@ -147,7 +151,7 @@ def alignzoo_evaluate(run: Run, model: Policy) -> dict[str, float | list[float]]
     """Return further scores of the model by name, which are logged beside the core's own.
 
     Called in every evaluation, with the model in eval mode. For a list, one number per item, the
-    mean and its 95% interval are reported.
+    mean and its 95% interval are reported. The names are the plugin's own, not the core's.
     """
 
 
@@ -161,6 +165,15 @@ class RunPlugins(pluggy.PluginManager):
             return None
         return super().parse_hookimpl_opts(plugin, name)
 
+    def register(self, plugin: Any, name: str | None = None) -> str | None:
+        """Register a plugin, with a check of what each of its hooks gives."""
+        registered = super().register(plugin, name)
+        for hook in self.get_hookcallers(plugin) or []:
+            for impl in hook.get_hookimpls():
+                if impl.plugin is plugin:
+                    guard(impl, hook)
+        return registered
+
 
 def make_manager(plugins: dict[str, Any], *, loss: bool = True) -> RunPlugins:
     """Return a plugin manager with these objects registered by name; later ones are called first.
@@ -173,54 +186,9 @@ def make_manager(plugins: dict[str, Any], *, loss: bool = True) -> RunPlugins:
     """
     pm = RunPlugins(PROJECT)
     pm.add_hookspecs(sys.modules[__name__])
+    specs = {name: spec for name, spec in globals().items() if name.startswith("alignzoo_")}
     for name, plugin in plugins.items():
-        _check_methods(pm, name, plugin)
+        check_methods(name, plugin, specs)
         pm.register(plugin, name)
-    _check_loss(pm, int(loss))
+    check_loss_providers(pm.hook.alignzoo_loss, int(loss))
     return pm
-
-
-def _check_methods(pm: RunPlugins, owner: str, plugin: Any) -> None:
-    specs = [name for name in globals() if name.startswith("alignzoo_")]
-    marked = hook_methods(plugin)
-    for name in marked:
-        if name not in specs:
-            raise BadInput(
-                f"plugin {owner!r}: there is no hook {name!r}", hint=nearest(name, specs)
-            )
-        spec = inspect.signature(globals()[name])
-        _, *arguments = inspect.signature(getattr(type(plugin), name)).parameters.values()
-        for parameter in arguments:
-            if (
-                parameter.default is not parameter.empty
-                or parameter.kind is not parameter.POSITIONAL_OR_KEYWORD
-            ):
-                raise BadInput(
-                    f"plugin {owner!r}: argument {parameter.name!r} of {name} has a default or is "
-                    "keyword-only, so pluggy would never fill it",
-                    hint=f"write it as {name}(self, {', '.join(spec.parameters)})",
-                )
-            if parameter.name not in spec.parameters:
-                raise BadInput(
-                    f"plugin {owner!r}: {name} has no argument {parameter.name!r}",
-                    hint=f"its arguments are: {', '.join(spec.parameters)}",
-                )
-    for name in specs:
-        if name not in marked and callable(inspect.getattr_static(type(plugin), name, None)):
-            raise BadInput(
-                f"plugin {owner!r}: {name} is not marked", hint=f"write @hookimpl above {name}"
-            )
-
-
-def _check_loss(pm: RunPlugins, wanted: int) -> None:
-    providers = [
-        impl.plugin_name
-        for impl in pm.hook.alignzoo_loss.get_hookimpls()
-        if not (impl.wrapper or impl.hookwrapper)
-    ]
-    if len(providers) != wanted:
-        raise BadInput(
-            f"exactly {'one plugin' if wanted else 'none'} of a run gives alignzoo_loss; found "
-            + (", ".join(providers) or "none"),
-            hint="an add-on that changes the loss wraps it: @hookimpl(wrapper=True)",
-        )

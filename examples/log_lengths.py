@@ -13,5 +13,5 @@ class LogLengths:
     def alignzoo_loss(self, run, batch):
         loss = yield
         lengths = batch.lengths
-        loss.metrics["completions/mean_length"] = (lengths.sum(), lengths.new_tensor(len(lengths)))
+        loss.metrics["log_lengths/mean"] = (lengths.sum(), lengths.new_tensor(len(lengths)))
         return loss

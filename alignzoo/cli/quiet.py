@@ -190,7 +190,12 @@ def quiet(path: Path | None = None) -> Iterator[Log]:
     handler = _start_logging(log)
     try:
         yield log
-    except AlignzooError:
+    except AlignzooError as error:
+        if isinstance(error, RunFailed) and error.__cause__ is not None:
+            with suppress(OSError):  # the disk may be full
+                traceback.print_exc()
+            if error.hint is None:
+                error.hint, temporary = f"the traceback is in {log.path}", False
         raise
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt | GeneratorExit):

@@ -19,12 +19,19 @@ from alignzoo.data.codec import Codec
 from alignzoo.data.columns import columns_of
 from alignzoo.data.dataset import FEEDBACK_KINDS, Data, SourceSize, count_feedback
 from alignzoo.data.dialogue import Content, Message
-from alignzoo.data.load import dev_split, load_data, load_rows
+from alignzoo.data.load import load_data, load_rows
 from alignzoo.data.names import DataSpec, parse_data
 from alignzoo.data.order import EpochOrder
 from alignzoo.data.read import location, read_rows, read_table
 from alignzoo.data.reasoning_steps import split_steps, step_ends
 from alignzoo.data.report import Report
+from alignzoo.data.task import (
+    dev_split,
+    name_of_task,
+    place_in_task,
+    read_task_rows,
+    score_by_task,
+)
 from alignzoo.data.template import template_values
 from alignzoo.data.values import is_missing
 from alignzoo.data.views import (
@@ -69,9 +76,13 @@ __all__ = [
     "load_data",
     "load_rows",
     "location",
+    "name_of_task",
     "parse_data",
+    "place_in_task",
     "read_rows",
     "read_table",
+    "read_task_rows",
+    "score_by_task",
     "split_steps",
     "step_ends",
     "template_values",

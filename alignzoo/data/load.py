@@ -24,6 +24,7 @@ from alignzoo.data.mixture import divide_holdout, mix, refuse_duplicates
 from alignzoo.data.names import DataSpec, parse_data
 from alignzoo.data.read import Part, Table, location, read_table
 from alignzoo.data.report import Report
+from alignzoo.data.task import dev_split, name_of_task, read_task_rows
 from alignzoo.data.values import BadValue, UnusableRow, is_missing, parse_label
 from alignzoo.data.views import CHOSEN_PROBABILITY, VIEWS, Preferences, Prompts, View
 from alignzoo.errors import BadInput, count
@@ -58,14 +59,6 @@ def load_data(
         raise ValueError("load_data needs a task or data")
     loaded.report.notes += codec.notes
     return loaded
-
-
-def dev_split(task: Any) -> str:
-    """Return the split of a task to look at while one tunes: `dev`, or `test` if it has no other.
-
-    A task names its splits in `splits`; without it, they are train and test.
-    """
-    return "dev" if "dev" in getattr(task, "splits", ()) else "test"
 
 
 def load_rows(view: type[View], data: str) -> tuple[list[Row], Report]:
@@ -148,7 +141,7 @@ class _Loader:
 
     def from_task(self, task: Any, holdout: int) -> Data:
         """Load the training split of a task, and `holdout` rows of its dev split."""
-        name = getattr(task, "name", None) or type(task).__name__.lower()
+        name = name_of_task(task)
         plan = plan_for_views(self.view, task.views)
         if plan is None:
             raise BadInput(
@@ -157,8 +150,8 @@ class _Loader:
             )
         report = Report(source=f"task {name}", max_length=self.max_length)
         split = dev_split(task)
-        rows = task.rows(plan.start.name, "train")
-        test_rows = task.rows(plan.start.name, split) if holdout else []
+        rows = read_task_rows(task, plan.start.name, "train")
+        test_rows = read_task_rows(task, plan.start.name, split) if holdout else []
         where = f"task {name}, {plan.start.name}"
         reading = Columns()
         train = self.examples(plan, reading, rows, _numbered(f"{where}, train"), report)
@@ -174,7 +167,7 @@ class _Loader:
         if plan is None:
             return []
         split = dev_split(task)
-        rows = task.rows(plan.start.name, split)
+        rows = read_task_rows(task, plan.start.name, split)
         place = _numbered(f"{where}, {plan.start.name}, {split}")
         items = _canonical(plan, Columns(), rows, place, Report())
         derived, _ = plan.run(items, self.seed)

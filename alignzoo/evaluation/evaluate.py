@@ -11,12 +11,24 @@ import torch
 
 from alignzoo.algorithm import Traits
 from alignzoo.batch import Example, collate
-from alignzoo.data import Codec, Prompts, SourceSize, dev_split, template_values
+from alignzoo.data import (
+    Codec,
+    Prompts,
+    SourceSize,
+    dev_split,
+    name_of_task,
+    place_in_task,
+    read_task_rows,
+    score_by_task,
+    template_values,
+)
 from alignzoo.errors import count
 from alignzoo.evaluation.statistics import Estimate, mean_with_interval
+from alignzoo.faults import Blame
 from alignzoo.loss import Totals
 from alignzoo.policy import Policy
 from alignzoo.policy.untrained import check_untrained
+from alignzoo.reserved import ESTIMATES
 from alignzoo.rollout import Completion, Sampling, generate
 from alignzoo.run import Run
 from alignzoo.run.schedule import seed_from
@@ -87,7 +99,7 @@ def evaluate_run(run: Run, phase: str) -> Evaluation:
                 result = Evaluation(found.summary | result.summary, found.items)
             with run.free_of_charge():
                 for scores in run.hook.alignzoo_evaluate(run=run, model=run.model):
-                    result.summary |= {name: to_estimate(value) for name, value in scores.items()}
+                    add_scores(run, result, scores)
     finally:
         run.model.train()
     for name, value in list(result.summary.items()):
@@ -105,6 +117,20 @@ def evaluate_run(run: Run, phase: str) -> Evaluation:
     return result
 
 
+def add_scores(run: Run, result: Evaluation, scores: Mapping[str, float | list[float]]) -> None:
+    """Add the scores that a plugin gives to the estimates.
+
+    It may give the held-out value of a metric of its loss itself, with an interval. Raise
+    `RunFailed` for the name of a measure of the task.
+    """
+    measures = {name for item in result.items for name in item["measures"]}
+    for name, value in scores.items():
+        if name in measures:
+            giver = run.names.estimates.givers[name]
+            raise giver.fail(f"gave {name!r}, which the task measures", hint="use another name")
+        result.summary[name] = to_estimate(value)
+
+
 def evaluate_prompts(run: Run, phase: str, rows: Sequence[dict[str, Any]]) -> Evaluation:
     """Complete prompts by a plugin or by the run's model, and score the completions.
 
@@ -113,7 +139,7 @@ def evaluate_prompts(run: Run, phase: str, rows: Sequence[dict[str, Any]]) -> Ev
     sampling = Sampling.of(run.recipe, run.codec)
     prompts = encode_prompts(run.codec, rows, prompt_room(run))
     answers, cost = request_answers(run, rows, prompts) if phase != "before" else (None, {})
-    seeds = None
+    by_plugin, seeds = answers is not None, None
     with run.free_of_charge(), run.ui.items(len(rows), f"evaluating {phase}") as advance:
         if answers is None:
             seeds = [seed_for_item(run.recipe.seed, index) for index in range(len(rows))]
@@ -122,7 +148,10 @@ def evaluate_prompts(run: Run, phase: str, rows: Sequence[dict[str, Any]]) -> Ev
     if phase == "before" and run.model.starts_as_base:
         sides = "the log-probs that completions were sampled with and the base's"
         check_untrained(run.model, gap_to_base(items), sampling.temperature, sides)
-    return Evaluation(summarise(items, sampling) | cost, [item.as_dict() for item in items])
+    found = summarise(items, sampling)
+    if by_plugin:
+        found.pop("kl", None)  # its answers may not have been drawn from the model as it is
+    return Evaluation(found | cost, [item.as_dict() for item in items])
 
 
 def choose_prompts(run: Run) -> list[dict[str, Any]]:
@@ -134,7 +163,7 @@ def choose_prompts(run: Run) -> list[dict[str, Any]]:
         return []
     if run.task is not None and "prompts" in run.task.views:
         split = choose_split(run.task, run.recipe.eval_split)
-        return run.task.rows("prompts", split)[: run.recipe.eval_size]
+        return read_task_rows(run.task, "prompts", split)[: run.recipe.eval_size]
     return run.data.prompts[: run.recipe.eval_size]
 
 
@@ -149,8 +178,7 @@ def choose_split(task: Any, split: str) -> str:
 def note_missing_dev(task: Any | None, split: str, ui: UI) -> None:
     """Tell the user if a task's test split stands for the dev split that it does not have."""
     if task is not None and split != choose_split(task, split):
-        name = getattr(task, "name", None) or type(task).__name__.lower()
-        ui.note(f"task {name!r} has no dev split: it is evaluated on test")
+        ui.note(f"task {name_of_task(task)!r} has no dev split: it is evaluated on test")
 
 
 def prompt_room(run: Run) -> int:
@@ -262,13 +290,13 @@ def score_items(
                 item=index,
                 prompt=prompt_text(row["prompt"]),
                 completion=text,
-                score=float(task.score(row, text)) if task is not None else None,
+                score=score_by_task(task, row, text) if task is not None else None,
                 length=completion.length,
                 ended=completion.ended,
                 logprob=completion.logprob,
                 ref_logprob=base[index] if base else None,
                 seed=None if seeds is None else seeds[index],
-                measures=task.measures(row, text) if task and hasattr(task, "measures") else {},
+                measures=measure_by_task(task, row, text) if task is not None else {},
             )
         )
     return items
@@ -336,6 +364,24 @@ def compare_evaluations(before: Evaluation, after: Evaluation) -> dict[str, Esti
             to_estimate(found) if paired else Estimate(new.mean - before.summary[name].mean)
         )
     return changes
+
+
+def measure_by_task(task: Any, row: dict[str, Any], text: str) -> dict[str, float]:
+    """Return the task's further measures of a completion.
+
+    Raise `RunFailed` if one is not a number, or has the name of one of the core's.
+    """
+    if not hasattr(task, "measures"):
+        return {}
+    place = place_in_task(task, task.measures)
+    with Blame(place):
+        found: dict[str, float] = task.measures(row, text)
+    for name, value in found.items():
+        if ESTIMATES.fullmatch(name):
+            raise place.fail(f"gave {name!r}, which is the core's own", hint="use another name")
+        if not isinstance(value, int | float):
+            raise place.fail(f"gave {value!r} as {name!r}, which is not a number")
+    return found
 
 
 def list_measures(item: Mapping[str, Any]) -> dict[str, float]:

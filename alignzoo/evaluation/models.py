@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from alignzoo.data import Codec
+from alignzoo.data import Codec, read_task_rows
 from alignzoo.errors import BadInput
 from alignzoo.evaluation.evaluate import (
     Evaluation,
@@ -91,7 +91,7 @@ def evaluate_task(
     codec = Codec(policy.tokenizer)
     sampling = Sampling.of(Recipe(algorithm="", **(settings.sampling or {})), codec)
     note_missing_dev(task, settings.split, ui)
-    rows = task.rows("prompts", choose_split(task, settings.split))[: settings.limit]
+    rows = read_task_rows(task, "prompts", choose_split(task, settings.split))[: settings.limit]
     shown = add_examples(task, rows, settings.shots)
     prompts = encode_prompts(codec, shown)
     found: list[list[EvaluationItem]] = []
@@ -147,7 +147,7 @@ def add_examples(task: Any, rows: Sequence[dict[str, Any]], shots: int) -> list[
     """
     if not shots:
         return list(rows)
-    demonstrations = task.rows("demonstrations", "train")[:shots]
+    demonstrations = read_task_rows(task, "demonstrations", "train")[:shots]
     if len(demonstrations) < shots:
         raise BadInput(f"option --shots: the task has {len(demonstrations)} demonstrations")
     turns: list[dict[str, Any]] = []

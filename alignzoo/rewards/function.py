@@ -12,7 +12,9 @@ from torch import Tensor
 from alignzoo.batch import Batch
 from alignzoo.discovery import hookimpl, load_function
 from alignzoo.errors import AlignzooError, RunFailed
+from alignzoo.faults import PluginMethod
 from alignzoo.rewards.rows import reward_failure, to_score
+from alignzoo.rewards.score import check_scores
 from alignzoo.run import Run
 
 
@@ -31,12 +33,14 @@ class FunctionReward:
     The function is called with lists that have one entry per completion: `prompts`, `completions`,
     `completion_ids`, `completion_masks` (False for each token that the policy did not write) and
     every column of the rows by its name, as far as it has parameters of these names or `**kwargs`.
-    If the prompt is a list of messages, so is the completion. It returns a number per completion,
-    or None if the reward does not apply. It may be `async`.
+    A prompt is as the row has it, a text or messages; a completion is always its text, also in a
+    dialogue. It returns a number per completion, or None if the reward does not apply. It may be
+    `async`.
     """
 
     def __init__(self, path: str):
         self.path, self.function = path, load_function(path)
+        self.place = PluginMethod.of(f"reward {path!r}", self.function, self.function)
         parameters = inspect.signature(self.function).parameters
         self.accepts = set(parameters)
         self.accepts_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
@@ -57,7 +61,9 @@ class FunctionReward:
             raise
         except Exception as error:
             raise self.find_failure(error, completions) from error
-        return torch.tensor(scores)
+        found = torch.tensor(scores)
+        check_scores(self.place, found, run, batch)
+        return found
 
     def call(self, completions: list[Answered]) -> list[float]:
         """Call the function and return its scores; raise `RunFailed` for a wrong number of them."""
@@ -66,7 +72,7 @@ class FunctionReward:
         given = {
             **columns,
             "prompts": [each.row["prompt"] for each in completions],
-            "completions": [_completion(each.row, each.text) for each in completions],
+            "completions": [each.text for each in completions],
             "completion_ids": [each.ids for each in completions],
             "completion_masks": [each.mask for each in completions],
         }
@@ -78,8 +84,8 @@ class FunctionReward:
         scores = [to_score(score) for score in result]
         wanted = len(completions)
         if len(scores) != wanted:
-            raise RunFailed(
-                f"reward {self.path!r} gave {len(scores)} scores for {wanted} completions",
+            raise self.place.fail(
+                f"gave {len(scores)} scores for {wanted} completions",
                 hint="it returns a list with one number, or None, for each of `completions`",
             )
         return scores
@@ -90,11 +96,6 @@ class FunctionReward:
             try:
                 self.call([each])
             except Exception as alone:
-                return reward_failure(self.path, alone, each.row, each.text)
+                return reward_failure(self.place, alone, each.row, each.text)
         first = completions[0]
-        return reward_failure(self.path, error, first.row, first.text)
-
-
-def _completion(row: dict[str, Any], text: str) -> str | list[dict[str, str]]:
-    """Return the completion in the form of the prompt: text, or a list of messages."""
-    return text if isinstance(row["prompt"], str) else [{"role": "assistant", "content": text}]
+        return reward_failure(self.place, error, first.row, first.text)

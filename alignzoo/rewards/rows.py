@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from alignzoo.batch import Batch
+from alignzoo.data import score_by_task
 from alignzoo.discovery import hookimpl
 from alignzoo.errors import AlignzooError, RunFailed
+from alignzoo.faults import PluginMethod
 from alignzoo.run import Run
 
 
@@ -51,7 +53,8 @@ class RowReward(ABC):
         except AlignzooError:
             raise
         except Exception as error:
-            raise reward_failure(type(self).__name__.lower(), error, row, text) from error
+            place = PluginMethod.of(f"reward {type(self).__name__.lower()!r}", self, self.score)
+            raise reward_failure(place, error, row, text) from error
 
 
 def to_score(score: Any) -> float:
@@ -60,17 +63,17 @@ def to_score(score: Any) -> float:
 
 
 def reward_failure(
-    name: str, problem: Exception | str, row: dict[str, Any], text: str
+    place: PluginMethod, error: Exception, row: dict[str, Any], text: str
 ) -> RunFailed:
-    """Return the error for a problem or an exception of a reward, with the row and completion."""
-    if isinstance(problem, Exception):
-        problem = f"failed: {type(problem).__name__}: {problem}"
-    columns = _short_text(", ".join(f"{key}={_short(value)}" for key, value in row.items()), 1000)
-    return RunFailed(
-        f"reward {name!r} {problem}",
-        where=f"the row with {columns}",
-        hint=f"the completion was {_short(text)}; the last checkpoint is intact",
-    )
+    """Return the error for an exception of a reward, with the row and the completion."""
+    failure = place.failed(error)
+    return RunFailed(failure.problem, where=failure.where, hint=describe_example(row, text))
+
+
+def describe_example(row: dict[str, Any], text: str) -> str:
+    """Return a row and a completion as the hint of an error, shortened."""
+    columns = _short_text(", ".join(f"{key}={_short(value)}" for key, value in row.items()), 900)
+    return f"for the row with {columns}; the completion was {_short(text)}"
 
 
 def _short(value: Any, most: int = 200) -> str:
@@ -89,4 +92,4 @@ class TaskReward(RowReward):
 
     def score(self, row: dict[str, Any], completion: str) -> float:
         """Return the task's score of a completion."""
-        return self.task.score(row, completion)
+        return score_by_task(self.task, row, completion)

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from alignzoo.batch import Batch
 from alignzoo.errors import RunFailed
-from alignzoo.rewards.rows import reward_failure
+from alignzoo.faults import PluginMethod
+from alignzoo.rewards.rows import describe_example
 from alignzoo.run import Run
 
 LARGEST_SCORE = 1e18  # of a score: its square is a float32
@@ -22,37 +23,30 @@ def score_completions(run: Run, batch: Batch) -> dict[str, Tensor]:
     givers = [
         impl.plugin_name.removeprefix(PLUGIN_PREFIX)
         for impl in reversed(run.hook.alignzoo_reward.get_hookimpls())  # the order of the calls
-        if not (impl.wrapper or impl.hookwrapper)
+        if not impl.wrapper
     ]
     scores = run.hook.alignzoo_reward(run=run, batch=batch)
-    if len(scores) != len(givers):
-        raise RunFailed(
-            f"{len(givers)} rewards ({', '.join(givers)}) gave {len(scores)} tensors",
-            hint="each gives one, and a wrapper of alignzoo_reward returns as many as it was given",
-        )
-    found = {name: score.float() for name, score in zip(givers, scores, strict=True)}
-    for name, score in found.items():
-        check_scores(name, score, run, batch)
-    return found
+    return {name: score.float() for name, score in zip(givers, scores, strict=True)}
 
 
-def check_scores(name: str, scores: Tensor, run: Run, batch: Batch) -> None:
+def check_scores(place: PluginMethod, scores: Tensor, run: Run, batch: Batch) -> None:
     """Raise `RunFailed` unless the scores are `[N]`, each a number to compute with or NaN.
 
-    The message has the row and the completion of the first one that is not.
+    `place` is what gave them. The message has the row and the completion of the first wrong one.
     """
-    n = len(batch.completions())
+    n = len(batch.tokens)
     if scores.shape != (n,):
-        raise RunFailed(
-            f"reward {name!r} gave scores of shape {list(scores.shape)} for {n} completions",
+        raise place.fail(
+            f"gave scores of shape {list(scores.shape)} for {n} completions",
             hint=f"alignzoo_reward returns a tensor of shape [{n}]",
         )
-    wrong = (scores.abs() > LARGEST_SCORE).nonzero().flatten().tolist()
-    if wrong:
-        value = float(scores[wrong[0]])
-        row, text = batch.answered()[wrong[0]], run.texts(batch)[wrong[0]]
+    # As Python numbers: for a round's few scores that is faster than one operation on a tensor.
+    for index, value in enumerate(scores.tolist()):
+        if not abs(value) > LARGEST_SCORE:  # NaN is fine
+            continue
+        row, text = batch.answered()[index], run.texts(batch)[index]
         problem = "not finite" if math.isinf(value) else "too large to compute with"
-        raise reward_failure(name, f"gave {value:g}, which is {problem}", row, text)
+        raise place.fail(f"gave {value:g}, which is {problem}", describe_example(row, text))
 
 
 def weighted_sum(scores: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:

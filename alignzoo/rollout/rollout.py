@@ -11,6 +11,7 @@ from torch import Tensor
 
 from alignzoo.algorithm import Traits
 from alignzoo.batch import Batch, Example, collate
+from alignzoo.faults import THE_CORE
 from alignzoo.functional import REWARD_PREFIX, importance_weights, nanstd, per_token
 from alignzoo.rewards import score_completions, weighted_sum
 from alignzoo.rollout.generate import Completion
@@ -113,7 +114,7 @@ def replace_logprobs(run: Run, batch: Batch) -> Tensor | None:
     )
     gap = LogprobGap()
     gap.add(batch, own)
-    run.round_metrics.add(gap.reduce(run.world))
+    run.round_metrics.add(gap.reduce(run.world), THE_CORE)
     batch.columns[INFERENCE], batch.columns["logprobs"] = batch["logprobs"], own
     if not run.recipe.importance_cap:
         return None
@@ -121,7 +122,8 @@ def replace_logprobs(run: Run, batch: Batch) -> Tensor | None:
     found = run.gather_masked(weights, batch.mask)
     if found.numel():
         extent = {"min": found.min(), "mean": found.double().mean(), "max": found.max()}
-        run.round_metrics.add({f"{RATIO}/{name}": float(x) for name, x in extent.items()})
+        ratios = {f"{RATIO}/{name}": float(x) for name, x in extent.items()}
+        run.round_metrics.add(ratios, THE_CORE)
     return weights
 
 
@@ -131,7 +133,7 @@ def log_completions(run: Run, batch: Batch) -> None:
     columns |= {"rewards": batch["rewards"], "ended": batch["ended"]}
     columns["lengths"] = batch.mask.sum(-1)  # tokens that the policy wrote
     everywhere = {name: gather_groups(run.world, batch, x) for name, x in columns.items()}
-    run.round_metrics.add(summarise_completions(everywhere))
+    run.round_metrics.add(summarise_completions(everywhere), THE_CORE)
 
 
 def gather_groups(world: World, batch: Batch, column: Tensor) -> Tensor:

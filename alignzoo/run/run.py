@@ -24,6 +24,7 @@ from alignzoo.ledger import Ledger
 from alignzoo.policy import ModelSpec, Outputs, Policy, load_policy
 from alignzoo.recipe import Recipe
 from alignzoo.record import Record
+from alignzoo.reserved import Names
 from alignzoo.run.forwards import Forwards
 from alignzoo.run.log import RoundLog
 from alignzoo.run.schedule import Schedule
@@ -68,7 +69,8 @@ class Run:
     def __post_init__(self) -> None:
         self.states = PluginStates()
         self.forwards = Forwards(self.model, self.schedule.ledger)
-        self.round_metrics = RoundLog(self.world)
+        self.names = Names()  # of the numbers that are logged
+        self.round_metrics = RoundLog(self.world, self.names)
 
     @property
     def hook(self) -> Any:
@@ -164,12 +166,18 @@ class Run:
 
     @property
     def total_steps(self) -> int | None:
-        """Return the optimizer steps of the whole run; None if only a compute budget ends it."""
+        """Return the optimizer steps of the whole run; None if only a compute budget ends it.
+
+        A schedule of a plugin's own is better a function of `progress`, which every run has.
+        """
         return self.schedule.total_steps
 
     @property
     def progress(self) -> float:
-        """Return the fraction of the run done so far, in [0, 1]."""
+        """Return the fraction of the run done so far, in [0, 1]: of its steps or of its budget.
+
+        It never falls, and is the same in a resumed run.
+        """
         return self.schedule.progress
 
     def seed_for(self, *what: Any) -> int:

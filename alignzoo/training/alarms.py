@@ -163,7 +163,7 @@ class Alarms:
 def check_rewards_apply(run: Run, step: int, steps: int) -> None:
     """Tell the user that no reward has applied so far; raise `RunFailed` if that goes on."""
     problem = "no reward applied to any completion"
-    if steps < UNSCORED and step != run.total_steps:
+    if steps < UNSCORED and not run.schedule.done:
         run.ui.note(f"step {step}: {problem}: nothing is learned from these")
         return
     raise RunFailed(

@@ -16,6 +16,7 @@ from alignzoo.algorithm import Traits
 from alignzoo.batch import Batch
 from alignzoo.errors import RunFailed
 from alignzoo.evaluation import evaluate_run
+from alignzoo.faults import THE_CORE
 from alignzoo.functional import learning_rate_factor
 from alignzoo.loss import Loss, Totals
 from alignzoo.policy.untrained import check_untrained
@@ -122,7 +123,7 @@ def train_step(
         with run.forwards.observed(gap.add, run.temperature):
             metrics = update(run, optimizer, batch)
         found = gap.reduce(run.world)
-        run.round_metrics.add(found)
+        run.round_metrics.add(found, THE_CORE)
         if run.step == 1 and found and is_own(run):
             sides = "the log-probs that completions were sampled with and the trainer's"
             check_untrained(run.model, found[f"{DIFFERENCE}/mean"], run.temperature, sides)

@@ -163,7 +163,7 @@ def resume_run(run: Run, optimizer: torch.optim.Optimizer) -> tuple[Round | None
             where=str(path),
             hint="resume the run with as many",
         )
-    run.round_metrics.add(left["metrics"])
+    run.round_metrics.restore(left["metrics"])
     batch = checkpoint.read_batch(path, run.world.rank)
     return Round(batch, left["began"], left["done"]), False
 

@@ -15,6 +15,7 @@ from alignzoo.data import (
     is_missing,
     load_rows,
     read_rows,
+    read_task_rows,
 )
 from alignzoo.errors import BadInput, RunFailed
 from alignzoo.evaluation import Estimate, Evaluation, correlation, mean_with_interval
@@ -102,7 +103,7 @@ def load_pairs(
             f"task {task!r} has no pairs" if task else "no pairs to judge",
             hint="name pairs with chosen and rejected, or prompts with labels: --data FILE",
         )
-    return list(loaded_task.rows("preferences", dev_split(loaded_task)))
+    return read_task_rows(loaded_task, "preferences", dev_split(loaded_task))
 
 
 def load_labelled(data: str, ui: UI) -> list[dict[str, Any]] | None:

@@ -50,7 +50,7 @@ class CachedJudge(Judge):
         """Yield the cached answers, and ask for the others."""
         keys = [question.key(self.judge.identity or "") for question in questions]
         return self.look_up(
-            keys, lambda part: self.judge.answers([questions[i] for i in part]), is_usable
+            keys, lambda part: self.judge.checked_answers([questions[i] for i in part]), is_usable
         )
 
     def texts(
@@ -60,13 +60,15 @@ class CachedJudge(Judge):
         contents = [[self.identity, dialogue, max_new_tokens] for dialogue in dialogues]
         keys = [sha256(json.dumps(each).encode()).hexdigest() for each in contents]
         return self.look_up(
-            keys, lambda part: self.judge.texts([dialogues[i] for i in part], max_new_tokens), bool
+            keys,
+            lambda part: self.judge.checked_texts([dialogues[i] for i in part], max_new_tokens),
+            bool,
         )
 
     def look_up(
         self,
         keys: Sequence[str],
-        ask: Callable[[Sequence[int]], Iterable[Answer[T] | tuple[int, T]]],
+        ask: Callable[[Sequence[int]], Iterable[Answer[T]]],
         is_usable: Callable[[T], bool],
     ) -> Iterator[Answer[T]]:
         """Yield the answer to each key.
@@ -81,7 +83,7 @@ class CachedJudge(Judge):
         indices = list(missing.values())
         for start in range(0, len(indices), QUESTIONS_PER_PART):
             part = indices[start : start + QUESTIONS_PER_PART]
-            for i, value, usage in (Answer(*each) for each in ask(part)):
+            for i, value, usage in ask(part):
                 key = keys[part[i]]
                 new[key] = value, usage
                 if is_usable(value):

@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
+from numbers import Real
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from alignzoo.data import Content, Message
+from alignzoo.data import Content, Message, score_by_task
 from alignzoo.errors import BadInput
+from alignzoo.faults import Blame, PluginMethod
 from alignzoo.ledger import Cost, Ledger
 
 T = TypeVar("T")
+TOLERANCE = 0.01  # of a sum of probabilities, which may be rounded
 
 
 @dataclass(frozen=True)
@@ -91,25 +95,44 @@ class Judge(ABC):
 
     def ask(self, questions: Sequence[Question]) -> list[list[float]]:
         """Return the probabilities of each question's options: their sum is 1, or all are NaN."""
-        return self._charge(self.answers(questions), len(questions))
+        return self._charge(self.checked_answers(questions), len(questions))
 
     def write(self, dialogues: Sequence[list[Message]], max_new_tokens: int) -> list[str]:
         """Return the next turn of each dialogue, decoded greedily; "" if the judge wrote none.
 
         Raise `BadInput` if this judge cannot write.
         """
-        return self._charge(self.texts(dialogues, max_new_tokens), len(dialogues))
+        return self._charge(self.checked_texts(dialogues, max_new_tokens), len(dialogues))
+
+    def checked_answers(self, questions: Sequence[Question]) -> Iterator[Answer[list[float]]]:
+        """Yield what `answers` does, and raise `RunFailed` that names the judge for a wrong one."""
+        place = PluginMethod.of(f"judge {type(self).__name__!r}", self, self.answers)
+        asked = len(questions)
+        for answer in check_numbers(place, lambda: self.answers(questions), asked):
+            check_probabilities(place, answer.value, questions[answer.number].options)
+            yield answer
+
+    def checked_texts(
+        self, dialogues: Sequence[list[Message]], max_new_tokens: int
+    ) -> Iterator[Answer[str]]:
+        """Yield what `texts` does, and raise `RunFailed` that names the judge for a wrong one."""
+        place = PluginMethod.of(f"judge {type(self).__name__!r}", self, self.texts)
+        write = partial(self.texts, dialogues, max_new_tokens)
+        for answer in check_numbers(place, write, len(dialogues)):
+            if not isinstance(answer.value, str):
+                raise place.fail(f"gave {answer.value!r:.200} instead of a text")
+            yield answer
 
     def price(self, usage: Usage) -> float:
         """Return what an answer costs in money."""
         return 0.0
 
-    def _charge(self, answers: Iterable[Answer[T] | tuple[int, T]], count: int) -> list[T]:
+    def _charge(self, answers: Iterable[Answer[T]], count: int) -> list[T]:
         """Return the values of `count` answers in the order of the questions, and charge them.
 
         The order matters, because a sum of floating-point numbers depends on it.
         """
-        by_number = {answer.number: answer for answer in (Answer(*each) for each in answers)}
+        by_number = {answer.number: answer for answer in answers}
         ordered = [by_number[i] for i in range(count)]
         if self.ledger is not None:
             self.ledger.use_feedback("judge_calls", count)
@@ -117,6 +140,45 @@ class Judge(ABC):
                 self.ledger.charge("judge", answer.usage.cost)
                 self.ledger.pay(self.price(answer.usage))
         return [answer.value for answer in ordered]
+
+
+def check_numbers(
+    place: PluginMethod, ask: Callable[[], Iterable[Answer[T] | tuple[int, T]]], count: int
+) -> Iterator[Answer[T]]:
+    """Yield a judge's answers. Raise `RunFailed` unless each of `count` questions gets one."""
+    with Blame(place):
+        answers = iter(ask())
+    missing = set(range(count))
+    while True:
+        with Blame(place):
+            each = next(answers, None)
+            answer: Answer[T] | None = None if each is None else Answer(*each)
+        if answer is None:
+            break
+        if answer.number not in missing:
+            raise place.fail(f"gave a second answer, or one to no question: {answer.number!r}")
+        missing.remove(answer.number)
+        yield answer
+    if missing:
+        raise place.fail(f"gave no answer to question {min(missing)} of {count}")
+
+
+def check_probabilities(
+    place: PluginMethod, found: Sequence[float], options: Sequence[str]
+) -> None:
+    """Raise `RunFailed` unless a judge gave the probability of each option, or NaN for all."""
+    wrong = f"gave {found!r:.200} for the options {', '.join(options)}"
+    if not isinstance(found, Sequence) or not all(isinstance(p, Real) for p in found):
+        raise place.fail(f"{wrong}: not a list of numbers")
+    if len(found) != len(options):
+        raise place.fail(f"{wrong}: {len(found)} numbers")
+    if all(map(math.isnan, found)):
+        return
+    if not all(0 <= p <= 1 for p in found) or abs(math.fsum(found) - 1) > TOLERANCE:
+        raise place.fail(
+            f"{wrong}: they are not probabilities",
+            hint="they are from 0 to 1 and their sum is 1, or all are NaN if no option was chosen",
+        )
 
 
 class GoldJudge(Judge):
@@ -136,7 +198,7 @@ class GoldJudge(Judge):
 
     def answer(self, question: Question) -> list[float]:
         """Return the probabilities of one question's options."""
-        scores = [float(self.task.score(question.row, text)) for text in question.completions]
+        scores = [score_by_task(self.task, question.row, text) for text in question.completions]
         if len(scores) == 1:
             return interpolate(scores[0], len(question.options))
         if len(scores) == 2 == len(question.options):

@@ -8,13 +8,15 @@ from imports import CORE, FILES, PLUGINS, ROOT, imports, module_of, reachable, r
 # From the ground to the roof. A room imports rooms of lower floors alone; docs/design.md draws it.
 FLOORS: list[set[str]] = [
     {"errors", "deprecated", "batch", "loss", "ledger", "files", "signals", "ui",
-     "changes", "environment", "fingerprints"},
-    {"options", "safe_yaml", "discovery", "record", "remote", "functional", "data", "policy"},
-    {"named"},
+     "changes", "environment", "faults", "fingerprints"},
+    {"options", "reserved", "safe_yaml", "discovery", "record", "remote", "functional", "data",
+     "policy"},
+    {"hook_methods", "named"},
     {"algorithm", "recipe"},
     {"run"},
     {"rewards"},
     {"rollout"},
+    {"results"},
     {"hooks", "evaluation"},
     {"training"},
     {"session"},

@@ -90,6 +90,7 @@ PUBLIC_MODULES = {
     "alignzoo.discovery",
     "alignzoo.errors",
     "alignzoo.evaluation",
+    "alignzoo.faults",
     "alignzoo.files",
     "alignzoo.fingerprints",
     "alignzoo.functional",

@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
-from alignzoo import discovery, hooks
+from alignzoo import Loss, discovery, hooks
 from alignzoo.discovery import hookimpl
 from alignzoo.errors import BadInput
 
@@ -16,7 +17,7 @@ from alignzoo.errors import BadInput
 class Provider:
     @hookimpl
     def alignzoo_loss(self, run, batch):
-        return "loss"
+        return Loss(torch.tensor(3.0, requires_grad=True), torch.tensor(1))
 
 
 def test_a_misspelt_name_gets_the_near_one():
@@ -84,6 +85,24 @@ class WrongArgument:
     def alignzoo_loss(self, run, minibatch): ...
 
 
+class OldWrapper(Provider):
+    @hookimpl(hookwrapper=True)
+    def alignzoo_step(self):
+        yield
+
+
+class WithoutYield(Provider):
+    @hookimpl(wrapper=True)
+    def alignzoo_step(self):
+        return None
+
+
+class WithYield(Provider):
+    @hookimpl
+    def alignzoo_step(self):
+        yield
+
+
 class Unmarked(Provider):
     def alignzoo_step(self, run, step, metrics): ...
 
@@ -96,6 +115,9 @@ class Unmarked(Provider):
         (KeywordOnly(), ["'batch'", "keyword-only"]),
         (WrongArgument(), ["'minibatch'", "run, batch"]),
         (Unmarked(), ["alignzoo_step", "@hookimpl"]),
+        (OldWrapper(), ["old style", "@hookimpl(wrapper=True)"]),
+        (WithoutYield(), ["alignzoo_step wraps its hook and has no yield"]),
+        (WithYield(), ["alignzoo_step has a yield", "@hookimpl(wrapper=True)"]),
     ],
 )
 def test_each_trap_has_its_message(plugin, words):
@@ -115,10 +137,11 @@ def test_a_wrapper_is_no_second_loss():
     class Doubles:
         @hookimpl(wrapper=True)
         def alignzoo_loss(self, run, batch):
-            return (yield) * 2
+            loss = yield
+            return Loss(2 * loss.sum, loss.count)
 
     pm = hooks.make_manager({"one": Provider(), "two": Doubles()})
-    assert pm.hook.alignzoo_loss(run=None, batch=None) == "lossloss"
+    assert pm.hook.alignzoo_loss(run=None, batch=None).mean == 6.0
 
 
 def test_properties_of_a_plugin_are_never_touched():

@@ -26,7 +26,7 @@ def test_an_algorithm_in_a_file(tmp_path):
 
 def test_an_add_on_in_a_file(tmp_path):
     rows = run(tmp_path, "dpo", "--with", str(EXAMPLES / "log_lengths.py"))
-    assert all(row["completions/mean_length"] > 1 for row in rows)
+    assert all(row["log_lengths/mean"] > 1 for row in rows)
 
 
 def test_every_example_is_run_here():

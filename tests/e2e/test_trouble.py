@@ -45,7 +45,8 @@ EVALUATE = """
 def test_a_plugin_that_ends_the_program_has_failed(tmp_path: Path, capfd, words, code):
     assert status(words(STEP.format(f"raise SystemExit({code})"))) == 1
     told = capfd.readouterr().err
-    assert f"a plugin or a library tried to end the program: SystemExit({code})" in told
+    assert f"addon.py': alignzoo_step tried to end the program: SystemExit({code})" in told
+    assert "the traceback is in" in told
     assert json.loads((tmp_path / "it" / "run.json").read_text())["status"] == "failed"
 
 

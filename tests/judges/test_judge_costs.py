@@ -208,14 +208,11 @@ def test_a_key_in_the_url_is_refused_before_anything_is_written(tmp_path, judge,
 def test_a_judge_is_loaded_as_the_run_loads_models(make_run):
     run = make_run("grpo", reward=["judge,judge=some/model"], **ROUND)
 
-    class Loaded(Exception):
-        pass
-
     def load(name, **_):
-        raise Loaded(name)
+        raise BadInput(f"loaded {name}")
 
     run.load_model = load
-    with pytest.raises(Loaded, match="some/model"):
+    with pytest.raises(BadInput, match="loaded some/model"):
         run.hook.alignzoo_start(run=run)
 
 

@@ -30,7 +30,7 @@ from alignzoo.rollout import DefaultSampler
 
 @dataclass
 class Shifted(DefaultSampler):
-    shift: float = 0.5
+    shift: float = -0.5
     drawn: int = 0
     external_logprobs = True
 
@@ -76,16 +76,16 @@ def test_a_foreign_sampler_is_corrected(make_run, shifted):
     batch = run.hook.alignzoo_sample(run=run, rows=run.data.train[:4])
     plain = own.hook.alignzoo_sample(run=own, rows=own.data.train[:4])
     assert torch.equal(batch.tokens, plain.tokens)
-    # pi_old is the trainer's, and what each token weighs is e^-0.5.
+    # pi_old is the trainer's, and what each token weighs is e^0.5.
     assert torch.allclose(batch["logprobs"], plain["logprobs"], atol=1e-4)
-    drawn = torch.where(batch.mask, plain["logprobs"] + 0.5, 0.0)
+    drawn = torch.where(batch.mask, plain["logprobs"] - 0.5, 0.0)
     assert torch.equal(batch["inference_logprobs"], drawn)
-    weights = torch.where(batch.mask, 0.60653066, 1.0)
+    weights = torch.where(batch.mask, 1.6487213, 1.0)
     expected = plain["advantages"][:, None] * weights
     assert torch.allclose(batch["advantages"], expected, atol=1e-4)
     assert run.round_metrics.numbers[f"{DIFFERENCE}mean"] == pytest.approx(0.5, abs=1e-4)
     for name in ("min", "mean", "max"):
-        assert run.round_metrics.numbers[RATIO + name] == pytest.approx(0.60653066, abs=1e-4)
+        assert run.round_metrics.numbers[RATIO + name] == pytest.approx(1.6487213, abs=1e-4)
     # The forward pass for it is charged.
     assert run.ledger.flops["generation"] == own.ledger.flops["generation"]
     assert run.ledger.flops["scoring"] > 0.5 * run.ledger.flops["generation"]
@@ -118,7 +118,7 @@ def test_it_trains_and_logs_what_it_found(make_run, shifted, options):
     train(run)
     rows = logged(run)
     assert all(row[f"{DIFFERENCE}mean"] == pytest.approx(0.5, abs=1e-4) for row in rows)
-    assert all(row[f"{RATIO}max"] == pytest.approx(0.60653, abs=1e-3) for row in rows)
+    assert all(row[f"{RATIO}max"] == pytest.approx(1.64872, abs=1e-3) for row in rows)
     assert rows[0]["clip_ratio/region_mean"] == 0.0
 
 
