@@ -39,8 +39,10 @@ def test_what_is_in_it(wheel: Path):
     tops = {name.split("/")[0] for name in sizes if ".dist-info" not in name}
     assert tops == {
         "alignzoo",
+        "alignzoo_check",
         "alignzoo_compare",
         "alignzoo_judges",
+        "alignzoo_new",
         "alignzoo_rewards",
         "alignzoo_sandbox",
         "alignzoo_suite",
@@ -53,6 +55,7 @@ def test_what_is_in_it(wheel: Path):
         assert f"alignzoo_suite/{model}/tokenizer.json" in sizes
     assert {"alignzoo/py.typed", "alignzoo_judges/principles.yaml"} <= sizes.keys()
     assert "alignzoo_suite/acts.yaml" in sizes
+    assert "alignzoo_new/templates/pyproject.toml.j2" in sizes
     page = {f"alignzoo_compare/report/page.{end}" for end in ("html.j2", "css", "js")}
     assert page <= sizes.keys()
 

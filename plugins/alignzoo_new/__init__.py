@@ -1,0 +1,1 @@
+"""`alignzoo new`: a package with a plugin in it, to start from."""
