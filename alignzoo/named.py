@@ -60,7 +60,8 @@ def load_task(text: str, flag: str = "--task") -> Any:
 
     task = build_named("tasks", text, flag)
     owner = f"task {split_options(text, flag)[0]!r}"
-    for part in ("views", "rows", "score"):
+    score = "measure" if hasattr(task, "measure") else "score"
+    for part in ("views", "rows", score):
         if not hasattr(task, part):
             raise BadInput(
                 f"it has no {part!r}",

@@ -126,7 +126,8 @@ def estimate(name: str, value: Any, *, sign: str = "", interval: bool = True) ->
 
 def samples(console: Console, before: Any, after: Any, count: int = 2) -> None:
     """Print completions of the first prompts, before and after training, side by side."""
-    earlier = {item["item"]: item for item in before.items}
+    # Without a seed the model did not write it: its task measures it by texts of its own.
+    earlier = {item["item"]: item for item in before.items if item["seed"] is not None}
     for new in [item for item in after.items if item["item"] in earlier][:count]:
         old = earlier[new["item"]]
         console.print(Text(f"prompt: {clean(shorten(new['prompt']))}", style="bold"))

@@ -33,7 +33,7 @@ from alignzoo.data.task import (
     score_by_task,
 )
 from alignzoo.data.template import template_values
-from alignzoo.data.values import is_missing
+from alignzoo.data.values import UnusableRow, is_missing
 from alignzoo.data.views import (
     VIEWS,
     Demonstrations,
@@ -67,6 +67,7 @@ __all__ = [
     "SourceSize",
     "Steps",
     "Text",
+    "UnusableRow",
     "View",
     "WholeDemonstrations",
     "columns_of",

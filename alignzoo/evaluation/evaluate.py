@@ -22,7 +22,7 @@ from alignzoo.data import (
     score_by_task,
     template_values,
 )
-from alignzoo.errors import count
+from alignzoo.errors import BadInput, count
 from alignzoo.evaluation.statistics import Estimate, mean_with_interval
 from alignzoo.faults import Blame
 from alignzoo.loss import Totals
@@ -91,6 +91,10 @@ def evaluate_run(run: Run, phase: str) -> Evaluation:
             with run.free_of_charge():
                 result = Evaluation(measure_held_out(run))
             rows = choose_prompts(run)
+            if measures(run):
+                split = choose_split(run.task, run.recipe.eval_split)
+                found = measure_task(run.model, run.task, split, run.recipe.eval_size)
+                result = Evaluation(found.summary | result.summary, found.items)
             if rows and phase == "before":
                 note_missing_dev(run.task, run.recipe.eval_split, run.ui)
                 note_cuts(run, rows)
@@ -157,14 +161,44 @@ def evaluate_prompts(run: Run, phase: str, rows: Sequence[dict[str, Any]]) -> Ev
 def choose_prompts(run: Run) -> list[dict[str, Any]]:
     """Return the rows to complete: the task's held-out ones, or those of the data.
 
-    There are none if the run evaluates nothing or its model does not generate.
+    There are none if the run evaluates nothing, its model does not generate, or its task measures
+    the model by itself.
     """
-    if run.recipe.eval_size == 0 or not Traits.of(run.algorithm).generates:
+    if run.recipe.eval_size == 0 or not Traits.of(run.algorithm).generates or measures(run):
         return []
     if run.task is not None and "prompts" in run.task.views:
         split = choose_split(run.task, run.recipe.eval_split)
         return read_task_rows(run.task, "prompts", split)[: run.recipe.eval_size]
     return run.data.prompts[: run.recipe.eval_size]
+
+
+def measures(run: Run) -> bool:
+    """Return True if the run's task measures the model by itself: see `measure_task`."""
+    generates = Traits.of(run.algorithm).generates
+    return run.recipe.eval_size > 0 and generates and hasattr(run.task, "measure")
+
+
+@torch.no_grad()
+def measure_task(policy: Policy, task: Any, split: str, limit: int) -> Evaluation:
+    """Evaluate a model by the items that the task's own `measure` returns.
+
+    Raise `BadInput` if there are none. The summary has the score and the measures of the items:
+    their completions were not drawn from the model, so they have no KL and no length to report.
+    """
+    place = place_in_task(task, task.measure)
+    with Blame(place):
+        items: list[EvaluationItem] = task.measure(policy, split, limit)
+    if not isinstance(items, list) or not all(isinstance(x, EvaluationItem) for x in items):
+        raise place.fail("gave something else than a list of EvaluationItem")
+    if not items:
+        raise BadInput(f"task {name_of_task(task)!r} has no item that can be measured")
+    columns: dict[str, list[float]] = {}
+    for item in items:
+        scores = {} if item.score is None else {"score": item.score}
+        for name, value in {**scores, **item.measures}.items():
+            columns.setdefault(name, []).append(float(value))
+    summary = {name: to_estimate(values) for name, values in columns.items()}
+    return Evaluation(summary, [item.as_dict() for item in items])
 
 
 def choose_split(task: Any, split: str) -> str:

@@ -14,6 +14,7 @@ from alignzoo.evaluation.evaluate import (
     EvaluationItem,
     choose_split,
     encode_prompts,
+    measure_task,
     note_missing_dev,
     score_items,
     seed_for_item,
@@ -75,6 +76,11 @@ def evaluate_model(
 
 def check_task(name: str, task: Any, settings: EvaluationSettings) -> None:
     """Raise `BadInput` if a task cannot be evaluated as the settings say."""
+    if hasattr(task, "measure"):
+        flag = "--samples" if settings.samples > 1 else "--shots" if settings.shots else None
+        if flag is not None:
+            raise BadInput(f"option {flag}: task {name!r} has no prompts that are answered")
+        return
     if "prompts" not in task.views:
         raise BadInput(f"task {name!r} has no prompts to evaluate on")
     if settings.shots and "demonstrations" not in task.views:
@@ -88,10 +94,14 @@ def evaluate_task(
     policy: Policy, name: str, task: Any, settings: EvaluationSettings, ui: UI
 ) -> Evaluation:
     """Evaluate a loaded model on a task."""
+    note_missing_dev(task, settings.split, ui)
+    split = choose_split(task, settings.split)
+    if hasattr(task, "measure"):
+        with ui.phase(f"evaluating on {name}"):
+            return measure_task(policy, task, split, settings.limit)
     codec = Codec(policy.tokenizer)
     sampling = Sampling.of(Recipe(algorithm="", **(settings.sampling or {})), codec)
-    note_missing_dev(task, settings.split, ui)
-    rows = read_task_rows(task, "prompts", choose_split(task, settings.split))[: settings.limit]
+    rows = read_task_rows(task, "prompts", split)[: settings.limit]
     shown = add_examples(task, rows, settings.shots)
     prompts = encode_prompts(codec, shown)
     found: list[list[EvaluationItem]] = []

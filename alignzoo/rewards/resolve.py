@@ -111,6 +111,8 @@ def resolve_reward(spec: RewardSpec, task: Any | None, allow_code: bool) -> Any:
     if name == TASK:
         if task is None:
             raise BadInput("option --reward: 'task' is the score of a --task, and there is none")
+        if not hasattr(task, "score"):
+            raise BadInput("option --reward: 'task' scores no completions, so it is no reward")
         return TaskReward(task)
     if name.startswith(FUNCTION):
         return FunctionReward(name.removeprefix(FUNCTION))

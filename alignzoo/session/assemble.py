@@ -53,7 +53,8 @@ def assemble(recipe: Recipe, trainer: RewardTrainer, *, allow_code: bool) -> Par
     task = load_task(recipe.task) if recipe.task else None
     check_split(recipe, task)
     sampler = load_sampler(recipe)
-    wanted = recipe.reward or ([TASK] if task is not None and algorithm is named else [])
+    scores = hasattr(task, "score") and algorithm is named
+    wanted = recipe.reward or ([TASK] if scores else [])
     rewards = resolve_rewards(wanted, task, trainer.train, allow_code=allow_code)
     objects: dict[str, Any] = {  # pluggy calls later ones first
         f"sampler {recipe.sampler}" if recipe.sampler else "the default sampler": sampler,
@@ -77,7 +78,8 @@ def assemble(recipe: Recipe, trainer: RewardTrainer, *, allow_code: bool) -> Par
 
 def check_split(recipe: Recipe, task: Any | None) -> None:
     """Raise `BadInput` if there are no prompts of a task to take a test split of."""
-    if recipe.eval_split == "test" and (task is None or "prompts" not in task.views):
+    measured = "prompts" in getattr(task, "views", ()) or hasattr(task, "measure")
+    if recipe.eval_split == "test" and not measured:
         raise BadInput(
             "option --eval-split: only a task with prompts has a test split",
             hint="add --task NAME, or leave --eval-split out: some rows of --data are held out",

@@ -16,7 +16,8 @@ Row = dict[str, Any]
 class FileTask:
     """A task with the prompts of a data set, each in the split that a hash of its text gives.
 
-    Held-out files of a folder (`test.jsonl`), if there are any, are the test split instead.
+    A task derived from it has `score(row, completion)`, or `measure` as `Pairs` has. Held-out files
+    of a folder (`test.jsonl`), if there are any, are the test split instead.
     """
 
     path: Annotated[str, "file, folder or name on the Hub [default: the one on the Hub]"] = ""
@@ -40,10 +41,6 @@ class FileTask:
     def key(self, row: Row) -> str:
         """Return the text whose hash decides on the split of a row."""
         return row["prompt"][0]["content"]
-
-    def score(self, row: Row, completion: str) -> float:
-        """Return the score of a completion, in [0, 1]."""
-        raise NotImplementedError
 
     def rows(self, view: str, split: str) -> list[Row]:
         """Return the rows of a split, in the order of the file. Raise `BadInput` without any."""
@@ -76,9 +73,11 @@ class FileTask:
         for number, row in enumerate((row for part in parts for row in part.rows), start=1):
             try:
                 found.append(self.read(row))
-            except KeyError as error:
+            except (KeyError, BadInput) as error:
+                lacks = f"column {error} missing"
                 raise BadInput(
-                    f"task {self.name!r}: column {error} missing",
+                    f"task {self.name!r}: "
+                    + (lacks if isinstance(error, KeyError) else error.message),
                     where=location(parts, number),
                     hint=f"columns: {', '.join(row)}",
                 ) from None
