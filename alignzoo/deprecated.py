@@ -66,6 +66,17 @@ NAMES: Mapping[str, str] = {
     "alignzoo.samplers.tied": "alignzoo.rollout.is_tied",
 }
 
+# Former attributes of a `Run`, and where they are now.
+RUN_ATTRIBUTES: Mapping[str, str] = {
+    "learn_reward": "train_reward",
+    "observe": "log_mean",
+    "observed": "round_metrics.numbers",
+    "rows_per_round": "schedule.rows_per_round",
+    "share": "shard",
+    "tokens": "gather_masked",
+    "uncharged": "free_of_charge",
+}
+
 
 def names_of(module: str) -> Callable[[str], Any]:
     """Return a `__getattr__` for a module, which finds its former names and warns of them."""

@@ -12,18 +12,22 @@ The order of a run:
 
     alignzoo_check              before anything is written
     alignzoo_start              the model is in memory
-    evaluation                  alignzoo_evaluate
+    evaluation                  alignzoo_evaluate, alignzoo_evaluated
+    alignzoo_optimizer
     each round:
+        alignzoo_order          the rows
         alignzoo_sample         for prompts: alignzoo_complete, alignzoo_reward, alignzoo_advantage
         each optimizer step:
             alignzoo_loss       for each micro-batch
+            alignzoo_gradient   of the whole step
+            alignzoo_learning_rate
             alignzoo_step
         alignzoo_round_end
-        evaluation, if due      alignzoo_answer, alignzoo_evaluate
-    evaluation                  alignzoo_answer, alignzoo_evaluate
+        evaluation, if due      alignzoo_answer, alignzoo_evaluate, alignzoo_evaluated
+    evaluation                  alignzoo_answer, alignzoo_evaluate, alignzoo_evaluated
 
-With several processes, each of them calls every hook for its own part of the rows, except for
-evaluations, which only the main one runs.
+Each of several processes calls every hook for its own part of the rows, but alignzoo_answer and
+alignzoo_evaluate only the main one. Optimizer, gradient, rate and order must be the same in all.
 """
 
 from __future__ import annotations
@@ -33,7 +37,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import pluggy
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from alignzoo.batch import Batch, Example
 from alignzoo.data import Data
@@ -62,6 +67,25 @@ def alignzoo_start(run: Run) -> None:
     Called once, when the model is in memory and before the first evaluation; also in a resumed run.
     What the plugin carries from step to step, `run.state_of(self)`, is restored by then; weights,
     optimizer, ledger and `run.step` are restored after it.
+    """
+
+
+@hookspec(firstresult=True)
+def alignzoo_optimizer(run: Run, parameters: list[tuple[str, nn.Parameter]]) -> Optimizer:
+    """Return the optimizer of the trained parameters, which are given by name.
+
+    Called once; the first result counts, and the default is AdamW. Each parameter is in a group; a
+    group may have an `lr_scale`, which multiplies the learning rate. Checkpoints have what the
+    optimizer keeps per parameter, and the settings of its groups.
+    """
+
+
+@hookspec(firstresult=True)
+def alignzoo_order(run: Run, index: int) -> list[int]:
+    """Return the rows of round `index`, from 0, by their places in `run.data.train`.
+
+    Called at the start of each round; the first result counts. There are as many as in the default,
+    epochs in a random order (`run.order.batch(index)`), and a row may come again.
     """
 
 
@@ -119,6 +143,22 @@ def alignzoo_loss(run: Run, batch: Batch) -> Loss:
 
 
 @hookspec
+def alignzoo_gradient(run: Run, parameters: list[tuple[str, nn.Parameter]]) -> None:
+    """Read or change the gradient of a step in place, `grad` of each parameter.
+
+    Called when it is that of the mean loss of the step over all processes, before it is clipped.
+    """
+
+
+@hookspec(firstresult=True)
+def alignzoo_learning_rate(run: Run, step: int) -> float:
+    """Return the learning rate of a step, whose number is from 1.
+
+    The first result counts. The default is the peak, `run.learning_rate`, times the schedule.
+    """
+
+
+@hookspec
 def alignzoo_step(run: Run, step: int, metrics: dict[str, float]) -> None:
     """React to an optimizer step.
 
@@ -152,6 +192,16 @@ def alignzoo_evaluate(run: Run, model: Policy) -> dict[str, float | list[float]]
 
     Called in every evaluation, with the model in eval mode. For a list, one number per item, the
     mean and its 95% interval are reported. The names are the plugin's own, not the core's.
+    """
+
+
+@hookspec
+def alignzoo_evaluated(run: Run, phase: str, scores: dict[str, Any]) -> None:
+    """React to an evaluation, for example by `run.stop(reason)`.
+
+    Called after each, "before" and "after" training and at "step N", in all processes. `scores` are
+    its `alignzoo.evaluation.Estimate`s by name, each with a `mean` and an interval. A resumed run
+    calls it for the evaluations after its checkpoint.
     """
 
 

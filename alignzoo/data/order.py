@@ -32,10 +32,6 @@ class EpochOrder:
         first = step * self.batch_size
         return [self._row(position) for position in range(first, first + self.batch_size)]
 
-    def unseen(self, step: int) -> list[int]:
-        """Return the rows of a step that no earlier one had."""
-        return self.batch(step)[: max(self.n - step * self.batch_size, 0)]
-
     def _row(self, position: int) -> int:
         epoch, offset = divmod(position, self.n)
         return self._permutation(epoch)[offset]
@@ -64,17 +60,6 @@ class MixtureOrder(EpochOrder):
             EpochOrder(size, drawn, f"{seed}/source/{index}")
             for index, (size, drawn) in enumerate(zip(sizes, draws, strict=True))
         ]
-        self._seen: set[int] = set()
-        self._next = 0
-
-    def unseen(self, step: int) -> list[int]:
-        """Return the rows of a step that no earlier one had; call with increasing steps."""
-        for earlier in range(self._next, step):
-            self._seen.update(self.batch(earlier))
-        rows = [row for row in dict.fromkeys(self.batch(step)) if row not in self._seen]
-        self._seen.update(rows)
-        self._next = step + 1
-        return rows
 
     def _epoch(self, epoch: int) -> list[int]:
         rows = [

@@ -5,6 +5,7 @@ from alignzoo.evaluation.evaluate import (
     Evaluation,
     EvaluationItem,
     compare_evaluations,
+    estimates_of,
     evaluate_run,
 )
 from alignzoo.evaluation.models import EvaluationSettings, evaluate_model
@@ -17,6 +18,7 @@ __all__ = [
     "EvaluationSettings",
     "compare_evaluations",
     "correlation",
+    "estimates_of",
     "evaluate_model",
     "evaluate_run",
     "mean_with_interval",

@@ -135,6 +135,11 @@ def add_scores(run: Run, result: Evaluation, scores: Mapping[str, float | list[f
         result.summary[name] = to_estimate(value)
 
 
+def estimates_of(run: Run, phase: str) -> dict[str, Estimate]:
+    """Return the estimates of an evaluation that is in the record."""
+    return {name: Estimate(**value) for name, value in run.record.results[phase].items()}
+
+
 def evaluate_prompts(run: Run, phase: str, rows: Sequence[dict[str, Any]]) -> Evaluation:
     """Complete prompts by a plugin or by the run's model, and score the completions.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -19,6 +18,7 @@ from torch import Tensor
 from alignzoo.algorithm import Traits
 from alignzoo.batch import Batch, collate
 from alignzoo.data import Codec, Data, EpochOrder, SourceSize
+from alignzoo.deprecated import RUN_ATTRIBUTES
 from alignzoo.errors import RunFailed, warn_renamed
 from alignzoo.ledger import Ledger
 from alignzoo.policy import ModelSpec, Outputs, Policy, load_policy
@@ -93,8 +93,7 @@ class Run:
     @property
     def state(self) -> dict[str, float]:
         """Deprecated: use `state_of(plugin)`, which is the plugin's own and takes tensors."""
-        text = "run.state is deprecated: use run.state_of(self)"
-        warnings.warn(text, DeprecationWarning, stacklevel=2)
+        warn_renamed("run.state", "run.state_of(self)")
         return self.states.shared
 
     # Forward passes: see `Forwards`.
@@ -266,18 +265,7 @@ class Run:
 
     def __getattr__(self, name: str) -> Any:
         """Return what a deprecated name stands for."""
-        if name not in OLD_ATTRIBUTES:
+        if name not in RUN_ATTRIBUTES:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        warn_renamed(f"run.{name}", f"run.{OLD_ATTRIBUTES[name]}")
-        return attrgetter(OLD_ATTRIBUTES[name])(self)
-
-
-OLD_ATTRIBUTES = {
-    "learn_reward": "train_reward",
-    "observe": "log_mean",
-    "observed": "round_metrics.numbers",
-    "rows_per_round": "schedule.rows_per_round",
-    "share": "shard",
-    "tokens": "gather_masked",
-    "uncharged": "free_of_charge",
-}
+        warn_renamed(f"run.{name}", f"run.{RUN_ATTRIBUTES[name]}")
+        return attrgetter(RUN_ATTRIBUTES[name])(self)

@@ -17,6 +17,7 @@ from alignzoo.rewards import LEARNED, PLUGIN_PREFIX, TASK, RewardSpec, resolve_r
 from alignzoo.rollout import Sampler, load_sampler
 from alignzoo.session.learned import RewardTrainer
 from alignzoo.training.alarms import Alarms
+from alignzoo.training.defaults import TrainingDefaults
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ def assemble(recipe: Recipe, trainer: RewardTrainer, *, allow_code: bool) -> Par
     rewards = resolve_rewards(wanted, task, trainer.train, allow_code=allow_code)
     objects: dict[str, Any] = {  # pluggy calls later ones first
         f"sampler {recipe.sampler}" if recipe.sampler else "the default sampler": sampler,
+        "the defaults": TrainingDefaults(),
         "the alarms": Alarms(recipe.stop_on_alarm),
     }
     if task is not None:

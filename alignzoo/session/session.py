@@ -19,7 +19,7 @@ from alignzoo.algorithm import Needs, Traits
 from alignzoo.data import FEEDBACK_KINDS, Codec, Data, Prompts, load_data, parse_data
 from alignzoo.environment import check_trackers, describe_environment, flatten_settings
 from alignzoo.errors import BadInput, count
-from alignzoo.evaluation import Estimate, Evaluation, evaluate_run
+from alignzoo.evaluation import Evaluation, estimates_of, evaluate_run
 from alignzoo.fingerprints import core_hash
 from alignzoo.functional import learning_rate_for_width
 from alignzoo.ledger import Ledger, reset_peak_memory
@@ -32,7 +32,8 @@ from alignzoo.run.schedule import Schedule
 from alignzoo.run.world import World
 from alignzoo.session.assemble import Participants, assemble
 from alignzoo.session.learned import RewardTrainer, charge_reward_model
-from alignzoo.training.charges import charge_time
+from alignzoo.training.accounts import charge_time
+from alignzoo.training.evaluations import share_scores
 from alignzoo.training.loop import train
 from alignzoo.training.reference_cache import cache_reference
 from alignzoo.training.resume import restore_states
@@ -401,14 +402,16 @@ def evaluate_phase(run: Run, phase: str) -> Evaluation | None:
     `phase` is "before" or "after". Return None in the other processes, without `--eval-size`, and
     before training with `--no-eval-before`.
     """
-    results = run.record.results
-    if run.recipe.eval_size == 0 or not run.record.is_writer:
+    if run.recipe.eval_size == 0 or (phase == "before" and not run.recipe.eval_before):
         return None
-    if phase == "before" and not run.recipe.eval_before:
-        return None
-    if phase in results:
+    found = None
+    if run.record.is_writer and phase in run.record.results:
         if phase == "after":  # an answer may cost compute, which no checkpoint has
             run.record.restore_evaluated(run.ledger)
-        summary = {name: Estimate(**value) for name, value in results[phase].items()}
-        return Evaluation(summary, run.record.read_evals(phase))
-    return evaluate_run(run, phase)
+        found = Evaluation(estimates_of(run, phase), run.record.read_evals(phase))
+    elif run.record.is_writer:
+        found = evaluate_run(run, phase)
+    # What plugins made of the evaluation before training is in the state of a checkpoint.
+    if phase == "after" or run.states.source is None:
+        share_scores(run, phase, found.summary if found else None)
+    return found

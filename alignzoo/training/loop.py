@@ -15,9 +15,7 @@ from alignzoo import signals
 from alignzoo.algorithm import Traits
 from alignzoo.batch import Batch
 from alignzoo.errors import RunFailed
-from alignzoo.evaluation import evaluate_run
 from alignzoo.faults import THE_CORE
-from alignzoo.functional import learning_rate_factor
 from alignzoo.loss import Loss, Totals
 from alignzoo.policy.untrained import check_untrained
 from alignzoo.rollout import INFERENCE, LogprobGap
@@ -25,10 +23,17 @@ from alignzoo.rollout.rollout import DIFFERENCE
 from alignzoo.rollout.sampler import is_own
 from alignzoo.run import Run
 from alignzoo.signals import Interrupted
-from alignzoo.training.charges import charge_feedback, charge_other_processes, charge_time
-from alignzoo.training.optimizer import make_optimizer
+from alignzoo.training.accounts import (
+    charge_feedback,
+    charge_other_processes,
+    charge_time,
+    log_step,
+)
+from alignzoo.training.evaluations import evaluate_between
+from alignzoo.training.optimizer import set_learning_rate
 from alignzoo.training.resume import (
     gather_signal,
+    is_due,
     resume_run,
     save_checkpoint,
     saved_if_interrupted,
@@ -43,9 +48,7 @@ def train(run: Run) -> None:
     A run with a checkpoint continues from it. Raise `RunFailed` if a loss is not finite, and
     `Interrupted` after a signal, when a checkpoint has been written.
     """
-    optimizer = make_optimizer(
-        run.model.named_parameters(), run.learning_rate, run.recipe.weight_decay
-    )
+    optimizer = run.hook.alignzoo_optimizer(run=run, parameters=run.model.named_parameters())
     metric = Traits.of(run.algorithm).progress_metric
     with signals.deferred(), run.ui.progress(run.total_steps, metric) as show:
         current, evaluate = resume_run(run, optimizer)
@@ -57,7 +60,7 @@ def train(run: Run) -> None:
             current = current or begin_round(run, optimizer)
             train_round(run, optimizer, current, started, show)
             run.schedule.round += 1
-            charge_feedback(run)
+            charge_feedback(run, current.rows)
             since, current = current.began, None
             signal = gather_signal(run)
             evaluate = is_due(run, run.recipe.eval_every, since) and not run.schedule.done
@@ -96,14 +99,15 @@ def train_round(
 
 def begin_round(run: Run, optimizer: torch.optim.Optimizer) -> Round:
     """Sample the batch of the next round from this process's part of its rows."""
-    rows = [run.data.train[i] for i in run.order.batch(run.round)]
     torch.manual_seed(run.seed_for("round", run.round, run.world.rank))
     run.round_metrics.numbers.clear()
     spent = run.ledger.total_flops
     with saved_if_interrupted(run, optimizer):
+        indices = run.hook.alignzoo_order(run=run, index=run.round)
+        rows = [run.data.train[i] for i in indices]
         batch = run.hook.alignzoo_sample(run=run, rows=run.shard(rows))
     charge_other_processes(run, "generation", run.ledger.total_flops - spent)
-    return Round(batch, began=run.step)
+    return Round(batch, indices, began=run.step)
 
 
 def train_step(
@@ -147,11 +151,12 @@ def update(run: Run, optimizer: torch.optim.Optimizer, batch: Batch) -> dict[str
         totals.add(loss)
     charge_other_processes(run, "update", run.ledger.total_flops - spent)
     totals.merge(run.world.gather_each(totals))
-    parameters = run.model.parameters()
+    parameters = list(run.model.parameters())
     run.world.sum_gradients(parameters)
     for parameter in parameters:
         if parameter.grad is not None:
             parameter.grad /= max(totals.counts["loss"], 1.0)
+    run.hook.alignzoo_gradient(run=run, parameters=run.model.named_parameters())
     norm = float(torch.nn.utils.clip_grad_norm_(parameters, run.recipe.max_grad_norm))
     means = totals.means()
     if not math.isfinite(norm) or not math.isfinite(totals.sums["loss"]):
@@ -160,44 +165,14 @@ def update(run: Run, optimizer: torch.optim.Optimizer, batch: Batch) -> dict[str
             f"(loss {means.get('loss', 0.0)}, gradient norm {norm})",
             hint="try a lower --learning-rate; the last checkpoint is intact",
         )
-    progress = run.schedule.progress_at(run.step + 0.5)
-    factor = learning_rate_factor(progress, run.recipe.warmup, run.recipe.schedule)
-    for group in optimizer.param_groups:
-        group["lr"] = run.learning_rate * factor
+    rate = run.hook.alignzoo_learning_rate(run=run, step=run.step + 1)
+    set_learning_rate(optimizer, rate)
     if totals.counts["loss"]:  # momentum must not move the weights if nothing was counted
         optimizer.step()
     run.schedule.step += 1
     return {
         "loss": means.pop("loss", 0.0),
         "grad_norm": norm,
-        "learning_rate": run.learning_rate * factor,
+        "learning_rate": rate,
         **means,
     }
-
-
-def evaluate_between(run: Run, optimizer: torch.optim.Optimizer) -> None:
-    """Evaluate in the middle of training, and report the result in a line.
-
-    A resumed run may have the result of this evaluation already.
-    """
-    if run.record.is_writer:
-        phase = f"step {run.step}"
-        if phase in run.record.results:
-            run.record.restore_evaluated(run.ledger)
-            return
-        with saved_if_interrupted(run, optimizer, evaluate=True):
-            scores = evaluate_run(run, phase).summary
-        parts = (f"{name} {value.mean:.4g}" for name, value in scores.items())
-        run.ui.note(f"step {run.step}: {', '.join(parts)}")
-
-
-def is_due(run: Run, every: int, since: int) -> bool:
-    """Return whether a multiple of `every` steps has passed after step `since`."""
-    return every > 0 and run.step // every > since // every
-
-
-def log_step(run: Run, metrics: dict[str, float]) -> None:
-    """Write one row of metrics.jsonl, and send it to the trackers."""
-    if run.world.is_main:
-        run.record.metrics({"step": run.step, **metrics, "flops": run.ledger.total_flops})
-    run.accelerator.log(metrics, step=run.step)

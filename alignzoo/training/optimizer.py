@@ -1,12 +1,16 @@
-"""The optimizer of a run: which weights decay, and its state as tensors by name."""
+"""The optimizer of a run: which weights decay, and its state as tensors and JSON by name."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from alignzoo.errors import BadInput, RunFailed
+from alignzoo.run.state import UnsavableValue, flatten, unflatten
 
 # Vectors that some models and adapters store as matrices: norms of each head (Cohere), biases of
 # experts (GPT-OSS), time constants (Mamba, whose authors do not decay them), factors of IA3.
@@ -33,25 +37,86 @@ def decays(name: str, parameter: nn.Parameter) -> bool:
     return parameter.ndim > 1 and not VECTORS.search(name)
 
 
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the rate of each group: `rate` times its `lr_scale`, which is 1 if it has none."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group.get("lr_scale", 1.0)
+
+
 def flatten_optimizer(
-    optimizer: torch.optim.Optimizer, names: dict[nn.Parameter, str]
-) -> dict[str, Tensor]:
-    """Return the optimizer's state as tensors by key and parameter name, `exp_avg/NAME`."""
-    return {
-        f"{key}/{name}": torch.as_tensor(value)
-        for parameter, name in names.items()
-        for key, value in optimizer.state[parameter].items()
-    }
+    optimizer: torch.optim.Optimizer, names: Mapping[nn.Parameter, str]
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the optimizer's state as tensors by key and parameter name, `exp_avg/NAME`, and JSON.
+
+    The JSON has what is not a tensor, and the settings of each group. Raise `BadInput` for a value
+    of a parameter's state that no checkpoint can hold.
+    """
+    tensors: dict[str, Tensor] = {}
+    values: dict[str, Any] = {}
+    for parameter, name in names.items():
+        for key, value in optimizer.state[parameter].items():
+            path = f"{key}/{name}"
+            if isinstance(value, Tensor):
+                tensors[path] = value
+                continue
+            try:
+                values[path] = flatten(value, path, tensors)
+            except UnsavableValue as error:
+                raise BadInput(
+                    f"the state of {type(optimizer).__name__} cannot be saved: {error}",
+                    hint=error.hint,
+                ) from None
+    groups = [_flatten_group(i, group, tensors) for i, group in enumerate(optimizer.param_groups)]
+    return tensors, {"values": values, "groups": groups}
+
+
+def _flatten_group(
+    index: int, group: Mapping[str, Any], tensors: dict[str, Tensor]
+) -> dict[str, Any]:
+    found = {}
+    for key, value in group.items():
+        if key == "params":
+            continue
+        try:
+            own = list(value) if isinstance(value, tuple) else value
+            found[key] = flatten(own, f"group {index}/{key}", tensors)
+        except UnsavableValue:  # a setting that is no number, such as a function, stays as it is
+            continue
+    return found
 
 
 def restore_optimizer(
-    optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], names: dict[nn.Parameter, str]
+    optimizer: torch.optim.Optimizer,
+    tensors: Mapping[str, Tensor],
+    names: Mapping[nn.Parameter, str],
+    others: Mapping[str, Any] | None = None,
 ) -> None:
-    """Set the optimizer's state, in place: the inverse of `flatten_optimizer`."""
+    """Set the optimizer's state, in place: the inverse of `flatten_optimizer`.
+
+    `others` is the JSON, None in an older checkpoint. Raise `RunFailed` for another number of
+    groups.
+    """
     parameters = {name: parameter for parameter, name in names.items()}
     for path, value in tensors.items():
         key, _, name = path.partition("/")
+        if name in parameters:
+            parameter = parameters[name]
+            # Adam's step counter is a scalar that stays on its device; moments go to the
+            # parameter's.
+            moved = value if value.ndim == 0 and parameter.ndim > 0 else value.to(parameter.device)
+            optimizer.state[parameter][key] = moved
+    if others is None:
+        return
+    for path, value in others["values"].items():
+        key, _, name = path.partition("/")
         parameter = parameters[name]
-        # Adam's step counter is a scalar that stays on its device; moments go to the parameter's.
-        moved = value if value.ndim == 0 and parameter.ndim > 0 else value.to(parameter.device)
-        optimizer.state[parameter][key] = moved
+        optimizer.state[parameter][key] = unflatten(value, tensors, parameter.device)
+    if len(others["groups"]) != len(optimizer.param_groups):
+        raise RunFailed(
+            f"the checkpoint has {len(others['groups'])} groups of parameters, the optimizer "
+            f"{len(optimizer.param_groups)}"
+        )
+    for group, saved in zip(optimizer.param_groups, others["groups"], strict=True):
+        for key, value in saved.items():
+            restored = unflatten(value, tensors, group["params"][0].device)
+            group[key] = tuple(restored) if isinstance(group.get(key), tuple) else restored

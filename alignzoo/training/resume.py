@@ -43,21 +43,23 @@ def save_checkpoint(
         batches = run.world.gather_each(current.batch)  # every process has a part of it
         state["current"] = {
             "began": current.began,
+            "rows": current.rows,
             "done": current.done,
             "processes": run.world.size,
             "metrics": run.round_metrics.numbers,
         }
+    names = {parameter: name for name, parameter in run.model.named_parameters()}
+    moments, state["optimizer"] = flatten_optimizer(optimizer, names)
     weights = run.model.state()
     check_weights(run, weights)
     if not run.world.is_main:
         return
     run.record.flush()
-    names = {parameter: name for name, parameter in run.model.named_parameters()}
     checkpoint.write_checkpoint(
         run.record.checkpoints,
         run.step,
         weights,
-        flatten_optimizer(optimizer, names),
+        moments,
         {**state, "ledger": run.ledger.as_dict()},
         batches,
         plugins.tensors,
@@ -147,7 +149,7 @@ def resume_run(run: Run, optimizer: torch.optim.Optimizer) -> tuple[Round | None
     weights, moments, state = checkpoint.read_checkpoint(path)
     run.model.load_state(weights)
     names = {parameter: name for name, parameter in run.model.named_parameters()}
-    restore_optimizer(optimizer, moments, names)
+    restore_optimizer(optimizer, moments, names, state.get("optimizer"))
     run.schedule.step, run.schedule.round = state["step"], state["round"]
     run.states.shared = state["plugins"]  # a former plugin's `alignzoo_start` may have set some
     run.schedule.stopped = state.get("stopped")
@@ -165,7 +167,13 @@ def resume_run(run: Run, optimizer: torch.optim.Optimizer) -> tuple[Round | None
         )
     run.round_metrics.restore(left["metrics"])
     batch = checkpoint.read_batch(path, run.world.rank)
-    return Round(batch, left["began"], left["done"]), False
+    rows = left["rows"] if "rows" in left else run.order.batch(run.round)  # an older checkpoint
+    return Round(batch, rows, left["began"], left["done"]), False
+
+
+def is_due(run: Run, every: int, since: int) -> bool:
+    """Return whether a multiple of `every` steps has passed after step `since`."""
+    return every > 0 and run.step // every > since // every
 
 
 def gather_signal(run: Run) -> int:

@@ -18,11 +18,13 @@ class Round:
 
     Args:
         batch: what the round learns from; of several processes, each has a part of it.
+        rows: indices of its rows in the training data, of all processes.
         began: number of optimizer steps of the run before the round.
         done: number of mini-batches done, over all passes.
     """
 
     batch: Batch
+    rows: list[int]
     began: int
     done: int = 0
 

@@ -22,7 +22,7 @@ def parts(groups: int, rows: int, size: int) -> list[int]:
         world=SimpleNamespace(rank=0),
     )
     batch = collate([Example([1], [[n + 1]]) for n in range(groups)])
-    found = list(Round(batch, began=0).remaining(run))
+    found = list(Round(batch, rows=[], began=0).remaining(run))
     tokens = sorted(token for part in found for token in part.tokens.flatten().tolist())
     assert tokens == list(range(1, groups + 1))
     return [len(part) for part in found]

@@ -28,10 +28,6 @@ def test_a_step_needs_no_history(n, batch_size, step):
     for earlier in range(step):
         used.batch(earlier)
     assert EpochOrder(n, batch_size, 0).batch(step) == used.batch(step)
-    earlier = {row for before in range(step) for row in used.batch(before)}
-    assert used.unseen(step) == [
-        row for row in dict.fromkeys(used.batch(step)) if row not in earlier
-    ]
 
 
 def test_seeds_and_epochs_differ_and_the_order_never_changes():
@@ -76,8 +72,6 @@ def test_a_step_of_a_mixture_needs_no_history(sources, batch_size, step):
     used = MixtureOrder(sizes, draws, batch_size, 0)
     batches = [used.batch(earlier) for earlier in range(step + 1)]
     assert MixtureOrder(sizes, draws, batch_size, 0).batch(step) == batches[-1]
-    earlier = {row for batch in batches[:-1] for row in batch}
-    assert used.unseen(step) == list(dict.fromkeys(r for r in batches[-1] if r not in earlier))
 
 
 def test_a_repeated_source_comes_in_a_new_order_and_a_large_one_with_new_rows():

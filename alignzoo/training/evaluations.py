@@ -1,0 +1,34 @@
+"""Evaluations in the middle of training, and what plugins are told of each evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from alignzoo.evaluation import Estimate, estimates_of, evaluate_run
+from alignzoo.run import Run
+from alignzoo.training.resume import saved_if_interrupted
+
+
+def evaluate_between(run: Run, optimizer: torch.optim.Optimizer) -> None:
+    """Evaluate in the middle of training, and report the result in a line.
+
+    A resumed run may have the result of this evaluation already.
+    """
+    phase, scores = f"step {run.step}", None
+    if run.record.is_writer and phase in run.record.results:
+        run.record.restore_evaluated(run.ledger)
+        scores = estimates_of(run, phase)
+    elif run.record.is_writer:
+        with saved_if_interrupted(run, optimizer, evaluate=True):
+            scores = evaluate_run(run, phase).summary
+        parts = (f"{name} {value.mean:.4g}" for name, value in scores.items())
+        run.ui.note(f"step {run.step}: {', '.join(parts)}")
+    share_scores(run, phase, scores)
+
+
+def share_scores(run: Run, phase: str, scores: Mapping[str, Estimate] | None) -> None:
+    """Call `alignzoo_evaluated` in each process, with the scores that the main one has."""
+    shared = run.world.gather_each(scores)[0]
+    run.hook.alignzoo_evaluated(run=run, phase=phase, scores=dict(shared or {}))
