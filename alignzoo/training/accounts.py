@@ -12,7 +12,7 @@ from alignzoo.data import FEEDBACK_KINDS, count_feedback
 from alignzoo.ledger import Cost, peak_memory
 from alignzoo.run import Run
 
-ROWS = "the rows"  # the name of their state
+ROW_STATE = "the rows"  # the name of their state
 
 
 def charge_time(run: Run, started: float) -> float:
@@ -35,7 +35,7 @@ def charge_feedback(run: Run, rows: Sequence[int]) -> None:
 
 def rows_seen(run: Run) -> Tensor:
     """Return which training rows the earlier rounds had, a part of every checkpoint."""
-    state = run.states.of(ROWS)
+    state = run.states.of(ROW_STATE)
     if "seen" not in state:
         seen = torch.zeros(len(run.data.train), dtype=torch.bool)
         for earlier in range(run.round - 1):  # an older checkpoint had the default order
