@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from pluggy import HookCaller, HookImpl
 from torch import Tensor
+from torch.optim import Optimizer
 
 from alignzoo.batch import Batch
 from alignzoo.discovery import hook_methods
@@ -287,7 +288,50 @@ def check_estimates(call: Call, result: Any) -> None:
             call.run.names.metrics.refuse_change(name.removeprefix("held-out/"), call.place)
 
 
+def check_optimizer(call: Call, result: Any) -> None:
+    """Check that an optimizer has each trained parameter of the model once, and no other."""
+    call.require(result, Optimizer, "a torch.optim.Optimizer")
+    names = {parameter: name for name, parameter in call.arguments["parameters"]}
+    groups = result.param_groups
+    left = names.keys() - {parameter for group in groups for parameter in group["params"]}
+    if left:
+        first = min(names[parameter] for parameter in left)
+        raise call.fail(
+            f"returned an optimizer without {len(left)} of {len(names)} parameters, as {first}",
+            hint="a group that is not to learn has an lr_scale of 0",
+        )
+    if any(parameter not in names for group in groups for parameter in group["params"]):
+        raise call.fail(
+            "returned an optimizer of a parameter that is not one of the model's",
+            hint="no checkpoint has it: train it by an optimizer of the plugin's own, and keep "
+            "both in run.state_of(self)",
+        )
+    for scale in (group.get("lr_scale", 1.0) for group in groups):
+        if not is_number(scale) or not 0 <= scale < math.inf:
+            raise call.fail(f"returned an optimizer with an lr_scale of {scale!r}")
+
+
+def check_rate(call: Call, result: Any) -> None:
+    """Check a learning rate."""
+    if not is_number(result) or not 0 <= result < math.inf:
+        raise call.fail(f"returned {result!r} as a learning rate, not a number of at least 0")
+
+
+def check_rows(call: Call, result: Any) -> None:
+    """Check the rows of a round: their number, and that the training data has them."""
+    call.require(result, list, "a list of places in run.data.train")
+    wanted, rows = call.run.schedule.rows_per_round, len(call.run.data.train)
+    if len(result) != wanted:
+        raise call.fail(f"returned {len(result)} rows, and a round has {wanted}")
+    wrong = [row for row in result if type(row) is not int or not 0 <= row < rows]
+    if wrong:
+        raise call.fail(f"returned the row {wrong[0]!r}, and run.data.train has 0 to {rows - 1}")
+
+
 RESULT_CHECKS: dict[str, Callable[[Call, Any], None]] = {
+    "alignzoo_optimizer": check_optimizer,
+    "alignzoo_learning_rate": check_rate,
+    "alignzoo_order": check_rows,
     "alignzoo_sample": check_sampled,
     "alignzoo_complete": check_completions,
     "alignzoo_reward": check_reward,

@@ -78,7 +78,7 @@ def test_tensors_on_which_metrics_depend_are_resumed_bit_for_bit(recipe, monkeyp
     interrupt(recipe("broken"), monkeypatch, step=5)
     broken = straight.with_name("broken")
     values = state_of(broken)["states"]
-    assert [path.partition("average.py")[2] for path in values] == ["", ""]
+    assert len(values) == 3 and "the rows" in values
     assert values["alignzoo_file_average.Part"] == {"steps": 4}
     execute(recipe("broken"), resume=True)
     assert_same_run(broken, straight)
