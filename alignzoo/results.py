@@ -311,7 +311,7 @@ def check_optimizer(call: Call, result: Any) -> None:
             raise call.fail(f"returned an optimizer with an lr_scale of {scale!r}")
 
 
-def check_rate(call: Call, result: Any) -> None:
+def check_learning_rate(call: Call, result: Any) -> None:
     """Check a learning rate."""
     if not is_number(result) or not 0 <= result < math.inf:
         raise call.fail(f"returned {result!r} as a learning rate, not a number of at least 0")
@@ -330,7 +330,7 @@ def check_rows(call: Call, result: Any) -> None:
 
 RESULT_CHECKS: dict[str, Callable[[Call, Any], None]] = {
     "alignzoo_optimizer": check_optimizer,
-    "alignzoo_learning_rate": check_rate,
+    "alignzoo_learning_rate": check_learning_rate,
     "alignzoo_order": check_rows,
     "alignzoo_sample": check_sampled,
     "alignzoo_complete": check_completions,

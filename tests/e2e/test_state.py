@@ -121,6 +121,8 @@ def make_old(checkpoint: Path) -> None:
     """Write the state of a checkpoint as it was before plugins had their own."""
     state = json.loads((checkpoint / "state.json").read_text())
     own = state.pop("states")
+    del own["the rows"], state["optimizer"]
+    (checkpoint / "plugins.safetensors").unlink()
     state["plugins"] = {
         f"{plugin}/{key}": value for plugin, values in own.items() for key, value in values.items()
     }
