@@ -45,6 +45,10 @@ async def second(completion_ids):
 def fails(completions, a):
     return [1 / (number - int(number)) for number in map(float, a)]
 
+def lengths(completions, prompts):
+    assert all(isinstance(prompt, list) for prompt in prompts)
+    return [len(text) for text in completions]
+
 def short(completions):
     return [1.0]
 
@@ -69,9 +73,8 @@ def make(make_run, tmp_path: Path, monkeypatch):
     def run(*rewards: str, **settings):
         return make_run(
             "reinforce.py",
-            task="sums",
             reward=list(rewards),
-            **{"steps": 1, "batch_size": 2, "max_new_tokens": 8, **settings},
+            **{"task": "sums", "steps": 1, "batch_size": 2, "max_new_tokens": 8, **settings},
         )
 
     return run
@@ -92,6 +95,15 @@ def test_functions_are_given_columns_and_weighed(make):
     assert run.round_metrics.numbers["rewards/first/mean"] == 1.0
     assert run.round_metrics.numbers["rewards/second/mean"] == float(batch.lengths.double().mean())
     assert run.round_metrics.numbers["completions/max_length"] == 8
+
+
+def test_the_completion_of_a_dialogue_is_its_text(make, tmp_path):
+    rows = [{"prompt": [{"role": "user", "content": f"count to {n}"}]} for n in range(20)]
+    (tmp_path / "dialogues.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    run = make("python:own_rewards.lengths", task=None, data="dialogues.jsonl")
+    batch = sample(run)
+    assert batch["rewards"].tolist() == [len(text) for text in run.texts(batch)]
+    assert max(batch["rewards"]) > 1
 
 
 def test_what_is_seen_of_a_round_is_logged(make):
