@@ -56,8 +56,7 @@ def chunked_logprobs(
         weight.shape,
     )
     assert targets.shape == hidden.shape[:1], (targets.shape, hidden.shape)
-    if hidden.dtype in (torch.bfloat16, torch.float16) and not _keeps_float32(hidden):
-        hidden = hidden.float()
+    hidden = operands(hidden)
     # Autocast would silently round the logits.
     with torch.autocast(hidden.device.type, enabled=False):
         return _Logprobs.apply(
@@ -88,8 +87,8 @@ class _Logprobs(torch.autograd.Function):
         log_sums = torch.empty_like(logprobs) if log_sum_p2 else None
         slopes = torch.empty_like(hidden) if prepare else None  # (n, h): d log p(t) / d hidden
 
-        for rows in _chunks(hidden, matrix):  # c rows at a time
-            z, damping = _logits(hidden[rows], matrix, bias, transform)  # (c, V) both
+        for rows in chunk_rows(hidden, matrix):  # c rows at a time
+            z, damping = chunk_logits(hidden[rows], matrix, bias, transform)  # (c, V) both
             target = targets[rows, None]  # (c, 1)
             picked = z.gather(1, target)  # (c, 1)
             top = z.amax(1, keepdim=True)  # (c, 1)
@@ -106,10 +105,10 @@ class _Logprobs(torch.autograd.Function):
                 p = e.div_(-total)  # (c, V), minus p
                 if damping is None:
                     # e_t W is a row of W, so the one-hot is never added to p.
-                    slope = _mm(p.to(hidden.dtype), matrix) + matrix[targets[rows]]
+                    slope = product(p.to(hidden.dtype), matrix) + matrix[targets[rows]]
                 else:
                     p.scatter_add_(1, target, torch.ones_like(picked))
-                    slope = _mm(p.mul_(damping).to(hidden.dtype), matrix)
+                    slope = product(p.mul_(damping).to(hidden.dtype), matrix)
                 slopes[rows] = slope.div_(transform.temperature).to(slopes.dtype)
 
         ctx.transform, ctx.entropy = transform, entropy
@@ -140,8 +139,8 @@ class _Logprobs(torch.autograd.Function):
         d_hidden = torch.empty_like(hidden) if need_hidden else None
         d_weight = torch.zeros_like(weight, dtype=wide) if need_weight else None
         d_bias = torch.zeros_like(bias, dtype=wide) if need_bias else None
-        for rows in _chunks(hidden, matrix):
-            z, damping = _logits(hidden[rows], matrix, bias, ctx.transform)  # (c, V) both
+        for rows in chunk_rows(hidden, matrix):
+            z, damping = chunk_logits(hidden[rows], matrix, bias, ctx.transform)  # (c, V) both
             logp = z.sub_(z.logsumexp(1, keepdim=True))  # (c, V)
             p = logp.exp()
             dz = torch.zeros_like(p)  # (c, V)
@@ -160,9 +159,9 @@ class _Logprobs(torch.autograd.Function):
                 d_bias += dz.sum(0)
             dz = dz.to(hidden.dtype)
             if d_hidden is not None:
-                d_hidden[rows] = _mm(dz, matrix).to(d_hidden.dtype)  # (c, h)
+                d_hidden[rows] = product(dz, matrix).to(d_hidden.dtype)  # (c, h)
             if d_weight is not None:
-                d_weight += _mm(dz.t(), hidden[rows])  # (V, h)
+                d_weight += product(dz.t(), hidden[rows])  # (V, h)
         return (
             d_hidden,
             d_weight.to(weight.dtype) if d_weight is not None else None,
@@ -171,18 +170,18 @@ class _Logprobs(torch.autograd.Function):
         )
 
 
-def _chunks(hidden: Tensor, matrix: Tensor) -> list[slice]:
+def chunk_rows(hidden: Tensor, matrix: Tensor) -> list[slice]:
     """Cut the rows so that the logits of a chunk stay within the bound for the device."""
     bound = CPU_CHUNK if hidden.device.type == "cpu" else GPU_CHUNK
     rows = max(bound // matrix.shape[0], MIN_ROWS)
     return [slice(i, i + rows) for i in range(0, hidden.shape[0], rows)]
 
 
-def _logits(
+def chunk_logits(
     hidden: Tensor, matrix: Tensor, bias: Tensor | None, transform: LogitTransform
 ) -> tuple[Tensor, Tensor | None]:
     """Return a chunk's final logits `[c, V]`, and d softcapped / d raw if there is a softcap."""
-    z, damping = _mm(hidden, matrix.t()), None
+    z, damping = product(hidden, matrix.t()), None
     if bias is not None:
         z += bias
     if transform.softcap is not None:
@@ -194,11 +193,17 @@ def _logits(
     return z, damping
 
 
-def _mm(a: Tensor, b: Tensor) -> Tensor:
+def product(a: Tensor, b: Tensor) -> Tensor:
     """Return a @ b, accumulated in float32 (float64 stays float64)."""
     if a.dtype in (torch.float32, torch.float64):
         return torch.mm(a, b)
     return torch.mm(a, b, out_dtype=torch.float32)
+
+
+def operands(hidden: Tensor) -> Tensor:
+    """Return states `[n, h]` in a precision whose products can be accumulated in float32."""
+    half = hidden.dtype in (torch.bfloat16, torch.float16)
+    return hidden.float() if half and not _keeps_float32(hidden) else hidden
 
 
 def _keeps_float32(x: Tensor) -> bool:

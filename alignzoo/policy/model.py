@@ -24,7 +24,6 @@ from alignzoo.policy.rotary import score_apart, states_apart
 from alignzoo.policy.scoring import (
     ForwardOptions,
     Outputs,
-    Perturb,
     Scorer,
     backbone_of,
     scatter_tokens,
@@ -81,30 +80,29 @@ class LanguageModel:
         self,
         batch: Batch,
         *,
-        entropy: bool = False,
-        temperature: float = 1.0,
-        log_sum_p2: bool = False,
-        perturb: Perturb | None = None,
         values: bool = False,
         collision: bool | None = None,
+        **wanted: Any,
     ) -> Outputs:
         """Compute log-probs `[N, T]` of the completions, with gradient unless torch.no_grad is on.
 
-        `entropy`, `log_sum_p2` and `values` fill the other fields of `Outputs`. `perturb` maps the
-        input embeddings `[..., h]` and the length of each one's sequence `[...]` to the embeddings
-        that the pass uses. `collision` is the deprecated name of `log_sum_p2`.
+        `entropy=True`, `log_sum_p2=True`, `hidden=True`, `top_k=K` or `top_ids` `[N, T, K]`, and
+        `values` fill the other fields of `Outputs`. `temperature` divides the logits. `perturb`
+        maps the input embeddings `[..., h]` and the length of each one's sequence `[...]` to the
+        embeddings that the pass uses. `collision` is the deprecated name of `log_sum_p2`.
         """
         if collision is not None:
             warnings.warn("collision is now log_sum_p2", DeprecationWarning, stacklevel=2)
-            log_sum_p2 = collision
+            wanted["log_sum_p2"] = collision
         head = None
         if values and not self.values_apart:
             head = require_head(self.value_head, "value head", 'values="shared"')
-        options = ForwardOptions(entropy, log_sum_p2, temperature, perturb, self.virtual, head)
+        options = ForwardOptions(**wanted, virtual=self.virtual, value_head=head)
         with self.autocast(), self.meter.covered():
             prepended = self.virtual.prepend_to(batch)
             found = score_apart(self._scorer, prepended, options, self.rotary_limit)
-        self.meter.add(lambda: self.cost(batch, backward=found.logprobs.requires_grad))
+        heads, backward = 1 + options.tops, found.logprobs.requires_grad
+        self.meter.add(lambda: self.cost(batch, backward=backward, head_passes=heads))
         if values and self.values_apart:
             found.values = self.values(batch)
         return found
@@ -244,12 +242,15 @@ class LanguageModel:
         reference: bool = False,
         shared: bool = True,
         backward: bool = False,
+        head_passes: int = 1,
     ) -> Cost:
         """Return the cost of a forward pass over the batch, and of the `backward` pass if asked.
 
-        The other arguments are those of `work`; a `reference` that is the base has no adapter.
+        Tokens go through the LM head `head_passes` times. The other arguments are those of `work`;
+        a `reference` that is the base has no adapter.
         """
         work = self.work(batch, shared=shared, states=states, lm_head=lm_head, reference=reference)
+        work = work._replace(scored=work.scored * head_passes)
         flops = self._flops_of(reference)
         count = flops.update if backward else flops.forward
         return Cost(count(*work), work.tokens)

@@ -47,10 +47,13 @@ class Policy(LanguageModel):
         self.is_reference = False  # True inside `as_reference`
 
     @torch.no_grad()
-    def reference(self, batch: Batch, *, temperature: float = 1.0) -> Outputs:
-        """Compute log-probs `[N, T]` of the completions under the reference, without gradient."""
+    def reference(self, batch: Batch, **wanted: Any) -> Outputs:
+        """Compute log-probs `[N, T]` of the completions under the reference, without gradient.
+
+        `wanted` are options of `__call__`.
+        """
         with self.as_reference():
-            return self(batch, temperature=temperature)
+            return self(batch, **wanted)
 
     @contextmanager
     def as_reference(self) -> Iterator[None]:

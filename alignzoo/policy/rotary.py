@@ -7,6 +7,7 @@ computed one at a time, and generated without a cache.
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -61,11 +62,11 @@ def score_apart(
     pieces = _pieces(batch, HiddenState.PREDICTING, limit)
     if len(pieces) < 2:
         return scorer(batch, options)
-    found = [scorer(batch.keep(which), options) for which in pieces]
+    found = [scorer(batch.keep(which), options.keep(which)) for which in pieces]
 
     joined: dict[str, Any] = {}
-    for name in ("logprobs", "entropy", "log_sum_p2", "values"):
-        parts = [getattr(outputs, name) for outputs in found]  # (rows of the piece, T) each
+    for name in (each.name for each in fields(Outputs)):
+        parts = [getattr(outputs, name) for outputs in found]  # (rows of the piece, T, ...) each
         if parts[0] is not None:
             joined[name] = torch.cat(parts)[_order(pieces)]
     return Outputs(**joined)

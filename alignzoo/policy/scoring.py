@@ -38,7 +38,8 @@ from alignzoo.policy.layout import (
     token_mask,
     ungroup,
 )
-from alignzoo.policy.logprobs import chunked_logprobs
+from alignzoo.policy.logprobs import LogitTransform, chunked_logprobs
+from alignzoo.policy.top_logprobs import chunked_top_logprobs
 from alignzoo.policy.virtual import NO_VIRTUAL, Virtual
 
 # Maps input embeddings `[..., h]` and the length of the sequence that each belongs to, `[...]`, to
@@ -50,14 +51,17 @@ Perturb = Callable[[Tensor, Tensor], Tensor]
 class ForwardOptions:
     """Options of a forward pass: what to compute besides log-probs, and what to change in it.
 
-    `entropy`, `log_sum_p2` and `value_head` fill the fields of `Outputs`. `temperature` divides the
-    logits. `perturb` maps the input embeddings before the pass, and `virtual` are the virtual
-    tokens that the batch has placeholders for.
+    `entropy`, `log_sum_p2`, `hidden`, `top_k` or `top_ids [N, T, K]`, and `value_head` fill the
+    fields of `Outputs`. `temperature` divides the logits. `perturb` maps the input embeddings
+    before the pass, and `virtual` are the virtual tokens that the batch has placeholders for.
     """
 
     entropy: bool = False
     log_sum_p2: bool = False
     temperature: float = 1.0
+    hidden: bool = False
+    top_k: int = 0
+    top_ids: Tensor | None = None
     perturb: Perturb | None = None
     virtual: Virtual = NO_VIRTUAL
     value_head: ValueHead | None = None
@@ -76,6 +80,15 @@ class ForwardOptions:
         ):
             yield
 
+    @property
+    def tops(self) -> bool:
+        """Return whether log-probs of several tokens at each position are wanted."""
+        return self.top_k > 0 or self.top_ids is not None
+
+    def keep(self, rows: Tensor) -> ForwardOptions:
+        """Return the options for some of the N completions, those marked in `rows [N]`."""
+        return self if self.top_ids is None else replace(self, top_ids=self.top_ids[rows])
+
 
 DEFAULT_OPTIONS = ForwardOptions()
 
@@ -87,6 +100,10 @@ class Outputs:
     `logprobs` are the log-probs of the tokens. On request, for the distribution p of each token:
     its `entropy`, and without gradient `log_sum_p2`, log sum(p^2), the log-probability that two
     draws agree. With a value head, `values` are its outputs for the state before each token.
+
+    Also on request: `hidden [N, T, h]`, the last layer's state that predicts each token, in the
+    precision of the model; and `top_logprobs [N, T, K]` of the K likeliest tokens at each position,
+    the likeliest first, with their `top_ids [N, T, K]`, or of the tokens that were asked for.
     """
 
     logprobs: Tensor
@@ -94,10 +111,13 @@ class Outputs:
     entropy: Tensor = None  # type: ignore[assignment]
     log_sum_p2: Tensor = None  # type: ignore[assignment]
     values: Tensor = None  # type: ignore[assignment]
+    hidden: Tensor = None  # type: ignore[assignment]
+    top_logprobs: Tensor = None  # type: ignore[assignment]
+    top_ids: Tensor = None  # type: ignore[assignment]
 
     @classmethod
     def of(cls, batch: Batch, *found: Tensor | None) -> Outputs:
-        """Make outputs from one value per token, `[n]` each, in the order of the fields."""
+        """Make outputs from values per token, `[n, ...]` each, in the order of the fields."""
         return cls(*(scatter_tokens(batch, x) if x is not None else None for x in found))  # type: ignore[arg-type]
 
     @property
@@ -144,7 +164,9 @@ class BackboneScorer(ABC):
     def __call__(self, batch: Batch, options: ForwardOptions = DEFAULT_OPTIONS) -> Outputs:
         states = self.states(batch, HiddenState.PREDICTING, options)  # (n, h)
         values = options.value_head(states) if options.value_head is not None else None  # (n,)
-        return Outputs.of(batch, *self.head(states, batch, options), values)
+        hidden = states if options.hidden else None
+        tops = self.head.tops(states, batch, options) if options.tops else (None, None)  # (n, K)
+        return Outputs.of(batch, *self.head(states, batch, options), values, hidden, *tops)
 
     @abstractmethod
     def states(
@@ -231,18 +253,23 @@ class LogitsScorer:
             out = self.model(
                 input_ids=rows.ids,
                 use_cache=False,
-                output_hidden_states=options.value_head is not None,
+                output_hidden_states=options.hidden or options.value_head is not None,
             )
         logits = out.logits.flatten(0, 1).index_select(0, rows.source)  # (n, V)
         logp = (logits.float() / options.temperature).log_softmax(-1)  # (n, V)
         picked = logp.gather(1, batch.tokens[token_mask(batch)][:, None]).squeeze(1)  # (n,)
         entropies = -(logp.exp() * logp).sum(-1) if options.entropy else None  # (n,)
         log_sums = (2 * logp.detach()).logsumexp(-1) if options.log_sum_p2 else None  # (n,)
-        values = None
-        if options.value_head is not None:
-            states = out.hidden_states[-1].flatten(0, 1)  # (N * W, h)
-            values = options.value_head(states.index_select(0, rows.source))  # (n,)
-        return Outputs.of(batch, picked, entropies, log_sums, values)
+        values = hidden = ids = tops = None
+        if options.hidden or options.value_head is not None:
+            states = out.hidden_states[-1].flatten(0, 1).index_select(0, rows.source)  # (n, h)
+            hidden = states if options.hidden else None
+            values = options.value_head(states) if options.value_head is not None else None  # (n,)
+        if options.tops:
+            ids = wanted_ids(batch, options)  # (n, K)
+            ids = ids if ids is not None else logp.topk(options.top_k).indices
+            tops = logp.gather(1, ids)  # (n, K)
+        return Outputs.of(batch, picked, entropies, log_sums, values, hidden, tops, ids)
 
     def states(
         self, batch: Batch, which: HiddenState, options: ForwardOptions = DEFAULT_OPTIONS
@@ -270,14 +297,9 @@ class LMHead:
         self, states: Tensor, batch: Batch, options: ForwardOptions
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Compute log-probs, entropy and log sum(p^2), `[n]` each, from `states [n, h]`."""
-        weight, device = self.layer.weight, states.device.type
-        half = torch.is_autocast_enabled(device)
-        states = states.to(torch.get_autocast_dtype(device) if half else weight.dtype)
-        if self.scale != 1.0:
-            states = states * self.scale
         return chunked_logprobs(
-            states,
-            weight,
+            self._scaled(states),
+            self.layer.weight,
             batch.tokens[token_mask(batch)],
             self.layer.bias,
             options.temperature,
@@ -285,6 +307,24 @@ class LMHead:
             options.entropy,
             options.log_sum_p2,
         )
+
+    def tops(self, states: Tensor, batch: Batch, options: ForwardOptions) -> tuple[Tensor, Tensor]:
+        """Compute log-probs of K tokens at each position and their ids, both `[n, K]`."""
+        return chunked_top_logprobs(
+            self._scaled(states),
+            self.layer.weight,
+            self.layer.bias,
+            LogitTransform(options.temperature, self.softcap),
+            options.top_k,
+            wanted_ids(batch, options),
+        )
+
+    def _scaled(self, states: Tensor) -> Tensor:
+        """Return the states in the precision of the head, times the scale of the logits."""
+        weight, device = self.layer.weight, states.device.type
+        half = torch.is_autocast_enabled(device)
+        states = states.to(torch.get_autocast_dtype(device) if half else weight.dtype)
+        return states if self.scale == 1.0 else states * self.scale
 
     def fits(self, model: PreTrainedModel) -> bool:
         """Return whether the model makes of its head's output what this one does.
@@ -316,9 +356,21 @@ def _logit_scale(config: Any) -> float:
 
 
 def scatter_tokens(batch: Batch, values: Tensor) -> Tensor:
-    """Scatter one value per token, `[n]`, to `[N, T]` with zeros elsewhere."""
+    """Scatter values of tokens, `[n, ...]`, to `[N, T, ...]` with zeros elsewhere."""
     mask = token_mask(batch)  # (N, T)
-    return values.new_zeros(mask.shape).masked_scatter(mask, values)
+    if values.ndim == 1:
+        return values.new_zeros(mask.shape).masked_scatter(mask, values)
+    return values.new_zeros(*mask.shape, *values.shape[1:]).index_put((mask,), values)
+
+
+def wanted_ids(batch: Batch, options: ForwardOptions) -> Tensor | None:
+    """Return the token ids whose log-probs are asked for at each token, `[n, K]`, if any are."""
+    if options.top_ids is None:
+        return None
+    ids, shape = options.top_ids, batch.tokens.shape
+    if ids.ndim != 3 or ids.shape[:2] != shape:
+        raise BadInput(f"top_ids is [N, T, K] with N and T of {list(shape)}, not {list(ids.shape)}")
+    return ids.to(batch.tokens.device)[token_mask(batch)]
 
 
 class Rows(NamedTuple):

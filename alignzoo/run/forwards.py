@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from torch import Tensor
 
@@ -71,11 +72,12 @@ class Forwards:
         perturb: Perturb | None = None,
         values: bool = False,
         temperature: float = 1.0,
-        **wanted: bool,
+        **wanted: Any,
     ) -> Outputs:
         """Return the log-probs `[N, T]` of the completions under the policy, in nats.
 
-        `wanted` are further outputs: `entropy=True` or `log_sum_p2=True`. See `Policy.__call__`.
+        `wanted` are further `Outputs`: `entropy=True`, `hidden=True`, `top_k=K`; see
+        `LanguageModel.__call__`.
         """
         outputs = self.model(
             batch, perturb=perturb, values=values, temperature=temperature, **wanted
@@ -89,17 +91,18 @@ class Forwards:
         """Return the value of the state before each token, `[N, T]`."""
         return self.model.values(batch)
 
-    def reference(self, batch: Batch, *, temperature: float = 1.0) -> Outputs:
+    def reference(self, batch: Batch, *, temperature: float = 1.0, **wanted: Any) -> Outputs:
         """Return the log-probs `[N, T]` under the reference, in nats, without gradient.
 
         The reference is the model as it was before training, unless it was moved. Cached log-probs
         are neither computed nor charged.
         """
-        if self.known is not None and not self.model.reference_moved and temperature == 1.0:
+        plain = temperature == 1.0 and not wanted
+        if self.known is not None and plain and not self.model.reference_moved:
             known = self.known(batch)
             if known is not None:
                 return Outputs(known)
-        return self.model.reference(batch, temperature=temperature)
+        return self.model.reference(batch, temperature=temperature, **wanted)
 
     def scores(self, batch: Batch, *, per_token: bool = False) -> Tensor:
         """Return the score of each completion, `[N]`, which is that of its last token.

@@ -102,9 +102,9 @@ class Run:
         """Return the log-probs `[N, T]` of a batch under the policy; see `Forwards.policy`."""
         return self.forwards.policy(batch, **options)
 
-    def reference(self, batch: Batch, *, temperature: float = 1.0) -> Outputs:
+    def reference(self, batch: Batch, **options: Any) -> Outputs:
         """Return the log-probs `[N, T]` of a batch under the reference, without gradient."""
-        return self.forwards.reference(batch, temperature=temperature)
+        return self.forwards.reference(batch, **options)
 
     def values(self, batch: Batch) -> Tensor:
         """Return the value of the state before each token, `[N, T]`."""
