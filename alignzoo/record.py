@@ -142,6 +142,18 @@ class Record:
         """Set a key of `run.json` unless a resumed run has it already, and return its value."""
         return self.facts.setdefault(name, value)
 
+    def add_model(self, name: str, fingerprint: str) -> None:
+        """Add another model that the run uses to `run.json`.
+
+        Raise `BadInput` if a resumed run had other weights under this name.
+        """
+        if self.facts.setdefault("models", {}).setdefault(name, fingerprint) != fingerprint:
+            raise BadInput(
+                "the weights have changed since the run began",
+                where=name,
+                hint="restore them, or begin a new run",
+            )
+
     def add_plugins(self, plugins: Sequence[Mapping[str, Any]], *, allow_changes: bool) -> None:
         """Add plugins that were loaded to `run.json`.
 

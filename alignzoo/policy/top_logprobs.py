@@ -1,7 +1,7 @@
 """Log-probs of several tokens at each position, through the LM head in chunks.
 
-As in `alignzoo.policy.logprobs` there is never a tensor `[n, V]`: the backward pass makes the logits
-of each chunk again.
+As in `alignzoo.policy.logprobs` there is never a tensor `[n, V]`: the backward pass makes the
+logits of each chunk again.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from alignzoo.algorithm import Traits
 from alignzoo.batch import Batch, collate
 from alignzoo.data import Codec, Data, EpochOrder, SourceSize
 from alignzoo.deprecated import RUN_ATTRIBUTES
-from alignzoo.errors import RunFailed, warn_renamed
+from alignzoo.errors import BadInput, RunFailed, warn_renamed
 from alignzoo.ledger import Ledger
 from alignzoo.policy import ModelSpec, Outputs, Policy, load_policy
 from alignzoo.recipe import Recipe
@@ -68,6 +68,7 @@ class Run:
 
     def __post_init__(self) -> None:
         self.states = PluginStates()
+        self._models: dict[tuple[str, bool], Policy] = {}
         self.forwards = Forwards(self.model, self.schedule.ledger)
         self.names = Names()  # of the numbers that are logged
         self.round_metrics = RoundLog(self.world, self.names)
@@ -118,11 +119,26 @@ class Run:
         """Move the reference to mix * policy + (1 - mix) * reference, weight by weight."""
         self.model.move_reference(mix)
 
-    def load_model(self, model: str, *, four_bit: bool = False) -> Policy:
-        """Load another model (a folder, a run, a name on the hub) as this run loads its own."""
-        policy = load_policy(replace(self.model_spec, model=model, four_bit=four_bit))
-        policy.charge_to(self.forwards.charge)
-        return policy
+    def load_model(
+        self, model: str, *, four_bit: bool = False, same_tokens: bool = False
+    ) -> Policy:
+        """Load another model (a folder, a run, a name on the hub) as this run loads its own.
+
+        Nothing in it is trainable, its passes are charged, and all who name it share one instance.
+        Raise `BadInput` if it has changed since the run began, or with `same_tokens` if its token
+        ids do not mean what this run's do.
+        """
+        key = (model, four_bit)
+        if key not in self._models:
+            loaded = load_policy(replace(self.model_spec, model=model, four_bit=four_bit))
+            self.record.add_model(model, loaded.trained_on or loaded.fingerprint)
+            loaded.charge_to(self.forwards.charge)
+            self._models[key] = loaded
+        found = self._models[key]
+        if same_tokens and found.tokenizer.get_vocab() != self.model.tokenizer.get_vocab():
+            problem = f"the vocabulary of {model} is not that of {self.recipe.model}"
+            raise BadInput(problem, hint="use a model with the same tokenizer")
+        return found
 
     def charge(self, purpose: str, **amounts: float) -> None:
         """Charge what a plugin spends outside of `model` and the models of `load_model`.

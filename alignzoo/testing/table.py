@@ -137,7 +137,7 @@ class TableForwards(Forwards):
                 observer(batch, outputs.logprobs)
         return outputs
 
-    def reference(self, batch: Batch, *, temperature: float = 1.0) -> Outputs:
+    def reference(self, batch: Batch, *, temperature: float = 1.0, **wanted: Any) -> Outputs:
         """Return the table's log-probs of the reference."""
         self.temperatures.add(temperature)
         return Outputs(self._fill(batch, self.table.reference, temperature))

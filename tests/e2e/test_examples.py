@@ -24,6 +24,15 @@ def test_an_algorithm_in_a_file(tmp_path):
     assert rows[0]["loss"] == pytest.approx(6.25, abs=1e-5)
 
 
+def test_a_teacher(tmp_path):
+    more = ["--task", "sums", "--teacher", "zoo-tiny", "--learning-rate", "0.1", "--warmup", "0"]
+    rows = run(tmp_path, str(EXAMPLES / "distill.py"), *more)
+    # Before the first step the student is its teacher.
+    assert abs(rows[0]["loss"]) < 1e-5 < rows[1]["loss"]
+    facts = json.loads((tmp_path / "one/run.json").read_text())
+    assert list(facts["models"]) == ["zoo-tiny"]
+
+
 def test_an_add_on_in_a_file(tmp_path):
     rows = run(tmp_path, "dpo", "--with", str(EXAMPLES / "log_lengths.py"))
     assert all(row["log_lengths/mean"] > 1 for row in rows)
