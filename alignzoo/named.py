@@ -51,15 +51,16 @@ def label_of(text: str) -> str:
 
 
 def load_task(text: str, flag: str = "--task") -> Any:
-    """Build the task that `NAME[,OPTION=VALUE...]` names.
+    """Build the task that `NAME[:ARGUMENT][,OPTION=VALUE...]` names.
 
     Raise `BadInput` if there is no such task, or if it lacks a part of a task or names an unknown
     view.
     """
     from alignzoo.data.views import check_views  # it imports torch, which no help text needs
 
-    task = build_named("tasks", text, flag)
-    owner = f"task {split_options(text, flag)[0]!r}"
+    name, options = split_options(text, flag)
+    task = build_plugin("tasks", *split_argument(name, options))
+    owner = f"task {name!r}"
     score = "measure" if hasattr(task, "measure") else "score"
     for part in ("views", "rows", score):
         if not hasattr(task, part):
@@ -70,3 +71,15 @@ def load_task(text: str, flag: str = "--task") -> Any:
             )
     check_views(task.views, owner)
     return task
+
+
+def split_argument(name: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the name of a task and its options, of `NAME:ARGUMENT` with the one it stands for.
+
+    That is the option which the class attribute `positional` names, if the task has one.
+    """
+    head, colon, argument = name.partition(":")
+    if not colon or discovery.is_plugin("tasks", name) or not discovery.is_plugin("tasks", head):
+        return name, dict(options)
+    option = getattr(discovery.load_plugin("tasks", head), "positional", None)
+    return (head, {**options, option: argument}) if option else (name, dict(options))

@@ -185,16 +185,18 @@ def measures(run: Run) -> bool:
 
 @torch.no_grad()
 def measure_task(policy: Policy, task: Any, split: str, limit: int) -> Evaluation:
-    """Evaluate a model by the items that the task's own `measure` returns.
+    """Evaluate a model by the items that the task's own `measure` returns, or by its evaluation.
 
-    Raise `BadInput` if there are none. The summary has the score and the measures of the items:
-    their completions were not drawn from the model, so they have no KL and no length to report.
+    Raise `BadInput` if there are no items. Their summary has the score and the measures: their
+    completions were not drawn from the model, so they have no KL and no length to report.
     """
     place = place_in_task(task, task.measure)
     with Blame(place):
-        items: list[EvaluationItem] = task.measure(policy, split, limit)
+        items: Evaluation | list[EvaluationItem] = task.measure(policy, split, limit)
+    if isinstance(items, Evaluation):
+        return items
     if not isinstance(items, list) or not all(isinstance(x, EvaluationItem) for x in items):
-        raise place.fail("gave something else than a list of EvaluationItem")
+        raise place.fail("gave neither an Evaluation nor a list of EvaluationItem")
     if not items:
         raise BadInput(f"task {name_of_task(task)!r} has no item that can be measured")
     columns: dict[str, list[float]] = {}

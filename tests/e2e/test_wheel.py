@@ -42,6 +42,7 @@ def test_what_is_in_it(wheel: Path):
         "alignzoo_check",
         "alignzoo_compare",
         "alignzoo_judges",
+        "alignzoo_lm_eval",
         "alignzoo_new",
         "alignzoo_rewards",
         "alignzoo_sandbox",
