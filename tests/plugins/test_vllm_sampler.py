@@ -88,11 +88,11 @@ def test_requests_hold_the_prompt_and_every_sampling_setting(make_run, stub, url
 
 
 def test_the_servers_logprobs_are_kept_apart_from_the_trainers(make_run, stub, url):
-    stub.shift = 0.5
+    stub.shift = -0.5
     run = make_run("grpo", options={"group_size": 2}, sampler=f"vllm,url={url}", **SETTINGS)
     batch = run.hook.alignzoo_sample(run=run, rows=run.data.train[:1])
     difference = (batch["inference_logprobs"] - batch["logprobs"])[batch.mask]
-    assert torch.allclose(difference, torch.tensor(0.5), atol=1e-3)
+    assert torch.allclose(difference, torch.tensor(-0.5), atol=1e-3)
 
 
 def test_an_adapter_left_by_an_interrupted_run_is_replaced(stub, url, make_run):
