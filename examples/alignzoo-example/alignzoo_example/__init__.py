@@ -1,0 +1,1 @@
+"""Plugins for alignzoo: an algorithm, a reward and an add-on."""
