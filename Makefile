@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 BOARDS := benchmarks/results/board
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: install demo test quick lint leaderboard clean
+.PHONY: install demo test quick lint site leaderboard clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo     run alignzoo on the embedded model and data"
 	@echo "make test     lint, types and all tests"
 	@echo "make quick    lint, types and the tests that take seconds, for people at work"
+	@echo "make site     the documentation as a site, in build/site/"
 	@echo "make leaderboard  the README's tables from the boards in $(BOARDS)/"
 	@echo "make install  the environment in $(VENV)/"
 
@@ -21,7 +22,7 @@ install: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install -q -c constraints.txt torch
-	$(PIP) install -q -c constraints.txt -e '.[dev]'
+	$(PIP) install -q -c constraints.txt -e '.[dev,docs]'
 	@touch $@
 
 demo: install
@@ -38,6 +39,9 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	for folder in architectures crashes hh_rlhf hooks real speed statistics studies; do $(BIN)/mypy benchmarks/$$folder || exit 1; done
+
+site: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 
 leaderboard: install
 	@if ls $(BOARDS)/*/board.json >/dev/null 2>&1; then \
