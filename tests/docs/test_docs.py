@@ -27,11 +27,16 @@ PAGES = [
     *sorted(ROOT.glob("docs/*.md")),
     *sorted(ROOT.glob("plugins/**/*.md")),
     *sorted(ROOT.glob("benchmarks/**/*.md")),
+    *sorted(ROOT.glob("examples/hooks/*.md")),
 ]
 HOOKS = [name for name in vars(hooks) if name.startswith("alignzoo_")]
 PACKAGES = [path.name for path in ROOT.glob("*/alignzoo_*")]
 MADE_UP = "alignzoo_my_"  # modules of packages that pages write about as examples
 ALGORITHMS = list(discovery.discover("algorithms"))
+
+
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def name_of(page: Path) -> str:
@@ -61,6 +66,11 @@ def commands_in(page: Path) -> list[list[str]]:
 
 
 COMMANDS = [(name_of(page), words) for page in PAGES for words in commands_in(page)]
+COMMANDS += [  # in the first lines of examples
+    (name_of(path), command.split())
+    for path in sorted(ROOT.glob("examples/**/*.py"))
+    for command in re.findall(r"alignzoo (run [^\n\"]+)", ast.get_docstring(parse(path)) or "")
+]
 COMMANDS += [
     ("README.md", ["run", "ALGO", flag]) for flag in re.findall(r"^\| `(--[^`]+)", README, re.M)
 ]
@@ -71,19 +81,31 @@ def help_words(words: list[str]) -> list[str]:
     if words[0] != "run":
         return [words[0], "--help"]
     algorithm = words[1] if len(words) > 1 else "ALGO"
-    if algorithm in ALGORITHMS or (ROOT / algorithm).is_file():
+    if algorithm in ALGORITHMS or algorithm in WRITTEN or (ROOT / algorithm).is_file():
         return ["run", algorithm, "--help"]
     return ["run", "--help"]
 
 
+# Files that a page tells the reader to write: the path that its commands name, and the code.
+WRITTEN = {
+    f"./{name}": code
+    for page in PAGES
+    for name, code in re.findall(
+        r'^```python title="([^"]+)"\n(.*?)^```', text_of(page), flags=re.DOTALL | re.MULTILINE
+    )
+}
 HELPED = sorted({tuple(help_words(words)) for _, words in COMMANDS})
 
 
 @pytest.mark.parametrize("helped", HELPED, ids=" ".join)
-def test_every_command_and_flag_exists(helped, capfd, monkeypatch):
+def test_every_command_and_flag_exists(helped, capfd, monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("COLUMNS", "200")
-    assert status(list(helped)) == 0
+    call = list(helped)
+    if helped[1] in WRITTEN:
+        call[1] = str(tmp_path / helped[1])
+        Path(call[1]).write_text(WRITTEN[helped[1]], encoding="utf-8")
+    assert status(call) == 0
     known = set(re.findall(r"--[a-z][a-z0-9-]*", capfd.readouterr().out)) | {"--help"}
     for page, words in COMMANDS:
         if tuple(help_words(words)) == helped:
@@ -93,7 +115,7 @@ def test_every_command_and_flag_exists(helped, capfd, monkeypatch):
 
 def test_an_algorithm_in_a_command_exists():
     for page, words in COMMANDS:
-        if words[0] == "run" and len(words) > 1 and re.match("[a-z]", words[1]):
+        if words[0] == "run" and len(words) > 1 and re.match("(?!my-)[a-z]", words[1]):
             assert words[1] in ALGORITHMS, (page, words)
 
 
@@ -174,7 +196,7 @@ def test_the_design_lists_the_public_names():
 
 
 def test_the_design_draws_the_floors_that_hold():
-    tree = ast.parse((ROOT / "tests/core/test_floors.py").read_text(encoding="utf-8"))
+    tree = parse(ROOT / "tests/core/test_floors.py")
     [value] = [
         node.value
         for node in tree.body
@@ -228,3 +250,24 @@ def test_the_page_of_judges_knows_the_options_of_a_server():
     for option in options_of(ServerOptions):
         assert f"`{option.name}`" in page
         assert f"`{option.name}`" in rewards
+
+
+@pytest.mark.parametrize("kind", ["rewards", "tasks", "samplers", "judges", "addons"])
+def test_every_option_of_other_plugins_is_on_a_page(kind):
+    text = "".join(text_of(page) for page in PAGES)
+    missing = [
+        f"{name},{option.name}"
+        for name in discovery.discover(kind)
+        for option in options_of(discovery.load_plugin(kind, name))
+        if not re.search(rf"`{option.name}`|\b{option.name}=", text)
+    ]
+    assert missing == []
+
+
+def test_every_make_target_named_exists():
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
+    for page in PAGES:
+        blocks = re.findall(r"^```[^\n]*\n(.*?)^```", text_of(page), flags=re.DOTALL | re.MULTILINE)
+        code = [*blocks, *re.findall(r"`([^`\n]+)`", text_of(page))]
+        named = {name for text in code for name in re.findall(r"\bmake ([a-z]+)", text)}
+        assert named <= set(targets), page
