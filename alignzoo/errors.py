@@ -42,6 +42,13 @@ class BadInput(AlignzooError):
     exit_code = 2
 
 
+class NotAvailable(BadInput):
+    """What a plugin needs is not there: a server, a GPU, a package or a data set.
+
+    `alignzoo check` then skips the plugin, and gives the message as the reason.
+    """
+
+
 class RunFailed(AlignzooError):
     """The run failed for a reason beyond its input (a NaN loss, a plugin that raises)."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from alignzoo.data.formats import Row, format_of, read_file
 from alignzoo.data.names import is_path, is_there
-from alignzoo.errors import BadInput, first_line
+from alignzoo.errors import BadInput, NotAvailable, first_line
 from alignzoo.files import nearest_path
 
 TRAIN_FILE = re.compile(r"^train(?![a-z])", re.IGNORECASE)
@@ -43,13 +43,16 @@ def read_rows(path_or_hub: str) -> list[Row]:
 
 
 def read_table(path_or_hub: str) -> Table:
-    """Read the rows of a path or a name on the Hub; raise `BadInput` if that fails."""
+    """Read the rows of a path or a name on the Hub; raise `BadInput` if that fails.
+
+    It is `NotAvailable` if there is no such file, or if the Hub cannot provide it.
+    """
     path = Path(os.path.expanduser(path_or_hub))
     if is_there(path_or_hub):
         folder = path.is_dir()
         table = _read_folder(path) if folder else Table([Part(path_or_hub, read_file(path))])
     elif is_path(path_or_hub):
-        raise BadInput("no such file or folder", where=path_or_hub, hint=nearest_path(path))
+        raise NotAvailable("no such file or folder", where=path_or_hub, hint=nearest_path(path))
     else:
         table = Table([Part(path_or_hub, read_hub(path_or_hub))])
     if not any(part.rows for part in table.train):
@@ -120,7 +123,7 @@ def read_hub(name: str) -> list[Row]:
         loaded = datasets.load_dataset(repository, configuration or None, split=split or "train")
         return loaded.to_list()
     except Exception as error:  # every failure of a download has its own type
-        raise BadInput(
+        raise NotAvailable(
             f"no such file, and the Hub could not provide it: {first_line(error)}",
             where=name,
             hint="check the name and the network (offline, only cached data sets are available); "

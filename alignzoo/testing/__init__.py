@@ -5,20 +5,39 @@
     class TestAnneal(AlgorithmSuite):
         plugin = "anneal"
 
-`alignzoo check anneal` does the same from the command line.
+`alignzoo check anneal` does the same from the command line. `docs/check.md` lists the laws.
 """
 
-from alignzoo.testing.check import CheckReport, check, kinds_of
-from alignzoo.testing.laws import LAWS, VERSION, Finding, Law
-from alignzoo.testing.suites import AlgorithmSuite
+from alignzoo.testing.check import CheckReport, add_kind, check, kinds_of
+from alignzoo.testing.laws import LAWS, VERSION, Broken, Finding, Law, NotApplicable, law
+from alignzoo.testing.subject import Subject, require_same
+from alignzoo.testing.suites import (
+    AddonSuite,
+    AlgorithmSuite,
+    RewardSuite,
+    SamplerSuite,
+    Suite,
+    TaskSuite,
+)
 
 __all__ = [
     "LAWS",
     "VERSION",
+    "AddonSuite",
     "AlgorithmSuite",
+    "Broken",
     "CheckReport",
     "Finding",
     "Law",
+    "NotApplicable",
+    "RewardSuite",
+    "SamplerSuite",
+    "Subject",
+    "Suite",
+    "TaskSuite",
+    "add_kind",
     "check",
     "kinds_of",
+    "law",
+    "require_same",
 ]

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from alignzoo import discovery
-from alignzoo.errors import BadInput, nearest
+from alignzoo.errors import BadInput, NotAvailable, first_line, nearest
 from alignzoo.options import split_options
 from alignzoo.rollout import Sampler
 from alignzoo.testing import (  # noqa: F401 - they register their laws
+    common,
     extremes,
     gradients,
     masks,
@@ -21,8 +22,12 @@ from alignzoo.testing import (  # noqa: F401 - they register their laws
     runs,
     sums,
 )
-from alignzoo.testing.laws import LAWS, VERSION, Finding, check_law, exceptions_of
+from alignzoo.testing.addons import AddonSubject
+from alignzoo.testing.laws import LAWS, STARTS, VERSION, Finding, check_law, exceptions_of
+from alignzoo.testing.rewards import RewardSubject
+from alignzoo.testing.samplers import SamplerSubject
 from alignzoo.testing.stage import Stage
+from alignzoo.testing.tasks import TaskSubject
 
 
 @dataclass(frozen=True)
@@ -48,31 +53,59 @@ class CheckReport:
 
     @property
     def passed(self) -> bool:
-        """Return whether no law is broken."""
-        return not self.broken
+        """Return whether no law is broken, and at least one holds."""
+        return not self.broken and any(each.status == "held" for each in self.findings)
+
+    @property
+    def skipped(self) -> str:
+        """Return why no law could be checked, "" if any was."""
+        reasons = {finding.status: finding.text for finding in self.findings}
+        return reasons["skipped"] if reasons.keys() == {"skipped"} else ""
 
 
-def check_algorithm_laws(text: str) -> Iterator[Finding]:
-    """Yield what checking each law on the algorithm `NAME[,OPTION=VALUE...]` finds."""
-    name, options = split_options(text, "alignzoo check")
-    stage = Stage(name, options)
-    plugin = stage.plugin
-    check_exceptions(plugin)
-    for each in LAWS["algorithms"]:
-        yield check_law(each, stage, plugin)
+# A class for each kind: an object of a plugin's name and options is what its laws are checked on.
+# Its `plugin` is the plugin.
+SUBJECTS: dict[str, Callable[[str, Mapping[str, Any]], Any]] = {
+    "algorithms": Stage,
+    "rewards": RewardSubject,
+    "tasks": TaskSubject,
+    "samplers": SamplerSubject,
+    "addons": AddonSubject,
+}
 
 
-CHECKS: Mapping[str, Callable[[str], Iterator[Finding]]] = {"algorithms": check_algorithm_laws}
+def add_kind(kind: str, subject: Callable[[str, Mapping[str, Any]], Any]) -> None:
+    """Let `check` check plugins of a kind, whose laws the caller has registered by `law`.
+
+    `subject` makes what the laws are checked on, from a plugin's name and options.
+    """
+    SUBJECTS[kind] = subject
 
 
 def check(kind: str, text: str) -> Iterator[Finding]:
     """Yield what checking each law on the plugin `NAME[,OPTION=VALUE...]` of a kind finds.
 
-    Raise `BadInput` if there is no such plugin, or no law for its kind.
+    If the plugin does not start, or needs what is not there, no other law is checked. Raise
+    `BadInput` if there is no such plugin, or no law for its kind.
     """
-    if kind not in CHECKS:
-        raise BadInput(f"there are no laws for {kind}", hint=f"kinds: {', '.join(CHECKS)}")
-    yield from CHECKS[kind](text)
+    if kind not in SUBJECTS:
+        raise BadInput(f"there are no laws for {kind}", hint=f"kinds: {', '.join(SUBJECTS)}")
+    subject = SUBJECTS[kind](*split_options(text, "alignzoo check"))
+    try:
+        plugin = subject.plugin
+    except NotAvailable as missing:
+        yield from (Finding(each, "skipped", first_line(missing)) for each in LAWS[kind])
+        return
+    check_exceptions(plugin)
+    first, *others = LAWS[kind]
+    started = check_law(first, subject, plugin)
+    yield started
+    if first.name == STARTS and started.status != "held":
+        reason = started.text if started.status == "skipped" else "the plugin does not start"
+        yield from (Finding(each, "skipped", reason) for each in others)
+        return
+    for each in others:
+        yield check_law(each, subject, plugin)
 
 
 def check_exceptions(plugin: Any) -> None:

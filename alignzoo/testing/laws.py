@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from alignzoo.errors import AlignzooError, first_line
+from alignzoo.errors import AlignzooError, NotAvailable, first_line
 
 VERSION = 1  # of the laws: a plugin that has passed has passed these
 EXCEPTIONS = "known_exceptions"  # the attribute of a plugin: law -> why it does not hold there
+STARTS = "starts"  # the first law of a kind: without it, no other can be checked
 
 
 class Broken(Exception):
@@ -67,11 +68,13 @@ class Finding:
 LAWS: dict[str, list[Law]] = {}  # by kind
 
 
-def law(kind: str, name: str, *, says: str, cause: str, hook: str) -> Any:
-    """Register the decorated function as the check of a law."""
+def law(kind: str | Sequence[str], name: str, *, says: str, cause: str, hook: str) -> Any:
+    """Register the decorated function as the check of a law of a kind, or of several."""
+    kinds = [kind] if isinstance(kind, str) else kind
 
     def register(check: Callable[[Any], None]) -> Callable[[Any], None]:
-        LAWS.setdefault(kind, []).append(Law(name, kind, says, cause, hook, check))
+        for each in kinds:
+            LAWS.setdefault(each, []).append(Law(name, each, says, cause, hook, check))
         return check
 
     return register
@@ -80,13 +83,16 @@ def law(kind: str, name: str, *, says: str, cause: str, hook: str) -> Any:
 def check_law(each: Law, subject: Any, plugin: Any) -> Finding:
     """Check one law on what its function takes, and return what was found.
 
-    An exception of the plugin itself breaks the law as well.
+    An exception of the plugin itself breaks the law as well, but for `NotAvailable`: then it cannot
+    be checked here.
     """
     reason = exceptions_of(plugin).get(each.name)
     try:
         each.check(subject)
     except NotApplicable as skipped:
         return Finding(each, "skipped", str(skipped))
+    except NotAvailable as missing:
+        return Finding(each, "skipped", first_line(missing))
     except Broken as broken:
         text = str(broken)
     except AlignzooError as error:

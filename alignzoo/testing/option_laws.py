@@ -13,6 +13,11 @@ from alignzoo.options import Option, options_of
 from alignzoo.testing.laws import Broken, law
 from alignzoo.testing.stage import Stage
 
+UNDESCRIBED_CAUSE = (
+    'a field without Annotated[float, "help", Gt(0)]; unbounded numbers give NaN far from the '
+    "place that asked for them"
+)
+DEAD_CAUSE = "a number written into the code in place of the option"
 CHECK_WITH = "check_with"  # attribute of a plugin: options that make others have an effect
 STRIDE = 0.6  # nats that a token moves, so that clipped ratios are among them
 
@@ -21,13 +26,17 @@ STRIDE = 0.6  # nats that a token moves, so that clipped ratios are among them
     "algorithms",
     "described options",
     says="each option has a help text, and each number has bounds",
-    cause='a field without Annotated[float, "help", Gt(0)]; unbounded numbers give NaN far from '
-    "the place that asked for them",
+    cause=UNDESCRIBED_CAUSE,
     hook="__init__",
 )
 def check_described(stage: Stage) -> None:
     """Check the help and the bounds of each option."""
-    for option in options_of(discovery.load_plugin("algorithms", stage.name)):
+    require_described(discovery.load_plugin("algorithms", stage.name))
+
+
+def require_described(cls: type) -> None:
+    """Raise `Broken` if an option of a plugin has no help, or a number no bounds."""
+    for option in options_of(cls):
         if not option.help.strip():
             raise Broken(f"option {option.flag} has no help text")
         if types_of(option) & {int, float} and not option.bounds:
@@ -38,7 +47,7 @@ def check_described(stage: Stage) -> None:
     "algorithms",
     "options that do something",
     says="each option changes something, or is read where another option needs it",
-    cause="a number written into the code in place of the option",
+    cause=DEAD_CAUSE,
     hook="__init__",
 )
 def check_alive(stage: Stage) -> None:

@@ -81,6 +81,11 @@ def weights_of(folder: Path) -> dict[str, torch.Tensor]:
 )
 def check_resume(stage: Stage) -> None:
     """Compare a run with one that is interrupted twice, from other global generators."""
+    compare_resumed(stage)
+
+
+def compare_resumed(stage: Stage) -> None:
+    """Raise `Broken` if a run that is interrupted twice ends otherwise than a straight one."""
     with tempfile.TemporaryDirectory(prefix="alignzoo-check-") as made:
         folder = Path(made)
         straight = run_once(stage, folder, "straight")

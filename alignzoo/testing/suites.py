@@ -1,5 +1,7 @@
 """Suites for pytest: subclass one, name the plugin, and each law is a test.
 
+Those for judges are `alignzoo_judges.testing.JudgeSuite`.
+
 from alignzoo.testing import AlgorithmSuite
 
 class TestAnneal(AlgorithmSuite):
@@ -51,3 +53,27 @@ class AlgorithmSuite(Suite):
     """The laws for algorithms."""
 
     kind = "algorithms"
+
+
+class RewardSuite(Suite):
+    """The laws for rewards."""
+
+    kind = "rewards"
+
+
+class TaskSuite(Suite):
+    """The laws for tasks."""
+
+    kind = "tasks"
+
+
+class SamplerSuite(Suite):
+    """The laws for samplers."""
+
+    kind = "samplers"
+
+
+class AddonSuite(Suite):
+    """The laws for add-ons."""
+
+    kind = "addons"

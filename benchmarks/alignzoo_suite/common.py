@@ -2,13 +2,16 @@
 
 from hashlib import blake2b
 from random import Random
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import Ge
 
 Row = dict[str, Any]
 SPLITS = ("train", "dev", "test")
 # The names of the splits in the seeds of rows: `dev` keeps the one that it had when the models were
 # trained and the pairs were sampled.
 SEED_NAMES = {"train": "train", "dev": "test", "test": "unseen"}
+Seed = Annotated[int, "seed of all that is drawn at random", Ge(0)]
 STANDARD_VIEWS = ("text", "demonstrations", "preferences", "feedback", "prompts")
 
 

@@ -1,7 +1,9 @@
 """The task that zoo-critic is trained on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
+
+from annotated_types import Ge
 
 from alignzoo_suite.common import SEED_NAMES, Row, check_view, rng
 from alignzoo_suite.constitution import Constitution
@@ -11,9 +13,14 @@ from alignzoo_suite.constitution import Constitution
 class Critic(Constitution):
     """Answers, critiques, revisions, verdicts and ratings, as training data for zoo-critic."""
 
-    demonstrations: Annotated[int, "dialogues"] = 150_000
+    demonstrations: Annotated[int, "dialogues", Ge(1)] = 150_000
+    text: int = field(default=0, init=False)  # no option: the task has no such view
 
     views = ("demonstrations", "prompts")
+    check_options = {"demonstrations": 200, "held_out": 50}
+    known_exceptions = {
+        "best answers": "its demonstrations are dialogues about answers, which no score reads",
+    }
 
     def rows(self, view: str, split: str) -> list[Row]:
         """Return dialogues as `demonstrations`; the prompts are those of `constitution`."""

@@ -6,6 +6,8 @@ from functools import partial
 from random import Random
 from typing import Annotated
 
+from annotated_types import Ge
+
 from alignzoo_suite.common import SEED_NAMES, Row, is_held_out, rng
 from alignzoo_suite.written import WrittenTask
 
@@ -16,7 +18,9 @@ SHARE = 0.1  # of all prompts: in dev, and in test
 class DrawnTask(WrittenTask):
     """A task that draws its prompts; a hash of the prompt decides on its split."""
 
-    prompt_rows: Annotated[int, "prompts of the train split"] = 2_000
+    prompt_rows: Annotated[int, "prompts of the train split", Ge(1)] = 2_000
+
+    check_options = {**WrittenTask.check_options, "prompt_rows": 200}
 
     def draw(self, random: Random) -> Row:
         """Draw a prompt with the columns that the score reads."""

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from alignzoo_suite.common import SPLITS, STANDARD_VIEWS, Row, check_view
+from annotated_types import Ge
+
+from alignzoo_suite.common import SPLITS, STANDARD_VIEWS, Row, Seed, check_view
 from alignzoo_suite.style import Style
 from alignzoo_suite.sums import Sums
 
@@ -12,15 +14,16 @@ from alignzoo_suite.sums import Sums
 class Retention:
     """Train on `style`, and be evaluated on `style` and `sums` in turn, each by its own score."""
 
-    seed: int = 0
-    text: Annotated[int, "rows of noisy text"] = 50_000
-    demonstrations: Annotated[int, "good, not perfect examples"] = 2_000
+    seed: Seed = 0
+    text: Annotated[int, "rows of noisy text", Ge(1)] = 50_000
+    demonstrations: Annotated[int, "good, not perfect examples", Ge(1)] = 2_000
 
     name = "retention"
     views = STANDARD_VIEWS
     splits = SPLITS
     worst = 0.0
     best = 1.0
+    check_options = {"text": 200, "demonstrations": 200}
 
     def __post_init__(self) -> None:
         style = Style(self.seed, text=self.text, demonstrations=self.demonstrations)

@@ -7,12 +7,15 @@ from functools import cache
 from random import Random
 from typing import Annotated
 
+from annotated_types import Ge
+
 from alignzoo_suite import pairs
 from alignzoo_suite.common import (
     SEED_NAMES,
     SPLITS,
     STANDARD_VIEWS,
     Row,
+    Seed,
     assistant_message,
     check_view,
     is_held_out,
@@ -25,6 +28,10 @@ OPERANDS = range(10, 100)
 HELD_OUT = 0.1  # of the problems
 DEV_ROWS = 200  # of a generated view
 APART = ("prompts", "demonstrations")  # views whose dev rows share no problem with `test`
+SHARED_PROBLEMS = (
+    "text, pairs, labels and steps of dev kept their rows when test was made; what is looked at "
+    "while one tunes, prompts and demonstrations of dev, shares none with it"
+)
 ANNOTATOR_NOISE = 0.4  # in units of gold; see `pairs.prob_first_wins`
 Problem = tuple[int, int]  # its operands
 
@@ -129,17 +136,19 @@ def read_answer(text: str) -> Fraction | None:
 class Sums:
     """Add two numbers in worked steps; right is 1, wrong is 0."""
 
-    seed: int = 0
-    text: Annotated[int, "rows of noisy text for pretraining"] = 50_000
-    demonstrations: Annotated[int, "good, not perfect examples"] = 2_000
-    prompts: Annotated[int, "prompts for training"] = 2_000
-    steps: Annotated[int, "worked sums with a label for each step"] = 2_000
-    held_out: Annotated[int, "rows of a generated view's other splits"] = DEV_ROWS
+    seed: Seed = 0
+    text: Annotated[int, "rows of noisy text for pretraining", Ge(1)] = 50_000
+    demonstrations: Annotated[int, "good, not perfect examples", Ge(1)] = 2_000
+    prompts: Annotated[int, "prompts for training", Ge(1)] = 2_000
+    steps: Annotated[int, "worked sums with a label for each step", Ge(1)] = 2_000
+    held_out: Annotated[int, "rows of a generated view's other splits", Ge(1)] = DEV_ROWS
 
     views = (*STANDARD_VIEWS, "steps")
     splits = SPLITS
     worst = 0.0
     best = 1.0
+    check_options = {"text": 200, "demonstrations": 200, "prompts": 200, "steps": 200}
+    known_exceptions = {"splits": SHARED_PROBLEMS}
 
     def rows(self, view: str, split: str) -> list[Row]:
         """Return the rows of a view: generated, or the shipped pairs sampled from zoo-tiny."""

@@ -5,12 +5,15 @@ from dataclasses import dataclass
 from random import Random
 from typing import Annotated, ClassVar
 
+from annotated_types import Ge
+
 from alignzoo_suite import pairs
 from alignzoo_suite.common import (
     SEED_NAMES,
     SPLITS,
     STANDARD_VIEWS,
     Row,
+    Seed,
     assistant_message,
     check_view,
     is_held_out,
@@ -25,10 +28,10 @@ HELD_OUT = 0.25  # of the prompts that the train split and `dev` share out
 class WrittenTask:
     """A task with a name, a list of prompts, two writers and a score."""
 
-    seed: int = 0
-    text: Annotated[int, "rows of noisy text for pretraining"] = 50_000
-    demonstrations: Annotated[int, "good, not perfect examples"] = 2_000
-    held_out: Annotated[int, "rows of a generated view's dev split"] = 200
+    seed: Seed = 0
+    text: Annotated[int, "rows of noisy text for pretraining", Ge(1)] = 50_000
+    demonstrations: Annotated[int, "good, not perfect examples", Ge(1)] = 2_000
+    held_out: Annotated[int, "rows of a generated view's dev split", Ge(1)] = 200
 
     views: ClassVar[tuple[str, ...]] = STANDARD_VIEWS
     splits: ClassVar[tuple[str, ...]] = SPLITS
@@ -37,6 +40,7 @@ class WrittenTask:
     name: ClassVar[str]
     phrasings: ClassVar[tuple[str, ...]]  # of the train split and `dev`
     test_phrasings: ClassVar[tuple[str, ...]]
+    check_options: ClassVar[Row] = {"text": 200, "demonstrations": 200, "held_out": 50}
     annotator_noise: ClassVar[float]  # in units of gold; see `pairs.prob_first_wins`
 
     def list_prompts(self, phrasings: Sequence[str]) -> list[Row]:

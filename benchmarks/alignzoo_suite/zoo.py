@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-from alignzoo_suite.common import SEED_NAMES, SPLITS, Row, check_view, rng
+from annotated_types import Ge
+
+from alignzoo_suite.common import SEED_NAMES, SPLITS, Row, Seed, check_view, rng
 from alignzoo_suite.format import Format
 from alignzoo_suite.style import Style
-from alignzoo_suite.sums import Sums
+from alignzoo_suite.sums import SHARED_PROBLEMS, Sums
 from alignzoo_suite.walks import Walks
 
 
@@ -14,13 +16,14 @@ from alignzoo_suite.walks import Walks
 class Mixed:
     """Two tasks or more, shuffled together; the score is that of the task a row is from."""
 
-    seed: int = 0
-    text: Annotated[int, "rows of noisy text from each task"] = 50_000
+    seed: Seed = 0
+    text: Annotated[int, "rows of noisy text from each task", Ge(1)] = 50_000
 
     views = ("text", "prompts")
     splits = SPLITS
     worst = 0.0
     best = 1.0
+    check_options = {"text": 200}
     name: ClassVar[str]
     parts: ClassVar[dict[str, Any]]  # the classes of the tasks by name
 
@@ -50,6 +53,7 @@ class Zoo(Mixed):
     """`style` and `sums`, as training data for zoo-tiny."""
 
     name = "zoo"
+    known_exceptions = {"splits": SHARED_PROBLEMS}
     parts = {"style": Style, "sums": Sums}
 
 
@@ -57,7 +61,7 @@ class Zoo(Mixed):
 class Scout(Mixed):
     """`format` and `walks`, as training data for zoo-scout."""
 
-    text: Annotated[int, "rows of noisy text from each task"] = 30_000
+    text: Annotated[int, "rows of noisy text from each task", Ge(1)] = 30_000
 
     name = "scout"
     model = "zoo-scout"

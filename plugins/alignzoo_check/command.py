@@ -18,6 +18,7 @@ from alignzoo.cli.render import clean
 from alignzoo.cli.terminal import Terminal, console_for
 from alignzoo.errors import BadInput
 from alignzoo.testing import CheckReport, Finding, check, kinds_of
+from alignzoo_judges import testing as _judges  # noqa: F401 - it registers the laws for judges
 
 SIGNS = {"held": "ok", "broken": "BROKEN", "excepted": "exception", "skipped": "-"}
 
@@ -53,7 +54,7 @@ class CheckCommand:
         else:
             for report in reports:
                 show(report)
-        if not all(report.passed for report in reports):
+        if any(report.broken for report in reports):
             raise typer.Exit(1)
 
     def subjects(self) -> list[tuple[str, str]]:
@@ -80,6 +81,11 @@ def plugins_of(package: str) -> list[tuple[str, str]]:
 def show(report: CheckReport) -> None:
     """Print the table of a report, and what to do about each law that is broken."""
     console = console_for(sys.stdout)
+    if report.skipped:
+        console.print(
+            Text(f"{report.kind[:-1]} {report.name} was not checked: {clean(report.skipped)}")
+        )
+        return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=f"{report.kind[:-1]} {report.name}")
     for heading in ("law", "", ""):
         table.add_column(heading)
@@ -101,6 +107,7 @@ def to_json(report: CheckReport) -> dict[str, object]:
         "kind": report.kind,
         "name": report.name,
         "passed": report.passed,
+        "skipped": report.skipped,
         "version": report.version,
         "findings": [finding_to_json(finding) for finding in report.findings],
     }

@@ -15,7 +15,7 @@ from typing import Annotated, Any, TypeVar
 from annotated_types import Ge, Gt
 
 from alignzoo.data import Message
-from alignzoo.errors import BadInput
+from alignzoo.errors import BadInput, NotAvailable
 from alignzoo.remote import JsonClient, NoAnswer, RateLimiter, Refused, check_url
 from alignzoo_judges.judge import Answer, Judge, Question, Usage
 from alignzoo_judges.reply import max_answer_tokens, parse_answer, parse_text, parse_usage
@@ -64,7 +64,8 @@ class ServerJudge(Judge):
     def find_model(self) -> str:
         """Return the model named in the options, or the server's only one.
 
-        Raise `BadInput` if the server does not answer. It need not list its models if one is named.
+        Raise `NotAvailable` if the server does not answer. It need not list its models if one is
+        named.
         """
         names = []
         try:
@@ -74,7 +75,7 @@ class ServerJudge(Judge):
             if self.options.model is None or error.status not in (404, 405):
                 raise BadInput(error.problem, hint=error.hint) from error
         except NoAnswer as error:
-            raise BadInput(error.problem, hint=error.hint) from error
+            raise NotAvailable(error.problem, hint=error.hint) from error
         except (KeyError, TypeError):
             pass
         if self.options.model is not None:

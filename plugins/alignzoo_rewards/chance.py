@@ -18,6 +18,11 @@ class Random:
 
     p: Annotated[float, "probability of a 1", Gt(0), Lt(1)] = 0.5
 
+    known_exceptions = {
+        "order of completions": "a draw belongs to a place in the batch, whatever stands there",
+        "neighbours": "a draw belongs to a place in the batch, whatever stands there",
+    }
+
     @hookimpl
     def alignzoo_reward(self, run: Run, batch: Batch) -> Tensor:
         """Return a draw for each completion, `[N]`.

@@ -18,6 +18,8 @@ class Regex(RowReward):
 
     pattern: Annotated[str, "Python regular expression; ^ and $ are ends of the completion"]
 
+    check_options = {"pattern": "[0-9]+"}
+
     def __post_init__(self) -> None:
         try:
             self.compiled = re.compile(self.pattern, re.DOTALL)
@@ -55,6 +57,8 @@ class Length:
 
     most: Annotated[int, "longest completion without a penalty, in tokens", Ge(0)]
     soft: Annotated[int, "tokens over which the reward falls from 0 to -1", Gt(0)] = 16
+
+    check_options = {"most": 4}
 
     @hookimpl
     def alignzoo_reward(self, run: Run, batch: Batch) -> Tensor:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from alignzoo import BadInput
+from alignzoo.errors import NotAvailable
 from alignzoo.rollout import Completion, Sampling
 
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # the values of max_lora_rank that vLLM accepts
@@ -21,7 +22,7 @@ class Engine:
             import vllm
             from vllm.lora.request import LoRARequest
         except ImportError as error:
-            raise BadInput(
+            raise NotAvailable(
                 f"sampler 'vllm': vLLM is not installed here ({error})",
                 hint="pip install alignzoo[vllm], or use a server that runs elsewhere: "
                 "--sampler vllm,url=http://localhost:8000/v1",

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from alignzoo import BadInput, RunFailed
+from alignzoo.errors import NotAvailable
 from alignzoo.remote import JsonClient, Refused, check_url
 from alignzoo.rollout import Completion, Sampling
 
@@ -45,12 +46,12 @@ class Server:
         return None
 
     def check(self) -> None:
-        """Raise `BadInput` if the server does not answer or does not serve the base."""
+        """Raise `NotAvailable` if the server does not answer, `BadInput` if it has another base."""
         try:
             reply = self.request("models", attempts=1)
             served = [str(model.get("id")) for model in reply["data"]]
         except RunFailed as error:
-            raise BadInput(error.problem, where=error.where, hint=error.hint) from error
+            raise NotAvailable(error.problem, where=error.where, hint=error.hint) from error
         if self.base not in served:
             raise BadInput(
                 f"{USER}: the server does not serve {self.base!r}",
