@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -136,8 +137,12 @@ def guess_kind(path: str) -> str:
     """Return the kind of the plugin in a Python file, by its methods."""
     try:
         cls = discovery.load_plugin("algorithms", path)
-    except BadInput:
-        return "judges" if discovery.load_plugin("judges", path) else ""
+    except BadInput:  # no hooks
+        with suppress(BadInput):
+            discovery.load_plugin("tasks", path)
+            return "tasks"
+        discovery.load_plugin("judges", path)
+        return "judges"
     hooks = set(discovery.hook_methods(cls))
     if issubclass(cls, Sampler):
         return "samplers"
@@ -145,4 +150,7 @@ def guess_kind(path: str) -> str:
         return "algorithms"
     if hasattr(cls, "rows") and hasattr(cls, "views"):
         return "tasks"
-    return "rewards" if hooks == {"alignzoo_reward"} else "addons"
+    reward = getattr(cls, "alignzoo_reward", None)
+    wraps = reward is not None and reward.alignzoo_impl["wrapper"]
+    rewards = {"alignzoo_check", "alignzoo_start", "alignzoo_reward"}
+    return "rewards" if reward is not None and not wraps and hooks <= rewards else "addons"

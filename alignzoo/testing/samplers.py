@@ -190,7 +190,8 @@ def check_ended(subject: SamplerSubject) -> None:
 
 @sampler_law(
     "log-probs",
-    says="log-probs are finite, at most 0, and the trainer's within 0.01 nats (if they should be)",
+    says="log-probs are finite, at most 0, and the trainer's within 0.01 nats, if they are not "
+    "`external_logprobs`",
     cause="log-probs after top-k or top-p, without the temperature, or of the token before",
 )
 def check_logprobs(subject: SamplerSubject) -> None:

@@ -19,6 +19,7 @@ from alignzoo.testing.subject import Subject
 Row = dict[str, Any]
 SCORED_ROWS = 8  # of each split
 READ_ROWS = 200  # of each view and split, that are read as an algorithm reads them
+MEASURED_ROWS = 4  # by a task that measures a model itself
 ANSWERED_ROWS = 100  # demonstrations whose scores are compared
 
 
@@ -60,16 +61,24 @@ class TaskSubject(Subject):
         """Read the first rows."""
         self.rows(*next(self.parts()))
 
+    @property
+    def scores(self) -> bool:
+        """Return whether the task scores completions of prompts."""
+        return hasattr(self.plugin, "score") and "prompts" in self.plugin.views
+
     def scored_rows(self) -> list[Row]:
         """Return rows that are scored: a few of each split."""
-        if "prompts" not in self.plugin.views:
-            raise NotApplicable("the task has no view prompts, so that nothing is scored")
+        if not self.scores:
+            raise NotApplicable("the task scores no completions of prompts")
         return [row for split in self.splits for row in self.rows("prompts", split)[:SCORED_ROWS]]
 
     def observe(self) -> Any:
-        """Return the rows of all views, with the scores of some."""
+        """Return the rows of all views, with the scores of some, or what a model measures."""
         rows = [self.rows(view, split) for view, split in self.parts()]
-        scored = self.scored_rows()[::SCORED_ROWS] if "prompts" in self.plugin.views else []
+        if hasattr(self.plugin, "measure"):
+            model = self.prepare_run("dpo").model
+            return rows, list(self.plugin.measure(model, self.splits[-1], MEASURED_ROWS))
+        scored = self.scored_rows()[::SCORED_ROWS] if self.scores else []
         return rows, [self.plugin.score(deepcopy(r), t) for r in scored for t in ODD_TEXTS.values()]
 
 
@@ -171,15 +180,16 @@ def check_views(subject: TaskSubject) -> None:
 def check_scores_of_texts(subject: TaskSubject) -> None:
     """Score odd completions of some rows of each split."""
     task = subject.plugin
-    worst, best = task.worst, task.best
-    if not (math.isfinite(worst) and math.isfinite(best) and worst < best):
-        raise Broken(f"the worst score is {worst}, and the best one {best}")
-    for row in subject.scored_rows():
+    rows = subject.scored_rows()
+    low, high = sorted((task.worst, task.best))
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise Broken(f"the worst score is {task.worst}, and the best one {task.best}")
+    for row in rows:
         for what, text in ODD_TEXTS.items():
             given = deepcopy(row)
             score = call(what, task.score, given, text)
-            if not isinstance(score, int | float) or not worst <= score <= best:
-                raise Broken(f"{what}: a score of {score!r}, which is not in [{worst}, {best}]")
+            if not isinstance(score, int | float) or not low <= score <= high:
+                raise Broken(f"{what}: a score of {score!r}, which is not in [{low}, {high}]")
             if score != call(what, task.score, given, text):
                 raise Broken(f"{what}: another score the second time")
             if given != row:
@@ -188,7 +198,7 @@ def check_scores_of_texts(subject: TaskSubject) -> None:
 
 @task_law(
     "best answers",
-    says="the answers that the task demonstrates score higher than empty ones, on average",
+    says="the answers that the task demonstrates score better than empty ones, on average",
     cause="a score with the wrong sign, or one that reads another column than the rows have",
     hook="score",
 )
@@ -196,13 +206,14 @@ def check_best_answers(subject: TaskSubject) -> None:
     """Compare the mean scores of demonstrations, or of chosen completions, with those of \"\"."""
     task = subject.plugin
     view = next((v for v in ("demonstrations", "preferences") if v in task.views), None)
-    if view is None:
-        raise NotApplicable("the task has neither demonstrations nor preferences")
+    if view is None or not hasattr(task, "score"):
+        raise NotApplicable("the task has no answers that are good, or no score")
     column = "completion" if view == "demonstrations" else "chosen"
     rows = [VIEWS[view].canonical(row) for row in subject.rows(view, "train")[:ANSWERED_ROWS]]
     known = [task.score(row, text_of(row[column])) for row in rows]
     empty = [task.score(row, "") for row in rows]
-    if not sum(known) > sum(empty):
+    sign = math.copysign(1.0, task.best - task.worst)
+    if not sign * sum(known) > sign * sum(empty):
         raise Broken(
             f"{view} have a mean score of {sum(known) / len(rows):.3g}, and empty completions one "
             f"of {sum(empty) / len(rows):.3g}"

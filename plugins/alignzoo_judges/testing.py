@@ -121,7 +121,7 @@ def collect(given: Iterator[Any], count: int) -> list[Answer[Any]]:
 
 @judge_law(
     "each question",
-    says="each question has one answer, whatever the order in which they come, none has none",
+    says="each question has one answer, in whatever order the answers come",
     cause="a question that is left out if it cannot be answered: yield `unusable(question)`",
 )
 def check_each_question(subject: JudgeSubject) -> None:
