@@ -21,7 +21,7 @@ from alignzoo.testing.laws import Broken, law
 from alignzoo.testing.odd_texts import ODD_TEXTS
 from alignzoo.testing.subject import Subject
 
-TOLERANCE = 1e-5  # of a score, as a fraction of the largest: a model rounds in another order
+SCORE_TOLERANCE = 1e-5  # of a score, as a fraction of the largest: a model rounds in another order
 CHECK_ROWS = "check_rows"  # the attribute of a reward: rows with the columns that it reads
 USUAL_ROWS: list[dict[str, Any]] = [
     {
@@ -99,7 +99,7 @@ def require_equal(usual: Sequence[float], other: Sequence[float], what: str) -> 
     """Raise `Broken` if two lists of scores differ; NaN equals NaN."""
     scale = max((abs(x) for x in usual if not math.isnan(x)), default=0.0) or 1.0
     for i, (one, two) in enumerate(zip(usual, other, strict=True)):
-        if math.isnan(one) != math.isnan(two) or abs(one - two) > TOLERANCE * scale:
+        if math.isnan(one) != math.isnan(two) or abs(one - two) > SCORE_TOLERANCE * scale:
             raise Broken(f"completion {i} has the score {one:.6g}, and {two:.6g} {what}")
 
 

@@ -20,7 +20,7 @@ from alignzoo.testing.subject import Subject
 Groups = list[list[Completion]]
 ROWS, SIZE = 4, 3  # prompts, and completions of each
 MAX_NEW_TOKENS = 40  # of the model's completions, some end before
-TOLERANCE = 0.01  # nats per token
+LOGPROB_TOLERANCE = 0.01  # nats per token
 TEMPERATURES = (0.3, 3.0)
 MOVED = 0.05  # standard deviation of what is added to each weight
 
@@ -83,7 +83,7 @@ def tokens_of(groups: Groups) -> list[list[list[int]]]:
     return [[list(completion.tokens) for completion in group] for group in groups]
 
 
-def flatten(groups: Groups) -> list[Completion]:
+def list_completions(groups: Groups) -> list[Completion]:
     """Return the completions of all rows."""
     return [completion for group in groups for completion in group]
 
@@ -98,14 +98,14 @@ def sampler_law(name: str, *, says: str, cause: str) -> Callable[[Any], Any]:
     says="each row has as many completions as asked, each with a log-prob for each token",
     cause="a flat list in place of one for each row, or rows that are left out",
 )
-def check_completions(subject: SamplerSubject) -> None:
+def check_counts(subject: SamplerSubject) -> None:
     """Count rows, completions, tokens and log-probs."""
     for count, size in ((ROWS, SIZE), (1, 1), (2, 5)):
         groups = subject.draw(subject.rows[:count], size)
         if len(groups) != count or any(len(group) != size for group in groups):
             found = [len(group) for group in groups]
             raise Broken(f"{count} rows of {size} completions each were asked for, and are {found}")
-        for completion in flatten(groups):
+        for completion in list_completions(groups):
             if len(completion.tokens) != len(completion.logprobs):
                 raise Broken(
                     f"a completion of {len(completion.tokens)} tokens has "
@@ -160,7 +160,7 @@ def check_tokens(subject: SamplerSubject) -> None:
     """Look at the number and the ids of the tokens."""
     vocabulary = subject.run.model.model.get_input_embeddings().num_embeddings
     most = subject.run.recipe.max_new_tokens
-    for completion in flatten(subject.draw()):
+    for completion in list_completions(subject.draw()):
         if not 1 <= len(completion.tokens) <= most:
             raise Broken(f"a completion has {len(completion.tokens)} tokens of at most {most}")
         wrong = [t for t in completion.tokens if type(t) is not int or not 0 <= t < vocabulary]
@@ -176,7 +176,7 @@ def check_tokens(subject: SamplerSubject) -> None:
 def check_ended(subject: SamplerSubject) -> None:
     """Compare `ended` with the last token."""
     stop_ids = set(subject.run.codec.stop_ids)
-    drawn = flatten(subject.draw(subject.rows, SIZE))
+    drawn = list_completions(subject.draw(subject.rows, SIZE))
     for completion in drawn:
         ends = completion.tokens[-1] in stop_ids
         if completion.ended != ends:
@@ -204,15 +204,15 @@ def check_logprobs(subject: SamplerSubject) -> None:
 def compare_logprobs(subject: SamplerSubject, temperature: float, when: str) -> None:
     """Raise `Broken` if the log-probs of new completions are not those of the policy."""
     groups = subject.draw()
-    for completion in flatten(groups):
-        for x, own in zip(completion.logprobs, completion.written, strict=True):
-            if own and not (math.isfinite(x) and x <= 0):
+    for completion in list_completions(groups):
+        for x, written in zip(completion.logprobs, completion.written, strict=True):
+            if written and not (math.isfinite(x) and x <= 0):
                 raise Broken(f"a log-prob is {x}, {when}")
     if subject.plugin.external_logprobs:
         return
     batch, own = subject.policy_logprobs(groups, temperature)
     apart = float((own - batch["logprobs"]).abs()[batch.mask].max())
-    if apart > TOLERANCE:
+    if apart > LOGPROB_TOLERANCE:
         raise Broken(f"a log-prob is {apart:.3g} nats from the trainer's, {when}")
 
 
@@ -251,7 +251,7 @@ def check_current_weights(subject: SamplerSubject) -> None:
     with torch.no_grad():
         for parameter in other.run.model.parameters():
             moved = torch.randn(parameter.shape, generator=generator) * MOVED
-            parameter += moved.to(parameter)
+            parameter.add_(moved.to(parameter))
     other.run.schedule.step += 1
     if other.observe() == before:
         raise Broken("other weights give the same completions")
@@ -266,12 +266,12 @@ def check_current_weights(subject: SamplerSubject) -> None:
 def check_charges(subject: SamplerSubject) -> None:
     """Compare the tokens drawn with those charged."""
     ledger = subject.run.ledger
-    tokens, flops = ledger.tokens["generation"], ledger.flops["generation"]
-    drawn = sum(len(completion.tokens) for completion in flatten(subject.draw()))
+    tokens, flops = ledger.tokens["generation"], ledger.total_flops
+    drawn = sum(len(completion.tokens) for completion in list_completions(subject.draw()))
     charged = ledger.tokens["generation"] - tokens
     if charged < drawn:
         raise Broken(f"{drawn} tokens were drawn, and {charged} charged")
-    if not ledger.flops["generation"] > flops:
+    if not ledger.total_flops > flops:
         raise Broken("tokens were charged, and no FLOPs")
 
 

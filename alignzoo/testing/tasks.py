@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from alignzoo.data import VIEWS
+from alignzoo.data.formats import Row
 from alignzoo.errors import NotAvailable
 from alignzoo.options import build
 from alignzoo.testing.laws import Broken, NotApplicable, law
 from alignzoo.testing.odd_texts import ODD_TEXTS
 from alignzoo.testing.subject import Subject
 
-Row = dict[str, Any]
 SCORED_ROWS = 8  # of each split
 READ_ROWS = 200  # of each view and split, that are read as an algorithm reads them
 MEASURED_ROWS = 4  # by a task that measures a model itself
@@ -155,7 +155,7 @@ def prompt_of(view: str) -> Callable[[Row], str | None]:
     "serves every view",
     hook="rows",
 )
-def check_views(subject: TaskSubject) -> None:
+def check_stated_views(subject: TaskSubject) -> None:
     """Read rows as an algorithm does, and ask for views and splits that there are not."""
     task = subject.plugin
     for view, split in subject.parts():
