@@ -38,8 +38,7 @@ class NewCommand:
         write_package(package, folder)
         module, where = quote(f"{folder / package.module}.py"), quote(str(folder))
         print(f"edit:     {module}")
-        check = f"alignzoo check {module}" if package.is_checked else f"pytest {where}"
-        print(f"check:    {check}")
+        print(f"check:    alignzoo check {module}")
         print(f"install:  pip install -e {where} && {package.run_command}")
 
 

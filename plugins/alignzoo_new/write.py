@@ -26,7 +26,6 @@ KINDS = {
     "sampler": Kind("a sampler", "alignzoo run grpo --task sums --sampler {}"),
     "addon": Kind("an add-on", "alignzoo run dpo --with {}"),
 }
-CHECKED = ("algorithm",)  # kinds that `alignzoo check` has laws for
 
 
 @dataclass(frozen=True)
@@ -63,11 +62,6 @@ class Package:
     def run_command(self) -> str:
         """Return a command that uses the plugin when it is installed."""
         return KINDS[self.kind].run.format(self.name)
-
-    @property
-    def is_checked(self) -> bool:
-        """Return whether `alignzoo check` has laws for its kind."""
-        return self.kind in CHECKED
 
     @property
     def files(self) -> dict[str, str]:

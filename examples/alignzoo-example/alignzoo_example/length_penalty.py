@@ -16,6 +16,8 @@ class LengthPenalty:
 
     rate: Annotated[float, "subtracted for each token", Ge(0), Le(1)] = 0.01
 
+    known_exceptions = {"core metrics": "it changes rewards, so that something else is learned"}
+
     @hookimpl(wrapper=True)
     def alignzoo_reward(self, batch: Batch) -> Generator[None, list[Tensor], list[Tensor]]:
         """Lower each reward, `[N]`; `yield` returns those of all plugins."""

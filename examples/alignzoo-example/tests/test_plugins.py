@@ -8,11 +8,19 @@ from alignzoo_example.ranks import ranks
 from alignzoo_example.variety import Variety
 
 from alignzoo.cli import status
-from alignzoo.testing import AlgorithmSuite
+from alignzoo.testing import AddonSuite, AlgorithmSuite, RewardSuite
 
 
 class TestRanks(AlgorithmSuite):
     plugin = "ranks"
+
+
+class TestVariety(RewardSuite):
+    plugin = "variety"
+
+
+class TestLengthPenalty(AddonSuite):
+    plugin = "length-penalty"
 
 
 def test_ranks_by_hand():
