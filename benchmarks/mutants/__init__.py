@@ -1,0 +1,1 @@
+"""Seeded mistakes, which `alignzoo check` has to find."""
