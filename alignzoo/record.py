@@ -83,6 +83,7 @@ class StoredPlugin:
     package: str
     version: str
     sha256: str | None
+    checked: int | None = None
 
 
 @dataclass

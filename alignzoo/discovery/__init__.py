@@ -3,6 +3,7 @@
 api         the marker of hooks, and the version of the plugin API
 sources     the files that a plugin is made of, found without importing it
 installed   the plugins of installed packages, and which of them are considered
+checked     which plugins have passed the laws of `alignzoo check`
 load        import a plugin, and name the one that fails
 
 Discovery reads entry points and imports nothing; only the plugin that a run names is imported, so
@@ -10,6 +11,7 @@ that a broken package does not affect the others. `alignzoo.hooks` registers plu
 """
 
 from alignzoo.discovery.api import API_VERSION, PROJECT, OldPlugin, hook_methods, hookimpl, hookspec
+from alignzoo.discovery.checked import checked_version, record_check
 from alignzoo.discovery.installed import (
     GROUPS,
     Found,
@@ -43,6 +45,7 @@ __all__ = [
     "Loaded",
     "OldPlugin",
     "blocking",
+    "checked_version",
     "discover",
     "find_clashes",
     "find_origin",
@@ -59,5 +62,6 @@ __all__ = [
     "load_plugin_file",
     "owner_of",
     "plugin_source",
+    "record_check",
     "recording",
 ]

@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from alignzoo.discovery.api import check_api_version, hook_methods
+from alignzoo.discovery.checked import checked_version
 from alignzoo.discovery.installed import OWN, find_plugin
 from alignzoo.discovery.sources import FAMILY, locate_module, package_files, plain_files
 from alignzoo.errors import BadInput, one_line
@@ -36,6 +37,7 @@ class Loaded:
         package: the distribution that provides it, or the name of the file or module.
         version: of that distribution; "file" for a file or a function.
         sha256: of its source files; see `alignzoo.discovery.sources`.
+        checked: the version of the laws that these sources have passed here (`alignzoo check`).
     """
 
     kind: str
@@ -43,6 +45,7 @@ class Loaded:
     package: str
     version: str
     sha256: str | None
+    checked: int | None = None
 
 
 # What is recorded in each block of `recording`, the innermost last.
@@ -203,7 +206,8 @@ def _record(kind: str, name: str) -> None:
     """Record a plugin in the innermost block of `recording`."""
     if _recordings and (kind, name) not in _recordings[-1]:
         package, version, _ = plugin_source(kind, name)
-        loaded = Loaded(kind, name, package, version, hash_plugin(kind, name))
+        sha256 = hash_plugin(kind, name)
+        loaded = Loaded(kind, name, package, version, sha256, checked_version(sha256))
         _recordings[-1][kind, name] = loaded
 
 

@@ -44,7 +44,9 @@ class LogprobTable:
         apart: the policy's log-prob of a token differs from the reference's by up to this.
         moved: it differs by up to this from the one that the token was drawn with.
         shifts: added to the policy's log-prob of single tokens.
-        lean: added to the policy's log-prob of each token of a completion, by its completion.
+        lean: by completion, how far apart policy and reference are in each of its tokens: above 0
+            the reference is lower by that, below 0 the policy.
+        depth: subtracted from every log-prob, for room to move up.
         reference_shift: added to the reference's log-probs.
         renamed: a token id that stands for another one, except for the last token of a completion.
     """
@@ -53,6 +55,7 @@ class LogprobTable:
     moved: float = 0.0
     shifts: Mapping[Place, float] = field(default_factory=dict)
     lean: Mapping[tuple[int, ...], float] = field(default_factory=dict)
+    depth: float = 0.0
     reference_shift: float = 0.0
     renamed: Mapping[int, int] = field(default_factory=dict)
 
@@ -74,16 +77,16 @@ class LogprobTable:
 
     def reference(self, place: Place) -> float:
         """Return the reference's log-prob of a token."""
-        shift = self.reference_shift * chance("shift", place)
-        return self.base(place) + shift
+        lean = max(self.lean.get(place.completion, 0.0), 0.0)
+        return self.base(place) + self.reference_shift * chance("shift", place) - lean
 
     def base(self, place: Place) -> float:
-        """Return a log-prob between -3.2 and -0.2 nats, from which all others are a little away."""
-        return -0.2 - 3.0 * chance("reference", place)
+        """Return a log-prob between -4 and -1 nats, from which all others are a little away."""
+        return -1.0 - 3.0 * chance("reference", place) - self.depth
 
     def drawn(self, place: Place) -> float:
         """Return the log-prob that a completion was drawn with."""
-        lean = self.lean.get(place.completion, 0.0)
+        lean = min(self.lean.get(place.completion, 0.0), 0.0)
         return self.base(place) + self.apart * (2 * chance("policy", place) - 1) + lean
 
     def policy(self, place: Place) -> float:

@@ -99,10 +99,12 @@ MISTAKES = [
         "        losses = (-outputs.logprobs - self.bonus * outputs.entropy) * (1 + last.double())",
     ),
     Mistake(
-        "imitate", "an option that nothing reads", "self.bonus * outputs.entropy",
+        "imitate",
+        "an option that nothing reads",
+        "self.bonus * outputs.entropy",
         "0.01 * outputs.entropy",
     ),
-    Mistake("imitate", "an option without bounds", ', Ge(0), Le(1)]', "]"),
+    Mistake("imitate", "an option without bounds", ", Ge(0), Le(1)]", "]"),
     Mistake(
         "imitate",
         "a metric that is a mean of means",
@@ -112,7 +114,10 @@ MISTAKES = [
         "databricks/compose-rl#71",
     ),
     Mistake(
-        "imitate", "a sign", "losses = -outputs.logprobs -", "losses = outputs.logprobs -",
+        "imitate",
+        "a sign",
+        "losses = -outputs.logprobs -",
+        "losses = outputs.logprobs -",
     ),
     # Preferences with a reference.
     Mistake(
@@ -168,7 +173,8 @@ MISTAKES = [
         "prefer",
         "margins normalised over the micro-batch",
         "margins = chosen - rejected\n",
-        "margins = chosen - rejected\n        margins = margins / (margins.detach().std() + 1e-3)\n",
+        "margins = chosen - rejected\n"
+        "        margins = margins / (margins.detach().std() + 1e-3)\n",
     ),
     Mistake(
         "prefer",
@@ -381,12 +387,12 @@ MISTAKES = [
         "moving",
         "NaN enters the average",
         "mean = float(rewards.nanmean())",
-        'mean = float(rewards.nanmean())\n        advantages = advantages - rewards.mean()',
+        "mean = float(rewards.nanmean())\n        advantages = advantages - rewards.mean()",
     ),
     Mistake(
         "moving",
         "Python's global random numbers",
-        'return advantages\n',
+        "return advantages\n",
         "import random\n\n        return advantages * (1 + 0.1 * random.random())\n",
         "huggingface/transformers#11504",
     ),

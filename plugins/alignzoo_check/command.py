@@ -49,6 +49,7 @@ class CheckCommand:
             for kind, name in self.subjects():
                 with ui.phase(f"checking {name}"):
                     reports.append(CheckReport(kind, name, list(check(kind, name))))
+                remember(reports[-1])
         if self.json:
             print(json.dumps([to_json(report) for report in reports], indent=2))
         else:
@@ -76,6 +77,13 @@ def plugins_of(package: str) -> list[tuple[str, str]]:
         for name, found in discovery.discover(kind).items()
         if found.package == package
     ]
+
+
+def remember(report: CheckReport) -> None:
+    """Let `run.json` say that the plugin has passed, if it was checked with its default options."""
+    sha256 = None if "," in report.name else discovery.hash_plugin(report.kind, report.name)
+    if report.passed and sha256 is not None:
+        discovery.record_check(sha256, report.name, report.version)
 
 
 def show(report: CheckReport) -> None:

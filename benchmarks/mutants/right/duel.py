@@ -8,8 +8,8 @@ import torch
 from annotated_types import Gt
 from torch.nn.functional import logsigmoid
 
-from alignzoo import Loss, Needs, OnPolicy, collate, hookimpl
-from alignzoo.rollout import complete, compute_column, rollout
+from alignzoo import Loss, Needs, OnPolicy, hookimpl
+from alignzoo.rollout import complete, rollout
 
 
 @dataclass(eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import InitVar, dataclass, field, replace
 from typing import Annotated, Any, get_args
 
@@ -71,6 +72,11 @@ class DPO:
                 self.weights, wpo=self.wpo, moves_reference=self.reference_every > 0
             )
         self.check()
+
+    @property
+    def neutral_loss(self) -> float | None:
+        """Return the loss of a policy that is the reference, if it is known."""
+        return math.log(2) if self.loss_type == "sigmoid" else None
 
     def check(self) -> None:
         """Raise `BadInput` for options that the chosen losses do not read or do not allow."""

@@ -156,5 +156,11 @@ class GRPO(OnPolicy):
         return replace(Loss.per_token(weights * loss, mask, metrics), count=count)
 
     def training_mask(self, batch: Batch) -> Tensor:
-        """Return the mask of the tokens that are trained on, `[N, T]`."""
-        return batch.mask & batch["ended"][:, None] if self.mask_truncated else batch.mask
+        """Return the mask of the tokens that are trained on, `[N, T]`.
+
+        A completion to which no reward applies is left out, of the KL and the entropy as well.
+        """
+        counts = ~batch["rewards"].isnan()  # (N,)
+        if self.mask_truncated:
+            counts = counts & batch["ended"]
+        return batch.mask & counts[:, None]

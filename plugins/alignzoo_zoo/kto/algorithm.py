@@ -33,6 +33,11 @@ class KTO:
     learning_rate = 1e-4
     progress_metric = "rewards/margins"
 
+    @property
+    def neutral_loss(self) -> float | None:
+        """Return the loss of a policy that is the reference: half the weight of a label."""
+        return 0.5 if self.desirable_weight == self.undesirable_weight == 1 else None
+
     def __post_init__(self, loss: Any) -> None:
         if loss is not None:
             warn_renamed("KTO(loss=)", "KTO(loss_type=)", stacklevel=4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from itertools import compress
 from typing import Annotated, Any
@@ -44,6 +45,7 @@ class SelfRewarding(OnPolicy):
     # dpo's rate: at 1e-5 two passes hardly moved the policy, at 3e-4 the KL was 29.
     learning_rate = 6e-5
     progress_metric = "rewards/accuracies"
+    neutral_loss = math.log(2)  # of a policy that is its opponent
 
     known_exceptions = {
         "temperature": "pairs are learned from as dpo does, policy and opponent at temperature 1"

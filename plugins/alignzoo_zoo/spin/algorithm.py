@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from itertools import compress
 from typing import Annotated, Any, Literal
@@ -36,6 +37,11 @@ class SPIN:
     data = Demonstrations
     learning_rate = 1e-5  # at dpo's 6e-5 one round can destroy what the model could do before
     progress_metric = "rewards/accuracies"
+
+    @property
+    def neutral_loss(self) -> float | None:
+        """Return the loss of a policy that is the reference, if it is known."""
+        return math.log(2) if self.loss_type == "sigmoid" else None
 
     @property
     def rounds(self) -> Rounds:
