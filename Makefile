@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 BOARDS := benchmarks/results/board
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: install demo test quick lint site leaderboard clean
+.PHONY: install demo test quick check lint site leaderboard clean
 .DEFAULT_GOAL := help
 
 help:
@@ -13,6 +13,7 @@ help:
 	@echo "make test     lint, types and all tests"
 	@echo "make quick    lint, types and the tests that take seconds, for people at work"
 	@echo "make site     the documentation as a site, in build/site/"
+	@echo "make check    the laws of plugins, on every built-in and on seeded mistakes"
 	@echo "make leaderboard  the README's tables from the boards in $(BOARDS)/"
 	@echo "make install  the environment in $(VENV)/"
 
@@ -34,10 +35,16 @@ test: install lint
 quick: install lint
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not slow" --ignore tests/e2e --ignore tests/real
 
+# The laws on every built-in, and on plugins with seeded mistakes.
+check: install
+	$(BIN)/alignzoo check alignzoo
+	PYTHONPATH=benchmarks $(BIN)/python -m mutants.measure
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy benchmarks/mutants/measure.py
 	for folder in architectures crashes hh_rlhf hooks real speed statistics studies; do $(BIN)/mypy benchmarks/$$folder || exit 1; done
 
 site: install

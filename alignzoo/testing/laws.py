@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from alignzoo.errors import AlignzooError, NotAvailable, first_line
+from alignzoo.errors import AlignzooError, BadInput, NotAvailable, first_line
 
 VERSION = 1  # of the laws: a plugin that has passed has passed these
 EXCEPTIONS = "known_exceptions"  # the attribute of a plugin: law -> why it does not hold there
@@ -109,12 +109,12 @@ def check_law(each: Law, subject: Any, plugin: Any) -> Finding:
 def exceptions_of(plugin: Any) -> Mapping[str, str]:
     """Return the exceptions that a plugin states, with their reasons.
 
-    Raise `ValueError` if one has no reason.
+    Raise `BadInput` if one has no reason.
     """
     stated: Mapping[str, str] = getattr(plugin, EXCEPTIONS, {})
     for name, reason in stated.items():
         if not isinstance(reason, str) or len(reason.split()) < 3:
-            raise ValueError(f"{EXCEPTIONS}[{name!r}] needs a reason in words, not {reason!r}")
+            raise BadInput(f"{EXCEPTIONS}[{name!r}] needs a reason in words, not {reason!r}")
     return stated
 
 
