@@ -1,6 +1,6 @@
 """Check every seeded mistake, and write which law finds it.
 
-    python -m mutants.measure            writes benchmarks/results/mutants/
+    python -m mutants.measure            writes benchmarks/results/mutants/ and docs/mistakes.md
 
 Each plugin, right or wrong, is a file in a temporary folder, as a third party's would be.
 """
@@ -11,14 +11,17 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from alignzoo.files import write_text
 from alignzoo.testing import check
 from mutants.mistakes import MISTAKES, RIGHT, Mistake
 
-RESULTS = Path(__file__).parents[1] / "results" / "mutants"
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results" / "mutants"
+PAGE = ROOT / "docs" / "mistakes.md"
 ALLOWED_MISSES = 2
 
 
@@ -30,9 +33,9 @@ def broken_laws(source: str, name: str) -> list[str]:
         return [f.law.name for f in check("algorithms", str(path)) if f.status == "broken"]
 
 
-def measure(mistakes: Sequence[Mistake]) -> list[dict[str, object]]:
+def measure(mistakes: Sequence[Mistake]) -> list[dict[str, Any]]:
     """Return a row for each right plugin and for each mistake, and print it."""
-    rows: list[dict[str, object]] = []
+    rows: list[dict[str, Any]] = []
     for path in sorted(RIGHT.glob("*.py")):
         found = broken_laws(path.read_text(encoding="utf-8"), path.stem)
         rows.append({"plugin": path.stem, "mistake": None, "report": "", "laws": found})
@@ -43,6 +46,47 @@ def measure(mistakes: Sequence[Mistake]) -> list[dict[str, object]]:
         rows.append({**row, "laws": found})
         print(json.dumps(rows[-1]), flush=True)
     return rows
+
+
+PLUGINS = {
+    "imitate": "supervised fine-tuning",
+    "prefer": "preferences with a reference",
+    "odds": "preferences without a reference",
+    "saturate": "good and bad labels",
+    "group": "groups of completions",
+    "critic": "a critic",
+    "moving": "state from round to round",
+    "duel": "pairs of own completions",
+}
+
+
+def write_page(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the page that lists the mistakes and the laws that find them."""
+    wrong = [row for row in rows if row["mistake"] is not None]
+    found = sum(bool(row["laws"]) for row in wrong)
+    lines = [
+        "# Mistakes that the laws find",
+        "",
+        f"`alignzoo check` finds {found} of these {len(wrong)} seeded mistakes, each in an "
+        "otherwise right plugin, and passes the right ones (`benchmarks/mutants`). The reports are those "
+        "that a mistake is modelled on. `make check` measures it again.",
+    ]
+    for plugin, subject in PLUGINS.items():
+        lines += ["", f"## {subject.capitalize()}", "", "| mistake | found by | report |"]
+        lines += ["|---|---|---|"]
+        for row in wrong:
+            if row["plugin"] == plugin:
+                laws = ", ".join(row["laws"]) or "**not found**"
+                lines.append(f"| {row['mistake']} | {laws} | {link(row['report'])} |")
+    return "\n".join(lines) + "\n"
+
+
+def link(report: str) -> str:
+    """Return a link to a report, `OWNER/NAME#NUMBER`."""
+    if not report:
+        return ""
+    name, _, number = report.partition("#")
+    return f"[{report}](https://github.com/{name}/issues/{number})"
 
 
 def main() -> None:
@@ -60,6 +104,7 @@ def main() -> None:
         options.out.mkdir(parents=True, exist_ok=True)
         lines = "".join(json.dumps(row) + "\n" for row in rows)
         write_text(options.out / "rows.jsonl", lines)
+        write_text(PAGE, write_page(rows))
     if wrong or len(missed) > ALLOWED_MISSES:
         sys.exit(1)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 
 import pytest
-from mutants.mistakes import MISTAKES, RIGHT
-from mutants.measure import ALLOWED_MISSES, RESULTS
 
 from alignzoo import discovery
 from alignzoo.testing import LAWS, check
 from alignzoo.testing.laws import check_law
 from alignzoo.testing.stage import Stage
+from mutants.measure import ALLOWED_MISSES, PAGE, RESULTS, write_page
+from mutants.mistakes import MISTAKES, RIGHT
 
 QUICK = ("micro-batches", "direction", "temperature", "padding", "missing reward", "neutral loss")
 
@@ -59,6 +59,7 @@ def test_the_committed_measurement_is_of_these_mistakes():
     assert len(mistakes) >= 45
     assert not [row for row in rows if row["mistake"] is None and row["laws"]]
     assert sum(not row["laws"] for row in rows if row["mistake"]) <= ALLOWED_MISSES
+    assert PAGE.read_text(encoding="utf-8") == write_page(rows)
 
 
 def test_a_plugin_states_an_exception_with_its_reason(tmp_path):
