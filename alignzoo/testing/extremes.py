@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+import torch
+
 from alignzoo.testing.laws import Broken, NotApplicable, law
 from alignzoo.testing.stage import Measured, Score, Stage, usual_score
 from alignzoo.testing.table import chance
@@ -24,25 +26,29 @@ def require_finite(measured: Measured, what: str) -> None:
 @law(
     "algorithms",
     "far policies",
-    says="log-ratios of +-50 nats give a finite loss and gradient",
-    cause="exp of a log-ratio or log(1 + exp(x)) written out, in place of logsigmoid or softplus",
+    says="log-ratios of +-50 nats, and tokens of probability 1, give a finite loss and gradient",
+    cause="exp of a log-ratio, log(1 + exp(x)) written out in place of logsigmoid or softplus, or "
+    "log(1 - p) at p = 1",
     hook="alignzoo_loss",
 )
 def check_far(stage: Stage) -> None:
-    """Move the policy 50 nats from its reference, and then from where it drew."""
+    """Move the policy 50 nats from its reference, and then from where it drew, in float32."""
+    single = replace(stage.table, dtype=torch.float32)
     lean = {
         places[0].completion: math.copysign(FAR_NATS, chance("lean", places[0]) - 0.5) / len(places)
         for places in stage.forwards.table.places(stage.batch)
         if places
     }
-    away = stage.vary(table=replace(stage.table, lean=lean))
+    away = stage.vary(table=replace(single, lean=lean))
     require_finite(away.measure(), f"{FAR_NATS:.0f} nats from the reference")
     moved = {
         place: lean[place.completion]
         for places in stage.forwards.table.places(stage.batch)
         for place in places
     }
-    deep = stage.vary(table=replace(stage.table, depth=FAR_NATS / 2))
+    certain = stage.vary(table=replace(single, certain=True))
+    require_finite(certain.measure(), "if each token has the probability 1")
+    deep = stage.vary(table=replace(single, depth=FAR_NATS / 2))
     require_finite(
         deep.measure(table=replace(deep.table, shifts=moved)),
         f"{FAR_NATS:.0f} nats from the policy that drew",

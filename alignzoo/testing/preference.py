@@ -7,10 +7,11 @@ from collections import defaultdict
 from dataclasses import replace
 from typing import Any
 
+from alignzoo.algorithm import Traits
 from alignzoo.batch import Batch
 from alignzoo.data import Demonstrations, Feedback, Preferences, Prompts, Text
 from alignzoo.testing.laws import Broken, NotApplicable, law, worst_difference
-from alignzoo.testing.stage import Stage, usual_score
+from alignzoo.testing.stage import Measured, Stage, usual_score
 
 NOTHING = 1e-9
 
@@ -59,7 +60,10 @@ def first_of_group(batch: Batch) -> list[bool]:
 
 def check_pairs(batch: Batch, slopes: list[float]) -> None:
     """Raise `Broken` unless chosen completions rise against rejected ones, and do not fall."""
-    for chosen, rejected in batch.grouped(slopes):
+    pairs = batch.grouped(slopes)
+    if not any(rejected for _, rejected in pairs):
+        raise Broken("no rejected completion has a gradient")
+    for chosen, rejected in pairs:
         if chosen > NOTHING:
             raise Broken(f"a chosen completion becomes less likely: its gradient is {chosen:.3g}")
         if rejected < -NOTHING:
@@ -122,6 +126,21 @@ def check_groups(stage: Stage) -> None:
         )
     if first.gradient == second.gradient:
         raise Broken("the rewards have no effect")
+    if Traits.of(stage.run.algorithm).advantages_are_weights:
+        check_each_reward(stage, first, second, touched)
+
+
+def check_each_reward(
+    stage: Stage, first: Measured, second: Measured, prompt: tuple[int, ...]
+) -> None:
+    """Raise `Broken` if another reward leaves the gradient of a completion as it was."""
+    for places in stage.forwards.table.places(stage.batch):
+        if places[0].prompt != prompt or usual_score(prompt, places[0].completion) == 0.5:
+            continue
+        if all(first.gradient.get(p) == second.gradient.get(p) for p in places):
+            raise Broken(
+                f"the reward of a completion of {len(places)} tokens has no effect on its gradient"
+            )
 
 
 @law(

@@ -48,6 +48,8 @@ class LogprobTable:
             the reference is lower by that, below 0 the policy.
         depth: subtracted from every log-prob, for room to move up.
         reference_shift: added to the reference's log-probs.
+        certain: True if each token has the probability 1.
+        dtype: of the log-probs that are handed out; a real model's are float32.
         renamed: a token id that stands for another one, except for the last token of a completion.
     """
 
@@ -57,6 +59,8 @@ class LogprobTable:
     lean: Mapping[tuple[int, ...], float] = field(default_factory=dict)
     depth: float = 0.0
     reference_shift: float = 0.0
+    certain: bool = False
+    dtype: torch.dtype = torch.float64
     renamed: Mapping[int, int] = field(default_factory=dict)
 
     def places(self, batch: Batch) -> list[list[Place]]:
@@ -143,7 +147,7 @@ class TableForwards(Forwards):
     def reference(self, batch: Batch, *, temperature: float = 1.0, **wanted: Any) -> Outputs:
         """Return the table's log-probs of the reference."""
         self.temperatures.add(temperature)
-        return Outputs(self._fill(batch, self.table.reference, temperature))
+        return Outputs(self._logprobs(batch, self.table.reference, temperature))
 
     def values(self, batch: Batch) -> Tensor:
         """Return values between -0.5 and 0.5, `[N, T]`."""
@@ -159,7 +163,7 @@ class TableForwards(Forwards):
         return scores if per_token else batch.last(scores)
 
     def _leaf(self, batch: Batch, temperature: float) -> Tensor:
-        leaf = self._fill(batch, self.table.policy, temperature)
+        leaf = self._logprobs(batch, self.table.policy, temperature)
         if torch.is_grad_enabled():
             leaf.requires_grad_()
             self._leaves.append((leaf, self.table.places(batch)))
@@ -169,7 +173,12 @@ class TableForwards(Forwards):
         out = torch.zeros(batch.tokens.shape, dtype=torch.float64)
         for row, places in zip(out, self.table.places(batch), strict=True):
             row[: len(places)] = torch.tensor([value(place) for place in places]).double()
-        return out / temperature
+        return (out / temperature).to(self.table.dtype)
+
+    def _logprobs(self, batch: Batch, value: Any, temperature: float) -> Tensor:
+        """Return log-probs `[N, T]`, 0 where there is no token."""
+        found = self._fill(batch, value, temperature)
+        return torch.zeros_like(found) if self.table.certain else found
 
     @contextmanager
     def recorded(self) -> Iterator[Gradient]:

@@ -67,9 +67,9 @@ def write_page(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = [
         "# Mistakes that the laws find",
         "",
-        f"`alignzoo check` finds {found} of these {len(wrong)} seeded mistakes, each in an "
-        "otherwise right plugin, and passes the right ones (`benchmarks/mutants`). The reports are those "
-        "that a mistake is modelled on. `make check` measures it again.",
+        f"`alignzoo check` finds {found} of these {len(wrong)} seeded mistakes, each in a plugin "
+        "that is otherwise right, and passes the right ones (`benchmarks/mutants`). The reports "
+        "are those that a mistake is modelled on. `make check` measures it again.",
     ]
     for plugin, subject in PLUGINS.items():
         lines += ["", f"## {subject.capitalize()}", "", "| mistake | found by | report |"]

@@ -185,8 +185,9 @@ MISTAKES = [
     Mistake(
         "prefer",
         "smoothing is ignored",
-        "wrong = self.smoothing * logsigmoid(-margins)\n",
-        "wrong = 0.0 * logsigmoid(-margins)\n",
+        "right = (1 - self.smoothing) * logsigmoid(margins)\n"
+        "        wrong = self.smoothing * logsigmoid(-margins)\n",
+        "right, wrong = logsigmoid(margins), 0.0\n",
     ),
     Mistake(
         "prefer",
