@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 BOARDS := benchmarks/results/board
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: install demo test quick check lint site leaderboard clean
+.PHONY: install demo test long quick check lint site leaderboard clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo     run alignzoo on the embedded model and data"
-	@echo "make test     lint, types and all tests"
+	@echo "make test     lint, types and tests"
+	@echo "make long     the tests that take a minute each"
 	@echo "make quick    lint, types and the tests that take seconds, for people at work"
 	@echo "make site     the documentation as a site, in build/site/"
 	@echo "make check    the laws of plugins, on every built-in and on seeded mistakes"
@@ -30,10 +31,13 @@ demo: install
 	$(BIN)/alignzoo run dpo
 
 test: install lint
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not long"
+
+long: install
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m long
 
 quick: install lint
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not slow" --ignore tests/e2e --ignore tests/real
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not long" --ignore tests/e2e --ignore tests/real
 
 # The laws on every built-in, and on plugins with seeded mistakes.
 check: install

@@ -25,7 +25,7 @@ os.environ |= {
     "RAY_gcs_rpc_server_connect_timeout_s": "1",
 }
 pytest.importorskip("ray", reason="Ray is not installed")
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
 MISSING = 120  # seconds after which something does not happen
 # Says where each cell runs, and does what the test asks for by the name of a file.

@@ -66,7 +66,7 @@ def wait_for_rows(folder, count, process):
     raise AssertionError("no new row")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1200)  # four programs, on a machine that may be busy
 def test_a_comparison_that_is_killed_ends_in_the_same_rows(tmp_path):
     whole = start(tmp_path / "whole")

@@ -34,7 +34,7 @@ def work(tmp_path: Path, monkeypatch) -> Path:
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     # They share most of what they write: some take every other state or every fourth. The sweep of
     # benchmarks/crashes takes them all.
@@ -59,7 +59,7 @@ def choose_states(states: list[State], seed: str) -> list[State]:
     return [*after.values(), *[state for state in found if state.is_cut][::8]]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_kill_leaves_what_was_recorded(tmp_path, work):
     words = make_command("sft", tmp_path, work)
     assert in_child(lambda: status(words)) == 0
