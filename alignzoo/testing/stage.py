@@ -28,6 +28,7 @@ from alignzoo.rollout import Completion, Sampler
 from alignzoo.run import Run
 from alignzoo.session import prepare, recipe_for
 from alignzoo.session.session import Permissions
+from alignzoo.testing.laws import NotApplicable
 from alignzoo.testing.table import Gradient, LogprobTable, Place, TableForwards, chance
 from alignzoo.ui import Silent
 
@@ -145,7 +146,9 @@ class Stage:
 
     @cached_property
     def run(self) -> Run:
-        """Prepare the run, and start its plugins."""
+        """Prepare the run, and start its plugins. Raise `NotApplicable` if it would not train."""
+        if not Traits.of(self.plugin).trains:
+            raise NotApplicable("the algorithm trains nothing")
         keep_bases()
         self._folder = tempfile.TemporaryDirectory(prefix="alignzoo-check-")
         folder = Path(self._folder.name)

@@ -64,7 +64,9 @@ class RLAIF:
 
     data = Prompts
     known_exceptions = {
-        "missing reward": "a judge answers for a pair: both completions have a label, or none"
+        "options that do something": "--labels-per-prompt is read if --rl is not dpo, when a reward "
+        "model is trained first",
+        "missing reward": "a judge answers for a pair: both completions have a label, or none",
     }
 
     def __post_init__(self) -> None:
