@@ -105,8 +105,8 @@ def check_stored(stage: Stage) -> None:
     if Traits.of(run.algorithm).needs.reference:
         other = stage.vary(table=replace(stage.table, reference_shift=0.4))
         second = other.measure(table=replace(other.table, moved=0.1))
-        if second.gradient == first.gradient:
-            raise Broken("another reference gives the same gradient")
+        if (second.loss, second.gradient) == (first.loss, first.gradient):
+            raise Broken("another reference gives the same loss and gradient")
 
 
 def stored_columns(batch: Batch) -> list[str]:

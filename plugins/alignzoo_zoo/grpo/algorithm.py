@@ -70,6 +70,13 @@ class GRPO(OnPolicy):
                     "which --normalize-rewards before does not take first"
                 )
 
+    @property
+    def known_exceptions(self) -> dict[str, str]:
+        """Return the laws that do not hold for a loss, and why."""
+        if self.loss_type not in ("cispo", "vespo"):
+            return {}
+        return {"finite differences": "its ratio is a weight, without gradient"}
+
     @hookimpl
     def alignzoo_start(self, run: Run) -> None:
         """Say so if the loss takes the same steps as another one at these settings."""

@@ -131,4 +131,5 @@ class Reinforce(OnPolicy):
         metrics |= clip_metrics(ratio, advantages, *bounds)
         if self.beta and self.loss_type == "plus-plus-baseline":
             losses = losses + self.beta * kl_estimate(policy.logprobs, batch["reference"], "k2")
-        return Loss.per_token(losses, mask, metrics)
+        rewarded = ~batch["rewards"].isnan()[:, None]  # the others are left out of the KL too
+        return Loss.per_token(losses, mask & rewarded, metrics)

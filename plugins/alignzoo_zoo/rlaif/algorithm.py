@@ -64,8 +64,8 @@ class RLAIF:
 
     data = Prompts
     known_exceptions = {
-        "options that do something": "--labels-per-prompt is read if --rl is not dpo, when a reward "
-        "model is trained first",
+        "options that do something": "--labels-per-prompt is read if a reward model is trained "
+        "first, which --rl dpo does not",
         "missing reward": "a judge answers for a pair: both completions have a label, or none",
     }
 
