@@ -78,6 +78,13 @@ class DPO:
         """Return the loss of a policy that is the reference, if it is known."""
         return math.log(2) if self.loss_type == "sigmoid" else None
 
+    @property
+    def known_exceptions(self) -> dict[str, str]:
+        """Return the laws that do not hold for a loss, and why."""
+        if "discopop" not in self.weights:
+            return {}
+        return {"direction": "near the reference this loss rises with the margin, as in its paper"}
+
     def check(self) -> None:
         """Raise `BadInput` for options that the chosen losses do not read or do not allow."""
         losses = {name: LOSS_TYPES[name] for name in self.weights}
