@@ -76,7 +76,7 @@ class DPO:
     @property
     def neutral_loss(self) -> float | None:
         """Return the loss of a policy that is the reference, if it is known."""
-        return math.log(2) if self.loss_type == "sigmoid" else None
+        return math.log(2) if self.loss_type == "sigmoid" and not self.wpo else None
 
     @property
     def known_exceptions(self) -> dict[str, str]:
