@@ -234,7 +234,9 @@ def test_unusable_answers_are_not_cached():
 # --- comparing and rating
 
 
-LONGER = SimpleNamespace(score=lambda row, completion: min(len(completion) / 10, 1.0))
+LONGER = SimpleNamespace(
+    score=lambda row, completion: min(len(completion) / 10, 1.0), worst=0.0, best=1.0
+)
 
 
 def test_both_orders_are_asked_and_position_bias_cancels():
