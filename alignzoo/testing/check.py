@@ -13,6 +13,7 @@ from alignzoo.options import split_options
 from alignzoo.rollout import Sampler
 from alignzoo.testing import (  # noqa: F401 - they register their laws
     common,
+    costs,
     extremes,
     gradients,
     masks,

@@ -9,6 +9,7 @@ token was in.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -111,12 +112,14 @@ class TableForwards(Forwards):
 
     Args:
         temperatures: of the forward passes so far, of the policy and of the reference.
+        seconds: spent in making log-probs and values so far, which is not the plugin's time.
     """
 
     def __init__(self, policy: Policy, ledger: Ledger, table: LogprobTable):
         super().__init__(policy, ledger)
         self.table = table
         self.temperatures: set[float] = set()
+        self.seconds = 0.0
         self._leaves: list[tuple[Tensor, list[list[Place]]]] = []
 
     def policy(
@@ -166,14 +169,19 @@ class TableForwards(Forwards):
         leaf = self._logprobs(batch, self.table.policy, temperature)
         if torch.is_grad_enabled():
             leaf.requires_grad_()
+            began = time.perf_counter()
             self._leaves.append((leaf, self.table.places(batch)))
+            self.seconds += time.perf_counter() - began
         return leaf
 
     def _fill(self, batch: Batch, value: Any, temperature: float = 1.0) -> Tensor:
+        began = time.perf_counter()
         out = torch.zeros(batch.tokens.shape, dtype=torch.float64)
         for row, places in zip(out, self.table.places(batch), strict=True):
             row[: len(places)] = torch.tensor([value(place) for place in places]).double()
-        return (out / temperature).to(self.table.dtype)
+        found = (out / temperature).to(self.table.dtype)
+        self.seconds += time.perf_counter() - began
+        return found
 
     def _logprobs(self, batch: Batch, value: Any, temperature: float) -> Tensor:
         """Return log-probs `[N, T]`, 0 where there is no token."""

@@ -12,7 +12,10 @@ from alignzoo.rollout import compute_column
 
 @dataclass(eq=False)
 class Critic(OnPolicy):
-    """Learn from rewards and the values of a critic"""
+    """Learn from rewards and the values of a critic
+
+    It logs `ratio`, and `value_error`, the squared error of the critic.
+    """
 
     iterations: Iterations = 2
     beta: Annotated[float, "KL penalty, in reward per nat", Ge(0)] = 0.05
