@@ -3,11 +3,16 @@
 alignzoo run sft --task sums --eval-every 10 --with ./examples/early_stopping.py
 """
 
-from alignzoo import hookimpl
+from alignzoo import BadInput, Prompts, hookimpl
 
 
 class EarlyStopping:
     """End the run when the held-out loss no longer falls"""
+
+    @hookimpl
+    def alignzoo_start(self, run):
+        if run.algorithm.data is Prompts:
+            raise BadInput(f"{run.recipe.algorithm} has no held-out loss that could stop falling")
 
     @hookimpl
     def alignzoo_evaluated(self, run, phase, scores):

@@ -11,6 +11,11 @@ from alignzoo import hookimpl
 class GradientNoise:
     """Add noise to the gradient, less and less of it (https://arxiv.org/abs/1511.06807)"""
 
+    known_exceptions = {
+        "core metrics": "the noise is there to change the training",
+        "overhead": "it draws a number for each weight that is trained",
+    }
+
     @hookimpl
     def alignzoo_gradient(self, run, parameters):
         generator = torch.Generator().manual_seed(run.seed_for("gradient noise", run.step))

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from alignzoo.discovery import hook_methods
+from alignzoo.errors import BadInput
 from alignzoo.run import Run
 from alignzoo.testing.laws import Broken, law
 from alignzoo.testing.runs import compare_resumed, rows_of, run_once, weights_of
@@ -59,14 +60,23 @@ class AddonSubject(Subject):
 
     @cached_property
     def runs(self) -> dict[str, tuple[Path, Path]]:
-        """Run each algorithm without the add-on and with it."""
-        return {
-            name: (
-                run_once(self.stage(name, alone=True), self.folder, f"{name}-alone"),
-                run_once(self.stage(name), self.folder, name, ui=self.ui),
-            )
-            for name in ALGORITHMS
-        }
+        """Run each algorithm without the add-on and with it, and return the folders.
+
+        An algorithm that the add-on refuses is left out. Raise `BadInput` if it refuses all.
+        """
+        found: dict[str, tuple[Path, Path]] = {}
+        refused: BadInput | None = None
+        for name in ALGORITHMS:
+            try:
+                folder = run_once(self.stage(name), self.folder, name, ui=self.ui)
+            except BadInput as error:
+                refused = error
+                continue
+            alone = run_once(self.stage(name, alone=True), self.folder, f"{name}-alone")
+            found[name] = alone, folder
+        if refused is not None and not found:
+            raise refused
+        return found
 
     def start(self) -> None:
         """Run each algorithm."""
@@ -95,7 +105,7 @@ def addon_law(name: str, *, says: str, cause: str, hook: str = "alignzoo_step") 
 )
 def check_addon_resume(subject: AddonSubject) -> None:
     """Compare a run of each algorithm with one that is interrupted twice."""
-    for algorithm in ALGORITHMS:
+    for algorithm in subject.runs:
         compare_resumed(subject.stage(algorithm))
 
 
@@ -152,7 +162,8 @@ def check_added_metrics(subject: AddonSubject) -> None:
 )
 def check_overhead(subject: AddonSubject) -> None:
     """Time the hooks of the add-on in a few steps, and compare the fastest with the step."""
-    run = subject.prepare_run("dpo", addons=[subject.text], name="timed")
+    algorithm = next(iter(subject.runs))
+    run = subject.prepare_run(algorithm, addons=[subject.text], name="timed")
     clock = time_hooks(run, subject.cls)
     optimizer = make_optimizer(run.model.named_parameters(), run.learning_rate, 0.0)
     shares = []

@@ -16,7 +16,7 @@ import torch
 
 from alignzoo import discovery
 from alignzoo.errors import NotAvailable
-from alignzoo.options import MISSING, build, options_of
+from alignzoo.options import MISSING, build, options_of, quote, to_json_value
 from alignzoo.policy import keep_bases
 from alignzoo.run import Run
 from alignzoo.session import prepare, recipe_for
@@ -62,7 +62,8 @@ class Subject:
     @property
     def text(self) -> str:
         """Return `NAME,OPTION=VALUE...` with the options to check with."""
-        return ",".join([self.name, *(f"{name}={x}" for name, x in self.all_options.items())])
+        values = {name: quote(str(to_json_value(x))) for name, x in self.all_options.items()}
+        return ",".join([self.name, *(f"{name}={value}" for name, value in values.items())])
 
     @cached_property
     def plugin(self) -> Any:

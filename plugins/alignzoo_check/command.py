@@ -81,7 +81,9 @@ def plugins_of(package: str) -> list[tuple[str, str]]:
 
 def remember(report: CheckReport) -> None:
     """Let `run.json` say that the plugin has passed, if it was checked with its default options."""
-    sha256 = None if "," in report.name else discovery.hash_plugin(report.kind, report.name)
+    if "," in report.name or not discovery.is_plugin(report.kind, report.name):
+        return
+    sha256 = discovery.hash_plugin(report.kind, report.name)
     if report.passed and sha256 is not None:
         discovery.record_check(sha256, report.name, report.version)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
 from pathlib import Path
 
 import pytest
 from kind_mistakes import MISTAKES, RIGHT
 
+from alignzoo.cli import status
 from alignzoo.testing import LAWS, CheckReport, check, kinds_of
 from alignzoo.testing.check import SUBJECTS
 from alignzoo.testing.laws import Finding, check_law
@@ -71,6 +73,7 @@ def test_there_is_a_mistake_for_each_law(kind):
         ("rewards", "math"),
         ("rewards", "random"),
         ("rewards", "regex"),
+        ("rewards", 'regex,pattern="^a=b,c=d$"'),
         ("tasks", "sums"),
         ("judges", "table"),
         ("judges", "gold"),
@@ -98,6 +101,20 @@ def test_what_is_not_there_is_skipped_and_does_not_pass(kind, text, reason):
     report = CheckReport(kind, text, list(check(kind, text)))
     assert reason in report.skipped
     assert not report.passed
+
+
+def test_the_command_says_what_was_not_checked_and_fails_for_what_is_broken(tmp_path, capsys):
+    assert status(["check", "svamp,path=/no/such/file.json"]) == 0
+    assert "was not checked: /no/such/file.json: no such file" in capsys.readouterr().out
+    assert status(["check", "svamp,path=/no/such/file.json", "--json"]) == 0
+    [report] = json.loads(capsys.readouterr().out)
+    assert (report["passed"], "no such file" in report["skipped"]) == (False, True)
+    assert status(["check", "gold", "--kind", "judges"]) == 0
+    source = RIGHT["tasks"].replace("completion.strip() ==", "completion.split()[0] ==")
+    assert status(["check", write(tmp_path, "tasks", source)]) == 1
+    shown = capsys.readouterr().out
+    assert "an empty completion: IndexError" in shown
+    assert "usual cause: text.split()[0]" in shown
 
 
 def test_an_option_that_is_required_and_not_given_is_skipped(tmp_path):
