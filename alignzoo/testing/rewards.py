@@ -62,8 +62,9 @@ class RewardSubject(Subject):
         return self.prepare_run("grpo", reward=[self.text], data=str(path))
 
     def start(self) -> None:
-        """Prepare the run."""
-        _ = self.run
+        """Prepare the run. Raise `Broken` if the reward applies to no completion."""
+        if all(map(math.isnan, self.observe())):
+            raise Broken(f"no completion has a score: state {CHECK_ROWS} to which it applies")
 
     def groups(self) -> list[tuple[dict[str, Any], list[str]]]:
         """Return rows, each with the same completions and one of its own."""

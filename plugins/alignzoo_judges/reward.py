@@ -34,6 +34,12 @@ class JudgeReward(ServerOptions, ModelOptions):
         check_judge(self.name)
 
     @property
+    def known_exceptions(self) -> dict[str, str]:
+        """Return the laws of `alignzoo check` that do not hold, with the reason."""
+        reason = "a win rate compares a completion with the others of its prompt"
+        return {"neighbours": reason} if self.pairs else {}
+
+    @property
     def name(self) -> str:
         """Return the judge with the options that differ from their defaults."""
         options = [*fields(ServerOptions), *fields(ModelOptions)]

@@ -52,6 +52,9 @@ WHOLE_BATCH = """
 
 REWARD_MISTAKES = [
     Mistake("starts", "pass", "raise BadInput('no')"),
+    Mistake(
+        "starts", "right = ", 'if "gold" not in row:\n            return None\n        right = '
+    ),
     Mistake("described options", ", Gt(0)]", "]"),
     Mistake("options that do something", "self.worth *", "2.0 *"),
     Mistake("global generators", "return self", "return random.random() + self"),

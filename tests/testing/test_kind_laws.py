@@ -80,6 +80,7 @@ def test_there_is_a_mistake_for_each_law(kind):
     [
         ("rewards", "math"),
         ("rewards", "random"),
+        ("rewards", "judge,judge=gold,pairs=true"),
         ("rewards", "regex"),
         ("rewards", 'regex,pattern="^a=b,c=d$"'),
         ("tasks", "sums"),
