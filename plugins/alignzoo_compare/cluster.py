@@ -15,7 +15,7 @@ from typing import Any
 
 from alignzoo import BadInput
 from alignzoo.errors import first_line, one_line
-from alignzoo.record import core_hash
+from alignzoo.fingerprints import core_hash
 from alignzoo_compare.board import GRID_FILE
 from alignzoo_compare.cell import Cell
 from alignzoo_compare.workers import keep_one_thread, run_quietly

@@ -10,7 +10,7 @@ import pytest
 from compare_fakes import make_grid
 
 from alignzoo import BadInput
-from alignzoo.record import core_hash
+from alignzoo.fingerprints import core_hash
 from alignzoo_compare.board import GRID_FILE, Board, final_cell
 from alignzoo_compare.cell import run_cell
 from alignzoo_compare.cluster import RayWorkers, prepare_process
