@@ -25,8 +25,9 @@ def evaluation(score: float, said: str) -> Evaluation:
         summary={"score": Estimate(score, score - 0.1, score + 0.1), "ended": Estimate(0.9)},
         items=[
             {
-                "item": i, "seed": i, "prompt": f"prompt {i}", "completion": said, "score": score + 0.01 * i,
-                "length": 10, "ended": True, "logprob": -1.0, "ref_logprob": None, "measures": {},
+                "item": i, "seed": i, "prompt": f"prompt {i}", "completion": said,
+                "score": score + 0.01 * i, "length": 10, "ended": True, "logprob": -1.0,
+                "ref_logprob": None, "measures": {},
             }
             for i in range(3)
         ],
