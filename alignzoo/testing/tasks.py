@@ -58,7 +58,9 @@ class TaskSubject(Subject):
         return self.known[view, split]
 
     def start(self) -> None:
-        """Read the first rows."""
+        """Read the first rows. Raise `NotAvailable` if the task has none."""
+        if not self.plugin.views:
+            raise NotAvailable("the task has no rows: it measures a model by itself")
         self.rows(*next(self.parts()))
 
     @property

@@ -141,3 +141,9 @@ def test_the_page_lists_every_law():
         rows = [line for line in section.splitlines() if line.startswith("| ")][1:]
         wanted = [f"| {law.name} | {law.says} | {law.cause} |" for law in laws]
         assert sorted(rows) == sorted(wanted)
+
+
+def test_a_task_that_measures_a_model_by_itself_is_skipped():
+    report = CheckReport("tasks", "lm-eval", list(check("tasks", "lm-eval")))
+    assert "measures a model by itself" in report.skipped
+    assert not report.passed
