@@ -6,6 +6,7 @@ import ast
 import re
 import time
 from functools import cache
+from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 
 import alignzoo
@@ -76,9 +77,10 @@ def core_text() -> str:
 def page_of(name: str) -> tuple[str, list[Path]]:
     """Return what an algorithm's page says, and the pages that it links to and that are missing.
 
-    Its page is the README of its folder or of the one above, with the docstrings of its files.
+    Its page is the README of its folder, of the one above, or of its package, with the docstrings
+    of its files.
     """
-    source = discovery.plugin_source("algorithms", name)[2]
+    package, _, source = discovery.plugin_source("algorithms", name)
     if source is None:
         return "", []
     folder = source.parent if source.is_file() else source
@@ -91,7 +93,17 @@ def page_of(name: str) -> tuple[str, list[Path]]:
     }  # fmt: skip
     texts += [link.read_text(encoding="utf-8") for link in sorted(links) if link.is_file()]
     files = [source] if source.is_file() else sorted(folder.glob("*.py"))
-    return "\n".join([*texts, *map(docstrings, files)]), [x for x in links if not x.is_file()]
+    texts += [description_of(package), *map(docstrings, files)]
+    return "\n".join(texts), [link for link in links if not link.is_file()]
+
+
+def description_of(package: str) -> str:
+    """Return the long description of an installed package, which is its README; "" of none."""
+    try:
+        description = metadata(package).get_payload()  # type: ignore[attr-defined]
+    except PackageNotFoundError:
+        return ""
+    return str(description)
 
 
 def docstrings(path: Path) -> str:
