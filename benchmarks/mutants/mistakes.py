@@ -191,9 +191,9 @@ MISTAKES = [
     ),
     Mistake(
         "prefer",
-        "a batch column overwritten in place",
+        "the batch changed in place",
         "metrics = {",
-        "batch.mask[:, 0] &= batch.lengths > 3\n        metrics = {",
+        "batch.lengths[batch.lengths > 3] -= 1\n        metrics = {",
     ),
     # Preferences without a reference.
     Mistake(
