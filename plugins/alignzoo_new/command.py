@@ -54,7 +54,7 @@ def check_name(package: Package) -> None:
         for found in discovery.discover(kind).values():
             if found.name == name:
                 raise BadInput(
-                    f"{name!r} is the name of a {kind[:-1]} of package {found.package}",
+                    f"{name!r} already names one of the {kind} of package {found.package}",
                     hint="choose another name",
                 )
     if find_spec(package.module) is not None:

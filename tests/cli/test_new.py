@@ -76,7 +76,7 @@ def test_a_name_that_no_module_can_have_is_refused(name):
 
 @pytest.mark.parametrize("name", ["dpo", "style", "vllm", "table", "compare"])
 def test_the_name_of_an_installed_plugin_is_refused(name):
-    with pytest.raises(BadInput, match=f"'{name}' is the name of a .* of package alignzoo"):
+    with pytest.raises(BadInput, match=f"'{name}' already names one of the .* of package alignzoo"):
         check_name(Package(name, "reward"))
 
 
