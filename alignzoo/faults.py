@@ -39,13 +39,12 @@ class PluginMethod:
         """Return the place of a plugin's method, or of a plain function that stands for one."""
         module = type(plugin).__module__
         own = getattr(sys.modules.get(module), "__file__", None)
-        places = [found for found in map(definition, [function]) if found]
-        files = tuple(dict.fromkeys(file for file in [own, *(f for f, _ in places)] if file))
-        members = filter(None, map(definition, vars(type(plugin)).values()))
-        inherited = [found for found in members if found[0] == own]
-        if not places or (places[0][0] != own and inherited):
-            places = sorted(inherited)
-        file, line = places[0] if places else ("a file that is not known", 0)
+        place = definition(function)
+        files = tuple(dict.fromkeys(file for file in (own, place and place[0]) if file))
+        if place is None or place[0] != own:
+            members = filter(None, map(definition, vars(type(plugin)).values()))
+            place = min((found for found in members if found[0] == own), default=place)
+        file, line = place or ("a file that is not known", 0)
         name = getattr(function, "__name__", type(plugin).__name__)
         return cls(owner, name, file, line, files, module.startswith(CORE_MODULES))
 

@@ -134,11 +134,7 @@ class _Logprobs(torch.autograd.Function):
                 return slopes * grad.unsqueeze(1).to(slopes.dtype), *(None,) * 6
 
         matrix = weight.to(hidden.dtype)
-        wide = _wide(hidden.dtype)
-        need_hidden, need_weight, need_bias = ctx.needs_input_grad[:3]
-        d_hidden = torch.empty_like(hidden) if need_hidden else None
-        d_weight = torch.zeros_like(weight, dtype=wide) if need_weight else None
-        d_bias = torch.zeros_like(bias, dtype=wide) if need_bias else None
+        gradients = HeadGradients(ctx, hidden, weight, bias, _wide(hidden.dtype))
         for rows in chunk_rows(hidden, matrix):
             z, damping = chunk_logits(hidden[rows], matrix, bias, ctx.transform)  # (c, V) both
             logp = z.sub_(z.logsumexp(1, keepdim=True))  # (c, V)
@@ -152,21 +148,49 @@ class _Logprobs(torch.autograd.Function):
                 # d log p(t) / d z = e_t - p
                 dz.addcmul_(p, grad[rows, None], value=-1)
                 dz.scatter_add_(1, targets[rows, None], grad[rows, None].to(dz.dtype))
-            if damping is not None:
-                dz *= damping
-            dz = dz.div_(ctx.transform.temperature)
-            if d_bias is not None:
-                d_bias += dz.sum(0)
-            dz = dz.to(hidden.dtype)
-            if d_hidden is not None:
-                d_hidden[rows] = product(dz, matrix).to(d_hidden.dtype)  # (c, h)
-            if d_weight is not None:
-                d_weight += product(dz.t(), hidden[rows])  # (V, h)
+            gradients.add(rows, dz, damping, hidden, matrix)
+        return *gradients.found(), *(None,) * 4
+
+
+class HeadGradients:
+    """The gradients of hidden states and of the head, added up chunk by chunk.
+
+    Those that `ctx` says nothing needs are None. Sums over chunks have the type `wide`.
+    """
+
+    def __init__(
+        self, ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, wide: torch.dtype
+    ):
+        need_hidden, need_weight, need_bias = ctx.needs_input_grad[:3]
+        self.temperature = ctx.transform.temperature
+        self.weight, self.bias = weight, bias
+        self.d_hidden = torch.empty_like(hidden) if need_hidden else None
+        self.d_weight = torch.zeros_like(weight, dtype=wide) if need_weight else None
+        self.d_bias = torch.zeros_like(bias, dtype=wide) if need_bias and bias is not None else None
+
+    def add(
+        self, rows: slice, dz: Tensor, damping: Tensor | None, hidden: Tensor, matrix: Tensor
+    ) -> None:
+        """Add a chunk, from the gradient `dz [c, V]` of its final logits, which is overwritten."""
+        if damping is not None:
+            dz *= damping
+        dz = dz.div_(self.temperature)
+        if self.d_bias is not None:
+            self.d_bias += dz.sum(0)
+        dz = dz.to(hidden.dtype)
+        if self.d_hidden is not None:
+            self.d_hidden[rows] = product(dz, matrix).to(self.d_hidden.dtype)  # (c, h)
+        if self.d_weight is not None:
+            self.d_weight += product(dz.t(), hidden[rows])  # (V, h)
+
+    def found(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Return the gradients of the hidden states, the weight and the bias."""
         return (
-            d_hidden,
-            d_weight.to(weight.dtype) if d_weight is not None else None,
-            d_bias.to(bias.dtype) if d_bias is not None else None,
-            *(None,) * 4,
+            self.d_hidden,
+            self.d_weight.to(self.weight.dtype) if self.d_weight is not None else None,
+            self.d_bias.to(self.bias.dtype)
+            if self.d_bias is not None and self.bias is not None
+            else None,
         )
 
 

@@ -12,7 +12,13 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from alignzoo.policy.logprobs import LogitTransform, chunk_logits, chunk_rows, operands, product
+from alignzoo.policy.logprobs import (
+    HeadGradients,
+    LogitTransform,
+    chunk_logits,
+    chunk_rows,
+    operands,
+)
 
 
 def chunked_top_logprobs(
@@ -66,28 +72,11 @@ class _TopLogprobs(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple:
         hidden, weight, bias, ids = ctx.saved_tensors
         matrix = weight.to(hidden.dtype)
-        need_hidden, need_weight, need_bias = ctx.needs_input_grad[:3]
-        d_hidden = torch.empty_like(hidden) if need_hidden else None
-        d_weight = torch.zeros_like(weight, dtype=grad.dtype) if need_weight else None
-        d_bias = torch.zeros_like(bias, dtype=grad.dtype) if need_bias else None
+        gradients = HeadGradients(ctx, hidden, weight, bias, grad.dtype)
         for rows in chunk_rows(hidden, matrix):
             z, damping = chunk_logits(hidden[rows], matrix, bias, ctx.transform)  # (c, V) both
             # d log p(k) / d z = e_k - p
             dz = z.softmax(-1).mul_(-grad[rows].sum(1, keepdim=True))
             dz.scatter_add_(1, ids[rows], grad[rows].to(dz.dtype))
-            if damping is not None:
-                dz *= damping
-            dz = dz.div_(ctx.transform.temperature)
-            if d_bias is not None:
-                d_bias += dz.sum(0)
-            dz = dz.to(hidden.dtype)
-            if d_hidden is not None:
-                d_hidden[rows] = product(dz, matrix).to(d_hidden.dtype)  # (c, h)
-            if d_weight is not None:
-                d_weight += product(dz.t(), hidden[rows])  # (V, h)
-        return (
-            d_hidden,
-            d_weight.to(weight.dtype) if d_weight is not None else None,
-            d_bias.to(bias.dtype) if d_bias is not None else None,
-            *(None,) * 3,
-        )
+            gradients.add(rows, dz, damping, hidden, matrix)
+        return *gradients.found(), *(None,) * 3

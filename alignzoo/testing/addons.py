@@ -12,13 +12,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from alignzoo.discovery import hook_methods
 from alignzoo.errors import BadInput
 from alignzoo.run import Run
 from alignzoo.testing.laws import Broken, law
-from alignzoo.testing.runs import compare_resumed, rows_of, run_once, weights_of
+from alignzoo.testing.runs import compare_resumed, rows_of, run_once, same_weights
 from alignzoo.testing.stage import Stage
 from alignzoo.testing.subject import Subject
 from alignzoo.training.loop import begin_round, train_step
@@ -124,10 +122,7 @@ def check_core_metrics(subject: AddonSubject) -> None:
             require_kept(one, other, f"in step {one['step']} of {algorithm}")
         for phase, found in results_of(alone).items():
             require_kept(found, results_of(folder)[phase], f"{phase} {algorithm}")
-        ours, theirs = weights_of(alone), weights_of(folder)
-        if ours.keys() != theirs.keys() or any(
-            not torch.equal(ours[name], theirs[name]) for name in ours
-        ):
+        if not same_weights(alone, folder):
             raise Broken(f"the weights of {algorithm} differ")
 
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-
 from alignzoo.options import options_of
 from alignzoo.testing.laws import STARTS, Broken, law
 from alignzoo.testing.option_laws import (
     CHECK_WITH,
     DEAD_CAUSE,
     UNDESCRIBED_CAUSE,
+    recorded_reads,
     require_described,
 )
 from alignzoo.testing.subject import Subject, draw_globally, global_generators, require_same
@@ -64,26 +61,6 @@ def check_read_options(subject: Subject) -> None:
         unread = {name: flag for name, flag in unread.items() if name not in reads}
     if unread:
         raise Broken(f"nothing reads {', '.join(unread.values())}")
-
-
-@contextmanager
-def recorded_reads(cls: Any) -> Iterator[set[str]]:
-    """Collect the names of attributes that are read of objects of a class inside the block."""
-    reads: set[str] = set()
-    own, usual = "__getattribute__" in vars(cls), cls.__getattribute__
-
-    def read(self: Any, name: str) -> Any:
-        reads.add(name)
-        return usual(self, name)
-
-    cls.__getattribute__ = read
-    try:
-        yield reads
-    finally:
-        if own:
-            cls.__getattribute__ = usual
-        else:
-            del cls.__getattribute__
 
 
 @law(

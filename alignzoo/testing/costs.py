@@ -11,13 +11,13 @@ from pathlib import Path
 
 import alignzoo
 from alignzoo import discovery
+from alignzoo.reserved import METRICS
 from alignzoo.run.forwards import Forwards
 from alignzoo.testing.laws import Broken, NotApplicable, law
 from alignzoo.testing.stage import Stage, clone
 
 DEAREST_LOSS = 0.5  # of the time of a forward and a backward pass of zoo-tiny
 REPEATS = 5
-REWARD_METRIC = re.compile(r"rewards/.+/(mean|std|missing)")  # the core's, of each reward by name
 LINK = re.compile(r"\]\(([^)#:]+\.md)")  # of Markdown, to a page of the same repository
 PAGES = ("README.md", "README.rst", "README.txt")
 
@@ -58,7 +58,7 @@ def check_overhead_of_loss(stage: Stage) -> None:
 def check_documented(stage: Stage) -> None:
     """Look for the name of each metric in the plugin's page and docstrings, and in the core."""
     names = {*stage.measure().totals.means(), *stage.run.round_metrics.numbers}
-    names -= {name for name in names if REWARD_METRIC.fullmatch(name)}
+    names -= {name for name in names if METRICS.fullmatch(name)}  # the core's own
     page, absent = page_of(stage.name)
     missing = sorted(name for name in names if name not in core_text() + page)
     if missing and absent:

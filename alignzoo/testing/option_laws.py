@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Literal, get_args, get_origin
 
@@ -87,34 +88,40 @@ def check_alive(stage: Stage) -> None:
 def observe(stage: Stage) -> tuple[str, set[str]]:
     """Return a text of all that comes out of a first round, and the attributes that it has read."""
     run = stage.run
-    reads: set[str] = set()
-    for _, plugin in run.plugins.list_name_plugin():
-        if type(plugin) is discovery.load_plugin("algorithms", stage.name):
-            record_reads(plugin, reads)
-    measured = stage.measure(table=replace(stage.table, moved=STRIDE))
-    run.schedule.step = 1
-    metrics = measured.totals.means()
-    run.hook.alignzoo_step(run=run, step=1, metrics=metrics)
-    run.hook.alignzoo_round_end(run=run, index=0)
+    with recorded_reads(discovery.load_plugin("algorithms", stage.name)) as reads:
+        measured = stage.measure(table=replace(stage.table, moved=STRIDE))
+        run.schedule.step = 1
+        metrics = measured.totals.means()
+        run.hook.alignzoo_step(run=run, step=1, metrics=metrics)
+        run.hook.alignzoo_round_end(run=run, index=0)
+        traits = Traits.of(run.algorithm)
     columns = {name: column.tolist() for name, column in sorted(stage.batch.columns.items())}
     seen = (
         stage.batch.tokens.tolist(), columns, measured, metrics, run.round_metrics.numbers,
-        Traits.of(run.algorithm), run.schedule.rounds, run.model.reference_moved,
+        traits, run.schedule.rounds, run.model.reference_moved,
         sorted(stage.forwards.temperatures),
     )  # fmt: skip
     return repr(seen), reads
 
 
-def record_reads(plugin: Any, reads: set[str]) -> None:
-    """Add the name of each attribute of a plugin that is read from now on to `reads`."""
-    cls = type(plugin)
+@contextmanager
+def recorded_reads(cls: Any) -> Iterator[set[str]]:
+    """Collect the names of attributes that are read of objects of a class inside the block."""
+    reads: set[str] = set()
+    own, usual = "__getattribute__" in vars(cls), cls.__getattribute__
 
     def read(self: Any, name: str) -> Any:
         reads.add(name)
-        return object.__getattribute__(self, name)
+        return usual(self, name)
 
-    recorder = type(cls.__name__, (cls,), {"__getattribute__": read, "__module__": cls.__module__})
-    plugin.__class__ = recorder
+    cls.__getattribute__ = read
+    try:
+        yield reads
+    finally:
+        if own:
+            cls.__getattribute__ = usual
+        else:
+            del cls.__getattribute__
 
 
 def types_of(option: Option) -> set[Any]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import random
 
-import numpy
 import torch
 
 from alignzoo.testing.laws import Broken, law
 from alignzoo.testing.stage import Stage, clone
+from alignzoo.testing.subject import global_generators
 from alignzoo.testing.sums import compare_updates, cut
 
 
@@ -46,17 +45,11 @@ def check_batch(stage: Stage) -> None:
 )
 def check_same_seed(stage: Stage) -> None:
     """Compare two runs whose global generators differ."""
-    kept = random.getstate(), numpy.random.get_state()
     found = []
-    try:
-        for seed in (1, 2):
-            random.seed(seed)
-            numpy.random.seed(seed)
+    for seed in (1, 2):
+        with global_generators(seed):
             found.append(stage.vary().measure())
-    finally:
-        random.setstate(kept[0])
-        numpy.random.set_state(kept[1])
-    compare_updates(found[0], found[1], "another state of Python's and numpy's generators")
+    compare_updates(found[0], found[1], "another state of the global generators")
 
 
 @law(

@@ -29,7 +29,7 @@ from alignzoo.run import Run
 from alignzoo.session import prepare, recipe_for
 from alignzoo.session.session import Permissions
 from alignzoo.testing.laws import NotApplicable
-from alignzoo.testing.table import Gradient, LogprobTable, Place, TableForwards, chance
+from alignzoo.testing.table import Gradient, LogprobTable, Place, TableForwards, chance, prompts_of
 from alignzoo.ui import Silent
 
 SHORT_TASK = "sums"  # rows of every view but text, short, with a score that code checks
@@ -86,10 +86,7 @@ class TableReward:
     def alignzoo_reward(self, run: Run, batch: Batch) -> Any:
         """Return the same scores for each reward."""
         rewards = yield
-        prompts = [
-            ids[:length].tolist()
-            for ids, length in zip(batch.prompts, batch.prompt_lengths.tolist(), strict=True)
-        ]
+        prompts = prompts_of(batch)
         scores = torch.tensor(
             [
                 self.score(prompts[b], tokens)
@@ -128,7 +125,6 @@ class Stage:
         table: log-probs of the policy and its reference.
         score: replaces the rewards.
         settings: of the recipe, beyond the usual ones.
-        seed: of the run.
     """
 
     name: str
@@ -136,7 +132,6 @@ class Stage:
     table: LogprobTable = field(default_factory=LogprobTable)
     score: Score = usual_score
     settings: Mapping[str, Any] = field(default_factory=dict)
-    seed: int = 0
 
     def vary(self, **changes: Any) -> Stage:
         """Return a stage of its own with some arguments changed."""
@@ -149,11 +144,8 @@ class Stage:
         """Prepare the run, and start its plugins. Raise `NotApplicable` if it would not train."""
         if not Traits.of(self.plugin).trains:
             raise NotApplicable("the algorithm trains nothing")
-        keep_bases()
         self._folder = tempfile.TemporaryDirectory(prefix="alignzoo-check-")
-        folder = Path(self._folder.name)
-        recipe = recipe_for(self.name, self.recipe_settings(folder))
-        run = prepare(recipe, Permissions(allow_code=True), resume=False, ui=Silent())
+        run = prepare_run(self.name, self.recipe_settings(Path(self._folder.name)))
         run.forwards = TableForwards(run.model, run.ledger, self.table)
         run.plugins.register(TableReward(self.score), "the rewards of the check")
         run.hook.alignzoo_start(run=run)
@@ -163,18 +155,10 @@ class Stage:
         """Return the settings of a run of this algorithm that writes into a folder."""
         cls: Any = discovery.load_plugin("algorithms", self.name)
         return {
-            "model": MODEL,
-            "task": SHORT_TASK,
-            "data": str(write_rows(cls.data, folder)),
+            **usual_settings(cls.data, folder),
             "options": self.all_options,
-            "eval_size": 0,
             "batch_size": SIZE,
-            "steps": 4,
             **({"max_new_tokens": 16} if Traits.of(cls).generates else {}),
-            "checkpoint_every": 0,
-            "seed": self.seed,
-            "output_dir": str(folder),
-            "name": "run",
             **self.settings,
         }
 
@@ -274,6 +258,21 @@ def clone(batch: Batch) -> Batch:
         group=batch.group.clone(),
         columns=columns,
     )
+
+
+def usual_settings(view: Any, folder: Path) -> dict[str, Any]:
+    """Return the settings of a short run with the embedded model that writes into a folder."""
+    return {
+        "model": MODEL, "task": SHORT_TASK, "data": str(write_rows(view, folder)), "eval_size": 0,
+        "steps": 4, "checkpoint_every": 0, "output_dir": str(folder), "name": "run",
+    }  # fmt: skip
+
+
+def prepare_run(algorithm: str, settings: Mapping[str, Any]) -> Run:
+    """Prepare a run that shows nothing. The base stays in memory for the next one."""
+    keep_bases()
+    recipe = recipe_for(algorithm, settings)
+    return prepare(recipe, Permissions(allow_code=True), resume=False, ui=Silent())
 
 
 def write_rows(view: Any, folder: Path) -> Path:

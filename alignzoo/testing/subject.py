@@ -17,13 +17,9 @@ import torch
 from alignzoo import discovery
 from alignzoo.errors import NotAvailable
 from alignzoo.options import MISSING, build, options_of, quote, to_json_value
-from alignzoo.policy import keep_bases
 from alignzoo.run import Run
-from alignzoo.session import prepare, recipe_for
-from alignzoo.session.session import Permissions
 from alignzoo.testing.laws import Broken
-from alignzoo.testing.stage import MODEL, SHORT_TASK, write_rows
-from alignzoo.ui import Silent
+from alignzoo.testing.stage import prepare_run, usual_settings
 
 CHECK_OPTIONS = "check_options"  # the attribute of a plugin: the options to check it with
 
@@ -89,15 +85,9 @@ class Subject:
 
     def prepare_run(self, algorithm: str, **settings: Any) -> Run:
         """Prepare a run with the embedded model, and start its plugins."""
-        keep_bases()
         view = discovery.load_plugin("algorithms", algorithm).data  # type: ignore[attr-defined]
-        usual = {
-            "data": str(write_rows(view, self.folder)),
-            "model": MODEL, "task": SHORT_TASK, "eval_size": 0, "batch_size": 4, "steps": 4,
-            "checkpoint_every": 0, "output_dir": str(self.folder), "name": "run",
-        }  # fmt: skip
-        recipe = recipe_for(algorithm, {**usual, **settings})
-        run = prepare(recipe, Permissions(allow_code=True), resume=False, ui=Silent())
+        usual = {**usual_settings(view, self.folder), "batch_size": 4}
+        run = prepare_run(algorithm, {**usual, **settings})
         run.hook.alignzoo_start(run=run)
         return run
 

@@ -2,10 +2,10 @@
 
 Those for judges are `alignzoo_judges.testing.JudgeSuite`.
 
-from alignzoo.testing import AlgorithmSuite
+    from alignzoo.testing import AlgorithmSuite
 
-class TestAnneal(AlgorithmSuite):
-    plugin = "anneal"
+    class TestAnneal(AlgorithmSuite):
+        plugin = "anneal"
 """
 
 from __future__ import annotations

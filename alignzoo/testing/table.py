@@ -66,10 +66,7 @@ class LogprobTable:
 
     def places(self, batch: Batch) -> list[list[Place]]:
         """Return the place of each token of each completion."""
-        prompts = [
-            tuple(ids[:length].tolist())
-            for ids, length in zip(batch.prompts, batch.prompt_lengths.tolist(), strict=True)
-        ]
+        prompts = prompts_of(batch)
         return [
             self.places_of(prompts[group], tokens)
             for group, tokens in zip(batch.group.tolist(), batch.completions(), strict=True)
@@ -204,6 +201,12 @@ class TableForwards(Forwards):
                 for place in places:
                     found[place] += gradient[place.position]
         self._leaves.clear()
+
+
+def prompts_of(batch: Batch) -> list[list[int]]:
+    """Return the token ids of each prompt, without padding."""
+    rows = zip(batch.prompts, batch.prompt_lengths.tolist(), strict=True)
+    return [ids[:length].tolist() for ids, length in rows]
 
 
 def batch_positions(batch: Batch) -> Tensor:

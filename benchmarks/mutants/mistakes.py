@@ -128,9 +128,9 @@ MISTAKES = [
     ),
     Mistake(
         "prefer",
-        "beta twice",
+        "a constant margin left in",
         "margins = chosen - rejected",
-        "margins = self.beta * (chosen - rejected) * 0 + (chosen - rejected) + 0.1",
+        "margins = chosen - rejected + 0.1",
     ),
     Mistake(
         "prefer",
@@ -151,9 +151,8 @@ MISTAKES = [
         "log of a sigmoid",
         "right = (1 - self.smoothing) * logsigmoid(margins)\n"
         "        wrong = self.smoothing * logsigmoid(-margins)",
-        "unsure = 1 / (1 + (-margins.float() * 10).exp() * 0 + (-margins.float()).exp() ** 2)\n"
-        "        right = (1 - self.smoothing) * unsure.log()\n"
-        "        wrong = self.smoothing * (1 - unsure).log()",
+        "right = (1 - self.smoothing) * margins.sigmoid().log()\n"
+        "        wrong = self.smoothing * (-margins).sigmoid().log()",
         "huggingface/trl#2274",
     ),
     Mistake(
@@ -167,7 +166,6 @@ MISTAKES = [
         "a mean over the padded width",
         "policy = batch.total(run.policy(batch).logprobs)",
         "policy = run.policy(batch).logprobs.mean(1) * 40",
-        "huggingface/trl#416",
     ),
     Mistake(
         "prefer",
@@ -310,10 +308,9 @@ MISTAKES = [
     ),
     Mistake(
         "group",
-        "a maximum for the minimum",
+        "the surrogate with the wrong sign",
         "losses = -torch.minimum(ratio * advantages, clipped * advantages)",
         "losses = torch.minimum(ratio * advantages, clipped * advantages)",
-        "pytorch/rl#786",
     ),
     Mistake(
         "group",
@@ -336,7 +333,6 @@ MISTAKES = [
         'advantages = batch["advantages"][:, None]',
         'advantages = batch["advantages"][:, None]\n'
         "        advantages = advantages / (advantages.std() + 1e-4)",
-        "pytorch/rl#1033",
     ),
     # With a critic.
     Mistake(
@@ -348,10 +344,9 @@ MISTAKES = [
     ),
     Mistake(
         "critic",
-        "the penalty with the wrong sign",
+        "the reward with the wrong sign",
         "rewards = rewards - self.beta * (batch",
         "rewards = -rewards - self.beta * (batch",
-        "NVIDIA-NeMo/RL#2530",
     ),
     Mistake(
         "critic",
@@ -367,7 +362,6 @@ MISTAKES = [
         "advantages of the whole batch in each micro-batch",
         'advantages = batch["advantages"]\n',
         'advantages = batch["advantages"] - batch["advantages"].mean()\n',
-        "huggingface/trl#887",
     ),
     # With state.
     Mistake(
@@ -422,6 +416,5 @@ MISTAKES = [
         "a stale column of the other side",
         'ratios = batch.total(policy - batch["reference"])',
         'ratios = batch.total(policy - batch["reference"].roll(1, 0))',
-        "verl-project/verl#3332",
     ),
 ]

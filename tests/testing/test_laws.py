@@ -37,7 +37,7 @@ def test_right_plugins_break_no_law(name):
         ("no temperature", "temperature"),
         ("padding counts", "padding"),
         ("NaN spreads through the group", "missing reward"),
-        ("beta twice", "neutral loss"),
+        ("a constant margin left in", "neutral loss"),
     ],
 )
 def test_a_mistake_breaks_its_law(name, law, tmp_path):
