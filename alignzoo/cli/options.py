@@ -114,16 +114,17 @@ def run_words(
     return command(args=words, prog_name=program, standalone_mode=False)
 
 
-def run_class(cls: type, words: list[str], program: str, argument: str = "") -> Any:
+def run_class(cls: type, words: list[str], program: str, argument: str | Sequence[str] = "") -> Any:
     """Run a command that is a dataclass: its docstring is the help, its fields are the options.
 
-    The field named `argument` is a positional argument. The words become an object of the class,
-    and its `main()` does the work.
+    The fields named by `argument`, one or several, are positional arguments, in the order of the
+    fields. The words become an object of the class, and its `main()` does the work.
     """
+    arguments = [argument] if isinstance(argument, str) else argument
     options = options_of(cls)
     found: list[Parameter] = []
     for option in options:
-        if option.name == argument:
+        if option.name in arguments:
             found.append(positional(option))
         else:
             found += parameters(option)

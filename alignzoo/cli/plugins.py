@@ -3,7 +3,7 @@
 The list is read from metadata and source; nothing is imported for it. A command is a dataclass
 under the entry point `alignzoo.commands`: its docstring is the help, its fields are the options,
 and `main` does the work. The field that its class attribute `positional` names is typed without a
-flag.
+flag; a tuple names several.
 """
 
 from __future__ import annotations

@@ -3,14 +3,16 @@ from .flops import FlopsProfile
 from .kept_bases import keep_bases
 from .layout import HiddenState
 from .load import ModelSpec, default_device, load_policy
-from .locate import locate_model
+from .locate import locate_model, quiet_libraries
 from .logprobs import chunked_logprobs
+from .merged import MergedModel, load_merged
 from .policy import Policy
 from .scoring import Outputs, Perturb
 
 __all__ = [
     "FlopsProfile",
     "HiddenState",
+    "MergedModel",
     "ModelSpec",
     "Outputs",
     "Perturb",
@@ -19,6 +21,8 @@ __all__ = [
     "chunked_logprobs",
     "default_device",
     "keep_bases",
+    "load_merged",
     "load_policy",
     "locate_model",
+    "quiet_libraries",
 ]

@@ -57,8 +57,9 @@ class ModelSpec:
     by an adapter of their own kind.
 
     `random_init` draws new weights. `four_bit` is for a model that is not trained ("qlora" loads
-    its base in 4 bits anyway). `reference` matters for the adapter "none", which needs a second
-    copy of the weights for it. `score_head` adds one, that of an earlier run if it has one; a model
+    its base in 4 bits anyway), and `full_precision` loads the base of a run that was trained on 4
+    bits as it is stored. `reference` matters for the adapter "none", which needs a second copy of
+    the weights for it. `score_head` adds one, that of an earlier run if it has one; a model
     that is left as it is keeps its own. `values` adds a value head, on the backbone that is
     trained ("shared") or on that with a second adapter of the same kind ("own"). `device` defaults
     to the accelerator. The other fields are options of the recipe.
@@ -74,6 +75,7 @@ class ModelSpec:
     gradient_checkpointing: bool = False
     random_init: bool = False
     four_bit: bool = False
+    full_precision: bool = False
     reference: bool = False
     score_head: bool = False
     values: Literal["shared", "own"] | None = None
@@ -104,6 +106,8 @@ def load_policy(spec: ModelSpec | str, **options: Any) -> Policy:
     device = spec.device or default_device()
     half = torch.bfloat16 if _uses_bf16(spec.precision, device) else None
     source = locate_model(spec.model)
+    if spec.full_precision:
+        source = source.in_full_precision()
     stack = split_adapters(source, spec.adapter)
     with quiet_libraries():
         tokenizer, weights = open_source(source, spec, device)

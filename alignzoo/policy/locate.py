@@ -14,7 +14,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,15 @@ class ModelSource:
             return Path(self.base)
         config = try_to_load_from_cache(self.base, "config.json")
         return Path(config).parent if isinstance(config, str) else None
+
+    @property
+    def four_bit(self) -> bool:
+        """True if one of the adapters was trained on a base in 4 bits."""
+        return any(adapter.four_bit for adapter in self.adapters)
+
+    def in_full_precision(self) -> ModelSource:
+        """Return this source with all adapters on the base as it is stored, none on 4 bits."""
+        return replace(self, adapters=[replace(one, four_bit=False) for one in self.adapters])
 
     @property
     def score_head(self) -> Path | None:

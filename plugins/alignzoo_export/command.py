@@ -1,0 +1,79 @@
+"""`alignzoo export`: write the result of a run for other programs, and prove what was written."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from annotated_types import Ge, Le
+
+from alignzoo import BadInput
+from alignzoo.cli.quiet import quiet
+from alignzoo.cli.terminal import Terminal, console_for
+from alignzoo.record import read_run
+
+Dtype = Literal["base", "fp32", "bf16", "fp16"]
+Quantisation = Literal["f16", "q8_0", "q4_k_m"]
+
+
+@dataclass
+class ExportCommand:
+    """Export the result of a run as an adapter or a model that other programs load.
+
+    An export is loaded again by the program that it is for. It appears only if its tokens and its
+    log-probs are those of the run, on held-out prompts of the run.
+    """
+
+    run: Annotated[str, "folder of a finished run"]
+    out: Annotated[str, "folder to write, new or empty"]
+    merge: Annotated[bool, "write a model with all adapters merged into the base"] = False
+    dtype: Annotated[Dtype, "precision of a merged model; base: as the base is stored"] = "base"
+    items: Annotated[int, "held-out prompts that the proof answers", Ge(1), Le(1000)] = 16
+    json: Annotated[bool, "print what was proved as JSON"] = False
+    trust_remote_code: Annotated[bool, "run custom code that the model ships"] = False
+
+    positional: ClassVar[tuple[str, ...]] = ("run", "out")
+
+    def main(self) -> None:
+        """Export, and print what was proved."""
+        run, out = Path(self.run).expanduser(), Path(self.out).expanduser()
+        facts = read_run(run)
+        check_run(run, facts)
+        check_empty(out)
+        with quiet() as log:
+            ui = Terminal(log.err if self.json else log.out, log)
+            with ui.phase("starting"):
+                from alignzoo_export.export import Settings, export
+            settings = Settings(self.merge, self.dtype, self.items, self.trust_remote_code)
+            report = export(run, out, facts, settings, ui)
+        if self.json:
+            print(json.dumps(report, indent=2))
+        else:
+            from alignzoo_export.show import show
+
+            show(report, out, console_for(sys.stdout))
+
+
+def check_run(run: Path, facts: dict[str, Any]) -> None:
+    """Raise `BadInput` unless the run is finished and has a result."""
+    if facts["status"] != "finished":
+        raise BadInput(
+            f"the run is not finished (its status is {facts['status']!r})",
+            where=str(run),
+            hint="finish it with --resume",
+        )
+
+
+def check_empty(out: Path) -> None:
+    """Raise `BadInput` if the folder to write is a file, or holds anything."""
+    if out.exists() and not out.is_dir():
+        raise BadInput("a file is in the place of the folder to write", where=str(out))
+    if out.is_dir() and (held := sorted(path.name for path in out.iterdir())):
+        raise BadInput(
+            f"the folder to write holds something else: {', '.join(held[:5])}",
+            where=str(out),
+            hint="choose a new or an empty folder",
+        )
