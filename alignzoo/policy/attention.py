@@ -28,9 +28,17 @@ from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_f
 from transformers.masking_utils import sdpa_mask
 
 from alignzoo.policy.layout import Layout
+from alignzoo.policy.sequences import (
+    SequenceMask,
+    Sequences,
+    attend_one_by_one,
+    causal_window,
+    varlen_attention,
+)
 
 ATTENTION_NAME = "alignzoo"
 _layout: ContextVar[Layout | None] = ContextVar("alignzoo_layout", default=None)
+_sequences: ContextVar[Sequences | None] = ContextVar("alignzoo_sequences", default=None)
 _prefix: ContextVar[Tensor | None] = ContextVar("alignzoo_prefix", default=None)
 
 
@@ -38,25 +46,31 @@ _prefix: ContextVar[Tensor | None] = ContextVar("alignzoo_prefix", default=None)
 class PackedMask:
     """The mask of a packed row, passed through a model in the place of a mask tensor.
 
+    Attention is computed over `sequences` of exact length, or else over padded blocks: then
     `prompts [1, 1, W, W]` (None: causal) and `completions [M, 1, C, W + C]` are True where a query
-    sees a key; `prefix [layers, 2, k, H, d]`, if any, are the keys and values of the first k tokens
+    sees a key. `prefix [layers, 2, k, H, d]`, if any, are the keys and values of the first k tokens
     of every prompt.
     """
 
     layout: Layout
-    prompts: Tensor | None
-    completions: Tensor | None
+    prompts: Tensor | None = None
+    completions: Tensor | None = None
     prefix: Tensor | None = None
+    sequences: SequenceMask | None = None
 
 
 @contextmanager
-def use_layout(layout: Layout) -> Iterator[None]:
-    """Let models that use this attention compute the packed row of this layout."""
-    token = _layout.set(layout)
+def use_layout(layout: Layout, sequences: Sequences | None = None) -> Iterator[None]:
+    """Let models that use this attention compute the packed row of this layout.
+
+    With its `sequences`, without padding wherever the mask of a layer allows that.
+    """
+    tokens = _layout.set(layout), _sequences.set(sequences)
     try:
         yield
     finally:
-        _layout.reset(token)
+        _layout.reset(tokens[0])
+        _sequences.reset(tokens[1])
 
 
 @contextmanager
@@ -97,6 +111,13 @@ def packed_mask(
     device = layout.ids.device
     width = layout.prompts.shape[1]
     columns = torch.arange(width, device=device)  # (W,)
+    sequences = _sequences.get()
+    if sequences is not None:
+        positions = torch.arange(sequences.longest_key, device=device)
+        window = causal_window(mask_function, local_size, positions)
+        if window is not None:
+            mask = SequenceMask(sequences, window)
+            return PackedMask(layout, prefix=_prefix.get(), sequences=mask)
     prompts = completions = None
     if not allow_is_causal_skip or (local_size is not None and local_size < width):
         prompts = mask_function(0, 0, columns[:, None], columns)[None, None]  # (1, 1, W, W)
@@ -142,6 +163,15 @@ def packed_attention(
         layer: Any = module.layer_idx
         prefix = attention_mask.prefix[layer].to(key.dtype)  # (2, k, H, d)
         rows[1:] = [insert_prefix(x, p, layout) for x, p in zip(rows[1:], prefix, strict=True)]
+    if (exact := attention_mask.sequences) is not None:
+        q, k, v = rows
+        if exact.sequences.keys is not None:
+            k, v = (x.index_select(0, exact.sequences.keys) for x in (k, v))  # (K, H, d)
+        if query.device.type == "cpu":
+            return attend_one_by_one(attend, q, k, v, exact)[None], None
+        if softcap is not None:
+            raise NotImplementedError("the kernel has no softcap")
+        return varlen_attention(q, k, v, exact, kwargs.get("scaling"))[None], None
     q, k, v = (layout.prompts.unpack(x[:tokens]) for x in rows)  # (B, W, H, d)
     out = layout.prompts.pack(attend(q, k, v, attention_mask.prompts))  # (tokens, H, d)
     if layout.completions is not None:

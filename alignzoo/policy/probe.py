@@ -23,6 +23,7 @@ from alignzoo.policy.scoring import (
     RowScorer,
     Scorer,
     SharedScorer,
+    UnpaddedScorer,
 )
 from alignzoo.policy.virtual import Virtual
 
@@ -43,7 +44,7 @@ def pick_scorer(model: PreTrainedModel) -> Scorer:
     # error is compared with the effect of changing the tokens of the prompt.
     allowed = allowed_error(model, defined_logprobs(model, _batch(model, shift=1)), expected)
 
-    kinds: tuple[type[Scorer], ...] = (SharedScorer, RowScorer, LogitsScorer)
+    kinds: tuple[type[Scorer], ...] = (UnpaddedScorer, SharedScorer, RowScorer, LogitsScorer)
     for kind in kinds:
         model.set_attn_implementation(ATTENTION_NAME if kind.shared else plain)
         try:
@@ -52,17 +53,28 @@ def pick_scorer(model: PreTrainedModel) -> Scorer:
                 continue
             if isinstance(scorer, BackboneScorer) and not scorer.head.fits(model):
                 continue
-            got = scorer(batch).logprobs
+            errors = [(got - expected).abs().mean() for got in _score_each_way(scorer, batch)]
         except (BadInput, torch.cuda.OutOfMemoryError):
             raise
         except Exception:  # an unknown model may fail in any way
             continue
-        if bool((got - expected).abs().mean() <= allowed):
+        if all(bool(error <= allowed) for error in errors):
             return scorer
     raise BadInput(
         f"{type(model).__name__} does not give per-token log-probabilities",
         hint="alignzoo trains decoder-only (causal) language models",
     )
+
+
+def _score_each_way(scorer: Scorer, batch: Batch) -> list[Tensor]:
+    """Return the log-probs by each kind of attention that the scorer may choose."""
+    if not isinstance(scorer, UnpaddedScorer):
+        return [scorer(batch).logprobs]
+    found = []
+    for scorer.unpadded in (True, False):
+        found.append(scorer(batch).logprobs)
+    scorer.unpadded = None
+    return found
 
 
 def defined_logprobs(model: Any, batch: Batch) -> Tensor:

@@ -39,6 +39,7 @@ from alignzoo.policy.layout import (
     ungroup,
 )
 from alignzoo.policy.logprobs import LogitTransform, chunked_logprobs
+from alignzoo.policy.sequences import Sequences
 from alignzoo.policy.top_logprobs import chunked_top_logprobs
 from alignzoo.policy.virtual import NO_VIRTUAL, Virtual
 
@@ -184,6 +185,7 @@ class SharedScorer(BackboneScorer):
         if model.config._attn_implementation != ATTENTION_NAME:
             raise NotImplementedError("the model's attention cannot be set")
         super().__init__(model)
+        self.width = model.config.get_text_config().hidden_size
 
     def states(
         self, batch: Batch, which: HiddenState, options: ForwardOptions = DEFAULT_OPTIONS
@@ -203,9 +205,13 @@ class SharedScorer(BackboneScorer):
         halved = replace(row, positions=row.positions // 2)
         return not torch.equal(self.hidden(row), self.hidden(halved))
 
+    def sequences(self, row: Layout) -> Sequences | None:
+        """Return the sequences to attend over; None for padded blocks."""
+        return None
+
     def hidden(self, row: Layout) -> Tensor:
         """Return the backbone's last hidden states of the whole row, `[L, h]`."""
-        with use_layout(row):
+        with use_layout(row, self.sequences(row)):
             # With a mask of ones no model takes the jumps in `positions` for packed documents.
             out = self.backbone(
                 input_ids=row.ids,
@@ -214,6 +220,20 @@ class SharedScorer(BackboneScorer):
                 use_cache=False,
             )
         return out[0].squeeze(0)
+
+
+class UnpaddedScorer(SharedScorer):
+    """Computes attention, too, without padding if that is faster, or always or never if told so."""
+
+    unpadded: bool | None = None
+
+    def sequences(self, row: Layout) -> Sequences | None:
+        if self.unpadded is False:
+            return None
+        found = Sequences.of(row)
+        if self.unpadded or row.ids.device.type != "cpu" or found.saves_time(row, self.width):
+            return found
+        return None
 
 
 class RowScorer(BackboneScorer):

@@ -17,7 +17,7 @@ from alignzoo.policy.adapters import add_adapter
 from alignzoo.policy.kinds import AdapterSettings
 from alignzoo.policy.layout import count_work, pack_batch, ungroup
 from alignzoo.policy.probe import pick_scorer, textbook_logprobs
-from alignzoo.policy.scoring import ForwardOptions
+from alignzoo.policy.scoring import ForwardOptions, UnpaddedScorer
 
 UNSHARED = ("falcon", "mamba")  # alibi by code of their own; recurrent
 
@@ -32,12 +32,14 @@ def perturbed(model, seed=1):
     return wrapped
 
 
+@pytest.mark.parametrize("unpadded", [True, False])
 @pytest.mark.parametrize("name", configs())
-def test_matches_the_model(name, batch):
+def test_matches_the_model(name, unpadded, batch):
     model = build(name)
     plain = copy.deepcopy(model)
     scorer = pick_scorer(model)
-    assert scorer.shared == (name not in UNSHARED)
+    assert isinstance(scorer, UnpaddedScorer) == scorer.shared == (name not in UNSHARED)
+    scorer.unpadded = unpadded
     got, ours = gradients(perturbed(model), lambda _: score(scorer, batch))
     expected, theirs = gradients(
         perturbed(plain), lambda wrapped: textbook_logprobs(wrapped, batch)
