@@ -31,13 +31,13 @@ demo: install
 	$(BIN)/alignzoo run dpo
 
 test: install lint
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not long"
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not long and not gpu"
 
 long: install
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m long
 
 quick: install lint
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not long" --ignore tests/e2e --ignore tests/real
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not long and not gpu" --ignore tests/e2e --ignore tests/real
 
 # The laws on every built-in, and on plugins with seeded mistakes.
 check: install

@@ -197,7 +197,9 @@ class Bench:
             # A cache of its own: a second process would find the reference of the first one.
             caches = {"HF_DATASETS_CACHE": f"{scratch}/cache"}
             others = wait_for_quiet(setting.threads, setting.patience)
-            run_python([str(HERE / f"{variant.side}.py"), json.dumps(job)], setting.threads, caches)
+            run_python(
+                [str(HERE / f"{variant.side}.py"), json.dumps([job])], setting.threads, caches
+            )
             found = json.loads(result.read_text())
         if not variant.same_batches:
             # Sorted batches begin with the longest rows, which must count.

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
+
 SKIPPED = 2  # first steps, which touch memory and choose kernels
 MIB = 1024.0
 
@@ -35,6 +37,12 @@ class Meter:
     processor: list[float] = field(default_factory=list)
     _since: tuple[float, float, float] | None = None
 
+    def restart(self, batch_size: int) -> None:
+        """Forget everything, for another job in the same process."""
+        vars(self).update(vars(Meter(batch_size)))
+        gc.collect()
+        torch.cuda.empty_cache()
+
     def begin(self) -> None:
         """Record the memory of model and libraries, and measure the peak from the first call on."""
         self.started = time.perf_counter()
@@ -44,6 +52,8 @@ class Meter:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")
         self.facts["memory_before"] = read_status("VmRSS")
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
 
     @contextmanager
     def time_sampling(self) -> Iterator[None]:
@@ -54,6 +64,9 @@ class Meter:
 
     def step(self, loss: float | None, norm: float | None, flops: float = 0.0) -> None:
         """Record the end of a step: loss, gradient norm, and the FLOPs spent so far."""
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+            self.facts["gpu_peak"] = torch.cuda.max_memory_allocated() / 2**20
         self.times.append(time.perf_counter())
         self.processor.append(time.process_time())
         self.samplings.append(self.sampling)

@@ -22,24 +22,33 @@ HEADS = ("score_head.", ".score.")  # a reward model's last layer, here and in T
 RANK, ALPHA = 16, 32
 
 
-def make_model(folder: Path, vocabulary: int, layers: int = 4) -> None:
-    """Write a Qwen3 of hidden size 256 with `vocabulary` tokens, and its tokenizer, to `folder`."""
+def make_model(folder: Path, vocabulary: int, layers: int = 4, **shape: int) -> None:
+    """Write a Qwen3 with `vocabulary` tokens and its tokenizer to `folder`.
+
+    Its hidden size is 256, unless `shape` has other settings of its configuration.
+    """
+    sizes = {
+        "hidden_size": 256,
+        "intermediate_size": 768,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "head_dim": 32,
+        "max_position_embeddings": 1024,
+    }
     config = Qwen3Config(
         vocab_size=vocabulary,
-        hidden_size=256,
-        intermediate_size=768,
         num_hidden_layers=layers,
-        num_attention_heads=8,
-        num_key_value_heads=4,
-        head_dim=32,
-        max_position_embeddings=1024,
         tie_word_embeddings=True,
         bos_token_id=1,
         eos_token_id=2,
         pad_token_id=3,
+        **(sizes | shape),
     )
     torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
+    # A GPU draws the weights of a large model in a moment, a CPU in half a minute.
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model.save_pretrained(folder)
     make_word_tokenizer(vocabulary).save_pretrained(folder)
 
 

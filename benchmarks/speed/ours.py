@@ -1,4 +1,4 @@
-"""Run one process of alignzoo: `python ours.py JSON`, with the job as JSON; see compare.py."""
+"""Run jobs of alignzoo in one process: `python ours.py JSON`, with a list; see compare.py."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ GRPO_SETTINGS = {
 def main(job: dict) -> None:
     """Run the job and save its measurements."""
     torch.set_num_threads(job["threads"])
+    METER.restart(job["batch_size"])
     recipe = session.recipe_for(
         job["algorithm"],
         {
@@ -52,4 +53,5 @@ def main(job: dict) -> None:
 
 
 if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))
+    for each in json.loads(sys.argv[1]):
+        main(each)

@@ -28,13 +28,24 @@ COMPLETIONS = {
     "kto": ("completion",),
     "grpo": (),  # sampled by each library
 }
-LONG_PROMPT = 512  # tokens of every prompt of grpo
+LONG_PROMPT = (512, 512)  # of grpo
+Range = tuple[int, int]
 
 
 def make_rows(
-    folder: Path, algorithm: str, count: int, batch_size: int, vocabulary: int
+    folder: Path,
+    algorithm: str,
+    count: int,
+    batch_size: int,
+    vocabulary: int,
+    prompt: Range | None = None,
+    completion: Range = COMPLETION,
 ) -> dict[str, Path]:
-    """Write the rows of one algorithm and return `{"ours": file, "theirs": file}`."""
+    """Write the rows of one algorithm and return `{"ours": file, "theirs": file}`.
+
+    `prompt` and `completion` are the fewest and the most tokens.
+    """
+    prompt = prompt or (LONG_PROMPT if algorithm == "grpo" else PROMPT)
     draw = Random(f"{algorithm}/{vocabulary}")
 
     def words(low: int, high: int) -> str:
@@ -43,11 +54,9 @@ def make_rows(
 
     rows = []
     for number in range(count):
-        row: dict[str, str | int] = {
-            "prompt": words(*((LONG_PROMPT,) * 2 if algorithm == "grpo" else PROMPT))
-        }
+        row: dict[str, str | int] = {"prompt": words(*prompt)}
         for name in COMPLETIONS[algorithm]:
-            row[name] = " " + words(*COMPLETION)  # TRL joins the texts, so a space is needed
+            row[name] = " " + words(*completion)  # TRL joins the texts, so a space is needed
         # For TRL's sampler by length; alignzoo ignores it.
         row["length"] = sum(len(str(text).split()) for text in row.values())
         if algorithm == "kto":

@@ -1,4 +1,4 @@
-"""Run one process of TRL: `python theirs.py JSON`, with the job as JSON; see compare.py."""
+"""Run jobs of TRL in one process: `python theirs.py JSON`, with a list of them; see compare.py."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ SIDES = {
             "loss_type": "grpo",
             "num_generations": 8,
             "max_completion_length": 64,
-            "per_device_train_batch_size": 64,  # TRL counts completions
+            "per_device_train_batch_size": 64,  # TRL counts completions, 8 for each of 8 prompts
             "shuffle_dataset": False,
         },
     ),
@@ -106,6 +106,7 @@ SIDES = {
 def main(job: dict) -> None:
     """Run the job and save its measurements."""
     torch.set_num_threads(job["threads"])
+    METER.restart(job["batch_size"])
     flags = dict(job["flags"])
     if flags.pop("patched", False):
         # As TRL does on a GPU: only completions go through the LM head. The choice of kernels
@@ -151,4 +152,5 @@ def main(job: dict) -> None:
 
 
 if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))
+    for each in json.loads(sys.argv[1]):
+        main(each)
