@@ -131,6 +131,8 @@ def load_policy(spec: ModelSpec | str, **options: Any) -> Policy:
         frozen = copy.deepcopy(base).requires_grad_(False).eval()
     with quiet_libraries():
         model, flops = adapt(base, scorer, source, stack, spec)
+        if half is not None:
+            adapters.keep_input_precision(model)
         with torch.autocast(device.type, torch.bfloat16, enabled=half is not None):
             prepare_virtual(model, scorer, stack, spec)
         if spec.gradient_checkpointing:

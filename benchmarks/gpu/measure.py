@@ -171,7 +171,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="alignzoo-gpu-") as scratch:
         folder = Path(scratch)
         for shape in args.shapes:
-            make_model(folder / shape, VOCABULARY, **(SHAPES[shape] | HEADS))
+            sizes = SHAPES[shape] | HEADS
+            make_model(folder / shape, VOCABULARY, dtype=torch.bfloat16, **sizes)
             sides = [run_side(side, shape, args.algorithms, folder) for side in ("ours", "theirs")]
             for algorithm in args.algorithms:
                 cell = summarise(*(side[algorithm] for side in sides), peak)

@@ -22,7 +22,13 @@ HEADS = ("score_head.", ".score.")  # a reward model's last layer, here and in T
 RANK, ALPHA = 16, 32
 
 
-def make_model(folder: Path, vocabulary: int, layers: int = 4, **shape: int) -> None:
+def make_model(
+    folder: Path,
+    vocabulary: int,
+    layers: int = 4,
+    dtype: torch.dtype = torch.float32,
+    **shape: int,
+) -> None:
     """Write a Qwen3 with `vocabulary` tokens and its tokenizer to `folder`.
 
     Its hidden size is 256, unless `shape` has other settings of its configuration.
@@ -47,7 +53,7 @@ def make_model(folder: Path, vocabulary: int, layers: int = 4, **shape: int) -> 
     torch.manual_seed(0)
     # A GPU draws the weights of a large model in a moment, a CPU in half a minute.
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
     model.save_pretrained(folder)
     make_word_tokenizer(vocabulary).save_pretrained(folder)
 

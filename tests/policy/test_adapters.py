@@ -10,11 +10,17 @@ from typing import get_args, get_type_hints
 import pytest
 import torch
 import transformers as tf
+from peft.tuners.lora import LoraLayer
 from policy_models import SIZES, build
 from test_policy import folder, llama, load, message, run_folder, scores, train  # noqa: F401
 
 from alignzoo.errors import BadInput
-from alignzoo.policy.adapters import adapter_parameters, add_adapter, base_parameters
+from alignzoo.policy.adapters import (
+    adapter_parameters,
+    add_adapter,
+    base_parameters,
+    keep_input_precision,
+)
 from alignzoo.policy.flops import AdapterWork, Products, profile, with_adapter
 from alignzoo.policy.kinds import ADAPTER_OPTIONS, ADAPTERS, VERA_RANK, AdapterSettings
 from alignzoo.policy.policy import checksum
@@ -221,3 +227,25 @@ def test_the_parameters_of_an_adapter_are_those_trained(kind, llama):  # noqa: F
     assert adapter_parameters(policy.model).keys() >= trained.keys() != set()
     base = base_parameters(policy.model)
     assert base.keys() == dict(build("llama").named_parameters()).keys()
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora"])
+def test_inputs_kept_in_bf16_give_the_same_numbers(kind, batch):
+    """They are narrowed either way; only DoRA reads them elsewhere too."""
+    model = add_adapter(build("llama").bfloat16(), kind, AdapterSettings(rank=4))
+    for name, p in model.named_parameters():
+        if "lora_B" in name:
+            p.data = 0.1 * torch.randn(p.shape, generator=torch.Generator().manual_seed(0))
+    ids = batch.tokens[:1, :3]
+    found = []
+    for keep in (False, True):
+        if keep:
+            keep_input_precision(model)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = model(ids).logits
+        model.zero_grad()
+        logits.float().square().sum().backward()
+        found.append([logits.detach(), *(p.grad for p in model.parameters() if p.requires_grad)])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+    kept = {m.cast_input_dtype_enabled for m in model.modules() if isinstance(m, LoraLayer)}
+    assert kept == {kind == "dora"}
