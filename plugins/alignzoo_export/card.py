@@ -47,14 +47,16 @@ def render_card(name: str, facts: Mapping[str, Any], report: Mapping[str, Any]) 
 def metadata(facts: Mapping[str, Any], report: Mapping[str, Any]) -> dict[str, Any]:
     """Return the card's front matter, by which the Hub files a model."""
     recipe, base = facts["recipe"], report["base"]
+    libraries = {"adapter": "peft", "model": "transformers", "gguf": "gguf"}
+    relations = {"adapter": "adapter", "model": "finetune", "gguf": "quantized"}
     found: dict[str, Any] = {
-        "library_name": "peft" if report["what"] == "adapter" else "transformers",
+        "library_name": libraries[report["what"]],
         "pipeline_tag": "text-generation",
         "tags": ["alignzoo", recipe["algorithm"]],
     }
     if not looks_like_path(base):
         found["base_model"] = base
-        found["base_model_relation"] = "adapter" if report["what"] == "adapter" else "finetune"
+        found["base_model_relation"] = relations[report["what"]]
     data = recipe.get("data")
     sources = list(data) if isinstance(data, Mapping) else [data] if isinstance(data, str) else []
     if hub := [one.split(":")[0].split("@")[0] for one in sources if not looks_like_path(one)]:

@@ -30,8 +30,13 @@ class ExportCommand:
     run: Annotated[str, "folder of a finished run"]
     out: Annotated[str, "folder to write, new or empty"]
     merge: Annotated[bool, "write a model with all adapters merged into the base"] = False
+    gguf: Annotated[
+        Quantisation | None, "write the merged model for llama.cpp and Ollama, in this precision"
+    ] = None
     dtype: Annotated[Dtype, "precision of a merged model; base: as the base is stored"] = "base"
     items: Annotated[int, "held-out prompts that the proof answers", Ge(1), Le(1000)] = 16
+    push: Annotated[str | None, "upload the export to the Hub as OWNER/NAME"] = None
+    private: Annotated[bool, "make the repository of --push private"] = False
     json: Annotated[bool, "print what was proved as JSON"] = False
     trust_remote_code: Annotated[bool, "run custom code that the model ships"] = False
 
@@ -43,12 +48,27 @@ class ExportCommand:
         facts = read_run(run)
         check_run(run, facts)
         check_empty(out)
+        if self.private and self.push is None:
+            raise BadInput("option --private: there is no --push that it applies to")
         with quiet() as log:
             ui = Terminal(log.err if self.json else log.out, log)
             with ui.phase("starting"):
+                from alignzoo_export import hub
                 from alignzoo_export.export import Settings, export
-            settings = Settings(self.merge, self.dtype, self.items, self.trust_remote_code)
+            if self.push is not None:
+                hub.check_name(self.push)
+                hub.check_login()
+            settings = Settings(
+                merge=self.merge,
+                gguf=self.gguf,
+                dtype=self.dtype,
+                items=self.items,
+                trust_remote_code=self.trust_remote_code,
+            )
             report = export(run, out, facts, settings, ui)
+            if self.push is not None:
+                with ui.phase(f"uploading to {self.push}"):
+                    report["pushed"] = hub.upload(out, self.push, private=self.private)
         if self.json:
             print(json.dumps(report, indent=2))
         else:

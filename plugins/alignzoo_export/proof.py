@@ -15,7 +15,14 @@ from alignzoo_export.items import PROBES, Reference
 
 # The most that the log-prob of a token may change, on average, in nats: by the rounding of the
 # weights, measured on a model of 135 million parameters (docs/export.md) with room for others.
-BOUNDS = {"float32": 0.001, "float16": 0.01, "bfloat16": 0.05}
+BOUNDS = {
+    "float32": 0.001,
+    "float16": 0.01,
+    "bfloat16": 0.05,
+    "f16": 0.02,
+    "q8_0": 0.2,
+    "q4_k_m": 0.75,
+}
 
 
 class Subject(Protocol):
