@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Mapping
@@ -116,9 +117,7 @@ def run_command(words: list[str]) -> Any:
         raise BadInput(
             "missing ALGO; usage: alignzoo run ALGO [options]", hint=f"{also}Installed: {known}."
         )
-    # Importing an algorithm imports torch, which may print warnings.
-    with catch_signals(), quiet():
-        algorithm = discovery.load_plugin("algorithms", name)
+    algorithm = load_algorithm(name)
 
     def run(**values: Any) -> None:
         start(
@@ -132,6 +131,24 @@ def run_command(words: list[str]) -> Any:
 
     program = f"alignzoo run {name}"
     return run_words(rest, program, doc_of(algorithm), parameters_for(name, algorithm), run)
+
+
+def load_algorithm(name: str) -> type:
+    """Import an algorithm, and with it torch and transformers, which may print warnings.
+
+    Their million objects stay for good. To look for garbage among them while they are made, and
+    again in every collection of the run, would take a second and more.
+    """
+    first = "torch" not in sys.modules
+    if first:
+        gc.disable()
+    try:
+        with catch_signals(), quiet():
+            return discovery.load_plugin("algorithms", name)
+    finally:
+        if first:
+            gc.freeze()
+            gc.enable()
 
 
 def overview() -> TyperGroup:

@@ -9,6 +9,7 @@ columns                  what other columns of a table mean, and which are not r
 derive                   a missing view from another one
 codec, reasoning_steps   from text to tokens, for training and for evaluation
 template                 from messages to text, by the chat template
+token_cache              rows as token ids, kept on disk
 load                     `load_data`, which puts these together
 dataset, mixture, order  the result: held-out rows, several sources as one, the batches of a run
 report                   counts and notes on the rows

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from alignzoo.data.dialogue import Content, Message
 from alignzoo.data.template import PLAIN, PROBE, ChatTemplate, is_continued
@@ -35,6 +35,15 @@ class NoTokens(BadInput):
         super().__init__("the prompt has no tokens")
 
 
+class _Head(NamedTuple):
+    """The text of a prompt, and its ids, of which the first `kept` are those of all but `rest`."""
+
+    text: str
+    ids: list[int]
+    kept: int
+    rest: str
+
+
 class Codec:
     """Convert text and dialogues to token ids and back, by a tokenizer and its chat template.
 
@@ -54,6 +63,8 @@ class Codec:
         self.tokenizer = tokenizer
         self.notes: list[str] = []
         self._remarks: dict[str, None] = {}
+        self._separators = self._find_separators()
+        self._last = _Head("", [], 0, "")
         self.eos: int = tokenizer.eos_token_id
         first = self._ids(PROBE)
         self._adds_space = bool(first) and tokenizer.convert_ids_to_tokens(first[0]).startswith(
@@ -75,23 +86,37 @@ class Codec:
         are variables of the chat template beside the messages: see `template_values`. Raise
         `NoTokens` if nothing is left, as of spaces under some tokenizers.
         """
-        text = prompt if isinstance(prompt, str) else self._head(prompt, template)
-        ids = self._one_bos(self._ids(text))
-        if not ids:
-            raise NoTokens
-        return ids
+        return self._prompt(self._head(prompt, template))
 
     def completion(
         self, prompt: Content, completion: Content, template: TemplateValues = None
     ) -> list[int]:
         """Encode a completion: the ids after those of the prompt, up to one that stops."""
+        return self._completion(self._head(prompt, template), prompt, completion, template)
+
+    def group(
+        self, prompt: Content, completions: Sequence[Content], template: TemplateValues = None
+    ) -> tuple[list[int], list[list[int]]]:
+        """Encode a prompt, and completions of it, as `prompt` and `completion` do."""
+        head = self._head(prompt, template)
+        ids = self._prompt(head)
+        return ids, [self._completion(head, prompt, each, template) for each in completions]
+
+    def _prompt(self, head: str) -> list[int]:
+        ids = self._one_bos([*self._split(head).ids])
+        if not ids:
+            raise NoTokens
+        return ids
+
+    def _completion(
+        self, head: str, prompt: Content, completion: Content, template: TemplateValues
+    ) -> list[int]:
         if isinstance(prompt, str):
             answer = completion if isinstance(completion, str) else completion[-1]["content"]
             body, end = self._split_end(answer)
             # Without a space of the tokenizer's, a text has the same ids wherever it stands.
             ids = self._after(prompt, body) if self._adds_space else self._ids(body)
             return [*ids, self.eos if end is None else end]
-        head = self._head(prompt, template)
         if isinstance(completion, str):
             completion = [{"role": "assistant", "content": completion}]
         answer = completion[-1]["content"]
@@ -104,7 +129,7 @@ class Codec:
         if full.startswith(head) and full[len(head) :].endswith(close):
             body = full[len(head) : len(full) - len(close)]
         else:
-            self._note(UNUSUAL)
+            self.note(UNUSUAL)
             body = answer
         if not is_continued(prompt):
             body = self._without_opening(head, body)
@@ -149,11 +174,16 @@ class Codec:
         ids = self._one_bos(self._ids(rendered))
         return ids if ids and ids[-1] in self.stop_ids else [*ids, self.eos]
 
-    # --- remarks on rows
+    # --- remarks on rows, and notes on the tokenizer
 
     def remark(self, text: str) -> None:
         """Keep something that the user should know about the row that is being encoded."""
         self._remarks[text] = None
+
+    def note(self, text: str) -> None:
+        """Keep something that the user should know about the tokenizer, once."""
+        if text not in self.notes:
+            self.notes.append(text)
 
     def take_remarks(self) -> list[str]:
         """Return the remarks since the last call, each once."""
@@ -214,8 +244,27 @@ class Codec:
 
     def _after(self, head: str, body: str) -> list[int]:
         """Encode `body` after `head`: as in the whole text, if no token spans the boundary."""
-        whole, before = self._ids(head + body), self._ids(head)
+        begun = self._split(head)
+        whole, before = self._ids(begun.rest + body), begun.ids[begun.kept :]
         return whole[len(before) :] if whole[: len(before)] == before else self._continuation(body)
+
+    def _split(self, head: str) -> _Head:
+        """Encode the text of a prompt, and split it before its last special token.
+
+        Whatever follows, the ids before that token stay the same: a long prompt is tokenized once,
+        not once again with each of its completions.
+        """
+        if self._last.text == head:
+            return self._last
+        ids = self._ids(head)
+        self._last = _Head(head, ids, 0, head)
+        kept = next((i for i in reversed(range(len(ids))) if ids[i] in self._separators), 0)
+        if kept > 0:
+            rest = head[head.rfind(self._separators[ids[kept]]) :]
+            # A token may be written in another way: then it is found nowhere, or too early.
+            if self._ids(rest) == ids[kept:]:
+                self._last = _Head(head, ids, kept, rest)
+        return self._last
 
     def _continuation(self, text: str) -> list[int]:
         """Encode a text that follows another; SentencePiece adds a space in front by itself."""
@@ -254,6 +303,15 @@ class Codec:
         added = self.tokenizer.get_added_vocab().values()
         return {self.eos, *self.tokenizer.all_special_ids, *added}
 
+    def _find_separators(self) -> dict[int, str]:
+        """Return the tokens that a fast tokenizer splits every text at, by their ids.
+
+        It encodes what stands before and after them apart.
+        """
+        if not self.tokenizer.is_fast:
+            return {}
+        return {i: token.content for i, token in self.tokenizer.added_tokens_decoder.items()}
+
     def _stop_tokens(self) -> dict[str, int]:
         """Return the ids that stop and are special tokens, by their text."""
         ids = self._special_ids().intersection(self.stop_ids)
@@ -270,14 +328,17 @@ class Codec:
 
     # --- the chat template
 
-    def _head(self, prompt: Sequence[Message], template: TemplateValues) -> str:
+    def _head(self, prompt: Content, template: TemplateValues) -> str:
+        """Return the text of a prompt: as it is, or messages up to where the completion begins."""
+        if isinstance(prompt, str):
+            return prompt
         if not self._template.exists:
-            self._note(PLAIN)
+            self.note(PLAIN)
         return self._template.head(prompt, template)
 
     def _render(self, messages: Sequence[Message], template: TemplateValues) -> str:
         if not self._template.exists:
-            self._note(PLAIN)
+            self.note(PLAIN)
         return self._template.render(messages, template)
 
     def _without_opening(self, head: str, body: str) -> str:
@@ -295,7 +356,3 @@ class Codec:
         if f"</{tag[1]}>" not in body:
             self.remark(UNREASONED.format(opening))
         return body
-
-    def _note(self, note: str) -> None:
-        if note not in self.notes:
-            self.notes.append(note)

@@ -175,7 +175,9 @@ def message_keys(rows: Iterable[Row], columns: Iterable[str]) -> list[str]:
     for row in rows:
         for cell in (row.get(column) for column in columns):
             for message in cell if isinstance(cell, list) else ():
-                if isinstance(message, dict) and {"role", "from"} & set(message):
+                if not isinstance(message, dict) or message.keys() <= MESSAGE_KEYS:
+                    continue
+                if {"role", "from"} & set(message):
                     found |= dict.fromkeys(k for k, v in message.items() if v is not None)
     return [key for key in found if key not in MESSAGE_KEYS]
 

@@ -25,6 +25,7 @@ from alignzoo.data.names import DataSpec, parse_data
 from alignzoo.data.read import Part, Table, location, read_table
 from alignzoo.data.report import Report
 from alignzoo.data.task import dev_split, name_of_task, read_task_rows
+from alignzoo.data.token_cache import Tokenized, cache_path, read_tokens, write_tokens
 from alignzoo.data.values import BadValue, UnusableRow, is_missing, parse_label
 from alignzoo.data.views import CHOSEN_PROBABILITY, VIEWS, Preferences, Prompts, View
 from alignzoo.errors import BadInput, count
@@ -180,19 +181,48 @@ class _Loader:
         report.read += len(rows)
         items, sentences = plan.run(_canonical(plan, reading, rows, where, report), self.seed)
         report.derivations += sentences
+        tokenized = self.tokenize(plan, items, where)
         found = []
-        self.codec.take_remarks()
-        for number, row in items:
-            encode = _located(self.view.encode, where, number, plan.renamed)
-            example, reason, truncated = encode(row, self.codec, self.max_length)
-            for remark in self.codec.take_remarks():
+        for (number, _), one, remarks in zip(
+            items, tokenized.encoded, tokenized.remarks, strict=True
+        ):
+            for remark in remarks:
                 report.remark(remark, number)
-            if example is None:
-                report.leave_out(reason, number)
+            if one.example is None:
+                report.leave_out(str(one.reason), number)
             else:
-                report.truncated.update(truncated)
-                found.append(example)
+                report.truncated.update(one.truncated)
+                found.append(one.example)
         return found
+
+    def tokenize(self, plan: Plan, items: list[Item], where: Where) -> Tokenized:
+        """Return rows as token ids, from the cache if it has them."""
+        rows = [row for _, row in items]
+        path = cache_path(self.view, self.codec, self.max_length, rows)
+        # Rows that no derivation made are canonical already.
+        canonical = self.view.canonical if plan.derivations else lambda row: row
+        tokenized = read_tokens(path, rows, canonical) if path else None
+        if tokenized is None:
+            tokenized = self.encode(plan, items, where)
+            if path:
+                write_tokens(path, tokenized)
+        for note in tokenized.notes:
+            self.codec.note(note)
+        return tokenized
+
+    def encode(self, plan: Plan, items: list[Item], where: Where) -> Tokenized:
+        """Encode rows."""
+        made = Tokenized([], [], [])
+        self.codec.take_remarks()
+        before, self.codec.notes = self.codec.notes, made.notes
+        try:
+            for number, row in items:
+                encode = _located(self.view.encode, where, number, plan.renamed)
+                made.encoded.append(encode(row, self.codec, self.max_length))
+                made.remarks.append(self.codec.take_remarks())
+        finally:
+            self.codec.notes = before
+        return made
 
     def held_out(
         self,

@@ -44,6 +44,8 @@ def check_text(value: Any, column: str, name: str = "") -> str:
 
     `name` says which part of the cell it is, if it is not the whole: "step 2".
     """
+    if isinstance(value, str) and value.isascii():
+        return value
     if is_missing(value):
         raise BadValue(column, f"{name or 'the value'} is missing in this row")
     if not isinstance(value, str):

@@ -320,9 +320,9 @@ class Steps(View):
             raise UnusableRow("no steps")
         if not all(step.strip() for step in steps):
             raise UnusableRow("a step is empty")
-        prompt = _encode_prompt(row, codec)
+        _check_prompt(row, codec)
         solution = cls.separator.join(steps)
-        ids = codec.completion(row["prompt"], solution, template_values(row))
+        prompt, (ids,) = codec.group(row["prompt"], [solution], template_values(row))
         ends = step_ends(codec, ids, steps, cls.separator)
         if ends is None or len(set(ends)) < len(ends):
             raise UnusableRow("the steps cannot be told apart in the tokens")
@@ -356,8 +356,9 @@ def _encode(
         if is_empty(row[name]):
             noun = "the completion" if name == "completion" else name
             raise UnusableRow(f"{noun} is empty")
-    prompt, values = _encode_prompt(row, codec), template_values(row)
-    completions = [codec.completion(row["prompt"], row[name], values) for name in names]
+    _check_prompt(row, codec)
+    answers = [row[name] for name in names]
+    prompt, completions = codec.group(row["prompt"], answers, template_values(row))
     kept, room = codec.fit(prompt, max(map(len, completions)), max_length)
     truncated = ["prompt"] if len(kept) < len(prompt) else []
     truncated += [n for n, c in zip(names, completions, strict=True) if len(c) > room]
@@ -366,10 +367,15 @@ def _encode(
 
 
 def _encode_prompt(row: Row, codec: Codec) -> list[int]:
+    _check_prompt(row, codec)
+    return codec.prompt(row["prompt"], template_values(row))
+
+
+def _check_prompt(row: Row, codec: Codec) -> None:
+    """Raise `UnusableRow` for an empty prompt, unless a BOS stands for it."""
     prompt = row["prompt"]
     if not prompt and (isinstance(prompt, list) or codec.bos is None):
         raise UnusableRow("the prompt is empty")
-    return codec.prompt(prompt, template_values(row))
 
 
 def _without(row: Row, column: str) -> Row:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,26 @@ from alignzoo.policy.kinds import ADAPTERS, INSTEAD, AdapterSettings
 from alignzoo.policy.locate import ADAPTER_WEIGHTS, quiet_libraries
 from alignzoo.policy.weight_files import read_header
 
-with quiet_libraries():  # bitsandbytes warns of an optional kernel while it is imported
+
+@contextmanager
+def compile_when_called() -> Iterator[None]:
+    """Let functions that are compiled in the block be compiled when they are first called."""
+    compile_now = torch.compile
+
+    def compile_later(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+        compiled = cache(lambda: compile_now(function, **options))
+        return lambda *args, **keywords: compiled()(*args, **keywords)
+
+    torch.compile = compile_later  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        torch.compile = compile_now
+
+
+# PEFT imports bitsandbytes, which warns of an optional kernel, and compiles functions that few runs
+# call: to import torch's compiler takes half a second.
+with quiet_libraries(), compile_when_called():
     from peft import (
         PeftConfig,
         PeftModel,

@@ -1,7 +1,7 @@
 """Text to tokens, against ids written by hand: the ids of the test tokenizers are bytes."""
 
 import pytest
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from alignzoo.data.codec import Codec
@@ -230,3 +230,55 @@ def test_a_prompt_of_no_tokens_is_left_out(plain, monkeypatch):
 def test_what_the_template_refuses_is_bad_input(llama):
     with pytest.raises(BadInput, match="chat template refuses this dialogue: no system here"):
         llama.prompt([{"role": "system", "content": "s"}])
+
+
+TEXTS = ["a", " a", "", "x<|im_end|>y", "<|im_start|>", "é 7\n\n", "<mark>w", "w<mark> ", "<s>"]
+
+
+def tokenizer_with(pre, normalizer, **flags):
+    """A tokenizer of characters with a token of its own, `<mark>`, beside those of ChatML."""
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789 ▁Ġ\n<>|_/:.,?!éĊÃ©"
+    tokenizer = Tokenizer(models.BPE({c: i for i, c in enumerate(letters)}, []))
+    tokenizer.pre_tokenizer, tokenizer.normalizer = pre, normalizer
+    tokenizer.add_special_tokens(["<s>", "</s>", "<|im_start|>", "<|im_end|>"])
+    tokenizer.add_tokens([AddedToken("<mark>", **flags)])
+    return tokenizer
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [{}, *({name: True} for name in ("lstrip", "rstrip", "single_word", "normalized"))],
+    ids=str,
+)
+@pytest.mark.parametrize("header", ["assistant<mark>", "assistant\\n<mark>", "<mark>assistant\\n"])
+@pytest.mark.parametrize(
+    ("pre", "normalizer"),
+    [
+        (pre_tokenizers.ByteLevel(add_prefix_space=False), None),
+        (pre_tokenizers.ByteLevel(add_prefix_space=True), None),
+        (pre_tokenizers.Metaspace(prepend_scheme="first"), None),
+        (pre_tokenizers.Metaspace(prepend_scheme="always"), None),
+        (None, normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])),
+    ],
+    ids=["bytes", "bytes after a space", "first space", "every space", "normalised space"],
+)
+def test_a_prompt_that_is_tokenized_once_leaves_completions_the_same(
+    pre, normalizer, header, flags, templates, user, assistant
+):
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer_with(pre, normalizer, **flags),
+        eos_token="</s>",
+        chat_template=templates["chatml"].replace("assistant\\n", header),
+    )
+    codec, whole = Codec(tokenizer), Codec(tokenizer)
+    whole._separators = {}
+    assert codec._split(f"{TEXTS[0]}<|im_start|>b").kept > 0
+    for asked in TEXTS:
+        for said in TEXTS:
+            for prompt in ([user(asked)], [user("a"), assistant(said), user(asked)], asked):
+                if prompt == "":
+                    continue
+                expected = whole.group(prompt, [said, "other"])
+                assert codec.group(prompt, [said, "other"]) == expected
+                assert codec.prompt(prompt) == expected[0]
+                assert codec.completion(prompt, said) == expected[1][0]
