@@ -181,7 +181,7 @@ class _Loader:
         report.read += len(rows)
         items, sentences = plan.run(_canonical(plan, reading, rows, where, report), self.seed)
         report.derivations += sentences
-        tokenized = self.tokenize(plan, items, where)
+        tokenized = self.tokenize(plan, items, where, report.notes)
         found = []
         for (number, _), one, remarks in zip(
             items, tokenized.encoded, tokenized.remarks, strict=True
@@ -195,13 +195,13 @@ class _Loader:
                 found.append(one.example)
         return found
 
-    def tokenize(self, plan: Plan, items: list[Item], where: Where) -> Tokenized:
+    def tokenize(self, plan: Plan, items: list[Item], where: Where, notes: list[str]) -> Tokenized:
         """Return rows as token ids, from the cache if it has them."""
         rows = [row for _, row in items]
         path = cache_path(self.view, self.codec, self.max_length, rows)
         # Rows that no derivation made are canonical already.
         canonical = self.view.canonical if plan.derivations else lambda row: row
-        tokenized = read_tokens(path, rows, canonical) if path else None
+        tokenized = read_tokens(path, rows, canonical, notes) if path else None
         if tokenized is None:
             tokenized = self.encode(plan, items, where)
             if path:

@@ -30,7 +30,7 @@ from alignzoo.files import cache_home, write_bytes
 from alignzoo.fingerprints import hash_sources
 
 FEWEST_ROWS = 256  # fewer are encoded before the tokenizer is hashed
-MOST_BYTES = 2**30  # of all files; those that were not used for the longest time are deleted
+CACHE_BYTES = 2**30  # of all files; those that were not used for the longest time are deleted
 PACKAGES = ("tokenizers", "transformers", "jinja2")  # their versions may change ids
 DATED = "strftime_now"  # a chat template that calls it writes today's date
 
@@ -83,20 +83,23 @@ def write_tokens(path: Path, tokenized: Tokenized) -> None:
 
 
 def read_tokens(
-    path: Path, rows: Sequence[Row], canonical: Callable[[Row], Row]
+    path: Path, rows: Sequence[Row], canonical: Callable[[Row], Row], notes: list[str]
 ) -> Tokenized | None:
     """Read what `write_tokens` wrote for these rows; None if there is no file, or a damaged one.
 
-    An example has the row that `canonical` makes of its own.
+    An example has the row that `canonical` makes of its own. Of a damaged file a note is taken.
     """
+    if not path.exists():
+        return None
     try:
         with safe_open(path, framework="numpy") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             intact = (file.metadata() or {}).get("sha256") == hash_arrays(arrays)
-        if not intact:
-            return None
         os.utime(path)
     except (SafetensorError, OSError):
+        intact = False
+    if not intact:
+        notes.append(f"{path} is damaged; its rows are tokenized again")
         return None
     return unpack(arrays, rows, canonical)
 
@@ -178,7 +181,7 @@ def delete_oldest(folder: Path) -> None:
     files = sorted(folder.glob("*.safetensors"), key=lambda file: file.stat().st_mtime)
     total = sum(file.stat().st_size for file in files)
     for file in files[:-1]:
-        if total <= MOST_BYTES:
+        if total <= CACHE_BYTES:
             return
         total -= file.stat().st_size
         file.unlink(missing_ok=True)

@@ -160,7 +160,9 @@ def test_a_damaged_file_is_made_again(damage, chatml, jsonl, cache):
         file.mkdir()
     else:
         file.write_bytes({"cut": data[:-9], "flipped": bytes(flipped), "empty": b""}[damage])
-    assert load(Preferences, chatml, path) == first
+    again = load(Preferences, chatml, path)
+    note = again[-1]["notes"].pop(0)
+    assert again == first and note == f"{file} is damaged; its rows are tokenized again"
     assert damage == "a folder" or file.read_bytes() == data
 
 
@@ -171,7 +173,7 @@ def test_a_cache_that_cannot_be_written_costs_nothing_but_time(chatml, jsonl, ca
 
 
 def test_what_was_not_used_for_the_longest_time_is_deleted(tmp_path, monkeypatch):
-    monkeypatch.setattr(token_cache, "MOST_BYTES", 250)
+    monkeypatch.setattr(token_cache, "CACHE_BYTES", 250)
     for age, name in enumerate(["new", "used", "old", "oldest"]):
         file = tmp_path / f"{name}.safetensors"
         file.write_bytes(b"x" * 100)
