@@ -33,6 +33,7 @@ OPERATIONS = {
 }  # fmt: skip
 TIMES = {"seconds", "peak_memory_bytes", "started", "saved"}  # and what a cache saved
 RUN = "it"  # the name of every run
+DEAD = 2**22 + 1  # an id that Linux gives to no process
 
 SHORT = ["--max-new-tokens", "6"]
 STEPS = ["--steps", "3", "--batch-size", "2", "--checkpoint-every", "1", "--eval-every", "2"]
@@ -102,7 +103,9 @@ class Recorder:
         """Return the files of the folder; one that has not changed is not read again."""
         now: dict[str, tuple[Any, bytes | None]] = {}
         for path in [self.folder, *self.folder.rglob("*")]:
-            name, facts = str(path.relative_to(self.folder)), path.stat()
+            # A name that holds the id of its process outlives that process in a kill, not here.
+            name = str(path.relative_to(self.folder)).replace(f"-{os.getpid()}-", f"-{DEAD}-")
+            facts = path.stat()
             key = (facts.st_ino, facts.st_size, facts.st_mtime_ns)
             if path.is_dir():
                 now[name] = (None, None)
