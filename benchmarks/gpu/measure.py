@@ -37,7 +37,7 @@ SHAPES = {
 HEADS = {"num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 128}
 PROMPT, COMPLETION = (128, 512), (64, 256)  # tokens; prompts of grpo have 512
 DRAWN = 128  # tokens of each of grpo's 8 completions of a prompt
-JOBS = {"sft": {"batch_size": 32, "steps": 10}, "dpo": {"batch_size": 16, "steps": 10},
+JOBS = {"sft": {"batch_size": 32, "steps": 8}, "dpo": {"batch_size": 16, "steps": 8},
         "grpo": {"batch_size": 8, "steps": 4}}  # fmt: skip
 PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes", "triton")
 
@@ -56,8 +56,13 @@ def flags_of(side: str, algorithm: str) -> dict[str, Any]:
     return flags | ({"max_completion_length": DRAWN} if drawn else {})
 
 
-def run_side(side: str, shape: str, algorithms: list[str], folder: Path) -> dict[str, Any]:
-    """Run the jobs of one library on one shape; return the measurements by algorithm."""
+def run_side(
+    side: str, shape: str, algorithms: list[str], folder: Path, limit: float
+) -> dict[str, Any]:
+    """Run the jobs of one library on one shape; return the measurements by algorithm.
+
+    Those that are not done after `limit` seconds are left out.
+    """
     jobs = []
     for algorithm in algorithms:
         size = JOBS[algorithm]
@@ -88,25 +93,28 @@ def run_side(side: str, shape: str, algorithms: list[str], folder: Path) -> dict
             }
         )
     started = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, str(SPEED / f"{side}.py"), json.dumps(jobs)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "HF_DATASETS_CACHE": str(folder / "cache")},
-    )
-    if done.returncode:
-        print(f"{side} {shape}: {done.stderr[-3000:]}", file=sys.stderr, flush=True)
-    found = {}
-    for job in jobs:
-        result = Path(job["result"])
-        found[job["algorithm"]] = (
-            json.loads(result.read_text())
-            if result.exists()
-            else {"failed": (done.stderr or done.stdout).strip().splitlines()[-1:]}
-        )
+    words = [sys.executable, str(SPEED / f"{side}.py"), json.dumps(jobs)]
+    environment = {**os.environ, "HF_DATASETS_CACHE": str(folder / "cache")}
+    why = f"not done after {limit:.0f} s"
+    with (folder / f"{shape}-{side}.log").open("w+") as log:
+        try:
+            code = subprocess.run(
+                words, stdout=log, stderr=log, check=False, env=environment, timeout=limit
+            ).returncode
+        except subprocess.TimeoutExpired:
+            code = 1
+        else:
+            log.seek(0)
+            why = (log.read().strip() or "no output").splitlines()[-1]
+        if code:
+            print(f"{side} {shape}: {why}", file=sys.stderr, flush=True)
     print(f"{side} {shape}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
-    return found
+    return {
+        job["algorithm"]: json.loads(Path(job["result"]).read_text())
+        if Path(job["result"]).exists()
+        else {"failed": why}
+        for job in jobs
+    }
 
 
 def measure_products(size: int = 8192, repeats: int = 20) -> float:
@@ -123,20 +131,22 @@ def measure_products(size: int = 8192, repeats: int = 20) -> float:
     return 2 * size**3 / sorted(times[3:])[repeats // 2]
 
 
-def summarise(ours: dict[str, Any], theirs: dict[str, Any], peak: float) -> dict[str, Any]:
-    """Return rows per second, peak MiB, share of the peak, and the ratio to TRL, of one cell."""
-    found: dict[str, Any] = {}
-    for name, side in (("alignzoo", ours), ("TRL", theirs)):
-        found[name] = {
-            key: side[key] for key in ("rows_per_second", "step_seconds", "gpu_peak") if key in side
-        } or side
-    if "step_seconds" in ours:
-        rate = ours["flops_per_step"] / ours["step_seconds"]
-        found["alignzoo"]["share_of_products"] = rate / peak
-    if "step_seconds" in ours and "step_seconds" in theirs:
-        found["times_as_fast"] = ours["rows_per_second"] / theirs["rows_per_second"]
-        found["times_the_memory"] = theirs["gpu_peak"] / ours["gpu_peak"]
-        found["first_losses"] = ours["losses"][0], theirs["losses"][0]
+def summarise(sides: list[dict[str, Any]], peak: float) -> dict[str, Any]:
+    """Return rows per second, peak MiB and share of `peak` of one cell, and the ratios to TRL."""
+    kept = ("rows_per_second", "step_seconds", "gpu_peak", "failed")
+    found: dict[str, Any] = {
+        name: {key: side[key] for key in kept if key in side}
+        for name, side in zip(("alignzoo", "TRL"), sides, strict=False)
+    }
+    ours, *others = sides
+    if "failed" in ours:
+        return found
+    rate = ours["flops_per_step"] / ours["step_seconds"]
+    found["alignzoo"]["share_of_products"] = rate / peak
+    for trl in (side for side in others if "failed" not in side):
+        found["times_as_fast"] = ours["rows_per_second"] / trl["rows_per_second"]
+        found["times_the_memory"] = trl["gpu_peak"] / ours["gpu_peak"]
+        found["first_losses"] = [ours["losses"][0], trl["losses"][0]]
     return found
 
 
@@ -157,6 +167,8 @@ def main() -> None:
     parser.add_argument("--tests", type=Path, help="the JUnit file of the tests")
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--algorithms", nargs="+", choices=JOBS, default=list(JOBS))
+    parser.add_argument("--without-trl", action="store_true", help="measure alignzoo alone")
+    parser.add_argument("--limit", type=float, default=110, help="seconds of each process")
     args = parser.parse_args()
     peak = measure_products()
     report: dict[str, Any] = {
@@ -173,9 +185,10 @@ def main() -> None:
         for shape in args.shapes:
             sizes = SHAPES[shape] | HEADS
             make_model(folder / shape, VOCABULARY, dtype=torch.bfloat16, **sizes)
-            sides = [run_side(side, shape, args.algorithms, folder) for side in ("ours", "theirs")]
+            names = ("ours",) if args.without_trl else ("ours", "theirs")
+            sides = [run_side(x, shape, args.algorithms, folder, args.limit) for x in names]
             for algorithm in args.algorithms:
-                cell = summarise(*(side[algorithm] for side in sides), peak)
+                cell = summarise([side[algorithm] for side in sides], peak)
                 report["cells"][f"{algorithm} {shape}"] = cell
                 print(f"{algorithm} {shape}: {json.dumps(cell)}", flush=True)
             args.out.write_text(json.dumps(report, indent=1) + "\n")

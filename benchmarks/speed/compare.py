@@ -23,7 +23,7 @@ from typing import Any
 
 from meter import busy_seconds
 from model import make_model
-from rows import make_rows
+from rows import make_rows, read_rows
 
 import alignzoo
 from alignzoo.fingerprints import hash_sources
@@ -148,6 +148,8 @@ class Setting:
     batch_size: int = 8
     learning_rate: float = 1e-4
     patience: float = 60.0  # seconds to wait before each process for other load to end
+    model: Path | None = None  # a model and pairs of its own, in place of random ones
+    pairs: Path | None = None
 
 
 FULL = Setting(vocabularies=(8_192, 50_257), steps=8, rounds=3, layers=4)
@@ -168,7 +170,7 @@ class Bench:
 
     def prepare(self) -> None:
         """Write the models."""
-        for vocabulary in self.setting.vocabularies:
+        for vocabulary in self.setting.vocabularies if self.setting.model is None else ():
             make_model(self.folder / f"model-{vocabulary}", vocabulary, self.setting.layers)
 
     def run_variant(
@@ -176,14 +178,16 @@ class Bench:
     ) -> dict[str, Any]:
         """Run one process and return the measurements of its meter."""
         setting = self.setting
-        rows = make_rows(
-            self.folder, algorithm, steps * setting.batch_size, setting.batch_size, vocabulary
-        )
+        count = steps * setting.batch_size
+        if setting.pairs is not None:
+            rows = read_rows(self.folder, setting.pairs, count, setting.batch_size)
+        else:
+            rows = make_rows(self.folder, algorithm, count, setting.batch_size, vocabulary)
         with tempfile.TemporaryDirectory(dir=self.folder) as scratch:
             result = Path(scratch) / "result.json"
             job = {
                 "algorithm": algorithm,
-                "model": str(self.folder / f"model-{vocabulary}"),
+                "model": str(setting.model or self.folder / f"model-{vocabulary}"),
                 "rows": {name: str(path) for name, path in rows.items()},
                 "steps": steps,
                 "batch_size": setting.batch_size,
@@ -448,8 +452,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--patience", type=float, default=60.0, help="seconds to wait for quiet")
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--model", type=Path, help="a model's folder, for dpo on --pairs")
+    parser.add_argument("--pairs", type=Path, help="a file of hh-rlhf")
     parser.add_argument("--name", help="name of the result files [default: table, flags or none]")
     args = parser.parse_args()
+    if args.model is not None:
+        args.algorithms = ["dpo"]
+        args.vocabularies = [json.loads((args.model / "config.json").read_text())["vocab_size"]]
     base = SMOKE if args.quick else FULL
     setting = Setting(
         vocabularies=tuple(args.vocabularies or base.vocabularies),
@@ -458,6 +468,9 @@ def main() -> None:
         layers=base.layers,
         threads=args.threads,
         patience=args.patience,
+        batch_size=args.batch_size,
+        model=args.model,
+        pairs=args.pairs,
     )
     with tempfile.TemporaryDirectory(prefix="alignzoo-speed-") as folder:
         bench = Bench(Path(folder), setting)
@@ -474,7 +487,9 @@ def main() -> None:
     report: dict[str, Any] = {
         "command": f"python benchmarks/speed/compare.py {' '.join(sys.argv[1:])}".strip(),
         "machine": describe_machine(),
-        "setting": vars(setting),
+        "setting": {name: value for name, value in vars(setting).items() if value is not None}
+        | ({"model": setting.model.name} if setting.model else {})
+        | ({"pairs": setting.pairs.name} if setting.pairs else {}),
         "gemm": rates,
         "checks": checks,
         "processes": bench.processes,

@@ -17,6 +17,7 @@ from random import Random
 from model import FIRST_WORD
 
 from alignzoo.data import EpochOrder
+from hh_rlhf.dialogues import read_pairs
 
 PROMPT = (64, 512)  # tokens, with the BOS
 COMPLETION = (8, 64)  # tokens, with the EOS
@@ -29,6 +30,7 @@ COMPLETIONS = {
     "grpo": (),  # sampled by each library
 }
 LONG_PROMPT = (512, 512)  # of grpo
+LONGEST_PAIR = 2_000  # characters of a pair as JSON, about 400 tokens
 Range = tuple[int, int]
 
 
@@ -62,13 +64,30 @@ def make_rows(
         if algorithm == "kto":
             row["label"] = number % 2 == 0
         rows.append(row)
-    order = EpochOrder(count, batch_size, SEED)
-    batches = [order.batch(step) for step in range(count // batch_size)]
+    return write_rows(folder, algorithm, rows, batch_size, f"{algorithm}-{vocabulary}")
+
+
+def read_rows(folder: Path, pairs: Path, count: int, batch_size: int) -> dict[str, Path]:
+    """Write `count` pairs of hh-rlhf as `make_rows` does, the first that are not long."""
+    rows = [
+        {name: pair[name] for name in ("prompt", "chosen", "rejected")}
+        for pair in read_pairs(pairs)
+        if len(json.dumps(pair)) < LONGEST_PAIR
+    ][:count]
+    return write_rows(folder, "dpo", rows, batch_size, "dpo-pairs")
+
+
+def write_rows(
+    folder: Path, algorithm: str, rows: list[dict], batch_size: int, stem: str
+) -> dict[str, Path]:
+    """Write the rows in a file for each library, in the order in which it uses them."""
+    order = EpochOrder(len(rows), batch_size, SEED)
+    batches = [order.batch(step) for step in range(len(rows) // batch_size)]
     if algorithm == "kto":
         batches = [batch[::-1] for batch in batches]
     used = [rows[i] for batch in batches for i in batch]
     files = {}
     for name, ordered in (("ours", rows), ("theirs", used)):
-        files[name] = folder / f"{algorithm}-{vocabulary}-{name}.jsonl"
+        files[name] = folder / f"{stem}-{name}.jsonl"
         files[name].write_text("".join(json.dumps(row) + "\n" for row in ordered))
     return files
