@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from alignzoo import discovery
 from alignzoo.files import looks_like_path
+from alignzoo.record import read_run
 
 MARKDOWN = re.compile(r"([\\`*_{}\[\]()#|!~$])")
 LINK = re.compile(r"https?://[^\s)]+")
@@ -74,6 +75,14 @@ def describe_algorithm(name: str) -> tuple[str, str]:
     link = LINK.search(summary)
     text = re.sub(r"\s*\(?https?://[^\s)]+\)?", "", summary)
     return text, link[0] if link else ""
+
+
+def describe_earlier(folder: Path) -> str:
+    """Return the algorithm and the data of a run that an exported one went on from."""
+    if not (folder / "run.json").is_file():  # an adapter that is no run's
+        return folder.name
+    recipe = read_run(folder)["recipe"]
+    return f"{recipe['algorithm']} on {recipe.get('data') or recipe.get('task')}"
 
 
 def changed_settings(recipe: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ class ExportCommand:
     """
 
     run: Annotated[str, "folder of a finished run"]
-    out: Annotated[str, "folder to write, new or empty"]
+    dir: Annotated[str, "folder to write, new or empty"]
     merge: Annotated[bool, "write a model with all adapters merged into the base"] = False
     gguf: Annotated[
         Quantisation | None, "write the merged model for llama.cpp and Ollama, in this precision"
@@ -40,11 +40,11 @@ class ExportCommand:
     json: Annotated[bool, "print what was proved as JSON"] = False
     trust_remote_code: Annotated[bool, "run custom code that the model ships"] = False
 
-    positional: ClassVar[tuple[str, ...]] = ("run", "out")
+    positional: ClassVar[tuple[str, ...]] = ("run", "dir")
 
     def main(self) -> None:
         """Export, and print what was proved."""
-        run, out = Path(self.run).expanduser(), Path(self.out).expanduser()
+        run, out = Path(self.run).expanduser(), Path(self.dir).expanduser().absolute()
         facts = read_run(run)
         check_run(run, facts)
         check_empty(out)

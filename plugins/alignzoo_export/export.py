@@ -8,13 +8,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
+import torch
+
 from alignzoo import BadInput
 from alignzoo.files import hash_file, whole_folder, write_json, write_text
-from alignzoo.policy import locate_model
+from alignzoo.policy import default_device, locate_model
 from alignzoo.ui import UI
 from alignzoo_export import llama
-from alignzoo_export.card import render_card
-from alignzoo_export.items import make_reference
+from alignzoo_export.card import describe_earlier, render_card
+from alignzoo_export.items import Reference, make_reference
 from alignzoo_export.ollama import render_modelfile
 from alignzoo_export.plain import PlainModel
 from alignzoo_export.proof import BOUNDS, Proof, Subject, prove
@@ -54,8 +56,8 @@ class Export:
                 hint="add --merge",
             )
         self.trust = {"trust_remote_code": settings.trust_remote_code}
-        with ui.phase(f"loading {run}"):
-            self.reference = make_reference(run, settings.items, ui=ui, **self.trust)
+        self.device = default_device()
+        self.reference = self.make_reference(run)
         score = self.reference.score([item.answer for item in self.reference.items])
         self.proofs: list[Proof] = []
         self.report: dict[str, Any] = {
@@ -65,6 +67,19 @@ class Export:
             "packages": {name: version(name) for name in PACKAGES},
             "notes": [],
         }
+
+    def make_reference(self, run: Path) -> Reference:
+        """Return the reference, computed on the CPU if the model does not fit the accelerator."""
+        count = self.settings.items
+        with self.ui.phase(f"loading {run}"):
+            try:
+                return make_reference(run, count, device=self.device, ui=self.ui, **self.trust)
+            except torch.OutOfMemoryError:
+                if self.device.type == "cpu":
+                    raise
+        self.ui.note(f"in float32 the model does not fit {self.device.type}: the CPU computes it")
+        self.device = torch.device("cpu")
+        return self.make_reference(run)
 
     def prove(self, subject: Subject, kind: str, compared_with: str) -> None:
         """Prove what was written in a precision; what is made from it is compared with it."""
@@ -91,7 +106,7 @@ class Export:
     def prove_plain(self, folder: Path, kind: str) -> None:
         """Prove what was written for transformers or peft."""
         with self.ui.phase("loading what was written"):
-            subject = PlainModel(folder, **self.trust)
+            subject = PlainModel(folder, device=self.device, **self.trust)
         self.prove(subject, kind, "the run")
         subject.close()
 
@@ -126,6 +141,7 @@ class Export:
         self.report |= {
             "base": self.source.base if adapters else facts["recipe"]["model"],
             "merged": self.report["what"] != "adapter" and bool(adapters),
+            "earlier": [describe_earlier(adapter.path.parent) for adapter in adapters[:-1]],
             "proofs": [proof.as_dict() for proof in self.proofs],
         }
         write_text(folder / "README.md", render_card(self.name, facts, self.report))

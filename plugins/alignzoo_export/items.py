@@ -81,7 +81,9 @@ class Reference:
         return replace(self, items=items)
 
 
-def make_reference(run: Path, count: int, *, trust_remote_code: bool, ui: UI) -> Reference:
+def make_reference(
+    run: Path, count: int, *, device: torch.device, trust_remote_code: bool, ui: UI
+) -> Reference:
     """Answer held-out prompts of a run, at most `count`, by its own model as its evaluation does.
 
     A model that was trained on 4 bits answers in full precision, as what is exported does.
@@ -90,7 +92,11 @@ def make_reference(run: Path, count: int, *, trust_remote_code: bool, ui: UI) ->
     recipe = read_run(run)["recipe"]
     task, rows = held_out_rows(run, recipe, ui)
     spec = ModelSpec(
-        str(run), precision="fp32", full_precision=True, trust_remote_code=trust_remote_code
+        str(run),
+        precision="fp32",
+        full_precision=True,
+        device=device,
+        trust_remote_code=trust_remote_code,
     )
     policy = load_policy(spec)
     policy.require_generative()

@@ -11,7 +11,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from alignzoo.data import Content
-from alignzoo.policy import default_device, quiet_libraries
+from alignzoo.policy import quiet_libraries
 from alignzoo.rollout import Sampling
 from alignzoo_export.write import CONFIG, read_config
 
@@ -19,7 +19,7 @@ from alignzoo_export.write import CONFIG, read_config
 class PlainModel:
     """A model or an adapter that was exported, loaded in float32 as its card says."""
 
-    def __init__(self, folder: Path, *, trust_remote_code: bool):
+    def __init__(self, folder: Path, *, device: torch.device, trust_remote_code: bool):
         self.name = "peft" if (folder / CONFIG).is_file() else "transformers"
         base = str(folder)
         if self.name == "peft":
@@ -32,7 +32,7 @@ class PlainModel:
             )
             if self.name == "peft":
                 self.model = PeftModel.from_pretrained(self.model, str(folder))
-        self.model.to(default_device()).eval()
+        self.model.to(device).eval()
 
     @property
     def bos(self) -> int | None:

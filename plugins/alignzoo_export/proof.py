@@ -128,9 +128,16 @@ def score_answers(subject: Subject, reference: Reference, ui: UI) -> Estimate | 
     answers = []
     with ui.items(len(items), f"answering with {subject.name}") as advance:
         for seed, item in enumerate(items):
-            answers.append(subject.answer(item.ids, reference.sampling, seed))
+            answer = subject.answer(item.ids, reference.sampling, seed)
+            answers.append(cut_at_end(answer, reference.sampling))
             advance(1)
     return reference.score(answers)
+
+
+def cut_at_end(answer: list[int], sampling: Sampling) -> list[int]:
+    """Return an answer up to where the run would have ended it: other programs know no texts."""
+    ends = (n for n in range(1, len(answer) + 1) if sampling.ends(answer[:n]))
+    return answer[: next(ends, len(answer))]
 
 
 def check_special_tokens(subject: Subject, reference: Reference) -> None:
@@ -171,7 +178,12 @@ def check_prompts(subject: Subject, reference: Reference) -> None:
                 f"{subject.name} reads other tokens than the run in {text[:60]!r}, from the "
                 f"{at + 1}th on: {theirs[at : at + 3]} instead of {ours[at : at + 3]}; "
                 "nothing was exported",
-                hint="the tokenizer or the chat template was not carried over as it is",
+                hint=(
+                    "the run puts a BOS before a text, and the tokenizer alone does not: "
+                    "write prompts as messages"
+                    if isinstance(prompt, str) and theirs == ours[1:]
+                    else "the tokenizer or the chat template is read in another way"
+                ),
             )
 
 

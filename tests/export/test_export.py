@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,8 +13,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 
 from alignzoo import BadInput, RunFailed, load_policy
 from alignzoo.data import Codec
+from alignzoo.rollout import Sampling
 from alignzoo_export import write
+from alignzoo_export.items import Item, Reference, make_reference
 from alignzoo_export.plain import PlainModel
+from alignzoo_export.proof import check_prompts, cut_at_end
 
 
 def report_of(out):
@@ -27,6 +31,7 @@ def test_an_adapter_on_an_adapter_becomes_one_on_the_original_base(runs, export,
     export(second, out)
     (proof,) = report_of(out)["proofs"]
     assert proof["program"] == "peft" and proof["gap"] < 1e-4
+    assert "- **Before it:** dpo on style\n" in (out / "README.md").read_text()
     config = json.loads((out / "adapter_config.json").read_text())
     assert config["r"] == 32  # the sum of the ranks
     # Without a word of alignzoo's: the base that the file names, and the folder.
@@ -178,5 +183,40 @@ def test_a_tokenizer_without_a_template_gets_the_one_of_the_run(tmp_path):
 def test_a_plain_model_ends_answers_as_its_files_say(runs, export, tmp_path):
     out = tmp_path / "out"
     export(runs("first"), out, "--merge")
-    model = PlainModel(out, trust_remote_code=False)
+    model = PlainModel(out, device=torch.device("cpu"), trust_remote_code=False)
     assert model.stops_at(model.eos) and not model.stops_at(model.bos)
+
+
+def test_an_answer_ends_at_a_text_that_ended_it_in_the_run():
+    policy = load_policy("zoo-tiny")
+    codec = Codec(policy.tokenizer)
+    ids = codec.completion("x", "The morning is old. The park is old.")
+    sampling = Sampling(64, codec.stop_ids, stop=["old"], decode=codec.decode)
+    assert codec.decode(cut_at_end(ids, sampling)) == "The morning is old"
+    assert cut_at_end(ids, Sampling(64, codec.stop_ids)) == ids
+
+
+def test_a_text_that_gets_a_bos_only_from_the_run_is_an_error():
+    policy = load_policy("zoo-tiny")
+    codec = Codec(policy.tokenizer)
+    ids = codec.prompt("The morning")
+    assert ids[0] == codec.bos
+    item = Item("The morning", {}, None, ids, ids[1:], [])
+    subject = SimpleNamespace(name="it", encode=lambda prompt, values: ids[1:])
+    with pytest.raises(RunFailed, match="puts a BOS before a text"):
+        check_prompts(subject, Reference([item], codec, None, None))
+
+
+def test_a_model_that_does_not_fit_the_accelerator_is_computed_on_the_cpu(
+    runs, export, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("alignzoo_export.export.default_device", lambda: torch.device("cuda"))
+
+    def answer(run, count, *, device, **options):
+        if device.type == "cuda":
+            raise torch.OutOfMemoryError
+        return make_reference(run, count, device=device, **options)
+
+    monkeypatch.setattr("alignzoo_export.export.make_reference", answer)
+    export(runs("first"), tmp_path / "out")
+    assert report_of(tmp_path / "out")["proofs"][0]["gap"] < 1e-4
