@@ -157,9 +157,14 @@ class Recipe:
     ] = None
     importance_cap: Annotated[
         float,
-        "cap on per-token importance weights for an external sampler (0: no correction)",
+        "cap on importance weights for an external sampler (0: no correction)",
         Ge(0),
     ] = 2.0
+    importance_mode: Annotated[
+        Literal["token_truncate", "token_mask", "sequence_truncate", "sequence_mask"],
+        "importance weight of a token: its own ratio, or the product over its completion; above "
+        "the cap truncated to it, or masked (0)",
+    ] = "token_truncate"
     max_new_tokens: Annotated[
         int, "maximum length of a generated completion in tokens", Ge(1), Le(10**6)
     ] = 64

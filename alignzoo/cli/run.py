@@ -47,7 +47,8 @@ PANELS = {
     "Training": "steps epochs budget batch_size micro_tokens learning_rate warmup schedule "
     "weight_decay max_grad_norm cache_reference",
     "Evaluation": "eval_size eval_split eval_every stop_on_alarm",
-    "Generation": "sampler importance_cap max_new_tokens temperature top_k top_p min_p stop_text",
+    "Generation": "sampler importance_cap importance_mode max_new_tokens temperature top_k top_p "
+    "min_p stop_text",
     "Run": "",  # and every option that is in no other panel
 }
 PANEL_OF = {name: panel for panel, names in PANELS.items() for name in names.split()}

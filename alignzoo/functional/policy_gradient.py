@@ -15,6 +15,7 @@ from torch import Tensor
 from alignzoo.batch import Batch
 
 Estimator = Literal["k1", "k2", "k3"]
+ImportanceMode = Literal["token_truncate", "token_mask", "sequence_truncate", "sequence_mask"]
 REWARD_PREFIX = "reward/"  # of the columns that hold single rewards
 MAX_LOG_RATIO = 20.0  # e^20 is 5e8: far past any use, and far from the end of float32
 
@@ -27,18 +28,40 @@ def importance_ratio(log_ratio: Tensor) -> Tensor:
     return log_ratio.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
 
 
-def importance_weights(policy: Tensor, sampler: Tensor, cap: float) -> Tensor:
-    """Compute truncated importance weights w = min(pi / pi_sampler, cap) per token, `[N, T]`.
+def importance_weights(
+    policy: Tensor,
+    sampler: Tensor,
+    cap: float,
+    mode: ImportanceMode = "token_truncate",
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Compute the weights of tokens drawn from another distribution than the policy's, `[N, T]`.
 
-    They correct the gradient for tokens drawn from another distribution than the policy's: Yao et
-    al. 2025, https://fengyao.notion.site/off-policy-rl. A token whose log-prob the sampler does
-    not give (NaN) has weight 1.
+        r = pi / pi_sampler of the token, or the product over its completion (`sequence_*`)
+        w = min(r, cap) (`*_truncate`), or r if r <= cap, else 0 (`*_mask`)
+
+    The names are TRL's. `token_truncate` is the truncated importance sampling (TIS) of Yao et al.
+    2025, "Your Efficient RL Framework Secretly Brings You Off-Policy RL Training",
+    https://fengyao.notion.site/off-policy-rl. The product makes the gradient of REINFORCE unbiased
+    up to the cap, with more variance; that, and masked importance sampling (MIS), which leaves out
+    what the policy finds far likelier than the sampler did, are from Liu et al. 2025, "When Speed
+    Kills Stability: Demystifying RL Collapse from the Training-Inference Mismatch",
+    https://yingru.notion.site/When-Speed-Kills-Stability-Demystifying-RL-Collapse-from-the-Training-Inference-Mismatch-271211a558b7808d8b12d403fd15edda.
 
     Args:
-        policy, sampler: log pi and log pi_sampler of the tokens, in nats, `[N, T]`.
+        policy, sampler: log pi and log pi_sampler of the tokens, in nats, `[N, T]`. A token whose
+            log-prob the sampler does not give (NaN) has r = 1.
+        mask: tokens that count in a product, `[N, T]` (bool) [default: all].
     """
     _check_shapes(policy, sampler)
-    return importance_ratio((policy - sampler).nan_to_num(0.0)).clamp(max=cap)
+    log_ratio = (policy - sampler).nan_to_num(0.0)
+    if mode in ("sequence_truncate", "sequence_mask"):
+        counted = log_ratio if mask is None else log_ratio.masked_fill(~mask, 0.0)
+        log_ratio = counted.sum(-1, keepdim=True).expand_as(log_ratio)
+    ratio = importance_ratio(log_ratio)
+    if mode in ("token_mask", "sequence_mask"):
+        return ratio.masked_fill(ratio > cap, 0.0)
+    return ratio.clamp(max=cap)
 
 
 def per_token(advantages: Tensor) -> Tensor:

@@ -6,14 +6,14 @@ completions elsewhere is a `Sampler`.
 sampling    how a token is drawn, and when a completion ends
 decoder     a model with a key-value cache, one token at a time
 generate    completions of prompts, in this process
+mismatch    the sampler's log-probs against the trainer's
 rollout     completions as a batch, with rewards, metrics and advantages
 sampler     samplers of a run, in this process or in another program
 """
 
 from alignzoo.rollout.generate import Completion, generate
+from alignzoo.rollout.mismatch import INFERENCE, LogprobGap
 from alignzoo.rollout.rollout import (
-    INFERENCE,
-    LogprobGap,
     add_advantages,
     batch_completions,
     compute_column,

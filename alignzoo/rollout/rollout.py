@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -12,15 +12,13 @@ from torch import Tensor
 from alignzoo.algorithm import Traits
 from alignzoo.batch import Batch, Example, collate
 from alignzoo.faults import THE_CORE
-from alignzoo.functional import REWARD_PREFIX, importance_weights, nanstd, per_token
+from alignzoo.functional import REWARD_PREFIX, nanstd, per_token
 from alignzoo.rewards import score_completions, weighted_sum
 from alignzoo.rollout.generate import Completion
+from alignzoo.rollout.mismatch import INFERENCE, LogprobGap, weigh_tokens
 from alignzoo.run import Run
 from alignzoo.run.world import World
 
-INFERENCE = "inference_logprobs"  # the column of log-probs that are not the trainer's
-DIFFERENCE = "sampling/sampling_logp_difference"  # as TRL calls it
-RATIO = "sampling/importance_sampling_ratio"
 TIE = 1e-8  # rewards that differ by less count as equal
 
 
@@ -116,15 +114,7 @@ def replace_logprobs(run: Run, batch: Batch) -> Tensor | None:
     gap.add(batch, own)
     run.round_metrics.add(gap.reduce(run.world), THE_CORE)
     batch.columns[INFERENCE], batch.columns["logprobs"] = batch["logprobs"], own
-    if not run.recipe.importance_cap:
-        return None
-    weights = importance_weights(own, batch[INFERENCE], run.recipe.importance_cap)
-    found = run.gather_masked(weights, batch.mask)
-    if found.numel():
-        extent = {"min": found.min(), "mean": found.double().mean(), "max": found.max()}
-        ratios = {f"{RATIO}/{name}": float(x) for name, x in extent.items()}
-        run.round_metrics.add(ratios, THE_CORE)
-    return weights
+    return weigh_tokens(run, batch)
 
 
 def log_completions(run: Run, batch: Batch) -> None:
@@ -172,39 +162,3 @@ def is_tied(rewards: Tensor) -> Tensor:
     high = rewards.nan_to_num(-torch.inf).max(1).values  # (B,)
     low = rewards.nan_to_num(torch.inf).min(1).values  # (B,)
     return (high - low).clamp(min=0.0) < TIE
-
-
-@dataclass
-class LogprobGap:
-    """Mean and maximum of |log pi_trainer - log pi_inference| per token, in nats.
-
-    Other kernels, another precision or another program give other log-probs for the same weights,
-    which makes on-policy training slightly off-policy: Yao et al. 2025,
-    https://fengyao.notion.site/off-policy-rl.
-    """
-
-    total: float = 0.0
-    count: int = 0
-    largest: float = 0.0
-
-    def add(self, batch: Batch, logprobs: Tensor) -> None:
-        """Add the trainer's log-probs `[N, T]` of a part of the round.
-
-        Tokens without a log-prob of the sampler (NaN) are skipped, and batches without the column.
-        """
-        if "logprobs" not in batch.columns:
-            return
-        drawn = batch["logprobs"].to(logprobs.device)
-        apart = (logprobs.detach() - drawn).abs()[batch.mask.to(logprobs.device) & ~drawn.isnan()]
-        if apart.numel():
-            self.total += float(apart.double().sum())
-            self.count += apart.numel()
-            self.largest = max(self.largest, float(apart.max()))
-
-    def reduce(self, world: World) -> dict[str, float]:
-        """Return mean and maximum over all processes, {} without tokens. All processes call it."""
-        parts = world.gather_each((self.total, self.count, self.largest))
-        totals, counts, largest = zip(*parts, strict=True)
-        if not sum(counts):
-            return {}
-        return {f"{DIFFERENCE}/mean": sum(totals) / sum(counts), f"{DIFFERENCE}/max": max(largest)}

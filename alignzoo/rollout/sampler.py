@@ -10,6 +10,7 @@ from alignzoo.batch import Batch, Example, collate
 from alignzoo.discovery import hookimpl
 from alignzoo.errors import BadInput, warn_renamed
 from alignzoo.named import build_named
+from alignzoo.options import flag_of
 from alignzoo.recipe import Recipe
 from alignzoo.rollout.generate import Completion, generate
 from alignzoo.rollout.rollout import batch_completions, rollout
@@ -71,14 +72,20 @@ def is_own(run: Run) -> bool:
 def load_sampler(recipe: Recipe) -> Sampler:
     """Return the sampler of a recipe: a plugin, or by default the model itself.
 
-    Raise `BadInput` if there is no such sampler, or if it does not use `--importance-cap`.
+    Raise `BadInput` if there is no such sampler, or for an option that it does not use.
     """
     sampler = build_sampler(recipe.sampler) if recipe.sampler is not None else DefaultSampler()
-    if recipe.importance_cap != Recipe.importance_cap and not sampler.external_logprobs:
+    for name in ("importance_cap", "importance_mode"):
+        if getattr(recipe, name) != getattr(Recipe, name) and not sampler.external_logprobs:
+            raise BadInput(
+                f"option {flag_of(name)}: this sampler has the trainer's log-probs, so "
+                "every importance weight is 1",
+                hint="it is for a --sampler that computes log-probs elsewhere",
+            )
+    if recipe.importance_mode != Recipe.importance_mode and not recipe.importance_cap:
         raise BadInput(
-            "option --importance-cap: this sampler has the trainer's log-probs, so every importance"
-            " weight is 1",
-            hint="it is for a --sampler that computes log-probs elsewhere",
+            "option --importance-mode: with --importance-cap 0 there are no importance weights",
+            hint="leave out one of them",
         )
     return sampler
 

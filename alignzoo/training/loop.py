@@ -19,7 +19,7 @@ from alignzoo.faults import THE_CORE
 from alignzoo.loss import Loss, Totals
 from alignzoo.policy.untrained import check_untrained
 from alignzoo.rollout import INFERENCE, LogprobGap
-from alignzoo.rollout.rollout import DIFFERENCE
+from alignzoo.rollout.mismatch import DIFFERENCE
 from alignzoo.rollout.sampler import is_own
 from alignzoo.run import Run
 from alignzoo.signals import Interrupted

@@ -14,7 +14,8 @@ from alignzoo.discovery import hookimpl
 from alignzoo.faults import THE_CORE
 from alignzoo.reserved import Names
 from alignzoo.rollout import Completion
-from alignzoo.rollout.rollout import DIFFERENCE, RATIO, summarise_completions
+from alignzoo.rollout.mismatch import DIFFERENCE, RATIO
+from alignzoo.rollout.rollout import summarise_completions
 from alignzoo.run.log import RoundLog
 
 NAN, INF = float("nan"), float("inf")

@@ -14,7 +14,7 @@ from alignzoo.errors import RunFailed
 from alignzoo.evaluation.evaluate import score_items
 from alignzoo.policy.layout import token_mask
 from alignzoo.rollout import Completion, Sampling, batch_completions
-from alignzoo.rollout.rollout import DIFFERENCE, RATIO
+from alignzoo.rollout.mismatch import DIFFERENCE, RATIO
 from alignzoo.training import checkpoint
 from alignzoo.training.loop import train
 from alignzoo_rewards.written import Length

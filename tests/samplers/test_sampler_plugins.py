@@ -65,6 +65,25 @@ def test_weights_by_hand():
     assert 0 <= far.item() < 1e-8 and far.isfinite().all()
 
 
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [
+        # Ratios of the tokens: e^0.5, e^-0.25, e^0.5, unknown; e^0.75, e^1, padding.
+        ("token_truncate", [[1.64872, 0.77880, 1.64872, 1.0], [2.117, 2.5, 1.0, 1.0]]),
+        ("token_mask", [[1.64872, 0.77880, 1.64872, 1.0], [2.117, 0.0, 1.0, 1.0]]),
+        # Their products over what the policy wrote: e^(0.5 - 0.25) and e^(0.75 + 1) = 5.75.
+        ("sequence_truncate", [[1.28403] * 4, [2.5] * 4]),
+        ("sequence_mask", [[1.28403] * 4, [0.0] * 4]),
+    ],
+)
+def test_weights_of_every_mode_by_hand(mode, expected):
+    policy = torch.tensor([[-1.0, -2.0, -1.0, -1.0], [-1.0, -1.0, 0.0, 0.0]])
+    sampler = torch.tensor([[-1.5, -1.75, -1.5, torch.nan], [-1.75, -2.0, 0.0, 0.0]])
+    mask = torch.tensor([[True, True, False, True], [True, True, False, False]])
+    weights = importance_weights(policy, sampler, 2.5, mode, mask)
+    assert torch.allclose(weights, torch.tensor(expected), atol=1e-5)
+
+
 def test_credit_per_completion_or_token():
     assert per_token(torch.ones(3)).shape == (3, 1)
     assert per_token(torch.ones(3, 4)).shape == (3, 4)
@@ -102,6 +121,25 @@ def test_the_cap_and_none(make_run, shifted):
     batch = run.hook.alignzoo_sample(run=run, rows=run.data.train[:2])
     assert batch["advantages"].shape == (6,) and f"{RATIO}max" not in run.round_metrics.numbers
     assert run.round_metrics.numbers[f"{DIFFERENCE}max"] == pytest.approx(0.5, abs=1e-4)
+
+
+def test_a_completion_above_the_cap_teaches_nothing(make_run, shifted):
+    # Some sums end within 40 tokens: e^(0.03 * 36) is below the cap of 3, e^(0.03 * 37) above.
+    options = {"options": {"group_size": 3}, **SETTINGS, "max_new_tokens": 40}
+    correction = {"importance_mode": "sequence_mask", "importance_cap": 3.0}
+    run = make_run("grpo", sampler=f"{shifted},shift=-0.03", **correction, **options)
+    own = make_run("grpo", **options)
+    batch = run.hook.alignzoo_sample(run=run, rows=run.data.train[:4])
+    plain = own.hook.alignzoo_sample(run=own, rows=own.data.train[:4])
+    lengths = batch.mask.sum(-1)
+    short = lengths <= 36
+    assert short.any() and not short.all()
+    weights = torch.where(short, (0.03 * lengths).exp(), 0.0)
+    expected = (plain["advantages"] * weights)[:, None].expand(batch.tokens.shape)
+    assert torch.allclose(batch["advantages"], expected, rtol=1e-3, atol=1e-4)
+    found = run.round_metrics.numbers
+    assert found[f"{RATIO}masked"] == pytest.approx(float(lengths[~short].sum() / lengths.sum()))
+    assert found[f"{RATIO}max"] == pytest.approx(float(weights.max()), rel=1e-3)
 
 
 def test_advantages_that_are_no_credit_are_left_alone(make_run, shifted, monkeypatch):
@@ -177,6 +215,11 @@ def test_what_is_no_sampler_is_refused(tmp_path, shifted):
     [
         (["dpo", "--sampler", "SHIFTED"], "--sampler: dpo draws no completions"),
         (["grpo", "--importance-cap", "3"], "--importance-cap"),
+        (["grpo", "--importance-mode", "token_mask"], "--importance-mode: this sampler has"),
+        (
+            "grpo --sampler SHIFTED --importance-cap 0 --importance-mode token_mask".split(),
+            "with --importance-cap 0 there are no importance weights",
+        ),
     ],
 )
 def test_options_that_would_be_ignored_are_refused(tmp_path, capfd, shifted, words, says):
