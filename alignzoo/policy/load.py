@@ -420,9 +420,14 @@ def state_size(model: PreTrainedModel) -> int:
 
 
 def _uses_bf16(precision: str, device: torch.device) -> bool:
-    if precision == "auto":
-        return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return precision == "bf16"
+    """Return whether to compute in bfloat16; BadInput if that is asked of a card without it."""
+    on_card = device.type == "cuda"
+    has_it = on_card and torch.cuda.is_bf16_supported(including_emulation=False)
+    if precision == "bf16" and on_card and not has_it:
+        raise BadInput(
+            "option --precision: this card has no bf16", hint="use --precision fp32, or auto"
+        )
+    return has_it if precision == "auto" else precision == "bf16"
 
 
 def _remove_dropout(model: nn.Module) -> None:

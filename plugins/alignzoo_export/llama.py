@@ -62,7 +62,6 @@ def convert(model: Path, target: Path, quantisation: str, *, trust_remote_code: 
         lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
         raise BadInput(
             f"llama.cpp cannot convert this model: {lines[-1] if lines else 'no reason was given'}",
-            where=str(model),
             hint="export it without --gguf",
         )
     if plain != target:

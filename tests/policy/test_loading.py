@@ -453,3 +453,10 @@ def test_how_much_is_in_four_bits(model, tmp_path):
     tokenize(tmp_path / "experts")
     note = load(tmp_path / "experts", adapter="qlora").note
     assert note.startswith("only 10% of the weights are in 4 bits: experts are not quantised")
+
+
+def test_bf16_is_refused_on_a_card_that_has_none(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: False)
+    spec = ModelSpec("zoo-tiny", precision="bf16", device=torch.device("cuda"))
+    with pytest.raises(BadInput, match="this card has no bf16\n  use --precision fp32"):
+        load_policy(spec)
