@@ -14,7 +14,7 @@ from alignzoo.options import flag_of
 from alignzoo.recipe import Recipe
 from alignzoo.rollout.generate import Completion, generate
 from alignzoo.rollout.rollout import batch_completions, rollout
-from alignzoo.rollout.sampling import Sampling
+from alignzoo.rollout.sampling import Sampling, seeds
 from alignzoo.run import Run
 
 
@@ -148,14 +148,9 @@ def complete_in_process(
         completions = generate(
             run.model,
             [row.prompt for row in rows for _ in range(size)],
-            seeds(run, len(rows) * size, stream),
+            seeds(run, len(rows) * size, stream, size),
             Sampling.of(run.recipe, run.codec),
             mixture=mixture,
             charge=run.ledger.charge,
         )
     return [completions[i : i + size] for i in range(0, len(completions), size)]
-
-
-def seeds(run: Run, count: int, stream: str) -> list[int]:
-    """Return a seed below 2^56 for each completion that this process draws in this round."""
-    return [run.seed_for(stream, run.round, run.world.rank, n) for n in range(count)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from torch.nn.functional import pad
 
 from alignzoo.data import Codec
 from alignzoo.recipe import Recipe
+from alignzoo.run import Run
 
 BLOCK = 256  # entries of the vocabulary per block of the two-level cumulative sum
 
@@ -136,3 +138,14 @@ def truncate(p: Tensor, top_k: int = 0, top_p: float = 1.0, min_p: float = 0.0) 
     if min_p > 0.0:
         p = p * (p >= min_p * p.max(-1, keepdim=True).values)
     return p
+
+
+def seeds(run: Run, count: int, stream: str, size: int = 1) -> list[int]:
+    """Return a seed below 2^56 for each completion that this process draws in this round.
+
+    With `size` completions of each row, a row has the same seeds whatever the number of processes.
+    """
+    rank, processes = run.world.rank, run.world.size
+    places = range(rank, processes * math.ceil(count / size), processes)  # of its rows in all
+    numbers = [place * size + k for place in places for k in range(size)]
+    return [run.seed_for(stream, run.round, 0, number) for number in numbers[:count]]
