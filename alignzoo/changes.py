@@ -15,6 +15,9 @@ def find_changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     before, processes = (facts.get("environment", {}).get("processes") for facts in (then, now))
     if before != processes:
         found.append(f"there were {before} processes and are {processes} now")
+    split, splits = (bool(facts.get("recipe", {}).get("shard")) for facts in (then, now))
+    if split != splits:
+        found.append(f"the run began {'with' if split else 'without'} --shard")
     return found
 
 

@@ -124,6 +124,11 @@ class Recipe:
     gradient_checkpointing: Annotated[
         bool, "recompute activations in the backward pass to save memory"
     ] = False
+    shard: Annotated[
+        bool | None,
+        "with several processes, split weights, gradients and optimizer over them (FSDP) instead "
+        "of copying them [default: if the model does not fit on one GPU]",
+    ] = None
     precision: Annotated[
         Literal["auto", "fp32", "bf16"], "auto: bf16 on a GPU that supports it, else fp32"
     ] = "auto"

@@ -459,7 +459,7 @@ def reopen_record(
 
     `update` gives the stored recipe the current names of its options. Raise `BadInput` if the run
     is finished, if its recipe or its input was another, or, unless `allow_changes`, if the code of
-    its plugins or the number of processes was.
+    its plugins, the number of processes, or `--shard` was.
     """
     read_run(folder)  # only a run has something to lock
     refuse_odd_logs(folder)
@@ -493,7 +493,7 @@ def read_resumable(folder: Path, facts: dict[str, Any], update: UpdateRecipe) ->
             raise BadInput(f"cannot be resumed: no {part}", where=str(folder / "run.json"))
     for part in ("recipe", "fingerprints"):
         for key in then[part]:
-            if key not in ("name", "output_dir", "code"):
+            if key not in ("name", "output_dir", "code", "shard"):
                 refuse_changed(folder, part, key, then[part], facts[part])
     return then
 

@@ -13,12 +13,14 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from alignzoo.batch import Batch
-from alignzoo.errors import RunFailed
+from alignzoo.errors import BadInput, RunFailed
 from alignzoo.files import whole_folder
 from alignzoo.policy.adapters import PeftModel, adapter_parameters, base_parameters, keep_trainable
 from alignzoo.policy.locate import quiet_libraries
 from alignzoo.policy.model import LanguageModel, ModelParts
+from alignzoo.policy.probe import decoding_batch
 from alignzoo.policy.scoring import Outputs
+from alignzoo.policy.sharding import WITHOUT_SHARD, Sharding, shares_weights, whole_state
 from alignzoo.policy.stopping import write_stop_ids
 
 REFERENCE = "reference."  # prefix of a moved reference's tensors in the state
@@ -44,6 +46,7 @@ class Policy(LanguageModel):
         self._frozen, self._start = frozen, start
         self._frozen_scorer = type(parts.scorer)(frozen) if frozen is not None else parts.scorer
         self._moved: dict[str, Tensor] | None = None
+        self.sharding = Sharding()
         self.is_reference = False  # True inside `as_reference`
 
     @torch.no_grad()
@@ -171,6 +174,45 @@ class Policy(LanguageModel):
             for name, weight in now.items():
                 parameters[name].data = weight
 
+    @property
+    def weight_bytes(self) -> int:
+        """The size of all weights in memory, with those of a frozen copy."""
+        return sum(p.nbytes for network in self._networks() for p in network.parameters())
+
+    def find_shard_obstacle(self) -> str | None:
+        """Return what keeps the weights from being split over processes, None if nothing does."""
+        if self.score_head is not None or self.value_head is not None:
+            return "a model with a score head or a value head"
+        if self._virtual.count:
+            return "virtual tokens"
+        if getattr(self.network, "is_quantized", False):
+            return "weights in 4 bits"
+        if self.rotary_limit is not None:
+            return "a model that computes short and long texts in passes of their own"
+        if shares_weights(self.model):
+            return "a model whose layers share weights"
+        return None
+
+    @torch.no_grad()
+    def shard(self, processes: int) -> None:
+        """Split the weights over so many processes, all of which call this; see `Sharding`.
+
+        Raise `BadInput` if the log-probs are others then.
+        """
+        batch = decoding_batch(self.model)
+        with self.evaluating():
+            expected = self(batch).logprobs
+            self._scorer = self.sharding.add(self.model, self._scorer, processes)
+            same = torch.allclose(self(batch).logprobs, expected, rtol=1e-3, atol=1e-3)
+        if not same:
+            raise BadInput(
+                "option --shard: split over processes, the model gives other log-probabilities",
+                hint=WITHOUT_SHARD,
+            )
+        if self._frozen is not None:
+            self._frozen_scorer = self.sharding.add(self._frozen, self._frozen_scorer, processes)
+            self.reference(batch)
+
     @torch.no_grad()
     def move_reference(self, mix: float = 1.0) -> None:
         """Move the reference to mix * policy + (1 - mix) * reference, weight by weight.
@@ -181,6 +223,9 @@ class Policy(LanguageModel):
         is below 1.
         """
         self._check_reference()
+        if self.sharding.active:
+            problem = "option --shard: a reference that moves cannot be split over processes"
+            raise BadInput(problem, hint=WITHOUT_SHARD)
         if self._moved is None:
             if mix < 1 and not self.mixes_reference:
                 raise RunFailed(
@@ -260,7 +305,11 @@ class Policy(LanguageModel):
         options: dict[str, Any] = {}
         if which == "adapter":
             options = {"save_embedding_layers": False, "selected_adapters": ["default"]}
-        saved = adapter_parameters(self.model) if which == "adapter" else self.model.state_dict()
+        if self.sharding.active:  # torch's own state dict has only the parts of this process
+            options["state_dict"] = whole_state(self.model)
+        saved: Mapping[str, Tensor] = adapter_parameters(self.model)
+        if which == "model":
+            saved = options.get("state_dict") or self.model.state_dict()
         size = sum(weight.nbytes for weight in saved.values())
         with quiet_libraries(), whole_folder(folder / which, size) as beside:
             self.model.save_pretrained(beside, **options)

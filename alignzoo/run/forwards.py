@@ -58,7 +58,7 @@ class Forwards:
 
     @contextmanager
     def observed(self, observer: Observer, temperature: float) -> Iterator[None]:
-        """Call `observer(batch, logprobs)` for the policy's passes at this temperature."""
+        """Call `observer(batch, logprobs)` for the policy's charged passes at this temperature."""
         self._observers.append((observer, temperature))
         try:
             yield
@@ -82,7 +82,7 @@ class Forwards:
         outputs = self.model(
             batch, perturb=perturb, values=values, temperature=temperature, **wanted
         )
-        for observer, at in self._observers:
+        for observer, at in self._observers if not self.is_free else []:
             if perturb is None and temperature == at:
                 observer(batch, outputs.logprobs)
         return outputs

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from alignzoo.errors import BadInput
+from alignzoo.policy.sharding import is_split
 
 TENSOR = "tensor:"  # begins the text that stands for a tensor among JSON values
 TEXT = "text:"  # begins a text of the plugin's own that would read as one of the two
@@ -66,6 +67,8 @@ def flatten(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, Tensor):
         if value.requires_grad:
             raise UnsavableValue(path, value, "it has a gradient: save x.detach()")
+        if is_split(value):
+            raise UnsavableValue(path, value, "--shard has split this weight: run without it")
         if value.layout is not torch.strided or value.is_quantized or value.is_meta:
             raise UnsavableValue(path, value, "save a dense tensor")
         while path in tensors:  # the key "a/b", and "b" in a dict under "a"

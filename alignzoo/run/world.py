@@ -11,6 +11,8 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
+from alignzoo.policy.sharding import is_split
+
 Value = TypeVar("Value")
 
 
@@ -67,12 +69,13 @@ class World:
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace each gradient by its sum over the processes, in place and without a copy.
 
-        A parameter may have a gradient in only some processes: a missing one counts as 0.
+        A parameter may have a gradient in only some processes: a missing one counts as 0. The
+        backward pass has summed that of a weight that is split over them.
         """
         if self.size == 1:
             return
         pending: list[Any] = []
-        for parameter in parameters:
+        for parameter in (p for p in parameters if not is_split(p)):
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
             pending.append(torch.distributed.all_reduce(parameter.grad, async_op=True))

@@ -127,7 +127,8 @@ def check_algorithm(algorithm: Any, recipe: Recipe) -> None:
 
 TRAINING_OPTIONS = (
     "steps", "epochs", "budget", "batch_size", "learning_rate", "warmup", "schedule",
-    "weight_decay", "max_grad_norm", "gradient_checkpointing", "checkpoint_every", "eval_every",
+    "weight_decay", "max_grad_norm", "gradient_checkpointing", "shard", "checkpoint_every",
+    "eval_every",
 )  # fmt: skip
 
 

@@ -32,6 +32,7 @@ from alignzoo.run.schedule import Schedule
 from alignzoo.run.world import World
 from alignzoo.session.assemble import Participants, assemble
 from alignzoo.session.learned import RewardTrainer, charge_reward_model
+from alignzoo.session.processes import naming_lost_processes, shard_model
 from alignzoo.training.accounts import charge_time
 from alignzoo.training.evaluations import share_scores
 from alignzoo.training.loop import train
@@ -105,17 +106,8 @@ def execute(
     run = prepare(recipe, permissions, resume=resume, ui=ui or Silent())
     traits = Traits.of(run.algorithm)
     try:
-        started = time.perf_counter()
-        start_plugins(run, allow_changes=allow_changes)
-        if recipe.cache_reference and traits.needs.reference:
-            cache_reference(run)
-        charge_time(run, started)
-        before = evaluate_phase(run, "before")
-        train(run)
-        after = evaluate_phase(run, "after")
-        saves = run.record.is_writer and traits.trains
-        kind = run.model.save(run.record.folder, run.codec.stop_ids) if saves else ""
-        run.record.finish(run.ledger, result=kind)
+        with naming_lost_processes(run.world.size):
+            before, after = train_and_evaluate(run, allow_changes=allow_changes)
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt)
         reason = None if interrupted else f"{type(error).__name__}: {error}"
@@ -134,6 +126,27 @@ def execute(
     return Result(folder, before, after, "finished", run.ledger, traits.generates, traits.trains)
 
 
+def train_and_evaluate(
+    run: Run, *, allow_changes: bool
+) -> tuple[Evaluation | None, Evaluation | None]:
+    """Start the plugins, evaluate, train, evaluate and save; return both evaluations."""
+    traits = Traits.of(run.algorithm)
+    started = time.perf_counter()
+    start_plugins(run, allow_changes=allow_changes)
+    if run.recipe.cache_reference and traits.needs.reference:
+        with run.model.sharding.whole():
+            cache_reference(run)
+    charge_time(run, started)
+    before = evaluate_phase(run, "before")
+    train(run)
+    after = evaluate_phase(run, "after")
+    saves = run.record.is_writer and traits.trains
+    with run.model.sharding.whole():
+        kind = run.model.save(run.record.folder, run.codec.stop_ids) if saves else ""
+    run.record.finish(run.ledger, result=kind)
+    return before, after
+
+
 def start_plugins(run: Run, *, allow_changes: bool) -> None:
     """Restore the states of the plugins of a resumed run, and start all plugins.
 
@@ -141,7 +154,7 @@ def start_plugins(run: Run, *, allow_changes: bool) -> None:
     run began, unless `allow_changes`.
     """
     restore_states(run)
-    with discovery.recording() as loaded:
+    with discovery.recording() as loaded, run.model.sharding.whole():
         run.hook.alignzoo_start(run=run)
     run.record.add_plugins([asdict(one) for one in loaded.values()], allow_changes=allow_changes)
 
@@ -165,6 +178,7 @@ def prepare(recipe: Recipe, permissions: Permissions, *, resume: bool, ui: UI) -
     # Processes may start at different times: all use the name that was free for the main one.
     folder = broadcast_object_list([folder])[0]
     model = load_model(recipe, parts, accelerator.device, permissions, ui)
+    shard_model(recipe, parts, model, accelerator)
     recipe = fit_length(recipe, model)
     data = read_data(recipe, parts, model, ui)
     with discovery.recording() as checked:
@@ -404,14 +418,18 @@ def evaluate_phase(run: Run, phase: str) -> Evaluation | None:
     """
     if run.recipe.eval_size == 0 or (phase == "before" and not run.recipe.eval_before):
         return None
-    found = None
-    if run.record.is_writer and phase in run.record.results:
-        if phase == "after":  # an answer may cost compute, which no checkpoint has
-            run.record.restore_evaluated(run.ledger)
-        found = Evaluation(estimates_of(run, phase), run.record.read_evals(phase))
-    elif run.record.is_writer:
-        found = evaluate_run(run, phase)
+    with run.model.sharding.whole():
+        found = find_evaluation(run, phase) if run.record.is_writer else None
     # What plugins made of the evaluation before training is in the state of a checkpoint.
     if phase == "after" or run.states.source is None:
         share_scores(run, phase, found.summary if found else None)
     return found
+
+
+def find_evaluation(run: Run, phase: str) -> Evaluation:
+    """Return the evaluation of a phase: that of a resumed run, or one that is made now."""
+    if phase not in run.record.results:
+        return evaluate_run(run, phase)
+    if phase == "after":  # an answer may cost compute, which no checkpoint has
+        run.record.restore_evaluated(run.ledger)
+    return Evaluation(estimates_of(run, phase), run.record.read_evals(phase))

@@ -8,22 +8,30 @@ round its batch. No random generator has to be saved for a resumed run to be the
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch.distributed.checkpoint as distributed
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
 from alignzoo.batch import Batch
 from alignzoo.files import find_change, whole_folder, write_json, write_manifest, write_text
+from alignzoo.policy.sharding import empty_like, split_like
 from alignzoo.run.state import Snapshot
 
 STEP_FOLDER = re.compile(r"step-(\d{8})")
-OWN_FOLDER = re.compile(r"step-\d{8}|\.step-\d{8}\.(tmp|old)")  # the last two by a crash
+OWN_FOLDER = re.compile(r"step-\d{8}|\.step-\d{8}\.(tmp|old|shards)")  # the last by a crash
 KEPT = 2
+# Each a file NAME.safetensors, or if weights are split over processes a folder of their parts.
+WEIGHTS, OPTIMIZER = "weights", "optimizer"
 PLUGIN_TENSORS = "plugins.safetensors"
 COLUMN_PREFIX = "column/"  # prefix of a batch's columns among its tensors
 
@@ -36,6 +44,7 @@ def write_checkpoint(
     state: dict[str, Any],
     batches: Sequence[Batch] = (),
     plugins: Mapping[str, Tensor] | None = None,
+    shards: Path | None = None,
 ) -> None:
     """Write the folder `step-NNNNNNNN`, then delete all but it and the one before it.
 
@@ -47,14 +56,21 @@ def write_checkpoint(
         state: counters, as JSON.
         batches: in the middle of a round, its batches, one per process.
         plugins: tensors of the plugins' state.
+        shards: a folder that `write_shards` wrote, which is taken in place of `weights` and
+            `optimizer`.
     """
-    target = folder / f"step-{step:08d}"
+    target = folder_of(folder, step)
+    if shards is not None:
+        weights, optimizer = {}, {}
     plugins = plugins or {}
     tensors = [*weights.values(), *optimizer.values(), *plugins.values()]
     tensors += [tensor for batch in batches for tensor in _tensors(batch).values()]
     with whole_folder(target, sum(tensor.nbytes for tensor in tensors)) as beside:
-        save_file(_plain(weights), beside / "weights.safetensors")
-        save_file(_plain(optimizer), beside / "optimizer.safetensors")
+        for name, found in ((WEIGHTS, weights), (OPTIMIZER, optimizer)):
+            if shards is None:
+                save_file(_plain(found), beside / f"{name}.safetensors")
+            else:
+                os.replace(shards / name, beside / name)
         if plugins:
             save_file(_plain(plugins), beside / PLUGIN_TENSORS)
         # A metric may be NaN, which a resumed run logs as well.
@@ -63,8 +79,57 @@ def write_checkpoint(
             save_file(_plain(_tensors(batch)), beside / f"batch-{process}.safetensors")
             rows = json.dumps(batch.rows, default=str)  # `str` for dates, for example
             write_text(beside / f"rows-{process}.json", rows)
-        write_manifest(beside, beside.iterdir())
+        write_manifest(beside, beside.rglob("*"))
     delete_others(target)
+
+
+def folder_of(folder: Path, step: int) -> Path:
+    """Return the checkpoint of a step among the checkpoints of a run."""
+    return folder / f"step-{step:08d}"
+
+
+def shards_folder(folder: Path, step: int) -> Path:
+    """Make the folder for the parts of the checkpoint of a step, from where it takes them."""
+    target = folder / f".{folder_of(folder, step).name}.shards"
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    return target
+
+
+def write_shards(
+    folder: Path, weights: Mapping[str, Tensor], optimizer: Mapping[str, Tensor]
+) -> None:
+    """Write the tensors of a checkpoint into a folder, each process its parts; all call it."""
+    for name, tensors in ((WEIGHTS, weights), (OPTIMIZER, optimizer)):
+        writer = HuggingFaceStorageWriter(str(folder / name), save_distributed=True)
+        distributed.save(dict(tensors), storage_writer=writer)
+
+
+def read_tensors(path: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Read `path.safetensors`, or the parts in the folder `path` of any number of processes.
+
+    `like` are parameters by name. If they are split over processes, so are their tensors: those of
+    their shape under their name, or under a path that ends in it.
+    """
+    if not path.is_dir():
+        whole = load_file(path.with_suffix(".safetensors"))
+        return {key: split_like(x, like.get(name_in(key), x)) for key, x in whole.items()}
+    stored = HuggingFaceStorageReader(str(path)).read_metadata().state_dict_metadata
+    found = {
+        key: empty_like(like.get(name_in(key)), x.size, x.properties.dtype)
+        for key, x in stored.items()
+        if isinstance(x, TensorStorageMetadata)
+    }
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+        reader = HuggingFaceStorageReader(str(path))
+        distributed.load(found, storage_reader=reader, no_dist=True)
+    return found
+
+
+def name_in(path: str) -> str:
+    """Return the name of the parameter in the path of a tensor, `exp_avg/NAME`."""
+    return path.rpartition("/")[2]
 
 
 def delete_others(newest: Path) -> None:
@@ -83,7 +148,8 @@ def find_checkpoints(folder: Path) -> list[Path]:
 
 def find_damage(path: Path) -> str | None:
     """Return what is wrong with a checkpoint; None if it is as it was written."""
-    return find_change(path, {"state.json", "weights.safetensors", "optimizer.safetensors"})
+    files = {f"{x}.safetensors" for x in (WEIGHTS, OPTIMIZER) if not (path / x).is_dir()}
+    return find_change(path, {"state.json", *files})
 
 
 def read_snapshot(path: Path) -> Snapshot:
@@ -94,10 +160,16 @@ def read_snapshot(path: Path) -> Snapshot:
     return Snapshot(state.get("states", {}), tensors, state["plugins"])
 
 
-def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:
-    """Read `(weights, optimizer, state)` of a checkpoint; see `write_checkpoint`."""
+def read_checkpoint(
+    path: Path, like: Mapping[str, Tensor] | None = None
+) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:
+    """Read `(weights, optimizer, state)` of a checkpoint; see `write_checkpoint`.
+
+    `like` are the parameters by name: if they are split over processes, what is read is too.
+    """
+    like = like or {}
     state = json.loads((path / "state.json").read_text(encoding="utf-8"))
-    return load_file(path / "weights.safetensors"), load_file(path / "optimizer.safetensors"), state
+    return read_tensors(path / WEIGHTS, like), read_tensors(path / OPTIMIZER, like), state
 
 
 def read_batch(path: Path, process: int) -> Batch:

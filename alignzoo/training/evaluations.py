@@ -16,16 +16,24 @@ def evaluate_between(run: Run, optimizer: torch.optim.Optimizer) -> None:
 
     A resumed run may have the result of this evaluation already.
     """
-    phase, scores = f"step {run.step}", None
-    if run.record.is_writer and phase in run.record.results:
+    with run.model.sharding.whole():
+        scores = scores_between(run, optimizer)
+    share_scores(run, f"step {run.step}", scores)
+
+
+def scores_between(run: Run, optimizer: torch.optim.Optimizer) -> Mapping[str, Estimate] | None:
+    """Return the scores of the model as it is now; None in all processes but the main one."""
+    phase = f"step {run.step}"
+    if not run.record.is_writer:
+        return None
+    if phase in run.record.results:
         run.record.restore_evaluated(run.ledger)
-        scores = estimates_of(run, phase)
-    elif run.record.is_writer:
-        with saved_if_interrupted(run, optimizer, evaluate=True):
-            scores = evaluate_run(run, phase).summary
-        parts = (f"{name} {value.mean:.4g}" for name, value in scores.items())
-        run.ui.note(f"step {run.step}: {', '.join(parts)}")
-    share_scores(run, phase, scores)
+        return estimates_of(run, phase)
+    with saved_if_interrupted(run, optimizer, evaluate=True):
+        scores = evaluate_run(run, phase).summary
+    parts = (f"{name} {value.mean:.4g}" for name, value in scores.items())
+    run.ui.note(f"step {run.step}: {', '.join(parts)}")
+    return scores
 
 
 def share_scores(run: Run, phase: str, scores: Mapping[str, Estimate] | None) -> None:

@@ -10,13 +10,15 @@ import math
 import time
 
 import torch
+from torch.nn.utils import clip_grad_norm_
 
 from alignzoo import signals
 from alignzoo.algorithm import Traits
 from alignzoo.batch import Batch
 from alignzoo.errors import RunFailed
 from alignzoo.faults import THE_CORE
-from alignzoo.loss import Loss, Totals
+from alignzoo.loss import Totals
+from alignzoo.policy.sharding import gather_tensor
 from alignzoo.policy.untrained import check_untrained
 from alignzoo.rollout import INFERENCE, LogprobGap
 from alignzoo.rollout.mismatch import DIFFERENCE
@@ -30,7 +32,8 @@ from alignzoo.training.accounts import (
     log_step,
 )
 from alignzoo.training.evaluations import evaluate_between
-from alignzoo.training.optimizer import set_learning_rate
+from alignzoo.training.micro_batches import agree_on_micro_batches, compute_loss
+from alignzoo.training.optimizer import refuse_whole_weights, set_learning_rate
 from alignzoo.training.resume import (
     gather_signal,
     is_due,
@@ -49,6 +52,7 @@ def train(run: Run) -> None:
     `Interrupted` after a signal, when a checkpoint has been written.
     """
     optimizer = run.hook.alignzoo_optimizer(run=run, parameters=run.model.named_parameters())
+    refuse_whole_weights(optimizer)
     metric = Traits.of(run.algorithm).progress_metric
     with signals.deferred(), run.ui.progress(run.total_steps, metric) as show:
         current, evaluate = resume_run(run, optimizer)
@@ -102,7 +106,7 @@ def begin_round(run: Run, optimizer: torch.optim.Optimizer) -> Round:
     torch.manual_seed(run.seed_for("round", run.round, run.world.rank))
     run.round_metrics.numbers.clear()
     spent = run.ledger.total_flops
-    with saved_if_interrupted(run, optimizer):
+    with saved_if_interrupted(run, optimizer), run.model.sharding.whole():
         indices = run.hook.alignzoo_order(run=run, index=run.round)
         rows = [run.data.train[i] for i in indices]
         batch = run.hook.alignzoo_sample(run=run, rows=run.shard(rows))
@@ -144,9 +148,9 @@ def update(run: Run, optimizer: torch.optim.Optimizer, batch: Batch) -> dict[str
     optimizer.zero_grad(set_to_none=True)
     totals = Totals()
     spent = run.ledger.total_flops
-    for micro in run.micro_batches(batch) if len(batch) else []:
-        with run.forwards.purpose("update"):
-            loss: Loss = run.hook.alignzoo_loss(run=run, batch=micro.to(run.device))
+    for micro in agree_on_micro_batches(run, batch):
+        loss = compute_loss(run, micro)
+        run.model.sharding.exchange_gradients(last=micro.is_last)
         loss.sum.backward()
         totals.add(loss)
     charge_other_processes(run, "update", run.ledger.total_flops - spent)
@@ -157,7 +161,7 @@ def update(run: Run, optimizer: torch.optim.Optimizer, batch: Batch) -> dict[str
         if parameter.grad is not None:
             parameter.grad /= max(totals.counts["loss"], 1.0)
     run.hook.alignzoo_gradient(run=run, parameters=run.model.named_parameters())
-    norm = float(torch.nn.utils.clip_grad_norm_(parameters, run.recipe.max_grad_norm))
+    norm = float(gather_tensor(clip_grad_norm_(parameters, run.recipe.max_grad_norm)))
     means = totals.means()
     if not math.isfinite(norm) or not math.isfinite(totals.sums["loss"]):
         raise RunFailed(

@@ -10,11 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from alignzoo.errors import BadInput, RunFailed
+from alignzoo.policy.sharding import WITHOUT_SHARD, is_split
 from alignzoo.run.state import UnsavableValue, flatten, unflatten
 
 # Vectors that some models and adapters store as matrices: norms of each head (Cohere), biases of
 # experts (GPT-OSS), time constants (Mamba, whose authors do not decay them), factors of IA3.
 VECTORS = re.compile(r"norm|bias|A_log|ia3_l")
+# Optimizers that update each value by itself, so that a process can update its part of a weight.
+ELEMENTWISE = (torch.optim.AdamW, torch.optim.Adam, torch.optim.SGD)
 
 
 def make_optimizer(
@@ -35,6 +38,17 @@ def decays(name: str, parameter: nn.Parameter) -> bool:
     row (DoRA's magnitudes), and multiplies everything.
     """
     return parameter.ndim > 1 and not VECTORS.search(name)
+
+
+def refuse_whole_weights(optimizer: torch.optim.Optimizer) -> None:
+    """Raise `BadInput` for split weights if the optimizer is not known to update parts of them."""
+    weights = (p for group in optimizer.param_groups for p in group["params"])
+    if type(optimizer) not in ELEMENTWISE and any(map(is_split, weights)):
+        known = ", ".join(kind.__name__ for kind in ELEMENTWISE)
+        raise BadInput(
+            f"option --shard: {type(optimizer).__name__} is not known to work on parts of weights",
+            hint=f"use one of torch's {known}, or {WITHOUT_SHARD}",
+        )
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from alignzoo import signals
 from alignzoo.errors import BadInput, RunFailed
+from alignzoo.policy.sharding import own_part
 from alignzoo.run import Run
 from alignzoo.signals import Interrupted
 from alignzoo.training import checkpoint
@@ -52,6 +53,7 @@ def save_checkpoint(
     moments, state["optimizer"] = flatten_optimizer(optimizer, names)
     weights = run.model.state()
     check_weights(run, weights)
+    shards = write_parts(run, weights, moments) if run.model.sharding.active else None
     if not run.world.is_main:
         return
     run.record.flush()
@@ -63,18 +65,28 @@ def save_checkpoint(
         {**state, "ledger": run.ledger.as_dict()},
         batches,
         plugins.tensors,
+        shards,
     )
     run.record.set_status("running", run.ledger)
 
 
+def write_parts(run: Run, weights: Mapping[str, Tensor], moments: Mapping[str, Tensor]) -> Path:
+    """Write what this process holds of the weights and the optimizer, and return the folder."""
+    made = checkpoint.shards_folder(run.record.checkpoints, run.step) if run.world.is_main else None
+    folder: Path = run.world.gather_each(made)[0]  # type: ignore[assignment]  # the main one's
+    checkpoint.write_shards(folder, weights, moments)
+    return folder
+
+
 def check_weights(run: Run, weights: Mapping[str, Tensor]) -> None:
     """Raise `RunFailed` if a weight is not finite: no checkpoint and no result has such."""
-    for name, tensor in weights.items():
-        if not torch.isfinite(tensor).all():
-            raise RunFailed(
-                f"the weights are not finite after step {run.step}: {name}",
-                hint="try a lower --learning-rate; the last checkpoint is intact",
-            )
+    names = (name for name, x in weights.items() if not torch.isfinite(own_part(x)).all())
+    broken = next(filter(None, run.world.gather_each(next(names, None))), None)
+    if broken is not None:
+        raise RunFailed(
+            f"the weights are not finite after step {run.step}: {broken}",
+            hint="try a lower --learning-rate; the last checkpoint is intact",
+        )
 
 
 def choose_checkpoint(run: Run) -> Path | None:
@@ -146,7 +158,8 @@ def resume_run(run: Run, optimizer: torch.optim.Optimizer) -> tuple[Round | None
     if path is None:
         run.record.rewind(0)
         return None, False
-    weights, moments, state = checkpoint.read_checkpoint(path)
+    like = dict(run.model.named_parameters())
+    weights, moments, state = checkpoint.read_checkpoint(path, like)
     run.model.load_state(weights)
     names = {parameter: name for name, parameter in run.model.named_parameters()}
     restore_optimizer(optimizer, moments, names, state.get("optimizer"))

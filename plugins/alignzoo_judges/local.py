@@ -133,8 +133,9 @@ def compute_identity(policy: Policy, codec: Codec, *, base: bool) -> str:
     if not base:
         digest = sha256()
         for name, weight in sorted(adapter_parameters(policy.model).items()):
-            values = weight.detach().float().cpu().contiguous().numpy().tobytes()
-            digest.update(name.encode() + values)
+            # A copy, for numpy pins the memory of what it is given, which --shard could not free.
+            values = weight.detach().to("cpu", torch.float32, copy=True).contiguous()
+            digest.update(name.encode() + values.numpy().tobytes())
         facts["adapter"] = digest.hexdigest()
     tokenizer = codec.tokenizer
     described = f"{tokenizer.chat_template}\n{sorted(tokenizer.get_vocab().items())}"
