@@ -19,6 +19,7 @@ from .policy import ModelSpec, load_policy
 from .rewards import RowReward
 from .run import Run
 from .training.on_policy import Iterations, OnPolicy, RoundPrompts
+from .training.optimizer import decay_groups, decays
 
 __all__ = [
     "API_VERSION",
@@ -47,6 +48,8 @@ __all__ = [
     "algorithm_of",
     "collate",
     "concat",
+    "decay_groups",
+    "decays",
     "hookimpl",
     "load_policy",
     "load_task",

@@ -31,7 +31,7 @@ from alignzoo.policy.kinds import ADAPTER_OPTIONS, ADAPTERS
 from alignzoo.safe_yaml import read_yaml
 
 # Keys of a recipe that may name Python code; so may any option of an algorithm.
-CODE_KEYS = ("algorithm", "task", "addons", "sampler", "reward")
+CODE_KEYS = ("algorithm", "task", "addons", "sampler", "optimizer", "reward")
 # A Python file or a function: alone, before a weight or options, or as the value of an option.
 CODE = re.compile(r"\.py(?=$|[,:])|(?:^|[,=])python:")
 MOST_FLOPS = 1e30  # of a budget
@@ -120,6 +120,11 @@ class Recipe:
     weight_decay: Annotated[
         float, "decoupled weight decay of matrices, not of norms and biases", Ge(0), Le(100)
     ] = 0.0
+    optimizer: Annotated[
+        str | None,
+        "optimizer, NAME[,OPTION=VALUE...]: the name of an optimizer or a Python file "
+        "[default: AdamW]",
+    ] = None
     max_grad_norm: Annotated[float, "clip gradients to this norm", Gt(0)] = 1.0
     gradient_checkpointing: Annotated[
         bool, "recompute activations in the backward pass to save memory"
@@ -312,7 +317,8 @@ def check_names(recipe: Recipe) -> None:
     if recipe.output_dir.startswith("~"):
         user = recipe.output_dir.partition("/")[0]
         raise BadInput(f"option --output-dir: there is no user {user[1:]!r}")
-    for name in ("algorithm", "model", "task", "reward", "sampler", "output_dir", "addons"):
+    named = ("algorithm", "model", "task", "reward", "sampler", "optimizer", "addons")
+    for name in (*named, "output_dir"):
         value = getattr(recipe, name)
         for text in value if isinstance(value, list) else [value or ""]:
             if "\0" in text or max(len(part.encode()) for part in text.split("/")) > LONGEST_NAME:

@@ -45,7 +45,7 @@ PANELS = {
     "gradient_checkpointing precision random_init",
     "Data": "task data reward max_length fail_on_bad_rows",
     "Training": "steps epochs budget batch_size micro_tokens learning_rate warmup schedule "
-    "weight_decay max_grad_norm cache_reference",
+    "optimizer weight_decay max_grad_norm cache_reference",
     "Evaluation": "eval_size eval_split eval_every stop_on_alarm",
     "Generation": "sampler importance_cap importance_mode max_new_tokens temperature top_k top_p "
     "min_p stop_text",

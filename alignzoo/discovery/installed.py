@@ -19,7 +19,9 @@ from pathlib import Path
 from alignzoo.discovery.sources import find_fault, locate_module, summarize
 from alignzoo.errors import BadInput, nearest, one_line
 
-GROUPS = ("algorithms", "tasks", "rewards", "judges", "samplers", "addons", "commands")
+GROUPS = (
+    "algorithms", "tasks", "rewards", "judges", "samplers", "optimizers", "addons", "commands",
+)  # fmt: skip
 OWN = "alignzoo"
 PINNED = "ALIGNZOO_PLUGINS"
 BLOCKED = "ALIGNZOO_BLOCKED_PLUGINS"  # set by -p, for the processes that a command starts

@@ -24,7 +24,12 @@ from alignzoo.signals import is_interruption
 
 FUNCTION = "python:"
 # The method by which a class in a file is known. Those of other kinds have hooks.
-METHODS = {"tasks": "score", "judges": "answers", "commands": "main"}
+METHODS = {
+    "tasks": "score",
+    "judges": "answers",
+    "optimizers": "alignzoo_optimizer",
+    "commands": "main",
+}
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,8 @@ def assemble(recipe: Recipe, trainer: RewardTrainer, *, allow_code: bool) -> Par
         "the defaults": TrainingDefaults(),
         "the alarms": Alarms(recipe.stop_on_alarm),
     }
+    if recipe.optimizer is not None:
+        objects[f"optimizer {recipe.optimizer}"] = load_optimizer(recipe.optimizer)
     if task is not None:
         objects[f"task {recipe.task}"] = task
     objects |= {PLUGIN_PREFIX + spec.label: reward for spec, reward in rewards}
@@ -76,6 +78,17 @@ def assemble(recipe: Recipe, trainer: RewardTrainer, *, allow_code: bool) -> Par
     manager = hooks.make_manager(objects, loss=Traits.of(algorithm).trains)
     check_rewards(recipe, algorithm, manager)
     return Participants(algorithm, task, rewards, sampler, manager)
+
+
+def load_optimizer(text: str) -> Any:
+    """Build the optimizer plugin that `NAME[,OPTION=VALUE...]` names, or raise `BadInput`."""
+    found = build_named("optimizers", text, "--optimizer")
+    if "alignzoo_optimizer" not in discovery.hook_methods(type(found)):
+        raise BadInput(
+            f"optimizer {text!r} has no hook method `alignzoo_optimizer(run, parameters)`",
+            hint="mark it with @hookimpl, and return a torch.optim.Optimizer",
+        )
+    return found
 
 
 def check_split(recipe: Recipe, task: Any | None) -> None:
@@ -127,8 +140,8 @@ def check_algorithm(algorithm: Any, recipe: Recipe) -> None:
 
 TRAINING_OPTIONS = (
     "steps", "epochs", "budget", "batch_size", "learning_rate", "warmup", "schedule",
-    "weight_decay", "max_grad_norm", "gradient_checkpointing", "shard", "checkpoint_every",
-    "eval_every",
+    "optimizer", "weight_decay", "max_grad_norm", "gradient_checkpointing", "shard",
+    "checkpoint_every", "eval_every",
 )  # fmt: skip
 
 

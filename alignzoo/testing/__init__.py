@@ -14,6 +14,7 @@ from alignzoo.testing.subject import Subject, require_same
 from alignzoo.testing.suites import (
     AddonSuite,
     AlgorithmSuite,
+    OptimizerSuite,
     RewardSuite,
     SamplerSuite,
     Suite,
@@ -30,6 +31,7 @@ __all__ = [
     "Finding",
     "Law",
     "NotApplicable",
+    "OptimizerSuite",
     "RewardSuite",
     "SamplerSuite",
     "Subject",

@@ -26,6 +26,7 @@ from alignzoo.testing import (  # noqa: F401 - they register their laws
 )
 from alignzoo.testing.addons import AddonSubject
 from alignzoo.testing.laws import LAWS, STARTS, VERSION, Finding, check_law, exceptions_of
+from alignzoo.testing.optimizers import OptimizerSubject
 from alignzoo.testing.rewards import RewardSubject
 from alignzoo.testing.samplers import SamplerSubject
 from alignzoo.testing.stage import Stage
@@ -72,6 +73,7 @@ SUBJECTS: dict[str, Callable[[str, Mapping[str, Any]], Any]] = {
     "rewards": RewardSubject,
     "tasks": TaskSubject,
     "samplers": SamplerSubject,
+    "optimizers": OptimizerSubject,
     "addons": AddonSubject,
 }
 
@@ -151,7 +153,8 @@ def guess_kind(path: str) -> str:
         return "algorithms"
     if hasattr(cls, "rows") and hasattr(cls, "views"):
         return "tasks"
-    reward = getattr(cls, "alignzoo_reward", None)
-    wraps = reward is not None and reward.alignzoo_impl["wrapper"]
-    rewards = {"alignzoo_check", "alignzoo_start", "alignzoo_reward"}
-    return "rewards" if reward is not None and not wraps and hooks <= rewards else "addons"
+    usual = {"alignzoo_check", "alignzoo_start"}
+    for hook, kind in (("alignzoo_reward", "rewards"), ("alignzoo_optimizer", "optimizers")):
+        if hook in hooks <= {*usual, hook} and not getattr(cls, hook).alignzoo_impl["wrapper"]:
+            return kind
+    return "addons"

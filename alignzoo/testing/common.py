@@ -13,7 +13,7 @@ from alignzoo.testing.option_laws import (
 )
 from alignzoo.testing.subject import Subject, draw_globally, global_generators, require_same
 
-KINDS = ("rewards", "tasks", "judges", "samplers", "addons")
+KINDS = ("rewards", "tasks", "judges", "samplers", "optimizers", "addons")
 FUNCTIONS = ("rewards", "tasks", "judges", "samplers")  # kinds that give something for an input
 
 

@@ -73,6 +73,12 @@ class SamplerSuite(Suite):
     kind = "samplers"
 
 
+class OptimizerSuite(Suite):
+    """The laws for optimizers."""
+
+    kind = "optimizers"
+
+
 class AddonSuite(Suite):
     """The laws for add-ons."""
 

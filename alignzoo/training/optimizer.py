@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -21,14 +21,29 @@ ELEMENTWISE = (torch.optim.AdamW, torch.optim.Adam, torch.optim.SGD)
 
 
 def make_optimizer(
-    parameters: Sequence[tuple[str, nn.Parameter]], learning_rate: float, weight_decay: float
+    parameters: Iterable[tuple[str, nn.Parameter]],
+    learning_rate: float,
+    weight_decay: float,
+    **settings: Any,
 ) -> torch.optim.Optimizer:
-    """Return AdamW for parameters by name; see `decays` for the weight decay."""
+    """Return AdamW for parameters by name, with more `settings` of it."""
+    groups = decay_groups(parameters, weight_decay)
+    return torch.optim.AdamW(groups, lr=learning_rate, fused=True, **settings)
+
+
+def decay_groups(
+    parameters: Iterable[tuple[str, nn.Parameter]], weight_decay: float
+) -> list[dict[str, Any]]:
+    """Return groups of parameters for an optimizer: those that decay, and those that do not.
+
+    See `decays`. A group without parameters is left out.
+    """
+    named = list(parameters)
     groups = [
-        {"params": [p for n, p in parameters if decays(n, p)], "weight_decay": weight_decay},
-        {"params": [p for n, p in parameters if not decays(n, p)], "weight_decay": 0.0},
+        {"params": [p for n, p in named if decays(n, p)], "weight_decay": weight_decay},
+        {"params": [p for n, p in named if not decays(n, p)], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=learning_rate, fused=True)
+    return [group for group in groups if group["params"]]
 
 
 def decays(name: str, parameter: nn.Parameter) -> bool:

@@ -138,7 +138,8 @@ def main() -> None:
         finally:
             subprocess.run([*git, "worktree", "remove", "--force", old], check=True)
     result = {
-        "command": " ".join(["python benchmarks/startup/measure.py", *sys.argv[1:]]),
+        "before": options.before,
+        "repeats": options.repeats,
         "machine": platform.processor() or platform.machine(),
         "python": platform.python_version(),
         "cases": {

@@ -263,6 +263,47 @@ SAMPLER_MISTAKES = [
     Mistake("kept rows", "own = seeds", "rows[0].prompt.append(3)\n        own = seeds"),
 ]
 
+OPTIMIZER = '''
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from annotated_types import Ge, Lt
+
+from alignzoo import hookimpl
+
+
+class Momentum(torch.optim.Optimizer):
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for p in group["params"]:
+                mean = self.state[p].setdefault("mean", torch.zeros_like(p))
+                mean.lerp_(p.grad.sign(), 1 - group["decay"])
+                p -= group["lr"] * mean
+
+
+@dataclass(eq=False)
+class Sign:
+    """The running mean of the signs of gradients"""
+
+    decay: Annotated[float, "of the mean", Ge(0), Lt(1)] = 0.5
+
+    @hookimpl
+    def alignzoo_optimizer(self, run, parameters):
+        values = [p for _, p in parameters]
+        return Momentum(values, {"lr": run.learning_rate, "decay": self.decay})
+'''
+
+OPTIMIZER_MISTAKES = [
+    Mistake("starts", "values = [", "raise ValueError\n        values = ["),
+    Mistake("described options", ", Ge(0), Lt(1)]", "]"),
+    Mistake("options that do something", "self.decay", "0.5"),
+    Mistake("resume", "self.state[p].setdefault", "vars(self).setdefault(p, {}).setdefault"),
+    Mistake("rate 0", 'group["lr"] * mean', "1e-3 * mean"),
+    Mistake("learns", "p -= ", "p += "),
+]
+
 ADDON = '''
 import math
 import time
@@ -309,6 +350,7 @@ RIGHT = {
     "tasks": TASK,
     "judges": JUDGE,
     "samplers": SAMPLER,
+    "optimizers": OPTIMIZER,
     "addons": ADDON,
 }
 MISTAKES = {
@@ -316,5 +358,6 @@ MISTAKES = {
     "tasks": TASK_MISTAKES,
     "judges": JUDGE_MISTAKES,
     "samplers": SAMPLER_MISTAKES,
+    "optimizers": OPTIMIZER_MISTAKES,
     "addons": ADDON_MISTAKES,
 }

@@ -20,14 +20,14 @@ importlib.import_module("alignzoo_judges.testing")  # registers the laws for jud
 QUICK = ("starts", "described options")
 ROOT = Path(__file__).parents[2]
 
-# Runs with and without an add-on take seconds each.
-KINDS = [pytest.param(kind, marks=[pytest.mark.long] * (kind == "addons")) for kind in RIGHT]
+LONG = ("addons", "optimizers")  # their runs take seconds each
+KINDS = [pytest.param(kind, marks=[pytest.mark.long] * (kind in LONG)) for kind in RIGHT]
 SEEDED = [
     pytest.param(
         kind,
         mistake,
         id=f"{kind} {number} {mistake.law}",
-        marks=[pytest.mark.long] * (kind == "addons" and mistake.law not in QUICK),
+        marks=[pytest.mark.long] * (kind in LONG and mistake.law not in QUICK),
     )
     for kind, mistakes in MISTAKES.items()
     for number, mistake in enumerate(mistakes)

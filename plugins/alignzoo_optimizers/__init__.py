@@ -1,0 +1,1 @@
+"""Optimizers by name: AdamW, also with 8-bit states, Muon and Adafactor."""
