@@ -11,7 +11,6 @@ from annotated_types import Ge, Gt, Le
 from torch import nn
 
 from alignzoo import Run, decay_groups, hookimpl
-from alignzoo_optimizers.combined import refuse_sharded
 
 
 @dataclass
@@ -35,10 +34,8 @@ class Adafactor:
         self, run: Run, parameters: Sequence[tuple[str, nn.Parameter]]
     ) -> torch.optim.Optimizer:
         """Return the optimizer, with the recipe's learning rate and weight decay."""
-        groups = decay_groups(parameters, run.recipe.weight_decay)
-        refuse_sharded(groups)
         return torch.optim.Adafactor(
-            groups,
+            decay_groups(parameters, run.recipe.weight_decay),
             lr=run.learning_rate,
             beta2_decay=-self.decay,
             eps=(None, self.smallest_scale),

@@ -12,7 +12,6 @@ from torch import nn
 
 from alignzoo import BadInput, Run, decay_groups, hookimpl
 from alignzoo.errors import NotAvailable
-from alignzoo_optimizers.combined import refuse_sharded
 
 
 @dataclass
@@ -65,7 +64,6 @@ class AdamW8bit(AdamW):
                 f"8-bit optimizers of bitsandbytes do not work on {run.device.type}",
                 hint="use --optimizer adamw or adafactor",
             )
-        refuse_sharded(groups)
         settings["min_8bit_size"] = self.min_8bit_size
         optimizer: torch.optim.Optimizer = BlockAdamW(
             groups, optim_bits=8, is_paged=self.paged, **settings

@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from annotated_types import Ge, Le, Lt
 from torch import nn
 
 from alignzoo import BadInput, Run, decay_groups, decays, hookimpl
-from alignzoo_optimizers.combined import Combined, refuse_sharded
 
 # A layer has a number: `layers.0.mlp.up_proj.weight`; embeddings and heads have none.
 IN_A_LAYER = re.compile(r"\.\d+\.")
@@ -39,10 +38,8 @@ class Muon:
                 hint="use --optimizer adamw",
             )
         rate, decay = run.learning_rate, run.recipe.weight_decay
-        groups = decay_groups(hidden, decay)
-        refuse_sharded(groups)
         muon = torch.optim.Muon(
-            groups,
+            decay_groups(hidden, decay),
             lr=rate,
             momentum=self.momentum,
             ns_steps=self.steps,
@@ -56,3 +53,19 @@ class Muon:
 def is_hidden_matrix(name: str, parameter: nn.Parameter) -> bool:
     """Return whether Muon trains a parameter: a matrix in a layer."""
     return parameter.ndim == 2 and decays(name, parameter) and bool(IN_A_LAYER.search(name))
+
+
+class Combined(torch.optim.Optimizer):
+    """Several optimizers as one: the groups and the states of the whole are those of the parts."""
+
+    def __init__(self, parts: Sequence[torch.optim.Optimizer]):
+        self.parts = parts
+        super().__init__([group for part in parts for group in part.param_groups], {})
+        for part in parts:
+            part.state = self.state
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Take a step of each part."""
+        assert closure is None, "the loss is computed before the step"
+        for part in self.parts:
+            part.step()
