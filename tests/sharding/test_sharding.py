@@ -14,7 +14,7 @@ import pytest
 from safetensors.torch import load_file
 
 from alignzoo import discovery
-from alignzoo.errors import BadInput
+from alignzoo.errors import BadInput, RunFailed
 from alignzoo.options import options_of
 from alignzoo.session import execute, recipe_for
 from alignzoo.testing.stage import write_rows
@@ -110,21 +110,22 @@ def killed(folder) -> str:
 @pytest.fixture(scope="module")
 def outcome(folder, killed) -> dict[str, str]:
     """Make all other runs in two processes, and return what became of each."""
+    here = {"output_dir": str(folder), "name": "begun-alone", "shard": False}
+    with pytest.raises(RunFailed, match="killed"):
+        execute(recipe_for("sft", KILLED, here))
     sizes = {"addons": [str(HERE / "sizes.py")]}
     jobs = {name: (each[0], {**each[1], **sizes, "shard": True}) for name, each in ALIKE.items()}
     jobs["uninterrupted"] = ("sft", {**KILLED, "addons": []})
     jobs["killed"] = ("sft", {**KILLED, "resume": True})
+    jobs["begun-alone"] = ("sft", {**KILLED, "resume": True, "allow_changes": True})
     jobs |= {name: one_step(name, folder) for name in ALGORITHMS}
     dpo = one_step("dpo", folder)[1]
     jobs["tr-dpo"] = ("dpo", {**dpo, "options": {"reference_every": 1}})
     jobs["qlora"] = ("dpo", {**dpo, "adapter": "qlora"})
     jobs["prompt"] = ("dpo", {**dpo, "adapter": "prompt"})
-    noise = str(HERE.parents[1] / "examples/gradient_noise.py")
-    for name, addon in (
-        ("gradient", noise),
-        *((x, f"{HERE}/{x}.py") for x in ("optimizer", "state")),
-    ):
-        jobs[name] = ("dpo", {**dpo, "addons": [addon]})
+    addons = {name: HERE / f"{name}.py" for name in ("optimizer", "state", "whole")}
+    addons["gradient"] = HERE.parents[1] / "examples/gradient_noise.py"
+    jobs |= {name: ("dpo", {**dpo, "addons": [str(path)]}) for name, path in addons.items()}
     return launch(jobs, folder)[0]
 
 
@@ -167,6 +168,22 @@ def test_a_killed_run_resumes_on_one_process(folder, outcome):
         execute(recipe, resume=True)
     execute(recipe, resume=True, allow_changes=True)
     assert largest_difference(folder / "uninterrupted", folder / "killed-then-one") < 1e-5
+
+
+def test_a_run_of_one_process_resumes_on_two(folder, outcome):
+    assert outcome["begun-alone"] == "finished"
+    assert largest_difference(folder / "uninterrupted", folder / "begun-alone") < 1e-5
+
+
+def test_a_plugin_can_gather_the_weights(folder, outcome):
+    """And keep them in its state, as an average of weights would."""
+    assert outcome["whole"] == "finished"
+    run = folder / "whole"
+    kept = load_file(run / "checkpoints/step-00000001/plugins.safetensors")
+    saved = {name.replace(".weight", ".default.weight"): x for name, x in weights_of(run).items()}
+    copies = {key.rpartition("/copies/")[2]: x for key, x in kept.items() if "/copies/" in key}
+    assert copies.keys() == saved.keys()
+    assert all(x.equal(saved[name]) for name, x in copies.items())
 
 
 @pytest.mark.parametrize("name", sorted({*ALGORITHMS, *REFUSED}))
