@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +15,8 @@ import pytest
 from cli_fakes import evaluation
 
 from alignzoo.cli import status
-from alignzoo.errors import RunFailed
+from alignzoo.cli.run import load_algorithm
+from alignzoo.errors import BadInput, RunFailed
 from alignzoo.ledger import Ledger
 
 Use = Callable[[Callable[..., Any]], None]
@@ -226,3 +229,25 @@ def test_bars_in_a_terminal_let_no_library_through(toy: str, tmp_path: Path) -> 
     assert "step 1" in text
     assert "evaluating" in text
     assert "finished: r" in text
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_no_garbage_is_looked_for_while_libraries_are_imported(monkeypatch, fails):
+    seen = []
+
+    def load(kind: str, name: str) -> type:
+        seen.append((kind, name, gc.isenabled()))
+        if fails:
+            raise BadInput("no such algorithm")
+        return int
+
+    monkeypatch.setattr("alignzoo.discovery.load_plugin", load)
+    with monkeypatch.context() as patch:
+        patch.delitem(sys.modules, "torch", raising=False)
+        try:
+            with pytest.raises(BadInput) if fails else nullcontext():
+                assert load_algorithm("dpo") is int
+            assert gc.isenabled() and gc.get_freeze_count() > 0
+        finally:
+            gc.unfreeze()
+    assert seen == [("algorithms", "dpo", False)]

@@ -19,6 +19,7 @@ from alignzoo.policy.adapters import (
     adapter_parameters,
     add_adapter,
     base_parameters,
+    compile_when_called,
     keep_input_precision,
 )
 from alignzoo.policy.flops import AdapterWork, Products, profile, with_adapter
@@ -40,6 +41,31 @@ def moved(policy, batch):
         for p in policy.parameters():
             p.add_(0.05 * torch.randn(p.shape, generator=draw))
     return scores(policy, batch)
+
+
+def test_torchs_compiler_is_imported_by_what_is_compiled_alone():
+    code = (
+        "import sys, torch\n"
+        "from alignzoo.policy.adapters import compile_when_called\n"
+        "print('bitsandbytes' in sys.modules, 'torch._inductor.compile_fx' in sys.modules)\n"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["True", "False"]
+
+
+def test_a_function_is_compiled_at_its_first_call(monkeypatch):
+    compiled = []
+
+    def compile_now(function, **options):
+        compiled.append(options)
+        return lambda x: 2 * function(x)
+
+    monkeypatch.setattr(torch, "compile", compile_now)
+    with compile_when_called():
+        add = torch.compile(lambda x: x + 1, dynamic=True)
+    assert torch.compile is compile_now and compiled == []
+    assert (add(1), add(2)) == (4, 6)
+    assert compiled == [{"dynamic": True}]
 
 
 def test_the_table_needs_neither_torch_nor_peft():
