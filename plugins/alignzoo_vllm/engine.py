@@ -15,7 +15,7 @@ DTYPES = {"auto": "auto", "fp32": "float32", "bf16": "bfloat16"}  # by --precisi
 
 
 class Engine:
-    """`vllm.LLM` on the base model, with a `LoRARequest` for each adapter."""
+    """`vllm.LLM` on the base model, with a `LoRARequest` for each adapter, or new weights."""
 
     def __init__(self, base: str, recipe: Any, memory: float):
         try:
@@ -27,19 +27,23 @@ class Engine:
                 hint="pip install alignzoo[vllm], or use a server that runs elsewhere: "
                 "--sampler vllm,url=http://localhost:8000/v1",
             ) from None
-        if recipe.lora_rank > RANKS[-1]:
+        self.whole_models = recipe.adapter == "none"
+        if recipe.lora_rank > RANKS[-1] and not self.whole_models:
             raise BadInput(
                 f"option --lora-rank: vLLM takes adapters up to rank {RANKS[-1]}",
                 hint="use a smaller rank, or leave out --sampler",
             )
         self.vllm, self.request = vllm, LoRARequest
+        lora: dict[str, Any] = {}
+        if not self.whole_models:
+            rank = next(rank for rank in RANKS if rank >= recipe.lora_rank)
+            lora = {"enable_lora": True, "max_lora_rank": rank}
         self.llm = vllm.LLM(
             model=base,
             dtype=DTYPES[recipe.precision],
             max_model_len=recipe.max_length,
             seed=recipe.seed,
-            enable_lora=True,
-            max_lora_rank=next(rank for rank in RANKS if rank >= recipe.lora_rank),
+            **lora,
             gpu_memory_utilization=memory,
             logprobs_mode="processed_logprobs",  # of the distribution drawn from, like the trainer
         )
@@ -47,7 +51,11 @@ class Engine:
         self.loaded = 0
 
     def load(self, name: str, folder: Path) -> None:
-        """Draw under this adapter from now on."""
+        """Draw from the weights in this folder from now on: an adapter's, or a whole model's."""
+        if self.whole_models:
+            self.llm.collective_rpc("reload_weights", kwargs={"weights_path": str(folder)})
+            self.llm.reset_prefix_cache()  # it was computed with other weights
+            return
         # vLLM caches adapters by number; a new number makes it read the folder.
         self.loaded += 1
         self.adapter = self.request(name, self.loaded, str(folder))

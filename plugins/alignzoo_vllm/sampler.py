@@ -14,40 +14,46 @@ from alignzoo import BadInput, Example, Run, hookimpl
 from alignzoo.rollout import Completion, Sampler, Sampling, seeds
 from alignzoo_vllm.engine import Engine
 from alignzoo_vllm.server import Server
+from alignzoo_vllm.servers import Servers
 
-SUPPORTED_ADAPTERS = ("lora", "rslora", "qlora")
+SUPPORTED_ADAPTERS = ("lora", "rslora", "qlora", "none")
 
 
 class Backend(Protocol):
     """A vLLM, in this process or elsewhere."""
 
     def load(self, name: str, folder: Path) -> None:
-        """Draw under this adapter from now on; the folder has PEFT's layout."""
+        """Draw from these weights from now on.
+
+        The folder has PEFT's layout, or transformers' when all weights are trained.
+        """
 
     def draw(
         self, prompts: Sequence[list[int]], seeds: Sequence[int], sampling: Sampling
     ) -> list[Completion]:
-        """Draw one completion per prompt and seed under the adapter loaded last."""
+        """Draw one completion per prompt and seed from the weights loaded last."""
 
 
 @dataclass(eq=False)
 class VLLM(Sampler):
-    """vLLM, a server or an engine in this process, with the adapter of each step"""
+    """vLLM, servers or an engine in this process, with the weights of each step"""
 
     url: Annotated[
-        str | None, "URL of a server, http://HOST:PORT/v1 [default: an engine in this process]"
+        str | None,
+        "URL of a server, http://HOST:PORT/v1, or of several, joined by + [default: an engine in "
+        "this process]",
     ] = None
     model: Annotated[str | None, "vLLM's name of the base model [default: as in --model]"] = None
     folder: Annotated[
-        str | None, "where to put adapters, visible to the server too [default: the run's folder]"
+        str | None, "where to put weights, visible to the server too [default: the run's folder]"
     ] = None
     timeout: Annotated[float, "seconds to wait for the server's reply", Gt(0)] = 600.0
     retries: Annotated[int, "retries of a failed request", Ge(0)] = 4
-    requests: Annotated[int, "concurrent requests to the server", Ge(1)] = 64
+    requests: Annotated[int, "concurrent requests to each server", Ge(1)] = 64
     memory: Annotated[float, "fraction of GPU memory for the engine", Gt(0), Le(1)] = 0.3
 
     backend: Backend | None = field(default=None, init=False)
-    adapter_step: int | None = field(default=None, init=False)  # the step of the loaded adapter
+    loaded_step: int | None = field(default=None, init=False)  # the step of the loaded weights
 
     external_logprobs = True
 
@@ -68,7 +74,11 @@ class VLLM(Sampler):
             )
         base = self.model or recipe.model
         if self.url is not None:
-            self.backend = Server(self.url, base, self.timeout, self.retries, self.requests)
+            whole = recipe.adapter == "none"
+            servers = [
+                Server(url, base, self.timeout, self.retries, whole) for url in self.url.split("+")
+            ]
+            self.backend = Servers(servers, self.requests)
             self.backend.check()
         else:
             self.backend = Engine(base, recipe, self.memory)
@@ -76,30 +86,33 @@ class VLLM(Sampler):
     def complete(
         self, run: Run, rows: Sequence[Example], size: int, stream: str
     ) -> list[list[Completion]]:
-        """Draw `size` completions of each prompt, after loading this step's adapter."""
+        """Draw `size` completions of each prompt, after loading this step's weights."""
         assert self.backend is not None  # set by alignzoo_check
-        if self.adapter_step != run.step:
-            self.load_adapter(run, self.backend)
+        if isinstance(self.backend, Servers):
+            self.backend.note, self.backend.first = run.ui.note, run.world.rank
+        if self.loaded_step != run.step:
+            self.load_weights(run, self.backend)
         completions = self.backend.draw(
             [row.prompt for row in rows for _ in range(size)],
-            seeds(run, len(rows) * size, stream),
+            seeds(run, len(rows) * size, stream, size),
             Sampling.of(run.recipe, run.codec),
         )
         return [completions[i : i + size] for i in range(0, len(completions), size)]
 
-    def load_adapter(self, run: Run, backend: Backend) -> None:
-        """Save the current adapter, have it loaded, and delete the previous one's folder."""
+    def load_weights(self, run: Run, backend: Backend) -> None:
+        """Save the current weights, have them loaded, and delete the previous ones' folder."""
         name = f"alignzoo-{run.record.folder.name}-{run.step}"
         parent = Path(self.folder).expanduser() if self.folder else run.record.folder / "sampler"
         if run.world.is_main:
             run.model.save(parent / name)
         run.world.wait()
-        if run.world.is_main or self.url is None:  # each process has its own engine
-            backend.load(name, (parent / name / "adapter").resolve())
+        folder = parent / name / ("model" if run.recipe.adapter == "none" else "adapter")
+        if run.world.is_main or not isinstance(backend, Servers):  # each process has its own engine
+            backend.load(name, folder.resolve())
         run.world.wait()
-        if isinstance(backend, Server):
-            backend.adapter = name
-        if run.world.is_main and self.adapter_step is not None:
-            previous = f"alignzoo-{run.record.folder.name}-{self.adapter_step}"
+        if isinstance(backend, Servers) and not run.world.is_main:
+            backend.adopt(name)
+        if run.world.is_main and self.loaded_step is not None:
+            previous = f"alignzoo-{run.record.folder.name}-{self.loaded_step}"
             shutil.rmtree(parent / previous, ignore_errors=True)
-        self.adapter_step = run.step
+        self.loaded_step = run.step

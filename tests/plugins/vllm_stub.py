@@ -15,6 +15,8 @@ from alignzoo.data import Codec
 from alignzoo.policy import load_policy
 from alignzoo.rollout import Sampling, generate
 
+LOADING = threading.Lock()  # transformers loads one model at a time in a process
+
 
 class Stub:
     def __init__(self):
@@ -27,6 +29,16 @@ class Stub:
         self.shift = 0.0  # what its log-probs are off by
         self.token_ids = True
         self.refusal: int | None = None
+        self.answers_left: int | None = None  # completions until it dies without a reply
+        self.answered: list[int] = []  # the seeds of the completions that it has sent
+
+    @property
+    def dead(self) -> bool:
+        return self.answers_left == 0
+
+    def restart(self) -> None:
+        """Come up again, with the base model only."""
+        self.policies, self.answers_left = {"zoo-tiny": self.policies["zoo-tiny"]}, None
 
     def asked(self, path: str) -> list[Any]:
         return [body for where, body in self.requests if where == path]
@@ -40,13 +52,23 @@ class Stub:
             name = body["lora_name"]
             if name in self.policies:
                 return 400, {"error": {"message": f"The lora adapter '{name}' is already loaded."}}
-            self.policies[name] = load_policy(body["lora_path"])
+            self.load(name, body["lora_path"])
             return 200, "Success: LoRA adapter added successfully."
         if path == "/v1/unload_lora_adapter":
             return (200, "Success") if self.policies.pop(body["lora_name"], None) else (404, {})
         if path == "/v1/completions":
             return self.completion(body)
+        if path == "/collective_rpc":
+            assert body["method"] == "reload_weights"
+            self.load("zoo-tiny", body["kwargs"]["weights_path"])
+            return 200, {"results": [None]}
+        if path == "/reset_prefix_cache":
+            return 200, ""
         return 404, {"error": {"message": "no such path"}}
+
+    def load(self, name: str, folder: str) -> None:
+        with LOADING:
+            self.policies[name] = load_policy(folder)
 
     def completion(self, body: Any) -> tuple[int, Any]:
         if self.failures:
@@ -73,6 +95,9 @@ class Stub:
         }
         if self.token_ids:
             choice["token_ids"] = drawn.tokens
+        self.answered.append(body["seed"])
+        if self.answers_left is not None:
+            self.answers_left -= 1
         return 200, {"choices": [choice]}
 
 
@@ -89,6 +114,9 @@ def serving(stub: Stub):
 
         def reply(self, body: Any) -> None:
             with stub.lock:
+                if stub.dead:
+                    self.close_connection = True
+                    return
                 stub.requests.append((self.path, body))
                 stub.keys.add(self.headers["Authorization"])
                 status, answer = stub.answer(self.path, body)
