@@ -224,7 +224,8 @@ class Bench:
 
         Return the first ones of ours and the errors; raise `LossesDiffer` if they differ.
         """
-        steps = 1 if algorithm in ONLINE else 2
+        # A trained model, whose adapter is filled at random, magnifies rounding from step to step.
+        steps = 1 if algorithm in ONLINE or self.setting.model is not None else 2
         ours = self.run_variant(algorithm, vocabulary, OURS, steps=steps, check=True)
         found = {"loss": ours["losses"][0], "grad_norm": ours["norms"][0]}
         theirs = self.run_variant(algorithm, vocabulary, TRL_DEFAULTS, steps=steps, check=True)
