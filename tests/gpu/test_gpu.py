@@ -159,13 +159,13 @@ def test_a_base_in_4_bits_is_scored_as_transformers_does_and_trained(qwen, tmp_p
         found = policy(batch.to(policy.device)).logprobs.float()
         expected = textbook_logprobs(base, batch.to(policy.device))
     assert (found - expected).abs().mean() < 0.01 * expected.abs().mean()
-    row = {"prompt": "w5 w6 w7", "completion": " w8 w9 w10"}
-    (tmp_path / "rows.jsonl").write_text(f"{json.dumps(row)}\n" * 12)
-    data = {"data": str(tmp_path / "rows.jsonl"), "learning_rate": 1e-2, "schedule": "constant"}
-    result = execute(
-        recipe_for("sft", settings(tmp_path, model=str(qwen), adapter="qlora", **data))
-    )
-    losses = logged(result.folder, "loss")
+    losses = losses_of_sft(tmp_path, qwen, adapter="qlora")
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw-8bit", "paged-adamw-8bit", "muon"])
+def test_optimizers_lower_the_loss(qwen, tmp_path, optimizer):
+    losses = losses_of_sft(tmp_path, qwen, optimizer=optimizer)
     assert losses[-1] < losses[0]
 
 
@@ -231,6 +231,15 @@ def test_algorithms_take_steps(tmp_path, algorithm):
     result = execute(recipe_for(algorithm, wanted))
     losses = logged(result.folder, "loss")
     assert losses and all(math.isfinite(loss) for loss in losses)
+
+
+def losses_of_sft(folder: Path, model: Path, **more) -> list[float]:
+    """Train on one row, many times."""
+    row = {"prompt": "w5 w6 w7", "completion": " w8 w9 w10"}
+    (folder / "rows.jsonl").write_text(f"{json.dumps(row)}\n" * 12)
+    data = {"data": str(folder / "rows.jsonl"), "learning_rate": 1e-2, "schedule": "constant"}
+    result = execute(recipe_for("sft", settings(folder, model=str(model), **data, **more)))
+    return logged(result.folder, "loss")
 
 
 def settings(folder: Path, **more) -> dict:
