@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
 from filelock import FileLock
 
 from alignzoo import discovery
@@ -102,6 +103,7 @@ class RewardTrainer:
             if is_main:
                 result = folder / read_run(folder)["result"]
                 write_manifest(folder, [folder / "run.json", *result.rglob("*")])
+            PartialState().wait_for_everyone()  # the others read what the main one has written
 
     def _train_in(self, folder: Path, wanted: Recipe, begun: bool) -> None:
         self.ui.note(f"training a reward model first, in {folder}")

@@ -103,6 +103,8 @@ def execute(
     error is recorded in `run.json` before it is raised, with the folder as its attribute `folder`.
     """
     permissions = Permissions(trust_remote_code, allow_code, allow_changes)
+    # The run of a reward model inside this one leaves the processes connected.
+    is_outermost = not torch.distributed.is_initialized()
     run = prepare(recipe, permissions, resume=resume, ui=ui or Silent())
     traits = Traits.of(run.algorithm)
     try:
@@ -121,7 +123,8 @@ def execute(
         raise
     finally:
         run.record.close()
-        run.accelerator.end_training()
+        if is_outermost:
+            run.accelerator.end_training()
     folder = run.record.folder
     return Result(folder, before, after, "finished", run.ledger, traits.generates, traits.trains)
 
@@ -167,12 +170,12 @@ def prepare(recipe: Recipe, permissions: Permissions, *, resume: bool, ui: UI) -
     """
     check_trackers(recipe.report_to)
     folder = choose_folder(recipe, resume)
+    accelerator = Accelerator(log_with=recipe.report_to or None, project_dir=str(folder))
     trainer = RewardTrainer(
         recipe, ui, partial(execute, trust_remote_code=permissions.trust_remote_code)
     )
     with discovery.recording() as loaded:
         parts = assemble(recipe, trainer, allow_code=permissions.allow_code)
-    accelerator = Accelerator(log_with=recipe.report_to or None, project_dir=str(folder))
     check_processes(recipe, parts.traits, accelerator.num_processes)
     reset_peak_memory(accelerator.device)
     # Processes may start at different times: all use the name that was free for the main one.

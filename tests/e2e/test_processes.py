@@ -98,6 +98,16 @@ def test_two_processes_play_against_themselves(tmp_path):
     assert kept == [8, 7, 8, 7]
 
 
+@pytest.mark.long
+def test_two_processes_train_a_reward_model_first(tmp_path, monkeypatch):
+    monkeypatch.setenv("ALIGNZOO_CACHE", str(tmp_path / "cache"))
+    words = ["--task", "sums", "--reward", "learned,steps=1", "--max-new-tokens", "8"]
+    rows, _ = launch("grpo", tmp_path, 2, *words)
+    assert [row["step"] for row in rows] == [1, 2, 3]
+    spent = json.loads((tmp_path / "one/run.json").read_text())["ledger"]["flops"]
+    assert spent["reward_training"] > 0
+
+
 def test_two_processes_share_the_work_of_the_reference(tmp_path, monkeypatch):
     """Each computes some parts; what they keep is what one process would, bit for bit."""
     data = tmp_path / "pairs.jsonl"

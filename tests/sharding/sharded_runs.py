@@ -20,7 +20,7 @@ from alignzoo.session import execute, recipe_for
 
 def main(jobs: Path, out: Path) -> None:
     keep_bases()
-    Accelerator.end_training = lambda self: None  # it would end the processes' connection
+    Accelerator()  # connects the processes, until all runs are made
     done = {}
     for name, (algorithm, settings) in json.loads(jobs.read_text()).items():
         resume, changes = settings.pop("resume", False), settings.pop("allow_changes", False)
