@@ -116,6 +116,17 @@ def test_rows_are_dealt_to_several_servers(make_run, stub, url, second):
     assert [len(s.asked("/v1/load_lora_adapter")) for s in (stub, other)] == [1, 1]
 
 
+def test_processes_begin_at_different_servers():
+    servers = client("http://a/v1", "http://b/v1")
+    a, b = servers.servers
+    prompts = [[5], [5], [6], [5]]  # the first two are of one row
+    assert servers.deal(prompts) == [a, a, b, a]
+    servers.first = 1
+    assert servers.deal(prompts) == [b, b, a, b]
+    servers.lost[a] = remote.NoAnswer("no answer")
+    assert servers.deal(prompts) == [b] * 4
+
+
 def test_the_work_of_a_server_that_dies_is_done_by_the_others(make_run, stub, url, second):
     other, address = second
     options = {"options": {"group_size": 4}, **SETTINGS, "steps": 2, "max_new_tokens": 8}
