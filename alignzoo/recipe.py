@@ -228,6 +228,12 @@ class Recipe:
             )
         return float(match[1]) if (match[2] or "flops").lower() == unit else None
 
+    def micro_tokens_on(self, device_type: str) -> int:
+        """Return the most tokens in one forward pass on a type of device, "cpu" or another."""
+        # Measured on a CPU, 1024 was 17% faster than 8192 (width 256, 4 layers) at a third of the
+        # memory; on zoo-tiny it was 8% slower.
+        return self.micro_tokens or (1024 if device_type == "cpu" else 8192)
+
     def as_dict(self) -> dict[str, Any]:
         """Return the recipe as a dictionary of its fields, with values that JSON has."""
         recipe: dict[str, Any] = to_json_value(asdict(self))

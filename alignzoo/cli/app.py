@@ -17,6 +17,9 @@ def build_app() -> TyperGroup:
     """Return the root command, with the commands of plugins that are installed."""
     commands = [
         DeferredCommand("run", "Train a model with an algorithm.", run),
+        DeferredCommand(
+            "estimate", "Estimate the memory and the time of a run, without its weights.", predict
+        ),
         DeferredCommand("eval", "Evaluate a run or a model on tasks.", evaluate),
         DeferredCommand(
             "chat", "Chat with a model, or with a run side by side with its base.", chat
@@ -78,6 +81,12 @@ def run(words: list[str]) -> Any:
     from alignzoo.cli.run import run_command
 
     return run_command(words)
+
+
+def predict(words: list[str]) -> Any:
+    from alignzoo.cli.estimate import estimate_command
+
+    return estimate_command(words)
 
 
 def evaluate(words: list[str]) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,11 @@ PANELS = {
 PANEL_OF = {name: panel for panel, names in PANELS.items() for name in names.split()}
 FLAGS = {"addons": "--with"}
 HELP_FLAGS = ("-h", "--help")
+RUN_HELP = (
+    "Train a model with an algorithm: an installed one, or a Python file.\n\n"
+    "alignzoo run ALGO --help adds the options of that algorithm. A switch that a recipe file "
+    "turns on, such as --fail-on-bad-rows, is turned off by --no-fail-on-bad-rows."
+)
 SWITCHES = ("--qlora", "--resume", "--trust-remote-code", "--allow-code", "--allow-changes")
 
 
@@ -102,23 +107,10 @@ def value_of(flag: str, words: list[str]) -> str | None:
 
 def run_command(words: list[str]) -> Any:
     """Find the algorithm among the words, and run the command that has its options."""
-    name, rest = split_algorithm(words)
-    file = value_of("--recipe", words)
-    if name is None and file:
-        name = read_recipe(Path(file)).get("algorithm")
-        if "--allow-code" not in words:
-            refuse_code({"algorithm": name}, file)
-        if name is not None and not isinstance(name, str):
-            raise BadInput(f"algorithm: {name!r} is not a name", where=file)
-    if name is None:
-        if any(flag in words for flag in HELP_FLAGS):
-            return overview()(args=["--help"], prog_name="alignzoo run", standalone_mode=False)
-        known = ", ".join(discovery.discover("algorithms")) or "none"
-        also = f"{file} has no key `algorithm`. " if file else ""
-        raise BadInput(
-            "missing ALGO; usage: alignzoo run ALGO [options]", hint=f"{also}Installed: {known}."
-        )
-    algorithm = load_algorithm(name)
+    found = find_algorithm(words, "run")
+    if found is None:
+        return show_overview("run", RUN_HELP)
+    name, rest, algorithm = found
 
     def run(**values: Any) -> None:
         start(
@@ -132,6 +124,31 @@ def run_command(words: list[str]) -> Any:
 
     program = f"alignzoo run {name}"
     return run_words(rest, program, doc_of(algorithm), parameters_for(name, algorithm), run)
+
+
+def find_algorithm(words: list[str], command: str) -> tuple[str, list[str], type] | None:
+    """Return the name of the algorithm among the words, the other words, and its class.
+
+    Return None if there is none, and help is asked for; raise `BadInput` otherwise.
+    """
+    name, rest = split_algorithm(words)
+    file = value_of("--recipe", words)
+    if name is None and file:
+        name = read_recipe(Path(file)).get("algorithm")
+        if "--allow-code" not in words:
+            refuse_code({"algorithm": name}, file)
+        if name is not None and not isinstance(name, str):
+            raise BadInput(f"algorithm: {name!r} is not a name", where=file)
+    if name is None:
+        if any(flag in words for flag in HELP_FLAGS):
+            return None
+        known = ", ".join(discovery.discover("algorithms")) or "none"
+        also = f"{file} has no key `algorithm`. " if file else ""
+        raise BadInput(
+            f"missing ALGO; usage: alignzoo {command} ALGO [options]",
+            hint=f"{also}Installed: {known}.",
+        )
+    return name, rest, load_algorithm(name)
 
 
 def load_algorithm(name: str) -> type:
@@ -152,17 +169,18 @@ def load_algorithm(name: str) -> type:
             gc.enable()
 
 
-def overview() -> TyperGroup:
-    """Return the help without an algorithm: options of every run, and the algorithms in a list."""
+def show_overview(command: str, help: str, own: Sequence[Parameter] = ()) -> Any:
+    """Print the help without an algorithm: options of every run, and the algorithms in a list.
+
+    `own` are options of the command itself.
+    """
     for clash in discovery.find_clashes("algorithms"):
         print(f"alignzoo: {clean(clash)}", file=sys.stderr)
-    return TyperGroup(
-        name="run",
-        help="Train a model with an algorithm: an installed one, or a Python file.\n\n"
-        "alignzoo run ALGO --help adds the options of that algorithm. A switch that a recipe file "
-        "turns on, such as --fail-on-bad-rows, is turned off by --no-fail-on-bad-rows.",
+    group = TyperGroup(
+        name=command,
+        help=help,
         subcommand_metavar="ALGO [ALGO OPTIONS]",
-        params=common_parameters({}),
+        params=[*own, *common_parameters({})],
         commands=[
             TyperCommand(shown, help=escape(found.summary), rich_help_panel="Algorithms")
             for shown, found in discovery.discover("algorithms").items()
@@ -170,6 +188,7 @@ def overview() -> TyperGroup:
         context_settings=SETTINGS,
         rich_markup_mode="rich",
     )
+    return group(args=["--help"], prog_name=f"alignzoo {command}", standalone_mode=False)
 
 
 def parameters_for(name: str, algorithm: type) -> list[Parameter]:

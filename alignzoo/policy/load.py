@@ -118,7 +118,7 @@ def load_policy(spec: ModelSpec | str, **options: Any) -> Policy:
         with torch.autocast(device.type, torch.bfloat16, enabled=half is not None):
             forget_lengths(base)
             scorer = pick_scorer(base)
-            _remove_dropout(base)  # again: BigBird replaces its attention in the first pass
+            remove_dropout(base)  # again: BigBird replaces its attention in the first pass
             if spec.adapter is not None:
                 check_noise(base)
     for parameter in base.parameters():
@@ -324,7 +324,7 @@ def load_base(
     if four_bit:
         weights.notes.append(four_bit_note(base))
     # A policy and its reference must differ by the training alone: the base draws nothing.
-    _remove_dropout(base)
+    remove_dropout(base)
     return base
 
 
@@ -430,7 +430,7 @@ def _uses_bf16(precision: str, device: torch.device) -> bool:
     return has_it if precision == "auto" else precision == "bf16"
 
 
-def _remove_dropout(model: nn.Module) -> None:
+def remove_dropout(model: nn.Module) -> None:
     """Turn off what makes training random: dropout, in layers and as numbers, and jitter."""
     for module in model.modules():
         if isinstance(module, _DropoutNd):

@@ -16,6 +16,9 @@ forward and backward: this 0.20 / 0.33 s, `F.log_softmax` of all logits 0.34 / 0
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import torch
@@ -25,6 +28,17 @@ from torch.autograd.function import once_differentiable
 CPU_CHUNK = 2**23  # logits held at once: 32 MB of float32, the fastest size measured
 GPU_CHUNK = 2**26  # 256 MB: enough rows to fill the device, little beside the activations
 MIN_ROWS = 64  # fewer rows make the products with the weight slow
+_assumed: ContextVar[str | None] = ContextVar("alignzoo_assumed_device", default=None)
+
+
+@contextmanager
+def assume_device(device_type: str) -> Iterator[None]:
+    """Compute in the chunks and the precision of another type of device, to measure its memory."""
+    token = _assumed.set(device_type)
+    try:
+        yield
+    finally:
+        _assumed.reset(token)
 
 
 class LogitTransform(NamedTuple):
@@ -196,7 +210,7 @@ class HeadGradients:
 
 def chunk_rows(hidden: Tensor, matrix: Tensor) -> list[slice]:
     """Cut the rows so that the logits of a chunk stay within the bound for the device."""
-    bound = CPU_CHUNK if hidden.device.type == "cpu" else GPU_CHUNK
+    bound = CPU_CHUNK if _device_type(hidden) == "cpu" else GPU_CHUNK
     rows = max(bound // matrix.shape[0], MIN_ROWS)
     return [slice(i, i + rows) for i in range(0, hidden.shape[0], rows)]
 
@@ -232,7 +246,11 @@ def operands(hidden: Tensor) -> Tensor:
 
 def _keeps_float32(x: Tensor) -> bool:
     """Return True if half-precision operands can give a float32 product, as on NVIDIA GPUs."""
-    return x.is_cuda and torch.version.hip is None
+    return _device_type(x) == "cuda" and torch.version.hip is None
+
+
+def _device_type(x: Tensor) -> str:
+    return _assumed.get() or x.device.type
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:

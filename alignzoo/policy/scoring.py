@@ -317,10 +317,16 @@ class LMHead:
         self, states: Tensor, batch: Batch, options: ForwardOptions
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Compute log-probs, entropy and log sum(p^2), `[n]` each, from `states [n, h]`."""
+        return self.of_targets(states, batch.tokens[token_mask(batch)], options)
+
+    def of_targets(
+        self, states: Tensor, targets: Tensor, options: ForwardOptions
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Compute what a call computes, for the tokens `targets [n]`."""
         return chunked_logprobs(
             self._scaled(states),
             self.layer.weight,
-            batch.tokens[token_mask(batch)],
+            targets,
             self.layer.bias,
             options.temperature,
             self.softcap,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from alignzoo import discovery, record
-from alignzoo.algorithm import Needs, Traits
-from alignzoo.data import FEEDBACK_KINDS, Codec, Data, Prompts, load_data, parse_data
+from alignzoo.algorithm import Traits
+from alignzoo.data import Codec, Data, Prompts, parse_data
 from alignzoo.environment import check_trackers, describe_environment, flatten_settings
 from alignzoo.errors import BadInput, count
 from alignzoo.evaluation import Evaluation, estimates_of, evaluate_run
@@ -24,14 +24,16 @@ from alignzoo.fingerprints import core_hash
 from alignzoo.functional import learning_rate_for_width
 from alignzoo.ledger import Ledger, reset_peak_memory
 from alignzoo.named import label_of
-from alignzoo.policy import ModelSpec, Policy, load_policy
+from alignzoo.policy import ModelSpec, Policy
 from alignzoo.policy.kinds import ADAPTERS
 from alignzoo.recipe import Recipe, resolve, update_stored
 from alignzoo.run import Run
 from alignzoo.run.schedule import Schedule
 from alignzoo.run.world import World
 from alignzoo.session.assemble import Participants, assemble
+from alignzoo.session.inputs import fit_length, load_run_policy, read_data
 from alignzoo.session.learned import RewardTrainer, charge_reward_model
+from alignzoo.session.longest_step import try_longest_step
 from alignzoo.session.processes import naming_lost_processes, shard_model
 from alignzoo.training.accounts import charge_time
 from alignzoo.training.evaluations import share_scores
@@ -109,7 +111,7 @@ def execute(
     traits = Traits.of(run.algorithm)
     try:
         with naming_lost_processes(run.world.size):
-            before, after = train_and_evaluate(run, allow_changes=allow_changes)
+            before, after = train_and_evaluate(run, permissions)
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt)
         reason = None if interrupted else f"{type(error).__name__}: {error}"
@@ -130,12 +132,13 @@ def execute(
 
 
 def train_and_evaluate(
-    run: Run, *, allow_changes: bool
+    run: Run, permissions: Permissions
 ) -> tuple[Evaluation | None, Evaluation | None]:
     """Start the plugins, evaluate, train, evaluate and save; return both evaluations."""
     traits = Traits.of(run.algorithm)
     started = time.perf_counter()
-    start_plugins(run, allow_changes=allow_changes)
+    start_plugins(run, allow_changes=permissions.allow_changes)
+    try_longest_step(run, trust_remote_code=permissions.trust_remote_code)
     if run.recipe.cache_reference and traits.needs.reference:
         with run.model.sharding.whole():
             cache_reference(run)
@@ -251,69 +254,6 @@ def load_model(
     return model
 
 
-def fit_length(recipe: Recipe, model: Policy) -> Recipe:
-    """Return the recipe with a `--max-length` that the model has positions for, and note that."""
-    limit = model.positions
-    if limit is None or recipe.max_length <= limit:
-        return recipe
-    model.notes.append(
-        f"--max-length {recipe.max_length:,} is more than the {limit:,} positions that the model "
-        f"has: {limit:,} is used"
-    )
-    return replace(recipe, max_length=limit)
-
-
-def read_data(recipe: Recipe, parts: Participants, model: Policy, ui: UI) -> Data:
-    """Read the recipe's data as token ids of the model."""
-    with ui.phase("reading the data"):
-        data = load_data(
-            parts.algorithm.data,
-            Codec(model.tokenizer),
-            task=parts.task,
-            data=recipe.data,
-            max_length=max_row_length(parts.algorithm, recipe),
-            strict=recipe.fail_on_bad_rows,
-            seed=recipe.seed,
-            holdout=recipe.eval_size,
-        )
-    if recipe.budget_feedback is not None and parts.algorithm.data.name in FEEDBACK_KINDS:
-        data.limit_feedback(recipe.budget_feedback, recipe.seed)
-    return data
-
-
-def load_run_policy(
-    recipe: Recipe, needs: Needs, device: torch.device, trust_remote_code: bool
-) -> Policy:
-    """Load the recipe's model with the heads and the reference that the algorithm needs.
-
-    Raise `BadInput` if its adapter does not allow them.
-    """
-    spec = ModelSpec(
-        recipe.model,
-        adapter=recipe.adapter,
-        lora_rank=recipe.lora_rank,
-        lora_alpha=recipe.lora_alpha,
-        lora_dropout=recipe.lora_dropout,
-        virtual_tokens=recipe.virtual_tokens,
-        precision=recipe.precision,
-        gradient_checkpointing=recipe.gradient_checkpointing,
-        random_init=recipe.random_init,
-        reference=needs.reference,
-        score_head=needs.score_head,
-        values=needs.values,
-        seed=recipe.seed,
-        trust_remote_code=trust_remote_code,
-        device=device,
-    )
-    model = load_policy(spec)
-    if needs.mixed_reference and not model.mixes_reference:
-        raise BadInput(
-            f"a new --adapter {recipe.adapter} cannot be mixed into the reference",
-            hint="let the reference move all the way, or use --adapter lora",
-        )
-    return model
-
-
 def choose_folder(recipe: Recipe, resume: bool) -> Path:
     """Return the folder of the run: `--name`, or a name made of algorithm, model and data."""
     sources = parse_data(recipe.data) if recipe.data is not None else []
@@ -394,18 +334,6 @@ def unused_length(run: Run) -> list[str]:
     if draws or run.recipe.eval_size > 0 or not given:
         return []
     return ["--max-new-tokens has no effect: with --eval-size 0, nothing is generated"]
-
-
-def max_row_length(algorithm: Any, recipe: Recipe) -> int:
-    """Return the maximum tokens of a row of data, which leaves room for generated completions."""
-    if algorithm.data is not Prompts:
-        return recipe.max_length
-    if recipe.max_new_tokens >= recipe.max_length:
-        raise BadInput(
-            f"option --max-new-tokens: {recipe.max_new_tokens} leaves no room for a prompt "
-            f"in --max-length {recipe.max_length}"
-        )
-    return recipe.max_length - recipe.max_new_tokens
 
 
 def hidden_size(model: Policy) -> int:

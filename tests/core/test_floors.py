@@ -16,7 +16,7 @@ FLOORS: list[set[str]] = [
     {"run"},
     {"rewards"},
     {"rollout"},
-    {"results"},
+    {"memory", "results"},
     {"hooks", "evaluation"},
     {"training"},
     {"session"},
