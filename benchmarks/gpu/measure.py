@@ -39,6 +39,7 @@ PROMPT, COMPLETION = (128, 512), (64, 256)  # tokens; prompts of grpo have 512
 DRAWN = 128  # tokens of each of grpo's 8 completions of a prompt
 JOBS = {"sft": {"batch_size": 32, "steps": 8}, "dpo": {"batch_size": 16, "steps": 8},
         "grpo": {"batch_size": 8, "steps": 4}}  # fmt: skip
+MICRO_TOKENS = 32_768  # TRL, too, takes a step in one pass; lowered where it does not fit
 PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes", "triton")
 
 
@@ -47,7 +48,7 @@ def flags_of(side: str, algorithm: str) -> dict[str, Any]:
     drawn = algorithm == "grpo"
     if side == "ours":
         options = {"options": {"group_size": 8}, "max_new_tokens": DRAWN} if drawn else {}
-        return {"precision": "bf16", **options}
+        return {"precision": "bf16", "micro_tokens": MICRO_TOKENS, **options}
     flags = {
         "use_cpu": False,
         "bf16": True,
@@ -56,21 +57,15 @@ def flags_of(side: str, algorithm: str) -> dict[str, Any]:
     return flags | ({"max_completion_length": DRAWN} if drawn else {})
 
 
-def run_side(
-    side: str, shape: str, algorithms: list[str], folder: Path, limit: float
-) -> dict[str, Any]:
-    """Run the jobs of one library on one shape; return the measurements by algorithm.
-
-    Those that are not done after `limit` seconds are left out.
-    """
+def make_jobs(side: str, shape: str, algorithms: list[str], folder: Path) -> list[dict[str, Any]]:
+    """Write the rows of the jobs of one library on one shape, and return the jobs."""
     jobs = []
     for algorithm in algorithms:
         size = JOBS[algorithm]
-        count = size["steps"] * size["batch_size"]
         rows = make_rows(
             folder,
             algorithm,
-            count,
+            size["steps"] * size["batch_size"],
             size["batch_size"],
             VOCABULARY,
             prompt=None if algorithm == "grpo" else PROMPT,
@@ -92,6 +87,17 @@ def run_side(
                 "result": str(scratch / "result.json"),
             }
         )
+    return jobs
+
+
+def run_side(
+    side: str, shape: str, algorithms: list[str], folder: Path, limit: float
+) -> dict[str, Any]:
+    """Run the jobs of one library on one shape; return the measurements by algorithm.
+
+    Those that are not done after `limit` seconds are left out.
+    """
+    jobs = make_jobs(side, shape, algorithms, folder)
     started = time.monotonic()
     words = [sys.executable, str(SPEED / f"{side}.py"), json.dumps(jobs)]
     environment = {**os.environ, "HF_DATASETS_CACHE": str(folder / "cache")}

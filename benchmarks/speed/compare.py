@@ -193,7 +193,7 @@ class Bench:
                 "batch_size": setting.batch_size,
                 "learning_rate": setting.learning_rate,
                 "threads": setting.threads,
-                "flags": variant.flags,
+                "flags": scale_accumulation(variant.flags, setting.batch_size),
                 "check": check,
                 "folder": scratch,
                 "result": str(result),
@@ -270,6 +270,12 @@ class Bench:
             a, b = found["losses"][0], same[0]["losses"][0]
             if abs(a - b) > LOSS_TOLERANCE * abs(b):
                 raise LossesDiffer(f"{key}: first loss {a}, but {b} in {same[0]['variant']}")
+
+
+def scale_accumulation(flags: dict[str, Any], batch_size: int) -> dict[str, Any]:
+    """Return flags for steps of `batch_size` rows; those of the table are for steps of 8."""
+    name = "gradient_accumulation_steps"
+    return flags | ({name: flags[name] * batch_size // FULL.batch_size} if name in flags else {})
 
 
 def is_quiet(others: float, threads: int) -> bool:

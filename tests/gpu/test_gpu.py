@@ -233,6 +233,34 @@ def test_algorithms_take_steps(tmp_path, algorithm):
     assert losses and all(math.isfinite(loss) for loss in losses)
 
 
+def test_a_card_that_is_too_small_gets_smaller_passes(qwen, tmp_path):
+    draw = torch.Generator().manual_seed(0)
+    words = [" ".join(f"w{i}" for i in torch.randint(3, 1000, (300,), generator=draw).tolist())
+             for _ in range(32)]  # fmt: skip
+    rows = [json.dumps({"prompt": "w5 w6", "completion": " " + text}) for text in words]
+    (tmp_path / "long.jsonl").write_text("\n".join(rows))
+
+    def losses(name: str) -> list[float]:
+        more = {"data": str(tmp_path / "long.jsonl"), "model": str(qwen), "name": name}
+        recipe = settings(tmp_path, micro_tokens=10**6, **more) | {"batch_size": 32, "steps": 1}
+        return logged(execute(recipe_for("sft", recipe)).folder, "loss")
+
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    whole = losses("whole")
+    peak = torch.cuda.max_memory_allocated()
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(0.6 * peak / total)
+    try:
+        parts = losses("parts")
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    facts = json.loads((tmp_path / "runs/parts/run.json").read_text())
+    assert facts["micro_tokens"] < 10**6
+    assert parts == pytest.approx(whole, rel=1e-2)
+
+
 def losses_of_sft(folder: Path, model: Path, **more) -> list[float]:
     """Train on one row, many times."""
     row = {"prompt": "w5 w6 w7", "completion": " w8 w9 w10"}
