@@ -145,7 +145,7 @@ def return_freed_memory() -> bool:
     """Make the C library give larger blocks back to the system as soon as they are freed.
 
     By default glibc keeps them, in pieces that later tensors do not always fit into: measured, a
-    process then takes up to twice what its tensors do. Without that a step took a third more time.
+    process then takes up to twice what its tensors do. Without that a step took two fifths more time.
     Return False if the C library is another one.
     """
     if platform.libc_ver()[0] != "glibc":
