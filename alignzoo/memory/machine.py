@@ -145,8 +145,8 @@ def return_freed_memory() -> bool:
     """Make the C library give larger blocks back to the system as soon as they are freed.
 
     By default glibc keeps them, in pieces that later tensors do not always fit into: measured, a
-    process then takes up to twice what its tensors do. Without that a step took two fifths more time.
-    Return False if the C library is another one.
+    process then takes up to twice what its tensors do. Given back, a step took two fifths more
+    time. Return False if the C library is another one.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
