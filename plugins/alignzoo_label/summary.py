@@ -1,0 +1,74 @@
+"""What the answers come to: counts, agreement with oneself, and the next command."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from alignzoo.cli.render import shell_command
+from alignzoo_label.answers import Row, verdict_of
+
+SWAPPED = {"left": "right", "right": "left"}
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Counts of answers.
+
+    Attributes:
+        verdicts: how often each verdict was given, repeats left out.
+        agreed, repeats: of the pairs that came back swapped, those answered alike, and all.
+        left: the share of preferences for the completion on the left, None without any.
+    """
+
+    verdicts: dict[str, int]
+    agreed: int
+    repeats: int
+    left: float | None
+
+    @property
+    def consistency(self) -> str:
+        """Return a sentence on the repeats, empty without any."""
+        if not self.repeats:
+            return ""
+        return f"agreement with yourself on swapped repeats: {self.agreed} of {self.repeats}"
+
+
+def summarise(rows: Sequence[Row]) -> Summary:
+    """Count the answers of one person or of several.
+
+    A repeat whose first answer was taken back does not count. Skipping one agrees with nothing.
+    """
+    first = {row["id"]: verdict_of(row) for row in rows if "repeats" not in row}
+    pairs = [
+        (first[row["repeats"]], verdict_of(row)) for row in rows if row.get("repeats") in first
+    ]
+    agreed = sum(SWAPPED.get(before, before) == after for before, after in pairs)
+    verdicts = Counter(first.values())
+    sides = verdicts["left"] + verdicts["right"]
+    left = verdicts["left"] / sides if sides else None
+    return Summary(dict(verdicts), agreed, len(pairs), left)
+
+
+def describe(summary: Summary) -> list[str]:
+    """Return the summary as lines."""
+    total = sum(summary.verdicts.values())
+    counts = [f"{n} {name.replace('-', ' ')}" for name, n in sorted(summary.verdicts.items())]
+    lines = [f"answers: {total}" + (f" ({', '.join(counts)})" if counts else "")]
+    if summary.consistency:
+        lines.append(summary.consistency)
+    if summary.left is not None:
+        lines.append(f"share of preferences for the left side: {summary.left:.2f}")
+    return lines
+
+
+def next_commands(path: Path, mode: str, model: str | None, task: str | None) -> list[str]:
+    """Return the commands that train on the answers, and the one that measures a judge by them."""
+    start = [*(["--model", model] if model else []), *(["--task", task] if task else [])]
+    data = ["--data", str(path)]
+    algorithms = ["dpo", "reward"] if mode == "pairs" else ["kto"]
+    commands = [["alignzoo", "run", name, *data, *start] for name in algorithms]
+    commands.append(["alignzoo", "judge", "--judge", "MODEL", *data])
+    return [shell_command(words) for words in commands]
