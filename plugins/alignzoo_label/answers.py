@@ -22,6 +22,8 @@ from alignzoo.files import append_lines, read_lines, require_regular, write_byte
 
 Row = dict[str, Any]
 ABOUT = ("id", "item", "who", "when", "seed")  # columns of every row, beside those of the training
+OWN = {*ABOUT, *"prompt chosen rejected first completion label completions verdict".split()}
+OWN |= {"repeats", "note"}
 FORMS = {"pairs": ("prompt", "chosen", "rejected"), "ratings": ("prompt", "completion", "label")}
 
 
@@ -165,7 +167,7 @@ def answer_row(
     verdict: str,
     note: str,
     repeats: str | None,
-    template: Row,
+    columns: Row,
 ) -> tuple[Row, bool]:
     """Return an answer as a row, and whether training reads it.
 
@@ -178,9 +180,9 @@ def answer_row(
         verdict: left, right, tie, both-bad or skip; of one completion good, bad or skip.
         note: what the person wrote; may be empty.
         repeats: the id of the answer that this one repeats, to measure consistency; or None.
-        template: other columns that belong to the prompt: variables of its chat template.
+        columns: other columns that belong to the prompt.
     """
-    row: Row = {"id": id, "item": item, "prompt": prompt, **template}
+    row: Row = {"id": id, "item": item, "prompt": prompt, **columns}
     about = {"who": who, "when": datetime.now(UTC).isoformat(), "seed": seed}
     if note:
         about["note"] = note
@@ -219,6 +221,11 @@ def shown_in(row: Row) -> tuple[str, ...]:
         return (text_of(row["completion"]),)
     pair = text_of(row["chosen"]), text_of(row["rejected"])
     return pair if row["first"] == "chosen" else pair[::-1]
+
+
+def columns_in(row: Row) -> Row:
+    """Return the columns of an answer that belong to its prompt."""
+    return {name: value for name, value in row.items() if name not in OWN}
 
 
 def verdict_of(row: Row) -> str:

@@ -13,8 +13,11 @@ from alignzoo.data import Content, load_rows, read_task_rows
 from alignzoo.errors import count
 from alignzoo.files import digest, json_lines
 from alignzoo.ui import UI
+from alignzoo_label.answers import OWN
 
 TEMPLATE = ("tools", "chat_template_kwargs")  # columns that are variables of a chat template
+# Columns that a file of pairs or ratings may have beside its own.
+READ = set("system system_prompt history messages text margin chosen_probability".split())
 
 
 @dataclass(frozen=True)
@@ -24,13 +27,13 @@ class Candidates:
     Attributes:
         prompt: text, or messages.
         completions: their texts.
-        template: columns of the row that are variables of the chat template.
+        columns: other columns of the row that belong to the prompt.
         states: a frozen model's state of each completion, `[K, H]`, or None.
     """
 
     prompt: Content
     completions: tuple[str, ...]
-    template: dict[str, Any] = field(default_factory=dict)
+    columns: dict[str, Any] = field(default_factory=dict)
     states: Tensor | None = None
 
     @cached_property
@@ -56,7 +59,7 @@ def read_candidates(path: str, size: int, ui: UI) -> list[Candidates]:
         found = [text for text in completions_of(row, f"{path}, row {number}") if is_text(text)]
         texts.setdefault(key, {}).update(dict.fromkeys(found))
     kept = [
-        Candidates(first[key]["prompt"], tuple(some), template_columns(first[key]))
+        Candidates(first[key]["prompt"], tuple(some), file_columns(first[key]))
         for key, some in texts.items()
         if len(some) >= size
     ]
@@ -92,21 +95,30 @@ def is_text(text: str) -> bool:
     return bool(text.strip()) and text.encode(errors="replace").decode() == text
 
 
-def template_columns(row: dict[str, Any]) -> dict[str, Any]:
-    """Return the columns of a row that are variables of the chat template."""
+def file_columns(row: dict[str, Any]) -> dict[str, Any]:
+    """Return the columns of a file's row that are variables of the chat template."""
     return {name: row[name] for name in TEMPLATE if row.get(name)}
 
 
-def read_prompts(path: str | None, task: str | None, ui: UI) -> list[dict[str, Any]]:
-    """Return the prompts of a file, or those of a task that training sees."""
+def task_columns(row: dict[str, Any]) -> dict[str, Any]:
+    """Return the columns of a task's row that its score may read.
+
+    Those that training would read as something else are left out.
+    """
+    return {name: value for name, value in row.items() if name not in OWN | READ}
+
+
+def read_prompts(path: str | None, task: str | None, ui: UI) -> list[Candidates]:
+    """Return the prompts of a file, or those of a task that training sees, without completions."""
     if path is not None:
         rows, report = load_rows(Prompts, path)
         for line in report.reasons():
             ui.note(line)
         if not rows:
             raise BadInput("no usable prompts", where=path)
-        return rows
+        return [Candidates(row["prompt"], (), file_columns(row)) for row in rows]
     loaded = load_task(str(task))
     if "prompts" not in loaded.views:
         raise BadInput(f"task {task!r} has no prompts", hint="name a file: --prompts FILE")
-    return read_task_rows(loaded, "prompts", "train")
+    rows = read_task_rows(loaded, "prompts", "train")
+    return [Candidates(row["prompt"], (), task_columns(row)) for row in rows]

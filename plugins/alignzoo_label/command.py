@@ -88,7 +88,11 @@ class LabelCommand:
             listening = listen(self.host, self.port)
             port = listening.getsockname()[1]
             session = make_session(self, answers, ui)
-            commands = next_commands(answers.path, answers.mode, self.model, self.task)
+
+            def commands() -> list[str]:
+                rows = answers.rows()
+                return next_commands(answers.path, rows, answers.mode, self.model, self.task)
+
             who = self.who or login()
             page = Page(session, who=who, commands=commands, host=self.host)
             session.source.start()
@@ -107,7 +111,7 @@ class LabelCommand:
         console = console_for(sys.stdout)
         for line in [*describe(summarise(rows)), f"in {answers.path}; to go on:"]:
             console.print(line, soft_wrap=True)
-        for command in commands:
+        for command in commands():
             console.print(f"  {command}", soft_wrap=True)
         if session.source.error is not None:
             error = session.source.error
@@ -174,12 +178,12 @@ def make_session(options: LabelCommand, answers: Any, ui: UI) -> Any:
         read = read_candidates(options.completions, size, ui)
         Random(options.seed).shuffle(read)
         kept = read[: options.pairs]
-        made = map(writer.states_of, kept) if writer and undecided else iter(kept)
+        made = map(writer.with_states, kept) if writer and undecided else iter(kept)
     else:
         assert writer is not None
-        rows = read_prompts(options.prompts, options.task, ui)
+        prompts = read_prompts(options.prompts, options.task, ui)
         drawn = CANDIDATES if undecided else size
-        made = writer.draw(rows, options.seed, options.pairs, drawn, states=undecided)
+        made = writer.draw(prompts, options.seed, options.pairs, drawn, states=undecided)
     choice = Undecided(options.seed) if undecided else AtRandom()
     return Session(answers, Source(made, size), choice, repeat=options.repeat, seed=options.seed)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib.resources import files
 from urllib.parse import parse_qs
 
@@ -52,7 +52,7 @@ BUTTONS = {
 class Page:
     """The routes of the page, for a session. `who` is the name of a person who gives no other."""
 
-    def __init__(self, session: Session, *, who: str, commands: Sequence[str], host: str):
+    def __init__(self, session: Session, *, who: str, commands: Callable[[], list[str]], host: str):
         self.session, self.who, self.commands = session, who, commands
         self.host = host
         self.token = secrets.token_urlsafe(24)
@@ -112,7 +112,7 @@ class Page:
             notice=NOTICES.get(request.query_params.get("notice", ""), ""),
             problem=first_line(source.error) if source.error else "",
             lines=describe(summary),
-            commands=self.commands,
+            commands=self.commands() if state == "end" else [],
             path=str(session.answers.path),
         )
         return HTMLResponse(text)

@@ -11,8 +11,8 @@ from typing import Any
 from uuid import uuid4
 
 from alignzoo.data import Content
-from alignzoo_label.answers import AnswerFile, Row, answer_row, shown_in, verdict_of
-from alignzoo_label.candidates import TEMPLATE, Candidates
+from alignzoo_label.answers import AnswerFile, Row, answer_row, columns_in, shown_in, verdict_of
+from alignzoo_label.candidates import Candidates
 from alignzoo_label.choice import Choice
 from alignzoo_label.source import Source
 
@@ -32,7 +32,7 @@ class Showing:
         item: the digest of the candidates.
         prompt: text, or messages.
         shown: the completions, from left to right.
-        template: columns of the prompt for its chat template.
+        columns: other columns that belong to the prompt.
         repeats: the id of the earlier answer that it repeats with sides swapped, or None.
     """
 
@@ -40,7 +40,7 @@ class Showing:
     item: str
     prompt: Content
     shown: tuple[str, ...]
-    template: dict[str, Any] = field(default_factory=dict)
+    columns: dict[str, Any] = field(default_factory=dict)
     repeats: str | None = None
 
 
@@ -100,7 +100,7 @@ class Session:
                 verdict=verdict,
                 note=note,
                 repeats=showing.repeats,
-                template=showing.template,
+                columns=showing.columns,
             )
             self.answers.append(row, trains=trains)
             del self._current[who]
@@ -168,11 +168,11 @@ class Session:
         random = Random(f"{self.seed} {one.key}")
         shown = list(self.choice.pick(one, 2 if self.mode == "pairs" else 1, random))
         random.shuffle(shown)
-        return Showing(uuid4().hex, one.key, one.prompt, tuple(shown), one.template)
+        return Showing(uuid4().hex, one.key, one.prompt, tuple(shown), one.columns)
 
 
 def showing_of(row: Row) -> Showing:
     """Return what an answer was given to, with a new id."""
-    template = {name: row[name] for name in TEMPLATE if name in row}
     shown = shown_in(row)
-    return Showing(uuid4().hex, row["item"], row["prompt"], shown, template, row.get("repeats"))
+    columns = columns_in(row)
+    return Showing(uuid4().hex, row["item"], row["prompt"], shown, columns, row.get("repeats"))

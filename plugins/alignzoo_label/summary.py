@@ -10,6 +10,8 @@ from pathlib import Path
 from alignzoo.cli.render import shell_command
 from alignzoo_label.answers import Row, verdict_of
 
+FEW = 1000  # answers of which one pass, in steps of 32, would be too few steps
+FEW_SETTINGS = "--epochs 6 --batch-size 8".split()
 SWAPPED = {"left": "right", "right": "left"}
 
 
@@ -64,11 +66,16 @@ def describe(summary: Summary) -> list[str]:
     return lines
 
 
-def next_commands(path: Path, mode: str, model: str | None, task: str | None) -> list[str]:
+def next_commands(
+    path: Path, rows: Sequence[Row], mode: str, model: str | None, task: str | None
+) -> list[str]:
     """Return the commands that train on the answers, and the one that measures a judge by them."""
-    start = [*(["--model", model] if model else []), *(["--task", task] if task else [])]
-    data = ["--data", str(path)]
-    algorithms = ["dpo", "reward"] if mode == "pairs" else ["kto"]
-    commands = [["alignzoo", "run", name, *data, *start] for name in algorithms]
-    commands.append(["alignzoo", "judge", "--judge", "MODEL", *data])
+    trained = sum("verdict" not in row for row in rows)
+    settings = ["--data", str(path)]
+    settings += ["--model", model] if model else []
+    settings += ["--task", task] if task else []
+    settings += FEW_SETTINGS if trained < FEW else []
+    algorithms = ("dpo", "kto", "reward") if mode == "pairs" else ("kto", "bco")
+    commands = [["alignzoo", "run", name, *settings] for name in algorithms]
+    commands.append(["alignzoo", "judge", "--judge", "MODEL", "--data", str(path)])
     return [shell_command(words) for words in commands]

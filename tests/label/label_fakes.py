@@ -52,9 +52,8 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 @contextmanager
 def serving(session: Session, **settings: Any) -> Iterator[Client]:
     """A client of a server in a thread of this process."""
-    page = Page(
-        session, **{"who": "ann", "commands": ["alignzoo run dpo"], "host": "127.0.0.1", **settings}
-    )
+    settings = {"who": "ann", "host": "127.0.0.1", **settings}
+    page = Page(session, commands=lambda: ["alignzoo run dpo"], **settings)
     listening = listen("127.0.0.1", 0)
     port = listening.getsockname()[1]
     config = uvicorn.Config(page.app(port), lifespan="off", log_config=None, access_log=False)

@@ -14,7 +14,7 @@ from alignzoo import BadInput
 from alignzoo.data import Feedback, Preferences, load_rows
 from alignzoo_label.answers import AnswerFile, answer_row, shown_in, verdict_of
 
-ROW = {"id": "1", "item": "i", "who": "ann", "seed": 0, "prompt": "q", "note": "", "template": {}}
+ROW = {"id": "1", "item": "i", "who": "ann", "seed": 0, "prompt": "q", "note": "", "columns": {}}
 
 
 def make_row(verdict: str = "left", shown: tuple[str, ...] = ("a", "b"), **changes: object) -> dict:
@@ -31,7 +31,7 @@ def test_a_preference_is_a_row_for_training_and_says_what_was_shown(verdict, bet
 
 def test_answers_to_messages_are_messages(tmp_path):
     prompt = [{"role": "user", "content": "q"}]
-    row = make_row(prompt=prompt, template={"tools": [{"name": "t"}]})
+    row = make_row(prompt=prompt, columns={"tools": [{"name": "t"}]})
     assert row["chosen"] == [{"role": "assistant", "content": "a"}]
     assert row["tools"] == [{"name": "t"}]
     assert shown_in(row) == ("a", "b")

@@ -12,7 +12,7 @@ from alignzoo.ui import Silent
 from alignzoo_label.candidates import read_candidates
 from alignzoo_label.session import Session
 from alignzoo_label.source import Source
-from alignzoo_label.summary import describe, summarise
+from alignzoo_label.summary import describe, next_commands, summarise
 
 
 def answer_all(session: Session, who: str, better: str = "good") -> int:
@@ -47,6 +47,24 @@ def test_who_always_takes_the_left_agrees_with_no_repeat(tmp_path):
     summary = summarise(session.answers.rows())
     assert (summary.agreed, summary.repeats, summary.left) == (0, 5, 1.0)
     assert "agreement with yourself on swapped repeats: 0 of 5" in describe(summary)
+
+
+def test_the_next_commands_fit_what_there_is(tmp_path):
+    path = tmp_path / "my prefs.jsonl"
+    session = make_session(path, make_candidates(3))
+    answer_all(session, "ann")
+    dpo, kto, reward, judge = next_commands(
+        path, session.answers.rows(), "pairs", "zoo-tiny", "style"
+    )
+    expected = f"alignzoo run dpo --data '{path}' --model zoo-tiny --task style"
+    assert dpo == f"{expected} --epochs 6 --batch-size 8"
+    assert kto.startswith("alignzoo run kto") and reward.startswith("alignzoo run reward")
+    assert judge == f"alignzoo judge --judge MODEL --data '{path}'"
+    many = session.answers.rows() * 400
+    assert next_commands(path, many, "pairs", "zoo-tiny", "style")[0] == expected
+    assert (
+        next_commands(path, many, "ratings", None, None)[0] == f"alignzoo run kto --data '{path}'"
+    )
 
 
 def test_sides_are_shuffled(tmp_path):
