@@ -190,6 +190,12 @@ class Recipe:
         "stop the run on this alarm: ties, entropy, kl, length or overoptimised (may be repeated)",
         Alias("stop_on"),
     ] = field(default_factory=list)
+    rollouts_every: Annotated[
+        int,
+        "write completions of every k-th round to rollouts.jsonl (0: never)",
+        Ge(0),
+        Le(10**9),
+    ] = 10
     checkpoint_every: Annotated[
         int, "save every N steps (0: only at the end)", Ge(0), Le(10**9)
     ] = 50

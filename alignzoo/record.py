@@ -40,7 +40,7 @@ from alignzoo.ledger import Ledger
 UpdateRecipe = Callable[[Mapping[str, Any]], dict[str, Any]]
 Status = Literal["running", "finished", "failed", "interrupted"]
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-LOGS = ("metrics.jsonl", "evals.jsonl", "feedback.jsonl", "log.txt")
+LOGS = ("metrics.jsonl", "evals.jsonl", "feedback.jsonl", "rollouts.jsonl", "log.txt")
 LOCK = ".lock"
 # What a crash leaves of a run of which no run.json was written, and a run that was refused.
 NOT_BEGUN = {LOCK, temporary_name("run.json")}
@@ -222,6 +222,11 @@ class Record:
         if self.is_writer:
             self._append("feedback.jsonl", ({"step": step, **row} for row in rows))
 
+    def rollouts(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Append completions to rollouts.jsonl; their `step` is the first that learns from them."""
+        if self.is_writer:
+            self._append("rollouts.jsonl", rows)
+
     def _append(self, name: str, rows: Iterable[Mapping[str, Any]], *, sync: bool = False) -> None:
         """Append rows to a file, with null for a number that is not finite: JSON has none.
 
@@ -239,7 +244,7 @@ class Record:
 
     def flush(self) -> None:
         """Flush the logs to disk, so that a power cut loses no row before a checkpoint."""
-        for name in ("metrics.jsonl", "feedback.jsonl"):
+        for name in ("metrics.jsonl", "feedback.jsonl", "rollouts.jsonl"):
             if self.is_writer and (self.folder / name).exists():
                 sync_file(self.folder / name)
 
@@ -275,6 +280,7 @@ class Record:
         self.set_status("running")
         self._keep_rows("evals.jsonl", lambda row: row["step"] <= step)
         self._keep_rows("feedback.jsonl", lambda row: row["step"] <= step)
+        self._keep_rows("rollouts.jsonl", lambda row: row["step"] <= step)
         self._keep_rows("metrics.jsonl", lambda row: row["step"] <= step)
 
     def discard_unfinished_evals(self) -> None:

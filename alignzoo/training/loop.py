@@ -41,6 +41,7 @@ from alignzoo.training.resume import (
     save_checkpoint,
     saved_if_interrupted,
 )
+from alignzoo.training.rollout_log import log_rollouts
 from alignzoo.training.rounds import Round
 from alignzoo.ui import Update
 
@@ -111,6 +112,7 @@ def begin_round(run: Run, optimizer: torch.optim.Optimizer) -> Round:
         rows = [run.data.train[i] for i in indices]
         batch = run.hook.alignzoo_sample(run=run, rows=run.shard(rows))
     charge_other_processes(run, "generation", run.ledger.total_flops - spent)
+    log_rollouts(run, batch)
     return Round(batch, indices, began=run.step)
 
 

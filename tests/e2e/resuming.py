@@ -74,6 +74,11 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
+def rollouts_of(folder: Path) -> str:
+    path = folder / "rollouts.jsonl"
+    return path.read_text() if path.exists() else ""
+
+
 def result_of(folder: Path) -> dict[str, Tensor]:
     kind = "adapter/adapter_model" if (folder / "adapter").is_dir() else "model/model"
     return load_file(folder / f"{kind}.safetensors")
@@ -98,6 +103,7 @@ def assert_same_result(one: Path, other: Path) -> None:
 def assert_same_run(one: Path, other: Path) -> None:
     """Bit for bit: what was logged, what was learnt and, but for the time, what was spent."""
     assert rows_of(one) == rows_of(other)
+    assert rollouts_of(one) == rollouts_of(other)
     assert_same_result(one, other)
     for name in ("flops", "tokens", "feedback"):
         assert ledger_of(one)[name] == ledger_of(other)[name]
@@ -115,6 +121,7 @@ def assert_taken_up_in_the_middle(
         "lora_dropout": 0.1,
         "eval_size": 2,
         "checkpoint_every": 4,
+        "rollouts_every": 1,
         "output_dir": str(out),
     }
 

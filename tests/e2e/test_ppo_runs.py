@@ -107,6 +107,7 @@ def test_interrupted_and_resumed_is_the_same_run(tmp_path, monkeypatch, values):
     options = {**OPTIONS, "values": values, "kl_target": 0.01, "kl_horizon": 100}
     settings = {
         **SETTINGS, "options": options, "steps": 10, "eval_size": 4, "checkpoint_every": 2,
+        "rollouts_every": 1,
         "output_dir": str(tmp_path),
     }  # fmt: skip
 
