@@ -6,6 +6,7 @@ cached                answers stored in the user's cache
 resolve               from the text of `--judge` to a judge
 comparison            which of two completions is better, and win rates within a group
 rating                how good a completion is, from 1 to 10
+rubric                which weighted criteria a completion meets
 classification        which label a prompt or a completion has
 principles            constitutions: principles to criticise, revise and judge by
 journal               a round's slow work, written part by part so that it can be resumed

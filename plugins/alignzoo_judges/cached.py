@@ -42,6 +42,11 @@ class CachedJudge(Judge):
         self.file = cache_home() / "judges" / f"{name}.jsonl"
         self.known = self.read()
 
+    @property
+    def writes_text(self) -> bool:
+        """Return True if the judge behind the cache can write text."""
+        return self.judge.writes_text
+
     def price(self, usage: Usage) -> float:
         """Return the price of tokens by the options of this judge, whatever they have cost."""
         return self.judge.price(usage)

@@ -71,6 +71,11 @@ class Judge(ABC):
     identity: str | None = None
     ledger: Ledger | None = None
 
+    @property
+    def writes_text(self) -> bool:
+        """Return True if this judge can also write text."""
+        return type(self).texts is not Judge.texts
+
     @abstractmethod
     def answers(
         self, questions: Sequence[Question]
