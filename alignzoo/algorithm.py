@@ -42,6 +42,7 @@ class Needs:
         reference: log-probs under the model as it was before training.
         mixed_reference: a reference that moves a part of the way to the policy, which new virtual
             tokens do not allow.
+        teacher: another model to learn from, which the user names by `--teacher`.
         score_head: a trained linear layer on the backbone that gives each completion a number.
         values: a value head, which gives a number for the state before each token: on the policy's
             own backbone ("shared"), or on the base with a second adapter ("own").
@@ -50,6 +51,7 @@ class Needs:
 
     reference: bool = False
     mixed_reference: bool = False
+    teacher: bool = False
     score_head: bool = False
     values: Literal["shared", "own"] | None = None
     adapter: bool = True

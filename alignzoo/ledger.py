@@ -24,7 +24,8 @@ if TYPE_CHECKING:  # slow to import, and commands that only read a ledger do not
 
 # "scoring": forward passes of plugins without gradient, for old log-probs, values or a KL.
 PURPOSES = (
-    "update", "generation", "scoring", "reference", "reward", "judge", "reward_training",
+    "update", "generation", "scoring", "reference", "teacher", "reward", "judge",
+    "reward_training",
 )  # fmt: skip
 ROW_FEEDBACK = ("demonstrations", "pairs", "labels")
 ONLINE_FEEDBACK = ("verifier_calls", "judge_calls")

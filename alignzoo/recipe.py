@@ -54,6 +54,12 @@ class Recipe:
         "zoo-tiny, zoo-critic or zoo-scout (the defaults of the tasks made for them), a name on "
         "the Hub, a folder, or an earlier run",
     ] = "zoo-tiny"
+    teacher: Annotated[
+        str | None,
+        "model to learn from, named as --model is and with the same vocabulary; base: the run's "
+        "own before training, under another prompt for example",
+    ] = None
+    teacher_four_bit: Annotated[bool, "load the teacher in 4 bits"] = False
     task: Annotated[
         str | None,
         "task to train and evaluate on, NAME[,OPTION=VALUE...] [default: style, if there is no "

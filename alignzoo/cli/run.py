@@ -41,8 +41,8 @@ from alignzoo.ui import UI, Silent
 
 OWN_PANEL = "Algorithm"
 PANELS = {
-    "Model": "model adapter lora_rank lora_alpha lora_dropout virtual_tokens "
-    "gradient_checkpointing precision random_init",
+    "Model": "model teacher teacher_four_bit adapter lora_rank lora_alpha lora_dropout "
+    "virtual_tokens gradient_checkpointing precision random_init",
     "Data": "task data reward max_length fail_on_bad_rows",
     "Training": "steps epochs budget batch_size micro_tokens learning_rate warmup schedule "
     "optimizer weight_decay max_grad_norm cache_reference",

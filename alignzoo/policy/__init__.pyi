@@ -1,4 +1,5 @@
 from .adapters import adapter_parameters
+from .divergence import generalized_jsd
 from .flops import FlopsProfile
 from .kept_bases import keep_bases
 from .layout import HiddenState
@@ -6,12 +7,15 @@ from .load import ModelSpec, default_device, load_policy
 from .locate import locate_model, quiet_libraries
 from .logprobs import chunked_logprobs
 from .merged import MergedModel, load_merged
+from .model import LanguageModel
 from .policy import Policy
-from .scoring import Outputs, Perturb
+from .scoring import DivergenceFrom, Outputs, Perturb
 
 __all__ = [
+    "DivergenceFrom",
     "FlopsProfile",
     "HiddenState",
+    "LanguageModel",
     "MergedModel",
     "ModelSpec",
     "Outputs",
@@ -20,6 +24,7 @@ __all__ = [
     "adapter_parameters",
     "chunked_logprobs",
     "default_device",
+    "generalized_jsd",
     "keep_bases",
     "load_merged",
     "load_policy",

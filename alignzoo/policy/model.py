@@ -22,7 +22,9 @@ from alignzoo.policy.layout import HiddenState, Work, count_generation, count_wo
 from alignzoo.policy.meter import Meter
 from alignzoo.policy.rotary import score_apart, states_apart
 from alignzoo.policy.scoring import (
+    NO_LINEAR_HEAD,
     ForwardOptions,
+    LMHead,
     Outputs,
     Scorer,
     backbone_of,
@@ -89,7 +91,8 @@ class LanguageModel:
         `entropy=True`, `log_sum_p2=True`, `hidden=True`, `top_k=K` or `top_ids` `[N, T, K]`, and
         `values` fill the other fields of `Outputs`. `temperature` divides the logits. `perturb`
         maps the input embeddings `[..., h]` and the length of each one's sequence `[...]` to the
-        embeddings that the pass uses. `collision` is the deprecated name of `log_sum_p2`.
+        embeddings that the pass uses. `divergence`, a `DivergenceFrom`, fills the field of that
+        name. `collision` is the deprecated name of `log_sum_p2`.
         """
         if collision is not None:
             warnings.warn("collision is now log_sum_p2", DeprecationWarning, stacklevel=2)
@@ -101,7 +104,7 @@ class LanguageModel:
         with self.autocast(), self.meter.covered():
             prepended = self.virtual.prepend_to(batch)
             found = score_apart(self._scorer, prepended, options, self.rotary_limit)
-        heads, backward = 1 + options.tops, found.logprobs.requires_grad
+        heads, backward = options.head_passes, found.logprobs.requires_grad
         self.meter.add(lambda: self.cost(batch, backward=backward, head_passes=heads))
         if values and self.values_apart:
             found.values = self.values(batch)
@@ -136,6 +139,17 @@ class LanguageModel:
         backward = states.requires_grad
         self.meter.add(lambda: self.cost(batch, states=which, lm_head=False, backward=backward))
         return scatter_tokens(batch, head(states))
+
+    @property
+    def lm_head(self) -> LMHead:
+        """The head that makes distributions over the vocabulary of `Outputs.hidden`.
+
+        BadInput if that is not a plain linear layer.
+        """
+        head: LMHead | None = getattr(self._scorer, "head", None)
+        if head is None:
+            raise BadInput(NO_LINEAR_HEAD, where=self.name)
+        return head
 
     @property
     def values_apart(self) -> bool:

@@ -27,6 +27,7 @@ from transformers import PreTrainedModel
 from alignzoo.batch import Batch
 from alignzoo.errors import BadInput
 from alignzoo.policy.attention import ATTENTION_NAME, use_layout
+from alignzoo.policy.divergence import HeadInputs, chunked_divergence
 from alignzoo.policy.heads import ValueHead
 from alignzoo.policy.layout import (
     HiddenState,
@@ -52,9 +53,10 @@ Perturb = Callable[[Tensor, Tensor], Tensor]
 class ForwardOptions:
     """Options of a forward pass: what to compute besides log-probs, and what to change in it.
 
-    `entropy`, `log_sum_p2`, `hidden`, `top_k` or `top_ids [N, T, K]`, and `value_head` fill the
-    fields of `Outputs`. `temperature` divides the logits. `perturb` maps the input embeddings
-    before the pass, and `virtual` are the virtual tokens that the batch has placeholders for.
+    `entropy`, `log_sum_p2`, `hidden`, `top_k` or `top_ids [N, T, K]`, `divergence` and `value_head`
+    fill the fields of `Outputs`. `temperature` divides the logits. `perturb` maps the input
+    embeddings before the pass, and `virtual` are the virtual tokens that the batch has placeholders
+    for.
     """
 
     entropy: bool = False
@@ -63,6 +65,7 @@ class ForwardOptions:
     hidden: bool = False
     top_k: int = 0
     top_ids: Tensor | None = None
+    divergence: DivergenceFrom | None = None
     perturb: Perturb | None = None
     virtual: Virtual = NO_VIRTUAL
     value_head: ValueHead | None = None
@@ -86,12 +89,41 @@ class ForwardOptions:
         """Return whether log-probs of several tokens at each position are wanted."""
         return self.top_k > 0 or self.top_ids is not None
 
+    @property
+    def head_passes(self) -> int:
+        """Return how often a token goes through the LM head."""
+        return 1 + self.tops + (self.divergence is not None)
+
     def keep(self, rows: Tensor) -> ForwardOptions:
         """Return the options for some of the N completions, those marked in `rows [N]`."""
-        return self if self.top_ids is None else replace(self, top_ids=self.top_ids[rows])
+        top_ids, other = self.top_ids, self.divergence
+        return replace(
+            self,
+            top_ids=top_ids[rows] if top_ids is not None else None,
+            divergence=replace(other, hidden=other.hidden[rows]) if other is not None else None,
+        )
+
+
+@dataclass(frozen=True)
+class DivergenceFrom:
+    """Another model's distributions of the tokens of a batch, to compute the divergence from.
+
+    Args:
+        hidden: its `Outputs.hidden` for the batch, or for one with the same completions,
+            `[N, T, h]`.
+        head: its LM head, `LanguageModel.lm_head`.
+        beta: of `generalized_jsd`, in [0, 1].
+    """
+
+    hidden: Tensor
+    head: LMHead
+    beta: float
 
 
 DEFAULT_OPTIONS = ForwardOptions()
+NO_LINEAR_HEAD = (
+    "distributions over the vocabulary can only be compared if the head is a plain linear layer"
+)
 
 
 @dataclass
@@ -104,7 +136,8 @@ class Outputs:
 
     Also on request: `hidden [N, T, h]`, the last layer's state that predicts each token, in the
     precision of the model; and `top_logprobs [N, T, K]` of the K likeliest tokens at each position,
-    the likeliest first, with their `top_ids [N, T, K]`, or of the tokens that were asked for.
+    the likeliest first, with their `top_ids [N, T, K]`, or of the tokens that were asked for; and
+    `divergence`, of p from another model's distribution of the token: see `generalized_jsd`.
     """
 
     logprobs: Tensor
@@ -115,6 +148,7 @@ class Outputs:
     hidden: Tensor = None  # type: ignore[assignment]
     top_logprobs: Tensor = None  # type: ignore[assignment]
     top_ids: Tensor = None  # type: ignore[assignment]
+    divergence: Tensor = None  # type: ignore[assignment]
 
     @classmethod
     def of(cls, batch: Batch, *found: Tensor | None) -> Outputs:
@@ -167,7 +201,8 @@ class BackboneScorer(ABC):
         values = options.value_head(states) if options.value_head is not None else None  # (n,)
         hidden = states if options.hidden else None
         tops = self.head.tops(states, batch, options) if options.tops else (None, None)  # (n, K)
-        return Outputs.of(batch, *self.head(states, batch, options), values, hidden, *tops)
+        apart = self.head.divergence(states, batch, options) if options.divergence else None  # (n,)
+        return Outputs.of(batch, *self.head(states, batch, options), values, hidden, *tops, apart)
 
     @abstractmethod
     def states(
@@ -267,6 +302,8 @@ class LogitsScorer:
         self.embeddings = model.get_input_embeddings()
 
     def __call__(self, batch: Batch, options: ForwardOptions = DEFAULT_OPTIONS) -> Outputs:
+        if options.divergence is not None:
+            raise BadInput(NO_LINEAR_HEAD)
         check_positions(batch, self.limit)
         rows = completion_rows(batch, HiddenState.PREDICTING)
         with options.apply(self.embeddings, rows.lengths, rows.positions):
@@ -344,6 +381,18 @@ class LMHead:
             options.top_k,
             wanted_ids(batch, options),
         )
+
+    def divergence(self, states: Tensor, batch: Batch, options: ForwardOptions) -> Tensor:
+        """Compute the divergence from another model's distribution at each token, `[n]`."""
+        other = options.divergence
+        assert other is not None
+        theirs = other.head.inputs(other.hidden[token_mask(batch)], options.temperature)
+        return chunked_divergence(self.inputs(states, options.temperature), theirs, other.beta)
+
+    def inputs(self, states: Tensor, temperature: float) -> HeadInputs:
+        """Return what the distributions at `states [n, h]` are made of."""
+        transform = LogitTransform(temperature, self.softcap)
+        return HeadInputs(self._scaled(states), self.layer.weight, self.layer.bias, transform)
 
     def _scaled(self, states: Tensor) -> Tensor:
         """Return the states in the precision of the head, times the scale of the logits."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from alignzoo.batch import Batch
 from alignzoo.ledger import Cost, Ledger
 from alignzoo.policy import Outputs, Perturb, Policy
+from alignzoo.run.teacher import Teacher, require_teacher
 
 Known = Callable[[Batch], Tensor | None]
 Observer = Callable[[Batch, Tensor], None]
@@ -21,13 +22,14 @@ class Forwards:
 
     `known` returns cached log-probs of the reference for a batch, None if it lacks some of them.
     Every pass of the model is charged, also one that a plugin makes by itself. Its purpose is
-    "update" inside the loss hook, "reference" for the reference, and otherwise "scoring", or the
-    one that `purpose` sets.
+    "update" inside the loss hook, "reference" for the reference, "teacher" for the teacher, and
+    otherwise "scoring", or the one that `purpose` sets.
     """
 
     def __init__(self, policy: Policy, ledger: Ledger):
         self.model, self.ledger = policy, ledger
         self.known: Known | None = None
+        self.loaded_teacher: Teacher | None = None
         self._purpose: str | None = "scoring"  # None: free of charge
         self._observers: list[tuple[Observer, float]] = []
         policy.charge_to(
@@ -103,6 +105,25 @@ class Forwards:
             if known is not None:
                 return Outputs(known)
         return self.model.reference(batch, temperature=temperature, **wanted)
+
+    def teacher(self, batch: Batch, *, temperature: float = 1.0, **wanted: Any) -> Outputs:
+        """Return the log-probs `[N, T]` under the teacher, in nats, without gradient."""
+        with self.purpose("teacher"), require_teacher(self.loaded_teacher).ready() as model:
+            return model(batch, temperature=temperature, **wanted)
+
+    def divergence(
+        self, batch: Batch, *, beta: float, temperature: float = 1.0, **wanted: Any
+    ) -> Outputs:
+        """Return what `policy` returns, with the `divergence` from the teacher, `[N, T]`.
+
+        It is `alignzoo.policy.generalized_jsd` over the whole vocabulary, in nats: KL(teacher ||
+        policy) for `beta` 0, KL(policy || teacher) for 1. Its gradient is that of the policy alone.
+        """
+        teacher = require_teacher(self.loaded_teacher)
+        with self.purpose("teacher"):
+            theirs = teacher.distributions(batch, beta)
+            self.charge(teacher.head_cost(batch))
+        return self.policy(batch, divergence=theirs, temperature=temperature, **wanted)
 
     def scores(self, batch: Batch, *, per_token: bool = False) -> Tensor:
         """Return the score of each completion, `[N]`, which is that of its last token.

@@ -19,7 +19,7 @@ from alignzoo.algorithm import Traits
 from alignzoo.batch import Batch, collate
 from alignzoo.data import Codec, Data, EpochOrder, SourceSize
 from alignzoo.deprecated import RUN_ATTRIBUTES
-from alignzoo.errors import BadInput, RunFailed, warn_renamed
+from alignzoo.errors import RunFailed, warn_renamed
 from alignzoo.ledger import Ledger
 from alignzoo.policy import ModelSpec, Outputs, Policy, load_policy
 from alignzoo.recipe import Recipe
@@ -29,6 +29,7 @@ from alignzoo.run.forwards import Forwards
 from alignzoo.run.log import RoundLog
 from alignzoo.run.schedule import Schedule
 from alignzoo.run.state import PluginStates, State
+from alignzoo.run.teacher import refuse_other_tokens
 from alignzoo.run.world import World
 from alignzoo.ui import UI
 
@@ -107,6 +108,17 @@ class Run:
         """Return the log-probs `[N, T]` of a batch under the reference, without gradient."""
         return self.forwards.reference(batch, **options)
 
+    def teacher(self, batch: Batch, **options: Any) -> Outputs:
+        """Return the log-probs `[N, T]` of a batch under the teacher; see `Forwards.teacher`."""
+        return self.forwards.teacher(batch, **options)
+
+    def divergence(self, batch: Batch, *, beta: float, **options: Any) -> Outputs:
+        """Return `policy(batch)` with the divergence from the teacher, `[N, T]`, at each token.
+
+        See `Forwards.divergence`.
+        """
+        return self.forwards.divergence(batch, beta=beta, **options)
+
     def values(self, batch: Batch) -> Tensor:
         """Return the value of the state before each token, `[N, T]`."""
         return self.forwards.values(batch)
@@ -135,9 +147,8 @@ class Run:
             loaded.charge_to(self.forwards.charge)
             self._models[key] = loaded
         found = self._models[key]
-        if same_tokens and found.tokenizer.get_vocab() != self.model.tokenizer.get_vocab():
-            problem = f"the vocabulary of {model} is not that of {self.recipe.model}"
-            raise BadInput(problem, hint="use a model with the same tokenizer")
+        if same_tokens:
+            refuse_other_tokens(found, self.model, f"{model} is not that of {self.recipe.model}")
         return found
 
     def charge(self, purpose: str, **amounts: float) -> None:

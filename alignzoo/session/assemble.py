@@ -15,6 +15,7 @@ from alignzoo.options import options_of, split_options
 from alignzoo.recipe import Recipe
 from alignzoo.rewards import LEARNED, PLUGIN_PREFIX, TASK, RewardSpec, resolve_rewards
 from alignzoo.rollout import Sampler, load_sampler
+from alignzoo.run.teacher import BASE
 from alignzoo.session.learned import RewardTrainer
 from alignzoo.training.alarms import Alarms
 from alignzoo.training.defaults import TrainingDefaults
@@ -131,10 +132,26 @@ def check_algorithm(algorithm: Any, recipe: Recipe) -> None:
             + " with --gradient-checkpointing" * recipe.gradient_checkpointing,
             hint="use --values shared, or --adapter lora",
         )
+    if traits.needs.teacher:
+        check_teacher(recipe)
     if not traits.trains and recipe.eval_size == 0:
         raise BadInput(
             f"option --eval-size: {recipe.algorithm} does not train, and without held-out "
             "prompts it has nothing to answer"
+        )
+
+
+def check_teacher(recipe: Recipe) -> None:
+    """Raise `BadInput` unless the recipe names a teacher."""
+    if recipe.teacher is None:
+        raise BadInput(
+            f"{recipe.algorithm} needs a teacher",
+            hint="add --teacher MODEL: a name on the Hub, a folder, or an earlier run",
+        )
+    if recipe.teacher == BASE and recipe.teacher_four_bit:
+        raise BadInput(
+            "option --teacher-four-bit: the base has the precision of the model itself",
+            hint="leave it out, or use --qlora",
         )
 
 
@@ -165,6 +182,8 @@ def refuse_unread_options(algorithm: Any, traits: Traits, recipe: Recipe) -> Non
         unread["reward"] = "does not learn from rewards"
     if not traits.needs.reference:
         unread["cache_reference"] = "has no reference model"
+    if not traits.needs.teacher:
+        unread |= dict.fromkeys(("teacher", "teacher_four_bit"), "learns from no teacher")
     if not traits.trains:
         unread |= dict.fromkeys(TRAINING_OPTIONS, "trains nothing")
     for option in options_of(Recipe):

@@ -47,6 +47,8 @@ def estimate_run(
     parts = assemble(recipe, RewardTrainer(recipe, ui, _refuse_training), allow_code=allow_code)
     if not parts.traits.trains:
         raise BadInput(f"{recipe.algorithm} trains nothing, so there is no step to estimate")
+    if parts.traits.needs.teacher:
+        raise BadInput(f"{recipe.algorithm} learns from a teacher, whose memory is not estimated")
     with ui.phase(f"reading the configuration of {recipe.model}"):
         spec = spec_of(recipe, parts.traits.needs, machine.device, trust_remote_code)
         model = load_weightless(spec, half)

@@ -12,6 +12,7 @@ from alignzoo.data import FEEDBACK_KINDS, Codec, Data, Prompts, load_data
 from alignzoo.errors import BadInput
 from alignzoo.policy import ModelSpec, Policy, load_policy
 from alignzoo.recipe import Recipe
+from alignzoo.run.teacher import BASE
 from alignzoo.session.assemble import Participants
 from alignzoo.ui import UI
 
@@ -30,7 +31,7 @@ def spec_of(
         precision=recipe.precision,
         gradient_checkpointing=recipe.gradient_checkpointing,
         random_init=recipe.random_init,
-        reference=needs.reference,
+        reference=needs.reference or (needs.teacher and recipe.teacher == BASE),
         score_head=needs.score_head,
         values=needs.values,
         seed=recipe.seed,

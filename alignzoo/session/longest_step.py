@@ -115,6 +115,8 @@ def make_passes(run: Run, batch: Batch) -> None:
         total = total + outputs.values.sum()
     if needs.reference and not drawn:
         run.reference(batch)
+    if needs.teacher:
+        run.teacher(batch, hidden=True)
     total.backward()
 
 

@@ -51,7 +51,9 @@ def shard_model(
 
 
 def find_plugin_obstacle(parts: Participants) -> str | None:
-    """Return which plugin reads whole gradients; None if none does."""
+    """Return a teacher, or which plugin reads whole gradients; None if there is neither."""
+    if parts.traits.needs.teacher:
+        return "a run with a teacher"
     readers = [x.plugin_name for x in parts.plugins.hook.alignzoo_gradient.get_hookimpls()]
     return f"the gradient that {readers[0]} reads (alignzoo_gradient)" if readers else None
 

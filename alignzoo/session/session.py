@@ -29,6 +29,7 @@ from alignzoo.policy.kinds import ADAPTERS
 from alignzoo.recipe import Recipe, resolve, update_stored
 from alignzoo.run import Run
 from alignzoo.run.schedule import Schedule
+from alignzoo.run.teacher import BASE, Teacher
 from alignzoo.run.world import World
 from alignzoo.session.assemble import Participants, assemble
 from alignzoo.session.inputs import fit_length, load_run_policy, read_data
@@ -154,15 +155,31 @@ def train_and_evaluate(
 
 
 def start_plugins(run: Run, *, allow_changes: bool) -> None:
-    """Restore the states of the plugins of a resumed run, and start all plugins.
+    """Restore the states of the plugins of a resumed run, load the teacher, start all plugins.
 
     Raise `BadInput` if a plugin that is loaded only now, as judges are, was another one when the
     run began, unless `allow_changes`.
     """
     restore_states(run)
+    if Traits.of(run.algorithm).needs.teacher:
+        run.forwards.loaded_teacher = load_teacher(run)
     with discovery.recording() as loaded, run.model.sharding.whole():
         run.hook.alignzoo_start(run=run)
     run.record.add_plugins([asdict(one) for one in loaded.values()], allow_changes=allow_changes)
+
+
+def load_teacher(run: Run) -> Teacher:
+    """Load the model that `--teacher` names, which `check_teacher` has made sure of.
+
+    Raise `BadInput` if its vocabulary is another one, or if it is a reward model.
+    """
+    name, four_bit = str(run.recipe.teacher), run.recipe.teacher_four_bit
+    if name == BASE:
+        return Teacher(run.model, is_base=True)
+    with run.ui.phase(f"loading {name}"):
+        model = run.load_model(name, four_bit=four_bit, same_tokens=True)
+    model.require_generative()
+    return Teacher(model)
 
 
 def prepare(recipe: Recipe, permissions: Permissions, *, resume: bool, ui: UI) -> Run:

@@ -28,7 +28,7 @@ def gradient_of_completions(stage: Stage, batch: Batch, gradient: dict[Any, floa
     "algorithms",
     "direction",
     says="a step makes what is better likelier: a demonstration, the chosen side, a good label, "
-    "the higher reward",
+    "the higher reward, or what a teacher finds likelier",
     cause="a sign, chosen and rejected swapped, or advantages that are assigned to other rows",
     hook="alignzoo_loss",
 )
@@ -38,7 +38,9 @@ def check_direction(stage: Stage) -> None:
     batch, measured = stage.batch, stage.measure()
     slopes = gradient_of_completions(stage, batch, measured.gradient)
     view = stage.run.algorithm.data
-    if view is Preferences:
+    if Traits.of(stage.run.algorithm).needs.teacher:
+        check_approach(stage, measured)
+    elif view is Preferences:
         check_pairs(batch, slopes)
     elif view is Feedback:
         check_labels(batch, slopes)
@@ -56,6 +58,17 @@ def first_of_group(batch: Batch) -> list[bool]:
     """Return whether each completion is the first of its group."""
     groups = batch.group.tolist()
     return [n == 0 or groups[n - 1] != group for n, group in enumerate(groups)]
+
+
+def check_approach(stage: Stage, measured: Measured) -> None:
+    """Raise `Broken` unless the loss falls on the way from the policy to the teacher."""
+    table = stage.forwards.table
+    slope = math.fsum(
+        gradient * (table.teacher(place) - table.policy(place))
+        for place, gradient in measured.gradient.items()
+    )
+    if slope > -NOTHING:
+        raise Broken(f"a step does not move to the teacher: there, the loss rises by {slope:.3g}")
 
 
 def check_pairs(batch: Batch, slopes: list[float]) -> None:

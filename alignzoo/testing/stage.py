@@ -154,11 +154,13 @@ class Stage:
     def recipe_settings(self, folder: Path) -> dict[str, Any]:
         """Return the settings of a run of this algorithm that writes into a folder."""
         cls: Any = discovery.load_plugin("algorithms", self.name)
+        traits = Traits.of(self.plugin)
         return {
             **usual_settings(cls.data, folder),
             "options": self.all_options,
             "batch_size": SIZE,
-            **({"max_new_tokens": 16} if Traits.of(cls).generates else {}),
+            **({"max_new_tokens": 16} if traits.generates else {}),
+            **({"teacher": MODEL, "random_init": True} if traits.needs.teacher else {}),
             **self.settings,
         }
 

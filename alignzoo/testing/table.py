@@ -9,6 +9,7 @@ token was in.
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,8 +23,10 @@ from torch import Tensor
 
 from alignzoo.batch import Batch
 from alignzoo.ledger import Ledger
-from alignzoo.policy import Outputs, Policy
+from alignzoo.policy import Outputs, Policy, generalized_jsd
 from alignzoo.run.forwards import Forwards
+
+VOCABULARY = 1024  # tokens, the size of zoo-tiny's
 
 
 class Place(NamedTuple):
@@ -91,6 +94,10 @@ class LogprobTable:
         lean = min(self.lean.get(place.completion, 0.0), 0.0)
         return self.base(place) + self.apart * (2 * chance("policy", place) - 1) + lean
 
+    def teacher(self, place: Place) -> float:
+        """Return the teacher's log-prob of a token."""
+        return self.base(place) + 0.5 * (2 * chance("teacher", place) - 1)
+
     def policy(self, place: Place) -> float:
         """Return the policy's log-prob of a token."""
         moved = self.moved * (2 * chance("moved", place) - 1)
@@ -139,6 +146,7 @@ class TableForwards(Forwards):
             outputs.log_sum_p2 = torch.where(inside, 0.5 * leaf.detach() - 0.1, 0.0)
         if values:
             outputs.values = self.values(batch)
+        add_tops(outputs, batch, wanted)
         for observer, at in self._observers:
             if perturb is None and temperature == at:
                 observer(batch, outputs.logprobs)
@@ -147,7 +155,27 @@ class TableForwards(Forwards):
     def reference(self, batch: Batch, *, temperature: float = 1.0, **wanted: Any) -> Outputs:
         """Return the table's log-probs of the reference."""
         self.temperatures.add(temperature)
-        return Outputs(self._logprobs(batch, self.table.reference, temperature))
+        outputs = Outputs(self._logprobs(batch, self.table.reference, temperature))
+        return add_tops(outputs, batch, wanted)
+
+    def teacher(self, batch: Batch, *, temperature: float = 1.0, **wanted: Any) -> Outputs:
+        """Return the table's log-probs of the teacher."""
+        self.temperatures.add(temperature)
+        outputs = Outputs(self._logprobs(batch, self.table.teacher, temperature))
+        return add_tops(outputs, batch, wanted)
+
+    def divergence(
+        self, batch: Batch, *, beta: float, temperature: float = 1.0, **wanted: Any
+    ) -> Outputs:
+        """Return the policy's log-probs, and the divergence over two outcomes: token or another."""
+        outputs = self.policy(batch, temperature=temperature, **wanted)
+        began = time.perf_counter()
+        theirs = self.teacher(batch, temperature=temperature).logprobs
+        # (N, T, 2) each
+        apart = generalized_jsd(with_rest(outputs.logprobs), with_rest(theirs), beta)
+        outputs.divergence = torch.where(batch_positions(batch), apart, 0.0)
+        self.seconds += time.perf_counter() - began
+        return outputs
 
     def values(self, batch: Batch) -> Tensor:
         """Return values between -0.5 and 0.5, `[N, T]`."""
@@ -201,6 +229,30 @@ class TableForwards(Forwards):
                 for place in places:
                     found[place] += gradient[place.position]
         self._leaves.clear()
+
+
+def add_tops(outputs: Outputs, batch: Batch, wanted: Mapping[str, Any]) -> Outputs:
+    """Add log-probs of several tokens, if they are wanted: all but the batch's are equally likely.
+
+    The likeliest are the token of the batch and those that follow it in the vocabulary.
+    """
+    ids, tokens = wanted.get("top_ids"), batch.tokens[..., None]  # (N, T, K), (N, T, 1)
+    if wanted.get("top_k"):
+        ids = (tokens + torch.arange(wanted["top_k"])) % VOCABULARY
+    if ids is None:
+        return outputs
+    own, rest = with_rest(outputs.logprobs).split(1, -1)  # (N, T, 1) both
+    found = torch.where(ids == tokens, own, rest - math.log(VOCABULARY - 1))
+    inside = batch_positions(batch)[..., None]
+    outputs.top_ids = torch.where(inside, ids, 0)
+    outputs.top_logprobs = torch.where(inside, found, 0.0)
+    return outputs
+
+
+def with_rest(logprobs: Tensor) -> Tensor:
+    """Return the log-probs of two outcomes, `[..., 2]`, from those of the first, at most -1e-6."""
+    certain = logprobs.clamp(max=-1e-6)
+    return torch.stack([certain, torch.log(-torch.expm1(certain))], -1)
 
 
 def prompts_of(batch: Batch) -> list[list[int]]:

@@ -31,7 +31,7 @@ def test_ppo_brings_its_learned_reward(tmp_path):
 def test_all_installed_algorithms_that_answer_prompts_are_compared_by_default():
     entries, left_out = default_entries()
     assert {"dpo", "grpo", "ppo", "rlaif", "spin", "kto", "xpo"} <= set(entries)
-    assert sorted(line.split(":")[0] for line in left_out) == ["pretrain", "reward"]
+    assert sorted(line.split(":")[0] for line in left_out) == ["distill", "pretrain", "reward"]
 
 
 def test_a_file_has_entries_with_settings_and_flags_override_it(tmp_path):

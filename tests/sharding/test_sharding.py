@@ -39,6 +39,7 @@ ALGORITHMS = sorted(discovery.discover("algorithms"))
 # What the others are refused with: the beginning of it.
 REFUSED = {
     "best-of-n": "option --steps: best-of-n trains nothing",
+    "distill": "option --shard: a run with a teacher cannot be split",
     "ppo": "option --shard: a model with a score head or a value head cannot be split",
     "reward": "option --shard: a model with a score head or a value head cannot be split",
     "tr-dpo": "option --shard: a reference that moves cannot be split",
@@ -61,6 +62,8 @@ def one_step(name: str, data: Path) -> tuple[str, dict[str, Any]]:
         "task": "sums", "data": str(write_rows(cls.data, data)), "steps": 1, "batch_size": 4,
         "eval_size": 0, "checkpoint_every": 0, "shard": True, "options": options,
     }  # fmt: skip
+    if name == "distill":
+        settings["teacher"] = "zoo-tiny"
     return name, settings | ({} if name == "reward" else {"max_new_tokens": 12})
 
 

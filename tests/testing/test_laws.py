@@ -52,6 +52,42 @@ def test_a_mistake_breaks_its_law(name, law, tmp_path):
     assert str(path) in rest[-1]  # the line to look at
 
 
+TEACHER_PLUGIN = """
+from dataclasses import dataclass
+from alignzoo import Demonstrations, Loss, Needs, hookimpl
+
+@dataclass(eq=False)
+class Imitate:
+    "Imitate a teacher"
+    data = Demonstrations
+    needs = Needs(teacher=True)
+
+    @hookimpl
+    def alignzoo_loss(self, run, batch):
+        {loss}
+        return Loss.per_token(loss, batch.mask)
+"""
+TOPS = """
+        teacher = run.teacher(batch, top_k=3)
+        policy = run.policy(batch, top_ids=teacher.top_ids)
+        loss = (teacher.top_logprobs.exp() * -policy.top_logprobs).sum(-1)"""
+
+
+@pytest.mark.parametrize(
+    ("loss", "right"),
+    [
+        ("loss = run.divergence(batch, beta=0.5).divergence", True),
+        ("loss = -run.divergence(batch, beta=0.5).divergence", False),
+        (TOPS, True),
+        (TOPS.replace("* -policy", "* policy"), False),
+    ],
+)
+def test_a_step_moves_to_the_teacher(loss, right, tmp_path):
+    path = tmp_path / "imitate.py"
+    path.write_text(TEACHER_PLUGIN.format(loss=loss))
+    assert ("direction" in broken(path)) is not right
+
+
 def test_the_committed_measurement_is_of_these_mistakes():
     rows = [json.loads(line) for line in (RESULTS / "rows.jsonl").read_text().splitlines()]
     mistakes = [(row["plugin"], row["mistake"]) for row in rows if row["mistake"]]
