@@ -198,7 +198,7 @@ class Recipe:
     ] = field(default_factory=list)
     rollouts_every: Annotated[
         int,
-        "write completions of every k-th round to rollouts.jsonl (0: never)",
+        "write completions to rollouts.jsonl every N steps, for `alignzoo view` (0: never)",
         Ge(0),
         Le(10**9),
     ] = 10

@@ -17,17 +17,17 @@ DRAWN = "ended"  # a column of every batch of completions that the run drew
 MOST_COMPLETIONS = 32  # of a round
 MOST_CHARACTERS = 4000  # of a prompt, and of a completion
 MOST_CREDITS = 512  # tokens of a completion with their credit
+SAME = 1e-5  # credit that varies by less, relative to the largest, is the same
 FULL_BYTES = 64 * 2**20  # of the file: no round is begun beyond it
 
 
 def log_rollouts(run: Run, batch: Batch) -> None:
-    """Append completions of a round to `rollouts.jsonl`, every `--rollouts-every` rounds.
+    """Append completions of a round to `rollouts.jsonl`, every `--rollouts-every` steps.
 
     They are the first of the round, at most 32 of all processes, as the round learns from them:
     an algorithm may have dropped some. All processes call it.
     """
-    every = run.recipe.rollouts_every
-    if not every or run.round % every:
+    if not is_logged(run.step, run.schedule.steps_in(run.round), run.recipe.rollouts_every):
         return
     found = describe_completions(run, batch) if DRAWN in batch.columns else []
     gathered = [row for part in run.world.gather_each(found) for row in part]
@@ -35,6 +35,11 @@ def log_rollouts(run: Run, batch: Batch) -> None:
         return
     rows = sorted(gathered, key=lambda row: row["prompt_index"])[:MOST_COMPLETIONS]
     run.record.rollouts({"step": run.step + 1, "round": run.round, **row} for row in rows)
+
+
+def is_logged(begun: int, steps: int, every: int) -> bool:
+    """Return whether one of the `steps` after the first `begun` has a number 1, 1 + every, ..."""
+    return every > 0 and -begun % every < steps
 
 
 def is_full(run: Run) -> bool:
@@ -86,13 +91,18 @@ def describe_credit(run: Run, batch: Batch, index: int, ids: list[int]) -> dict[
     if not values.numel():
         return {"advantage": None}
     found: dict[str, Any] = {"advantage": to_number(float(values.double().mean()))}
-    if bool((values != values[0]).any()):
+    if float(values.max() - values.min()) > SAME * float(values.abs().max()):
         tokens = zip(ids, advantages[index].tolist(), written.tolist(), strict=False)
         found["credit"] = [
-            [run.codec.decode([token]), to_number(value) if own else None]
+            [describe_token(run, token), to_number(value) if own else None]
             for token, value, own in islice(tokens, MOST_CREDITS)
         ]
     return found
+
+
+def describe_token(run: Run, token: int) -> str:
+    """Return a token as text; one that ends a completion is written as the tokenizer names it."""
+    return run.codec.decode([token]) or run.codec.tokenizer.decode([token])
 
 
 def number_at(column: Tensor | None, index: int) -> float | None:

@@ -23,7 +23,15 @@ def rows_in(run) -> list[dict]:
     return [json.loads(line) for line in lines]
 
 
-def test_every_second_round_has_its_completions(make_run):
+@pytest.mark.parametrize(("steps", "every"), [(1, 1), (1, 3), (4, 3), (4, 10), (5, 5), (3, 0)])
+def test_a_round_is_logged_if_an_nth_step_falls_into_it(steps, every):
+    for begun in range(0, 40, steps):
+        numbers = range(begun + 1, begun + steps + 1)
+        due = every > 0 and any(number % every == 1 % every for number in numbers)
+        assert rollout_log.is_logged(begun, steps, every) == due
+
+
+def test_every_second_step_has_its_completions(make_run):
     run = make_run("grpo", steps=3, options={"group_size": 3}, **SETTINGS)
     batches = []
 
@@ -52,7 +60,7 @@ def test_every_second_round_has_its_completions(make_run):
 
 
 def test_credit_per_token_is_there_if_it_varies(make_run):
-    run = make_run("grpo", options={"group_size": 2}, **SETTINGS)
+    run = make_run("grpo", options={"group_size": 2}, **{**SETTINGS, "max_new_tokens": 48})
     batch = run.hook.alignzoo_sample(run=run, rows=run.data.train[:1])
     per_token = torch.arange(batch.tokens.numel()).reshape(batch.tokens.shape).double()
     mask = batch.mask.clone()
@@ -63,7 +71,11 @@ def test_credit_per_token_is_there_if_it_varies(make_run):
     assert [value for _, value in row["credit"]] == [
         None if i == 1 else float(i) for i in range(length)
     ]
-    assert "".join(piece for piece, _ in row["credit"]) == row["completion"]
+    end = run.codec.tokenizer.eos_token if row["ended"] else ""
+    assert "".join(piece for piece, _ in row["credit"]) == row["completion"] + end
+    equal = torch.full_like(per_token, 1 / 3) * (1 + 1e-7 * per_token)  # but for rounding
+    same = replace(batch, columns={**batch.columns, "advantages": equal})
+    assert "credit" not in rollout_log.describe_completions(run, same)[0]
     assert row["advantage"] == pytest.approx(float(per_token[0][mask[0]].mean()), rel=1e-5)
 
 
