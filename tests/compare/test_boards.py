@@ -1,0 +1,24 @@
+"""The tables in the README are those of the published boards."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from alignzoo.cli import status
+
+ROOT = Path(__file__).parents[2]
+BOARDS = ROOT / "benchmarks/results/board"
+
+
+@pytest.mark.slow
+def test_the_readme_shows_the_published_boards(tmp_path, capfd):
+    page = tmp_path / "README.md"
+    shutil.copy(ROOT / "README.md", page)
+    boards = [str(path.parent) for path in sorted(BOARDS.glob("*/board.json"))]
+    words = ["leaderboard", *boards, "--apart", "--out", str(tmp_path / "all")]
+    assert status([*words, "--markdown", str(page)]) == 0
+    capfd.readouterr()
+    assert page.read_text() == (ROOT / "README.md").read_text(), "run: make leaderboard"
