@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import getpass
 import ipaddress
+import os
 import sys
 import webbrowser
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from random import Random
@@ -100,7 +101,7 @@ class LabelCommand:
             url = url_of(page, port)
             ui.note("Finish on the page, or Ctrl-C here, ends it; every answer is saved at once:")
             ui.console.print(url, soft_wrap=True)  # in one piece, to be clicked or copied
-            if self.browser and log.out.isatty():
+            if self.browser and log.out.isatty() and has_screen():
                 webbrowser.open(url)
             with suppress(KeyboardInterrupt):
                 serve(page, listening, port)
@@ -176,6 +177,8 @@ def make_session(options: LabelCommand, answers: Any, ui: UI) -> Any:
     made: Iterator[Candidates]
     if options.completions is not None:
         read = read_candidates(options.completions, size, ui)
+        if options.ratings:  # every completion is one of its own
+            read = [replace(one, completions=(text,)) for one in read for text in one.completions]
         Random(options.seed).shuffle(read)
         kept = read[: options.pairs]
         made = map(writer.with_states, kept) if writer and undecided else iter(kept)
@@ -186,6 +189,12 @@ def make_session(options: LabelCommand, answers: Any, ui: UI) -> Any:
         made = writer.draw(prompts, options.seed, options.pairs, drawn, states=undecided)
     choice = Undecided(options.seed) if undecided else AtRandom()
     return Session(answers, Source(made, size), choice, repeat=options.repeat, seed=options.seed)
+
+
+def has_screen() -> bool:
+    """Return whether a browser has a window to open: else it might be one for the terminal."""
+    windows = {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys()
+    return sys.platform in ("darwin", "win32") or bool(windows)
 
 
 def login() -> str:

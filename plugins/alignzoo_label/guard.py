@@ -62,7 +62,8 @@ class Guard:
         """Return why a request is refused whoever makes it, or None."""
         host, origin = headers.get("host", ""), headers.get("origin")
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
-        if name != self.host and not (is_loopback(self.host) and is_loopback(name)):
+        name = name.strip("[]").lower()
+        if name != self.host.lower() and not (is_loopback(self.host) and is_loopback(name)):
             return "this server has another name"
         if origin is None and method not in ("GET", "HEAD"):
             return "a form of this server names its origin"
@@ -114,6 +115,6 @@ def is_loopback(name: str) -> bool:
     if name == "localhost":
         return True
     try:
-        return ipaddress.ip_address(name.strip("[]")).is_loopback
+        return ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False

@@ -87,6 +87,10 @@ class Page:
         """Return who makes a request."""
         return name_in(request, self.cookie) or self.who
 
+    def may_finish(self, request: Request) -> bool:
+        """Return whether a person may end the server: of several people, the one without a name."""
+        return not name_in(request, self.cookie)
+
     def show(self, request: Request) -> Response:
         """Show what the person has to answer, or that there is nothing yet or nothing left."""
         session, source, who = self.session, self.session.source, self.name_of(request)
@@ -104,6 +108,7 @@ class Page:
             messages=as_dialogue(showing.prompt) if showing else [],
             buttons=BUTTONS[session.mode],
             who=who,
+            may_finish=self.may_finish(request),
             own=sum(summary.verdicts.values()),
             answered=session.answered(),
             total=session.total(),
@@ -137,6 +142,8 @@ class Page:
 
     def end(self, request: Request) -> Response:
         """End the server."""
+        if not self.may_finish(request):
+            return PlainTextResponse("the page is ended by who began it", 403)
         self.finish()
         return HTMLResponse(
             '<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,">'

@@ -12,6 +12,7 @@ from label_fakes import make_candidates, make_session, rows_of
 
 from alignzoo import BadInput
 from alignzoo.data import Feedback, Preferences, load_rows
+from alignzoo.training.loop import train
 from alignzoo_label.answers import AnswerFile, answer_row, shown_in, verdict_of
 
 ROW = {"id": "1", "item": "i", "who": "ann", "seed": 0, "prompt": "q", "note": "", "columns": {}}
@@ -51,6 +52,17 @@ def test_dpo_and_kto_read_the_files_as_they_are(tmp_path):
         ratings.answer("ann", ratings.current("ann").id, verdict)
     rows, _ = load_rows(Feedback, str(tmp_path / "ratings.jsonl"))
     assert [row["label"] for row in rows] == [True, False]
+
+
+@pytest.mark.parametrize("algorithm", ["dpo", "reward", "kto"])
+def test_a_step_is_trained_on_the_file_as_it_is(tmp_path, make_run, algorithm):
+    path = tmp_path / "a.jsonl"
+    session = make_session(path, make_candidates(8))
+    for verdict in ("left", "right", "tie", "left", "skip", "right", "left", "left"):
+        session.answer("ann", session.current("ann").id, verdict)
+    run = make_run(algorithm, data=str(path), task=None, steps=1, batch_size=2, eval_size=1)
+    train(run)
+    assert run.step == 1
 
 
 def test_a_row_is_flushed_to_the_disk_once(tmp_path, monkeypatch):

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import socket
+from threading import Event
 
 import pytest
 from label_fakes import make_candidates, make_session, rows_of, serving
 
 from alignzoo import BadInput
 from alignzoo.cli.options import run_class
+from alignzoo_label.answers import AnswerFile
+from alignzoo_label.choice import AtRandom
 from alignzoo_label.command import LabelCommand
 from alignzoo_label.server import listen
+from alignzoo_label.session import Session
+from alignzoo_label.source import Source
 
 HOSTILE = (
     "</div><script>canary=1</script><img src=http://elsewhere.invalid/i onerror=canary=1>"
@@ -83,6 +88,8 @@ def test_a_host_that_is_named_is_the_only_one(tmp_path):
         trusted = client.trusted()
         assert client.ask("GET", "/", {**trusted, "Host": "box.local:80"})[0] == 200
         assert client.ask("GET", "/", trusted)[0] == 403
+    with serving(session, host="fe80::1") as client:
+        assert client.ask("GET", "/", {**client.trusted(), "Host": "[FE80::1]:80"})[0] == 200
 
 
 def test_answers_work_without_a_script_and_are_on_the_disk_before_the_next_page(client, tmp_path):
@@ -114,6 +121,8 @@ def test_a_name_in_the_address_is_that_of_the_answers(client, tmp_path):
     client.trusted = lambda: {"Cookie": f"{client.cookie}={client.token}; {name}"}
     client.answer("right")
     assert rows_of(tmp_path / "a.jsonl")[0]["who"] == "Zoë"
+    assert "Finish" not in client.get()
+    assert client.post("/finish")[0] == 403
 
 
 def test_texts_of_a_model_are_shown_as_text(tmp_path):
@@ -141,6 +150,27 @@ def test_ratings_show_one_completion(tmp_path):
 
 def command(*words):
     run_class(LabelCommand, list(words), "alignzoo label", LabelCommand.positional)
+
+
+def test_a_page_that_waits_for_the_model_says_so_and_comes_again(tmp_path, monkeypatch):
+    drawn = Event()
+
+    def draw():
+        drawn.wait(60)
+        yield from make_candidates(1)
+
+    monkeypatch.setattr("alignzoo_label.server.PATIENCE", 0.01)
+    source = Source(draw(), 2)
+    source.start()
+    session = Session(
+        AnswerFile(tmp_path / "a.jsonl", "pairs"), source, AtRandom(), repeat=0, seed=0
+    )
+    with serving(session) as client:
+        page = client.get()
+        assert "The model is answering" in page and 'http-equiv="refresh"' in page
+        drawn.set()
+        source.wait_for(2)
+        assert "question 0" in client.get()
 
 
 @pytest.mark.parametrize(
