@@ -111,17 +111,15 @@ def check_rows(path: Path, columns: Sequence[str]) -> None:
     hint = "choose another --out"
     *lines, last = path.read_bytes().split(b"\n")
     if not lines and last and not last.startswith(b'{"id": "'):
-        raise BadInput("the file holds something else than answers", where=str(path), hint=hint)
+        raise BadInput("not an answer", where=str(path), hint=hint)
     for number, line in enumerate(lines, start=1):
         row = None
         with suppress(ValueError):
             row = json.loads(line)
         if not isinstance(row, dict) or not row.keys() >= {*columns}:
-            there = (
-                f"it has {', '.join(row) or 'nothing'}" if isinstance(row, dict) else "no object"
-            )
+            found = f"it has {', '.join(row)}" if isinstance(row, dict) and row else "it has none"
             raise BadInput(
-                f"the file holds something else than answers with {', '.join(columns)}: {there}",
+                f"not an answer, whose columns are {', '.join(columns)}: {found}",
                 where=f"{path}, line {number}",
                 hint=hint,
             )

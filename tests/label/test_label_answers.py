@@ -106,7 +106,7 @@ def test_a_last_line_without_its_end_is_kept(tmp_path):
 )
 def test_a_file_that_holds_something_else_is_refused_and_left_alone(tmp_path, name, text):
     (tmp_path / name).write_text(text, encoding="utf-8")
-    with pytest.raises(BadInput, match="not an answer|something else"):
+    with pytest.raises(BadInput, match="not an answer"):
         AnswerFile(tmp_path / "a.jsonl", "pairs").check()
     assert (tmp_path / name).read_text(encoding="utf-8") == text
 
