@@ -35,7 +35,7 @@ class Summary:
         """Return a sentence on the repeats, empty without any."""
         if not self.repeats:
             return ""
-        return f"agreement with yourself on swapped repeats: {self.agreed} of {self.repeats}"
+        return f"same answer to swapped repeats: {self.agreed} of {self.repeats}"
 
 
 def summarise(rows: Sequence[Row]) -> Summary:

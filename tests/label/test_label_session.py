@@ -46,7 +46,7 @@ def test_who_always_takes_the_left_agrees_with_no_repeat(tmp_path):
     answer_all(session, "ann", better="")
     summary = summarise(session.answers.rows())
     assert (summary.agreed, summary.repeats, summary.left) == (0, 5, 1.0)
-    assert "agreement with yourself on swapped repeats: 0 of 5" in describe(summary)
+    assert "same answer to swapped repeats: 0 of 5" in describe(summary)
 
 
 def test_the_next_commands_fit_what_there_is(tmp_path):
