@@ -13,13 +13,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from random import Random
 from statistics import fmean, stdev
 from typing import Any
 
 import torch
+from scipy.stats import t
 
 from alignzoo import load_task
 from alignzoo.data import read_task_rows
@@ -34,10 +37,9 @@ RESULT = ROOT / "benchmarks" / "results" / "label" / "label.json"
 MODELS = {"style": "zoo-tiny", "constitution": "zoo-critic"}
 WAYS = ("random", "undecided")
 ANSWERS = (5, 10, 20, 40, 80, 160)
-SEEDS = 5
+SEEDS = 15
 SIZE = 8  # answers to each prompt
 TESTED = 60  # prompts of dev
-T_95 = 2.776  # 97.5% quantile of Student's t with SEEDS - 1 degrees of freedom
 
 
 def draw(writer: Writer, task: Any, name: str, seed: int) -> tuple[list[Candidates], ...]:
@@ -128,9 +130,43 @@ def table(results: dict[str, Any]) -> str:
                 values = {way: [one[way][i][measured] for one in seeds] for way in WAYS}
                 cells += [f"{fmean(values[way]):.3f}" for way in WAYS]
                 gaps = [b - a for a, b in zip(*values.values(), strict=True)]
-                half = T_95 * stdev(gaps) / SEEDS**0.5
+                half = float(t.ppf(0.975, SEEDS - 1)) * stdev(gaps) / SEEDS**0.5
                 cells.append(f"{fmean(gaps):+.3f} ± {half:.3f}")
             lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def answers_needed(curves: Sequence[Sequence[float]], accuracy: float) -> float:
+    """Return after how many answers the mean of the curves reaches an accuracy; inf if never.
+
+    Between two numbers of answers that were measured, it is linear in their logarithm.
+    """
+    means = [fmean(values) for values in zip(*curves, strict=True)]
+    if means[0] >= accuracy:
+        return ANSWERS[0]
+    for i in range(1, len(ANSWERS)):
+        if means[i] >= accuracy:
+            part = (accuracy - means[i - 1]) / (means[i] - means[i - 1])
+            return ANSWERS[i - 1] * (ANSWERS[i] / ANSWERS[i - 1]) ** part
+    return math.inf
+
+
+def table_of_answers(results: dict[str, Any]) -> str:
+    """Return the answers that each way needs, with 95% intervals by a bootstrap over seeds."""
+    lines = ["| task | accuracy | answers, random | undecided |", "|---|---|---|---|"]
+    for name, accuracy in product(MODELS, (0.55, 0.6, 0.65)):
+        cells = [name, f"{accuracy:.2f}"]
+        for way in WAYS:
+            seeds = [results[f"{name} {seed}"][way] for seed in range(SEEDS)]
+            curves = [[point["accuracy"] for point in one] for one in seeds]
+            random = Random(0)
+            again = sorted(
+                answers_needed(random.choices(curves, k=SEEDS), accuracy) for _ in range(2000)
+            )
+            shown = [answers_needed(curves, accuracy), again[50], again[-51]]
+            found, low, high = (f"{n:.0f}" if n < math.inf else "> 160" for n in shown)
+            cells.append(f"{found} [{low}, {high}]")
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -146,6 +182,7 @@ def main() -> None:
                 results[f"{name} {seed}"] = measure(name, seed)
                 write_json(RESULT, results)
                 print(name, seed, flush=True)
+    print(table_of_answers(results))
     print(table(results))
 
 
