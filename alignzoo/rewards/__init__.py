@@ -1,7 +1,7 @@
 """Scores for completions, as plugins with the hook `alignzoo_reward`."""
 
 from alignzoo import deprecated
-from alignzoo.rewards.model import ModelReward
+from alignzoo.rewards.model import STEP_REWARDS, ModelReward
 from alignzoo.rewards.resolve import LEARNED, TASK, RewardSpec, resolve_rewards
 from alignzoo.rewards.rows import RowReward
 from alignzoo.rewards.score import PLUGIN_PREFIX, score_completions, weighted_sum
@@ -9,6 +9,7 @@ from alignzoo.rewards.score import PLUGIN_PREFIX, score_completions, weighted_su
 __all__ = [
     "LEARNED",
     "PLUGIN_PREFIX",
+    "STEP_REWARDS",
     "TASK",
     "ModelReward",
     "RewardSpec",

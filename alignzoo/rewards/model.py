@@ -1,7 +1,8 @@
 """The scores of a reward model, from an earlier run, as a reward.
 
 If the model learned from steps, the reward of a completion is that of its worst step: the smallest
-probability that a step is right, in [0, 1].
+probability that a step is right, in [0, 1]. The probability of each step is then a column of the
+batch, for algorithms that give credit to tokens.
 """
 
 from __future__ import annotations
@@ -15,6 +16,10 @@ from alignzoo.discovery import hookimpl
 from alignzoo.errors import BadInput
 from alignzoo.policy import locate_model
 from alignzoo.run import Run
+
+# A column `[N, T]`: the probability that a step is right at its last token, above 0, and 0
+# elsewhere.
+STEP_REWARDS = "step_rewards"
 
 
 class ModelReward:
@@ -44,30 +49,42 @@ class ModelReward:
     @hookimpl
     @torch.no_grad()
     def alignzoo_reward(self, run: Run, batch: Batch) -> Tensor:
-        """Return the reward of each completion, `[N]`, and charge the forward passes."""
+        """Return the reward of each completion, `[N]`, and charge the forward passes.
+
+        A model of steps adds the column `step_rewards`, unless its tokens are not the run's.
+        """
+        own = batch if self.same_tokens else self.retokenize(run, batch)
 
         def score_micro(micro: Batch) -> Tensor:
             with run.forwards.purpose("reward"):
                 scores = self.model.scores(micro.to(run.device)).cpu()
-            return self.to_rewards(micro, scores)
+            return micro.last(scores) if self.separator is None else self.at_ends(micro, scores)
 
-        own = batch if self.same_tokens else self.retokenize(run, batch)
-        return own.piecewise(score_micro, run.micro_tokens)
+        found = own.piecewise(score_micro, run.micro_tokens)
+        if self.separator is None:
+            return found
+        if own is batch:
+            batch.columns[STEP_REWARDS] = found
+        return torch.where(found > 0, found, 1.0).amin(-1)
 
-    def to_rewards(self, batch: Batch, scores: Tensor) -> Tensor:
-        """Reduce the scores of tokens, `[N, T]`, to rewards of completions, `[N]`.
-
-        That is the score of the last token, or the smallest probability over the ends of steps.
-        """
+    @property
+    def separator(self) -> str | None:
+        """Return the text between two steps; None for a model of whole completions."""
         head = self.model.score_head
-        if head is None or head.step_separator is None:
-            return batch.last(scores)
-        found = []
-        for ids, row in zip(batch.completions(), scores, strict=True):
-            steps = split_steps(self.codec.decode(ids), head.step_separator)
-            ends = step_ends(self.codec, ids, steps, head.step_separator)
-            found.append(row[ends or [len(ids) - 1]].min())
-        return torch.stack(found).sigmoid()
+        return None if head is None else head.step_separator
+
+    def at_ends(self, batch: Batch, scores: Tensor) -> Tensor:
+        """Turn scores of tokens into probabilities at the last token of each step, `[N, T]`.
+
+        They are 0 elsewhere. A completion without a step counts as one.
+        """
+        assert self.separator is not None
+        ends = torch.zeros_like(scores, dtype=torch.bool)
+        for ids, row in zip(batch.completions(), ends, strict=True):
+            steps = split_steps(self.codec.decode(ids), self.separator)
+            row[step_ends(self.codec, ids, steps, self.separator) or [len(ids) - 1]] = True
+        smallest = torch.finfo(scores.dtype).tiny
+        return torch.where(ends, scores.sigmoid().clamp(min=smallest), 0.0)
 
     def retokenize(self, run: Run, batch: Batch) -> Batch:
         """Return the batch in this model's tokens and chat template, encoded from its text."""

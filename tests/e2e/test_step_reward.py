@@ -13,9 +13,12 @@ from test_on_policy import CODE
 from alignzoo.batch import Example, collate
 from alignzoo.cli import status
 from alignzoo.data import step_ends
+from alignzoo.errors import BadInput
 from alignzoo.policy import load_policy, locate_model
 from alignzoo.policy.heads import SCORE_HEAD_FILE
 from alignzoo.session.session import execute, recipe_for
+from alignzoo.training.loop import train
+from alignzoo_zoo.grpo.step_credit import step_advantages
 
 SETTINGS = {"batch_size": 32, "seed": 1, "options": {"loss_type": "steps"}}
 
@@ -120,3 +123,26 @@ def test_a_separator_inside_a_step_is_noted(make_run, tmp_path: Path):
     other = {"loss_type": "steps", "step_separator": r"\n\n"}
     run = make_run("reward", data=str(data), options=other)
     assert not any("contains the separator" in line for line in run.data.report.lines())
+
+
+def test_grpo_gives_credit_to_tokens_by_the_rewards_of_steps(judge: Path, make_run):
+    settings = {"task": "sums", "batch_size": 2, "max_new_tokens": 48, "steps": 1}
+    options = {"group_size": 3, "credit": "steps"}
+    run = make_run("grpo", reward=[str(judge)], options=options, **settings)
+    run.hook.alignzoo_start(run=run)
+    batch = run.hook.alignzoo_sample(run=run, rows=run.data.train[:2])
+    rewards = batch["step_rewards"]
+    assert rewards.shape == batch.tokens.shape == batch["advantages"].shape
+    worst = torch.where(rewards > 0, rewards, 1.0).amin(-1)
+    assert torch.equal(batch[f"reward/{judge.name}"], worst)
+    expected = step_advantages(rewards, batch.group, "group")
+    assert torch.equal(batch["advantages"], expected) and expected.any()
+    train(run)
+    assert run.step == 1
+
+
+@pytest.mark.parametrize("rewards", [[], ["random"], ["random", "task"]])
+def test_credit_of_steps_needs_a_reward_of_steps(make_run, rewards):
+    run = make_run("grpo", task="sums", reward=rewards, options={"credit": "steps"})
+    with pytest.raises(BadInput, match="--credit steps"):
+        run.hook.alignzoo_start(run=run)

@@ -15,6 +15,12 @@ from alignzoo.options import join_options, refuse_unread
 from alignzoo_zoo.grpo.advantages import Scale, decoupled_advantages, group_advantages
 from alignzoo_zoo.grpo.dynamic import sample_until_full
 from alignzoo_zoo.grpo.loss_types import LOSS_TYPES, Terms, same_at_ratio_one, token_weights
+from alignzoo_zoo.grpo.step_credit import (
+    TOKEN_LOSSES,
+    check_step_reward,
+    read_step_rewards,
+    step_advantages,
+)
 
 
 @dataclass(eq=False)
@@ -39,6 +45,10 @@ class GRPO(OnPolicy):
     normalize_rewards: Annotated[
         Literal["before", "after"], "scale several rewards before (GDPO) or after their sum"
     ] = "after"
+    credit: Annotated[
+        Literal["completion", "steps"],
+        "advantage of a whole completion, or of each token by a reward model of steps",
+    ] = "completion"
     kl_estimator: Annotated[Estimator, "estimator of the KL to the reference"] = "k3"
     kl_in: Annotated[Literal["loss", "reward"], "apply the KL to the loss or to the reward"] = (
         "loss"
@@ -58,6 +68,8 @@ class GRPO(OnPolicy):
                 "option --kl-estimator k1: in the loss, its expected gradient is zero",
                 hint="use k2 or k3, or --kl-in reward",
             )
+        if self.credit == "steps":
+            self.check_step_options()
         if self.normalize_rewards == "before":
             if self.scale != "group":
                 raise BadInput(
@@ -70,6 +82,22 @@ class GRPO(OnPolicy):
                     "which --normalize-rewards before does not take first"
                 )
 
+    def check_step_options(self) -> None:
+        """Raise `BadInput` for an option that `--credit steps` does not go with."""
+        wrong = {
+            f"--loss-type {self.loss_type}": self.loss_type not in TOKEN_LOSSES,
+            "--scale-rewards batch": self.scale == "batch",
+            "--normalize-rewards before": self.normalize_rewards == "before",
+            "--kl-in reward": self.kl_in == "reward" and self.beta > 0,
+        }
+        for option, is_wrong in wrong.items():
+            if is_wrong:
+                raise BadInput(
+                    f"option --credit steps: {option} is of whole completions",
+                    hint=f"use --loss-type {', '.join(TOKEN_LOSSES)}, with the other options' "
+                    "defaults",
+                )
+
     @property
     def known_exceptions(self) -> dict[str, str]:
         """Return the laws that do not hold for a loss, and why."""
@@ -79,7 +107,9 @@ class GRPO(OnPolicy):
 
     @hookimpl
     def alignzoo_start(self, run: Run) -> None:
-        """Say so if the loss takes the same steps as another one at these settings."""
+        """Check the reward of steps; say so if the loss takes the steps of another one here."""
+        if self.credit == "steps":
+            check_step_reward(run)
         same = same_at_ratio_one(self.loss_type)
         if same and self.ratios_are_one(run.recipe):
             run.ui.note(
@@ -117,7 +147,7 @@ class GRPO(OnPolicy):
 
     @hookimpl
     def alignzoo_advantage(self, run: Run, batch: Batch) -> Tensor:
-        """Return one advantage per completion, `[N]`, and add the columns that the loss reads."""
+        """Return advantages, `[N]` or with `--credit steps` `[N, T]`; add columns for the loss."""
         if self.beta:
             batch.columns["reference"] = self.reference_logprobs(run, batch)
         apart = rewards_apart(batch) if self.normalize_rewards == "before" else {}
@@ -129,6 +159,8 @@ class GRPO(OnPolicy):
         all_rewards = torch.tensor(run.gather(batch.groups(rewards).tolist()))  # (B, G, K)
         tokens = run.gather(self.training_mask(batch).sum(-1).tolist())
         batch.columns["mean_tokens"] = torch.full_like(batch["rewards"], sum(tokens) / len(tokens))
+        if self.credit == "steps":
+            return step_advantages(read_step_rewards(batch), batch.group, self.scale)
         advantages = (
             decoupled_advantages(all_rewards, [run.reward_weights.get(name, 1.0) for name in apart])
             if apart
