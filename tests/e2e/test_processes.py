@@ -82,6 +82,10 @@ def test_two_processes_draw_and_learn_together(tmp_path, algorithm, more):
     assert [row["step"] for row in rows] == [1, 2, 3]
     assert all(math.isfinite(value) for row in rows for value in row.values())
     assert any(weight.abs().max() > 0 for name, weight in weights.items() if "lora_B" in name)
+    if algorithm == "ppo":  # which keeps all completions
+        lines = (tmp_path / "one/rollouts.jsonl").read_text().splitlines()
+        prompts = [json.loads(line)["prompt_index"] for line in lines]
+        assert prompts == [index for index in range(12) for _ in range(2)]
 
 
 def test_two_processes_play_against_themselves(tmp_path):
