@@ -32,14 +32,17 @@ class Forwards:
         self.loaded_teacher: Teacher | None = None
         self._purpose: str | None = "scoring"  # None: free of charge
         self._observers: list[tuple[Observer, float]] = []
-        policy.charge_to(
-            lambda cost: self.charge(cost, "reference" if policy.is_reference else None)
-        )
+        policy.charge_to(self._charge_pass)
 
     def charge(self, cost: Cost, purpose: str | None = None) -> None:
         """Charge a cost to a purpose, or to the current one; nothing if passes are free now."""
         if self._purpose is not None:
             self.ledger.charge(purpose or self._purpose, cost)
+
+    def _charge_pass(self, cost: Cost) -> None:
+        """Charge a pass of the model: of the reference to "reference", unless it is the teacher."""
+        is_reference = self.model.is_reference and self._purpose != "teacher"
+        self.charge(cost, "reference" if is_reference else None)
 
     @property
     def is_free(self) -> bool:
@@ -106,24 +109,25 @@ class Forwards:
                 return Outputs(known)
         return self.model.reference(batch, temperature=temperature, **wanted)
 
-    def teacher(self, batch: Batch, *, temperature: float = 1.0, **wanted: Any) -> Outputs:
+    def teacher(self, batch: Batch, **wanted: Any) -> Outputs:
         """Return the log-probs `[N, T]` under the teacher, in nats, without gradient."""
         with self.purpose("teacher"), require_teacher(self.loaded_teacher).ready() as model:
-            return model(batch, temperature=temperature, **wanted)
+            return model(batch, **wanted)
 
     def divergence(
-        self, batch: Batch, *, beta: float, temperature: float = 1.0, **wanted: Any
+        self, batch: Batch, *, beta: float, teacher_batch: Batch | None = None, **wanted: Any
     ) -> Outputs:
         """Return what `policy` returns, with the `divergence` from the teacher, `[N, T]`.
 
         It is `alignzoo.policy.generalized_jsd` over the whole vocabulary, in nats: KL(teacher ||
         policy) for `beta` 0, KL(policy || teacher) for 1. Its gradient is that of the policy alone.
+        The teacher may see other prompts: `teacher_batch` has the same completions after them.
         """
         teacher = require_teacher(self.loaded_teacher)
         with self.purpose("teacher"):
-            theirs = teacher.distributions(batch, beta)
+            theirs = teacher.distributions(teacher_batch or batch, beta)
             self.charge(teacher.head_cost(batch))
-        return self.policy(batch, divergence=theirs, temperature=temperature, **wanted)
+        return self.policy(batch, divergence=theirs, **wanted)
 
     def scores(self, batch: Batch, *, per_token: bool = False) -> Tensor:
         """Return the score of each completion, `[N]`, which is that of its last token.

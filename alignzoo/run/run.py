@@ -113,10 +113,7 @@ class Run:
         return self.forwards.teacher(batch, **options)
 
     def divergence(self, batch: Batch, *, beta: float, **options: Any) -> Outputs:
-        """Return `policy(batch)` with the divergence from the teacher, `[N, T]`, at each token.
-
-        See `Forwards.divergence`.
-        """
+        """Return `policy(batch)` and the divergence from the teacher; see `Forwards.divergence`."""
         return self.forwards.divergence(batch, beta=beta, **options)
 
     def values(self, batch: Batch) -> Tensor:

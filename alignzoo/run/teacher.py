@@ -13,12 +13,12 @@ from alignzoo.errors import BadInput, RunFailed
 from alignzoo.ledger import Cost
 from alignzoo.policy import DivergenceFrom, LanguageModel, Policy
 
-BASE = "base"  # as --teacher: the run's own model before training
+BASE = "base"  # as --teacher: the run's own reference, which is its model before training
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """A model to learn from: another one, or the policy's own `base`, with the adapter off."""
+    """A model to learn from: another one, or the reference of the policy, if it `is_base`."""
 
     model: Policy
     is_base: bool = False
@@ -26,7 +26,7 @@ class Teacher:
     @contextmanager
     def ready(self) -> Iterator[LanguageModel]:
         """Yield the model in evaluation mode, for passes without gradient inside the block."""
-        mode = self.model.base() if self.is_base else self.model.evaluating()
+        mode = self.model.as_reference() if self.is_base else self.model.evaluating()
         with torch.no_grad(), mode:
             yield self.model
 

@@ -95,8 +95,8 @@ class LogprobTable:
         return self.base(place) + self.apart * (2 * chance("policy", place) - 1) + lean
 
     def teacher(self, place: Place) -> float:
-        """Return the teacher's log-prob of a token."""
-        return self.base(place) + 0.5 * (2 * chance("teacher", place) - 1)
+        """Return the teacher's log-prob of a token, which may have seen another prompt."""
+        return -1.0 - 3.0 * chance("teacher", place._replace(prompt=())) - self.depth
 
     def policy(self, place: Place) -> float:
         """Return the policy's log-prob of a token."""
@@ -165,12 +165,18 @@ class TableForwards(Forwards):
         return add_tops(outputs, batch, wanted)
 
     def divergence(
-        self, batch: Batch, *, beta: float, temperature: float = 1.0, **wanted: Any
+        self,
+        batch: Batch,
+        *,
+        beta: float,
+        teacher_batch: Batch | None = None,
+        temperature: float = 1.0,
+        **wanted: Any,
     ) -> Outputs:
         """Return the policy's log-probs, and the divergence over two outcomes: token or another."""
         outputs = self.policy(batch, temperature=temperature, **wanted)
         began = time.perf_counter()
-        theirs = self.teacher(batch, temperature=temperature).logprobs
+        theirs = self.teacher(teacher_batch or batch, temperature=temperature).logprobs
         # (N, T, 2) each
         apart = generalized_jsd(with_rest(outputs.logprobs), with_rest(theirs), beta)
         outputs.divergence = torch.where(batch_positions(batch), apart, 0.0)

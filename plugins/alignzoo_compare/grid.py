@@ -121,7 +121,7 @@ def default_entries() -> tuple[dict[str, Settings], list[str]]:
             continue
         if not traits.generates:
             left_out.append(f"{name}: its result answers no prompts")
-        elif traits.needs.teacher:
+        elif traits.needs.teacher and "teacher" not in traits.defaults:
             left_out.append(f"{name}: it learns from a teacher, which only a grid can name")
         elif not traits.needs.adapter:
             left_out.append(f"{name}: it trains all weights")

@@ -42,6 +42,7 @@ REFUSED = {
     "distill": "option --shard: a run with a teacher cannot be split",
     "ppo": "option --shard: a model with a score head or a value head cannot be split",
     "reward": "option --shard: a model with a score head or a value head cannot be split",
+    "self-distill": "option --shard: a run with a teacher cannot be split",
     "tr-dpo": "option --shard: a reference that moves cannot be split",
     "qlora": "option --shard: weights in 4 bits cannot be split",
     "prompt": "option --shard: virtual tokens cannot be split",

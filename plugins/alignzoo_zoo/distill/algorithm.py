@@ -74,10 +74,14 @@ class Distill:
             raise BadInput(
                 "option --teacher: the base is what the policy is at the start, so that there is "
                 "nothing to learn from it",
-                hint="name another model",
+                hint="name another model, or use self-distill",
             )
+        self.check_recipe(recipe, data)
+
+    def check_recipe(self, recipe: Any, data: Any) -> None:
+        """Raise `BadInput` for settings that have no effect, and for prompts that are too long."""
         if recipe.reward:
-            raise BadInput("option --reward: distill does not learn from rewards")
+            raise BadInput(f"option --reward: {recipe.algorithm} does not learn from rewards")
         if not self.on_policy and recipe.sampler is not None:
             raise BadInput("option --sampler: with --on-policy 0 no completions are drawn")
         if self.loss_type == "sampled" and recipe.temperature == 0:
@@ -128,12 +132,19 @@ class Distill:
         """Return the divergence from the teacher at each token of a completion."""
         if self.loss_type == "sampled":
             return self.sampled_loss(run, batch)
-        policy = run.divergence(batch, beta=self.beta, temperature=run.temperature, entropy=True)
+        policy = run.divergence(
+            batch,
+            beta=self.beta,
+            teacher_batch=self.seen_by_teacher(run, batch),
+            temperature=run.temperature,
+            entropy=True,
+        )
         return Loss.per_token(policy.divergence, batch.mask, {"entropy": policy.entropy})
 
     def sampled_loss(self, run: Run, batch: Batch) -> Loss:
         """Return half the squared log-ratio of each sampled token: see the page."""
-        teacher = run.teacher(batch, temperature=run.temperature).logprobs
+        seen = self.seen_by_teacher(run, batch)
+        teacher = run.teacher(seen, temperature=run.temperature).logprobs
         policy = run.policy(batch, temperature=run.temperature, entropy=True)
         losses = kl_estimate(policy.logprobs, teacher, "k2")
         if run.external_logprobs and run.recipe.importance_cap:
@@ -141,6 +152,10 @@ class Distill:
         reverse_kl = kl_estimate(policy.logprobs, teacher, "k1")
         metrics = {"entropy": policy.entropy, "distill/reverse_kl": reverse_kl}
         return Loss.per_token(losses, batch.mask, metrics)
+
+    def seen_by_teacher(self, run: Run, batch: Batch) -> Batch:
+        """Return the batch as the teacher sees it."""
+        return batch
 
     def weigh(self, run: Run, batch: Batch, logprobs: Tensor) -> Tensor:
         """Return the importance weights of tokens that another program has drawn, `[N, T]`."""

@@ -1,0 +1,1 @@
+"""Distillation from the policy itself, which has seen more."""
