@@ -355,26 +355,24 @@ def report(result: Any) -> None:
         console.print(summary_table({"after": result.after.summary}))
     if result.ledger.feedback["judge_calls"]:
         lines(console, [judge_line(result.ledger)])
+    lines(console, [f"{result.status}: {result.folder}", *list_next(result)])
+
+
+def list_next(result: Any) -> list[str]:
+    """Return a line for each command that may come next."""
     folder = shell_command([str(result.folder)])
     if not result.trains:
-        done = f"{result.status}: {result.folder}"
-        lines(console, [done, "  nothing was trained; completions are in its evals.jsonl"])
-        return
-    lines(
-        console,
-        [
-            f"{result.status}: {result.folder}",
-            *(
-                [
-                    f"  alignzoo chat {folder}   chat with it next to its base",
-                    f"  alignzoo eval {folder}   evaluate it on other tasks",
-                    f"  alignzoo run ALGO --model {folder}   continue training",
-                ]
-                if result.generates
-                else [f"  alignzoo run ALGO --reward {folder}   use it as a reward"]
-            ),
-        ],
-    )
+        return ["  nothing was trained; completions are in its evals.jsonl"]
+    if not result.generates:
+        return [f"  alignzoo run ALGO --reward {folder}   use it as a reward"]
+    found = [
+        f"  alignzoo chat {folder}   chat with it next to its base",
+        f"  alignzoo eval {folder}   evaluate it on other tasks",
+        f"  alignzoo run ALGO --model {folder}   continue training",
+    ]
+    if (result.folder / "rollouts.jsonl").exists():
+        found.insert(0, f"  alignzoo view {folder}   see what it drew in training")
+    return found
 
 
 def judge_line(ledger: Ledger) -> str:

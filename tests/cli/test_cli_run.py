@@ -15,7 +15,7 @@ import pytest
 from cli_fakes import evaluation
 
 from alignzoo.cli import status
-from alignzoo.cli.run import load_algorithm
+from alignzoo.cli.run import list_next, load_algorithm
 from alignzoo.errors import BadInput, RunFailed
 from alignzoo.ledger import Ledger
 
@@ -251,3 +251,14 @@ def test_no_garbage_is_looked_for_while_libraries_are_imported(monkeypatch, fail
         finally:
             gc.unfreeze()
     assert seen == [("algorithms", "dpo", False)]
+
+
+@pytest.mark.parametrize(
+    ("generates", "drew", "commands"),
+    [(True, True, "view chat eval run"), (True, False, "chat eval run"), (False, False, "run")],
+)
+def test_the_commands_that_come_next(tmp_path, generates, drew, commands):
+    if drew:
+        (tmp_path / "rollouts.jsonl").touch()
+    found = list_next(SimpleNamespace(folder=tmp_path, trains=True, generates=generates))
+    assert [line.split()[1] for line in found] == commands.split()
