@@ -84,7 +84,7 @@ class LabelCommand:
         with quiet() as log:
             ui = Terminal(log.out, log)
             with ui.phase("starting"):
-                from alignzoo_label.server import Page, listen, serve, url_of
+                from alignzoo_label.server import Page, listen, make_server, url_of
                 from alignzoo_label.summary import describe, next_commands, summarise
             listening = listen(self.host, self.port)
             port = listening.getsockname()[1]
@@ -104,7 +104,7 @@ class LabelCommand:
             if self.browser and log.out.isatty() and has_screen():
                 webbrowser.open(url)
             with suppress(KeyboardInterrupt):
-                serve(page, listening, port)
+                make_server(page, port).run(sockets=[listening])
             session.source.stop()
             rows = answers.rows()
             if session.source.unusable:

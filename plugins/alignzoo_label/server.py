@@ -199,8 +199,8 @@ def url_of(page: Page, port: int) -> str:
     return f"http://{host}:{port}/?token={page.token}"
 
 
-def serve(page: Page, listening: socket.socket, port: int) -> None:
-    """Serve the page until it is finished or a signal comes."""
+def make_server(page: Page, port: int) -> uvicorn.Server:
+    """Return a server of the page, which runs until it is finished or a signal comes."""
     config = uvicorn.Config(
         page.app(port),
         lifespan="off",
@@ -216,4 +216,4 @@ def serve(page: Page, listening: socket.socket, port: int) -> None:
         server.should_exit = True
 
     page.finish = finish
-    server.run(sockets=[listening])
+    return server

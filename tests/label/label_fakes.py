@@ -12,12 +12,10 @@ from threading import Thread
 from typing import Any
 from urllib.parse import urlencode
 
-import uvicorn
-
 from alignzoo_label.answers import AnswerFile
 from alignzoo_label.candidates import Candidates
 from alignzoo_label.choice import AtRandom
-from alignzoo_label.server import Page, listen
+from alignzoo_label.server import Page, listen, make_server
 from alignzoo_label.session import Session
 from alignzoo_label.source import Source
 
@@ -56,8 +54,7 @@ def serving(session: Session, **settings: Any) -> Iterator[Client]:
     page = Page(session, commands=lambda: ["alignzoo run dpo"], **settings)
     listening = listen("127.0.0.1", 0)
     port = listening.getsockname()[1]
-    config = uvicorn.Config(page.app(port), lifespan="off", log_config=None, access_log=False)
-    server = uvicorn.Server(config)
+    server = make_server(page, port)
     thread = Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     try:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import socket
+from io import StringIO
 from threading import Event
 
 import pytest
@@ -52,6 +54,19 @@ def test_the_token_becomes_a_strict_cookie_that_no_script_reads(client):
     assert "HttpOnly" in cookie and "SameSite=strict" in cookie
     assert "default-src 'none'" in client.headers["content-security-policy"]
     assert client.token not in client.get()
+
+
+def test_the_token_is_in_no_log_nor_output(client, monkeypatch, caplog, capfd):
+    heard = StringIO()
+    # caplog itself listens to loggers that nobody else hears.
+    monkeypatch.setattr(logging.root, "handlers", [logging.StreamHandler(heard)])
+    caplog.set_level("INFO")
+    client.ask("GET", f"/?token={client.token}", {})
+    client.answer("left")
+    client.ask("GET", f"/none?token={client.token}", {})
+    logging.getLogger("uvicorn.error").info("something is heard")
+    assert "something is heard" in heard.getvalue()
+    assert client.token not in heard.getvalue() + "".join(capfd.readouterr())
 
 
 @pytest.mark.parametrize(
