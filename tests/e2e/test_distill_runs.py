@@ -131,3 +131,8 @@ def test_bad_input_is_refused_and_leaves_nothing_behind(command, tmp_path, capfd
     message = capfd.readouterr().err
     assert all(part in message for part in REFUSED[command]), message
     assert "Traceback" not in message and not (out.exists() and any(out.iterdir()))
+
+
+def test_an_estimate_says_that_it_leaves_teachers_out(capfd):
+    assert status(["estimate", "distill", "--teacher", "zoo-tiny", "--task", "sums"]) == 2
+    assert "learns from a teacher" in capfd.readouterr().err
