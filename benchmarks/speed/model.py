@@ -10,6 +10,7 @@ import math
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
@@ -33,7 +34,7 @@ def make_model(
 
     Its hidden size is 256, unless `shape` has other settings of its configuration.
     """
-    sizes = {
+    sizes: dict[str, Any] = {
         "hidden_size": 256,
         "intermediate_size": 768,
         "num_attention_heads": 8,
