@@ -193,7 +193,8 @@ class Recipe:
     ] = field(default_factory=list)
     stop_on_alarm: Annotated[
         list[str],
-        "stop the run on this alarm: ties, entropy, kl, length or overoptimised (may be repeated)",
+        "stop the run on this alarm: ties, entropy, kl, length, overoptimised, sampler, "
+        "displacement or saturated (may be repeated)",
         Alias("stop_on"),
     ] = field(default_factory=list)
     rollouts_every: Annotated[

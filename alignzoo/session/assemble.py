@@ -8,7 +8,7 @@ from typing import Any
 
 from alignzoo import discovery, hooks
 from alignzoo.algorithm import Algorithm, Traits
-from alignzoo.data import Prompts
+from alignzoo.data import Feedback, Preferences, Prompts
 from alignzoo.errors import BadInput
 from alignzoo.named import build_named, build_plugin, load_task
 from alignzoo.options import options_of, split_options
@@ -17,7 +17,7 @@ from alignzoo.rewards import LEARNED, PLUGIN_PREFIX, TASK, RewardSpec, resolve_r
 from alignzoo.rollout import Sampler, load_sampler
 from alignzoo.run.teacher import BASE
 from alignzoo.session.learned import RewardTrainer
-from alignzoo.training.alarms import Alarms
+from alignzoo.training.alarms import OF_PAIRS, Alarms
 from alignzoo.training.defaults import TrainingDefaults
 
 
@@ -162,13 +162,33 @@ TRAINING_OPTIONS = (
 )  # fmt: skip
 
 
+def check_alarm(name: str, algorithm: Any, recipe: Recipe, *, draws: bool) -> None:
+    """Raise `BadInput` for an alarm that never rings in this run; `draws` completions or not."""
+    problem = None
+    if name in OF_PAIRS:
+        pairs = (Preferences, Feedback) if name == "displacement" else (Preferences,)
+        if draws and name == "displacement":
+            problem = "draws its completions, which differ from step to step"
+        elif not draws and algorithm.data not in pairs:
+            problem = "learns from no pairs"
+    elif not draws:
+        problem = "draws no completions to learn from"
+    if problem:
+        raise BadInput(
+            f"option --stop-on-alarm: {recipe.algorithm} {problem}",
+            hint=f"leave {name!r} out: it never rings in this run",
+        )
+
+
 def refuse_unread_options(algorithm: Any, traits: Traits, recipe: Recipe) -> None:
     """Raise `BadInput` for an option that has no effect in this run."""
     draws = algorithm.data is Prompts or "alignzoo_sample" in discovery.hook_methods(algorithm)
     answers = recipe.eval_size > 0 and traits.generates
     unread: dict[str, str] = {}
     if not draws:
-        unread |= dict.fromkeys(("sampler", "stop_on_alarm"), "draws no completions to learn from")
+        unread["sampler"] = "draws no completions to learn from"
+    for name in recipe.stop_on_alarm:
+        check_alarm(name, algorithm, recipe, draws=draws)
     if not answers:
         unread["eval_split"] = "answers no held-out prompts in this run"
     if not (draws or answers):

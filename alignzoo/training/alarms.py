@@ -1,4 +1,4 @@
-"""Alarms for common failures of on-policy training, while they happen.
+"""Alarms for common failures of training, while they happen.
 
 After every step, the means of the last few steps are compared with those of the first few. An alarm
 is reported once, and again only after it has been off; `--stop-on-alarm NAME` ends the run with it.
@@ -13,11 +13,14 @@ from typing import Any
 
 from alignzoo.discovery import hookimpl
 from alignzoo.errors import BadInput, RunFailed, count, nearest
+from alignzoo.policy.untrained import COARSE
+from alignzoo.rollout.mismatch import DIFFERENCE
 from alignzoo.run import Run
 
 WINDOW = 5  # steps per mean
 UNSCORED = 3  # steps after which a run without any reward ends
 FAR = 50.0  # nats per completion from the reference, at which rewards are no longer reliable
+NOISE = 1e-4  # nats per token between sampler and trainer; float32 was below 1e-6 in all runs
 MetricsRow = Mapping[str, float]
 
 
@@ -35,6 +38,15 @@ class Past:
     def last(self, name: str) -> float | None:
         """Return the mean of a metric over the last `WINDOW` steps; None if one lacks it."""
         return window_mean(self.rows[-WINDOW:], name)
+
+    def rise(self, name: str) -> float | None:
+        """Return by how much a metric has risen since the first `WINDOW` steps."""
+        before, now = self.first(name), self.last(name)
+        return None if before is None or now is None else now - before
+
+    def before_last(self, name: str) -> float | None:
+        """Return the mean of a metric over the `WINDOW` steps before the last `WINDOW`."""
+        return window_mean(self.rows[-2 * WINDOW : -WINDOW], name)
 
 
 def window_mean(rows: Sequence[MetricsRow], name: str) -> float | None:
@@ -110,13 +122,76 @@ def check_overoptimised(past: Past) -> str | None:
     )
 
 
+def check_sampler(past: Past) -> str | None:
+    """Report log-probs of the sampler that have left the trainer's: the weights did not arrive.
+
+    In the first step both have the weights at the start, so their gap is the noise of the kernels;
+    later gaps may be ten times that. `COARSE` is the most that the guard of the first step allows.
+    """
+    name = f"{DIFFERENCE}/mean"
+    noise, now = past.rows[0].get(name), past.last(name)
+    if noise is None or now is None or not now > min(max(10 * noise, NOISE), COARSE):
+        return None
+    return (
+        f"the sampler does not have the trainer's weights: their log-probs differ by {now:.2g} "
+        f"nats per token, in the first step by {noise:.2g}; does it load the weights of every step?"
+    )
+
+
+def check_displacement(past: Past) -> str | None:
+    """Report that chosen completions lose probability while their margins rise.
+
+    Their log-prob is at most 1.5 times that at the start, and their reward fell by at least as much
+    as the margin rose (likelihood displacement, Razin et al. 2024,
+    https://arxiv.org/abs/2410.08847). Fresh completions are different ones in every round, so
+    theirs are not compared.
+    """
+    if "completions/mean_length" in past.rows[-1]:
+        return None
+    before, now = past.first("logps/chosen"), past.last("logps/chosen")
+    reward, margin = past.rise("rewards/chosen"), past.rise("rewards/margins")
+    if before is None or now is None or reward is None or margin is None:
+        return None
+    if now > 1.5 * before or not 0 < margin <= -reward:
+        return None
+    return (
+        f"likelihood displacement: the log-prob of chosen completions fell from {before:.3g} to "
+        f"{now:.3g} while the margin rose by {margin:.3g}; try a lower --learning-rate, or a loss "
+        "with a term for the chosen side"
+    )
+
+
+def check_saturated(past: Past) -> str | None:
+    """Report that all pairs are learned and their margins still grow.
+
+    The accuracy is at least 0.99, the loss at most a tenth of that at the start, and the margin
+    above that of the steps before.
+    """
+    accuracy, margin = past.last("rewards/accuracies"), past.last("rewards/margins")
+    earlier = past.before_last("rewards/margins")
+    before, now = past.first("loss"), past.last("loss")
+    if accuracy is None or margin is None or earlier is None or before is None or now is None:
+        return None
+    if accuracy < 0.99 or margin <= earlier or not 0 <= now <= 0.1 * before:
+        return None
+    return (
+        f"saturated: {accuracy:.0%} of the pairs are ranked right at a loss of {now:.2g}, at the "
+        f"start {before:.2g}, and the margin still grows, {margin:.3g}; stop earlier, or use more "
+        "or harder pairs"
+    )
+
+
 ALARMS: dict[str, Callable[[Past], str | None]] = {
     "ties": check_ties,
     "entropy": check_entropy,
     "kl": check_kl,
     "length": check_length,
     "overoptimised": check_overoptimised,
+    "sampler": check_sampler,
+    "displacement": check_displacement,
+    "saturated": check_saturated,
 }
+OF_PAIRS = ("displacement", "saturated")  # the others watch completions that the run draws
 
 
 class Alarms:

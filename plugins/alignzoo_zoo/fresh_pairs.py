@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor
 
 from alignzoo import Batch, OnPolicy, Run, hookimpl
 from alignzoo.functional import best_and_worst, ipo_loss, sigmoid_loss
+from alignzoo.rollout import Completion
 from alignzoo_zoo.pairs import pair_loss
 
 LOSSES = {"sigmoid": sigmoid_loss, "ipo": ipo_loss}
@@ -66,6 +69,15 @@ class RankedPairs(FreshPairs):
         return pair_loss(
             batch, logprobs, batch["reference"], LOSSES[self.loss_type], self.beta, first_chosen
         )
+
+
+def without_logprobs(groups: Sequence[Sequence[Completion]]) -> list[list[Completion]]:
+    """Return completions of another model than the policy with unknown log-probs (NaN).
+
+    The log-probs of a batch are compared with the policy's, to see whether its sampler has the
+    same weights; another model's are not.
+    """
+    return [[replace(one, logprobs=[math.nan] * len(one.tokens)) for one in g] for g in groups]
 
 
 def policy_metrics(

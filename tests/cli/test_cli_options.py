@@ -195,6 +195,9 @@ def test_a_former_flag_is_not_in_the_help(toy: str, capsys: pytest.CaptureFixtur
     [
         ("dpo --reward task", "option --reward: dpo does not learn from rewards"),
         ("sft --stop-on-alarm ties", "option --stop-on-alarm: sft draws no completions to"),
+        ("dpo --stop-on-alarm kl", "option --stop-on-alarm: dpo draws no completions to"),
+        ("sft --stop-on-alarm saturated", "option --stop-on-alarm: sft learns from no pairs"),
+        ("xpo --stop-on-alarm displacement", "option --stop-on-alarm: xpo draws its completions"),
         ("sft --sampler vllm", "option --sampler: sft draws no completions to learn from"),
         ("orpo --cache-reference", "option --cache-reference: orpo has no reference model"),
         ("best-of-n --epochs 2", "option --epochs: best-of-n trains nothing"),

@@ -16,7 +16,18 @@ CALM = {
     "reward": 0.5,
     "completions/mean_length": 20.0,
     "completions/clipped_ratio": 0.1,
+    "sampling/sampling_logp_difference/mean": 1e-6,
 }
+PAIRS = {
+    "loss": 0.7,
+    "logps/chosen": -20.0,
+    "rewards/chosen": 0.0,
+    "rewards/margins": 0.0,
+    "rewards/accuracies": 0.5,
+}
+FALLEN = {"logps/chosen": -30.0, "rewards/chosen": -1.0, "rewards/margins": 1.0}
+LEARNED = {"loss": 0.06, "rewards/accuracies": 0.99, "rewards/margins": 3.0}
+GAP = "sampling/sampling_logp_difference/mean"
 FALLING = [
     {"mean": 0.4, "low": 0.35, "high": 0.45},
     {"mean": 0.6, "low": 0.55, "high": 0.65},
@@ -32,6 +43,7 @@ LONG = {"completions/mean_length": 40.0, "completions/clipped_ratio": 0.5}
         ("entropy", {"entropy": 0.09}, [], "0.09 nats per token, at the start 1;"),
         ("kl", {"kl": 2.6}, [], "52 nats per completion"),
         ("length", LONG, [], "40 tokens, at the start 20, and 50% "),
+        ("sampler", {GAP: 2e-4}, [], "differ by 0.0002 nats per token, in the first step by 1e-06"),
         ("overoptimised", {"reward": 0.9}, FALLING, "rose from 0.5 to 0.9 while the score fell"),
     ],
 )
@@ -39,6 +51,52 @@ def test_an_alarm_rings_at_its_trouble_alone(name, trouble, scores, says):
     found = find_alarms(Past([CALM] * WINDOW + [{**CALM, **trouble}] * WINDOW, scores))
     assert [n for n, _ in found] == [name]
     assert says in found[0][1]
+
+
+@pytest.mark.parametrize(
+    ("name", "trouble", "says"),
+    [
+        ("displacement", FALLEN, "fell from -20 to -30 while the margin rose by 1;"),
+        ("saturated", LEARNED, "99% of the pairs are ranked right at a loss of 0.06"),
+    ],
+)
+def test_an_alarm_of_pairs_rings_at_its_trouble_alone(name, trouble, says):
+    found = find_alarms(Past([PAIRS] * WINDOW + [{**PAIRS, **trouble}] * WINDOW))
+    assert [n for n, _ in found] == [name]
+    assert says in found[0][1]
+
+
+@pytest.mark.parametrize(
+    "harmless",
+    [
+        {**FALLEN, "logps/chosen": -29.0},  # less than half again
+        {**FALLEN, "rewards/margins": 1.1},  # the rejected side has lost more than twice as much
+        {**FALLEN, "rewards/margins": -0.1},
+        {**FALLEN, "completions/mean_length": 20.0},  # others in every round
+        {**LEARNED, "rewards/accuracies": 0.98},
+        {**LEARNED, "loss": 0.08},
+        {**LEARNED, "loss": -0.5},
+        {**LEARNED, "rewards/margins": 0.0},
+    ],
+)
+def test_pairs_that_are_learned_well_are_silent(harmless):
+    assert not find_alarms(Past([PAIRS] * WINDOW + [{**PAIRS, **harmless}] * WINDOW))
+
+
+@pytest.mark.parametrize(
+    ("noise", "gap", "rings"),
+    [
+        (0.0, 0.0, False),
+        (1e-6, 9e-5, False),
+        (0.005, 0.04, False),
+        (0.005, 0.06, True),
+        (0.02, 0.09, False),
+        (0.3, 0.3, True),  # above `COARSE` it is not noise
+    ],
+)
+def test_the_gap_of_the_sampler_is_measured_by_its_noise(noise, gap, rings):
+    rows = [{GAP: noise}] + [{GAP: gap}] * (2 * WINDOW)
+    assert [name for name, _ in find_alarms(Past(rows))] == ["sampler"] * rings
 
 
 def test_none_rings_while_all_is_well_or_there_is_little_to_go_by():
@@ -84,4 +142,5 @@ def test_a_resumed_run_does_not_tell_it_again(run):
 def test_an_unknown_alarm_is_refused():
     with pytest.raises(BadInput, match="no alarm 'etropy'\n.*did you mean 'entropy'"):
         Alarms(["etropy"])
-    assert list(ALARMS) == ["ties", "entropy", "kl", "length", "overoptimised"]
+    assert list(ALARMS)[:5] == ["ties", "entropy", "kl", "length", "overoptimised"]
+    assert list(ALARMS)[5:] == ["sampler", "displacement", "saturated"]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from alignzoo import Batch, Example, Loss, Needs, Run, hookimpl
 from alignzoo.rollout import complete, rollout
-from alignzoo_zoo.fresh_pairs import FreshPairs, policy_metrics
+from alignzoo_zoo.fresh_pairs import FreshPairs, policy_metrics, without_logprobs
 from alignzoo_zoo.nash_md.losses import Preference, nash_md_loss, preference_probability
 
 
@@ -46,7 +46,7 @@ class NashMD(FreshPairs):
     def alignzoo_sample(self, run: Run, rows: list[Example]) -> Batch:
         """Compare a completion of the policy with one of the mixture, and keep the former."""
         policy = complete(run, rows, 1)
-        opponent = complete(run, rows, 1, stream="mixture", mixture=self.mixture)
+        opponent = without_logprobs(complete(run, rows, 1, stream="mixture", mixture=self.mixture))
         pairs = [own + other for own, other in zip(policy, opponent, strict=True)]
         batch = rollout(run, rows, pairs)
         rewards = batch.pairs(batch["rewards"])

@@ -9,7 +9,7 @@ from annotated_types import Ge
 
 from alignzoo import Batch, Example, Loss, Run, hookimpl
 from alignzoo.rollout import complete, rollout
-from alignzoo_zoo.fresh_pairs import RankedPairs, policy_metrics
+from alignzoo_zoo.fresh_pairs import RankedPairs, policy_metrics, without_logprobs
 from alignzoo_zoo.xpo.losses import exploration_bonus
 
 
@@ -29,7 +29,7 @@ class XPO(RankedPairs):
         """Pair a completion of the policy with one of the reference, in this order."""
         policy = complete(run, rows, 1)
         with run.model.as_reference():
-            reference = complete(run, rows, 1, stream="reference")
+            reference = without_logprobs(complete(run, rows, 1, stream="reference"))
         pairs = [own + other for own, other in zip(policy, reference, strict=True)]
         batch = rollout(run, rows, pairs)
         own, other = batch.pairs(batch["rewards"])
