@@ -17,7 +17,7 @@ from rich.text import Text
 from alignzoo.cli.quiet import quiet
 from alignzoo.cli.render import clean
 from alignzoo.cli.terminal import Terminal, console_for
-from alignzoo.errors import one_line
+from alignzoo.errors import count, one_line
 from alignzoo_doctor.finding import Finding
 
 STYLES = {"ok": "green", "note": "yellow", "problem": "bold red"}
@@ -88,4 +88,5 @@ def show(findings: Sequence[Finding], console: Console) -> None:
         table.add_row(Text(finding.level, STYLES[finding.level]), finding.subject, text)
     console.print(table)
     levels = [finding.level for finding in findings]
-    console.print(f"{levels.count('problem')} problems, {levels.count('note')} notes")
+    found = (count(levels.count(level), level) for level in ("problem", "note"))
+    console.print(", ".join(found))

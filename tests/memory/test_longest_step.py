@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from alignzoo.errors import BadInput
+from alignzoo.memory import machine
 from alignzoo.memory.longest import longest_micro_batch
 from alignzoo.memory.tracker import storage_bytes
 from alignzoo.session import execute, longest_step, recipe_for
@@ -146,3 +147,13 @@ def test_the_bound_is_more_than_a_step_takes(run):
     held = parts.pop("weights") + parts.pop("adapter")
     assert held == storage_bytes([*run.model.model.parameters(), *run.model.model.buffers()])
     assert sum(parts.values()) < longest_step.upper_bound(run) < 20 * sum(parts.values())
+
+
+def test_a_container_may_have_less_memory(tmp_path, monkeypatch):
+    limit, used = tmp_path / "memory.max", tmp_path / "memory.current"
+    monkeypatch.setattr(machine, "CGROUP_LIMITS", ((str(limit), str(used)),))
+    used.write_text("400000\n")
+    limit.write_text("max\n")
+    assert machine.free_memory(torch.device("cpu")) > 1_000_000
+    limit.write_text("1000000\n")
+    assert machine.free_memory(torch.device("cpu")) == 600_000
