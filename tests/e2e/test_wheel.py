@@ -41,13 +41,18 @@ def test_what_is_in_it(wheel: Path):
         "alignzoo",
         "alignzoo_check",
         "alignzoo_compare",
+        "alignzoo_doctor",
+        "alignzoo_export",
         "alignzoo_judges",
+        "alignzoo_label",
         "alignzoo_lm_eval",
         "alignzoo_new",
+        "alignzoo_optimizers",
         "alignzoo_rewards",
         "alignzoo_sandbox",
         "alignzoo_suite",
         "alignzoo_tasks",
+        "alignzoo_view",
         "alignzoo_vllm",
         "alignzoo_zoo",
     }
@@ -59,6 +64,8 @@ def test_what_is_in_it(wheel: Path):
     assert "alignzoo_new/templates/pyproject.toml.j2" in sizes
     page = {f"alignzoo_compare/report/page.{end}" for end in ("html.j2", "css", "js")}
     assert page <= sizes.keys()
+    pages = {f"alignzoo_label/templates/page.{end}" for end in ("html", "css", "js")}
+    assert pages | {"alignzoo_export/templates/card.md.j2"} <= sizes.keys()
 
 
 def test_it_lists_its_plugins_when_unpacked_anywhere(wheel: Path, tmp_path: Path):

@@ -68,6 +68,7 @@ def run(gpt2_llama, runs, tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_llama_cpp_answers_from_an_export(run, export, tmp_path):
     out = tmp_path / "mine"
     export(run, out, "--gguf", "q8_0", "--merge")
@@ -89,6 +90,7 @@ def converted(gpt2_llama, tmp_path_factory):
     return path
 
 
+@pytest.mark.long
 def test_what_k_quants_do_not_fit_is_said(converted, tmp_path):
     llama.quantise(converted, tmp_path / "small.gguf")
     types = llama.count_types(tmp_path / "small.gguf")
