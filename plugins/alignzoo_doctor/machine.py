@@ -13,13 +13,13 @@ import torch
 from huggingface_hub import constants
 
 from alignzoo.files import cache_home
-from alignzoo.memory.machine import free_memory
 from alignzoo.policy import default_device
 from alignzoo_doctor.finding import Finding
 
 GB = 1e9
 LITTLE_MEMORY, LITTLE_DISK = 4 * GB, 10 * GB  # a note; a quarter of it is a problem
 CGROUP = Path("/sys/fs/cgroup")
+HUGE = 2**60  # bytes; cgroups of version 1 write such a number for no limit
 
 
 def check_devices() -> Iterator[Finding]:
@@ -118,8 +118,24 @@ def usable_cores(cgroup: Path = CGROUP) -> int:
 
 def check_memory() -> Iterator[Finding]:
     """Find how much memory is free, within the limit of the cgroup."""
-    free, total = free_memory(torch.device("cpu")), psutil.virtual_memory().total
+    free, total = free_memory()
     yield amount("memory", free, f"{free / GB:.1f} of {total / GB:.1f} GB free", LITTLE_MEMORY)
+
+
+def free_memory(cgroup: Path = CGROUP) -> tuple[int, int]:
+    """Return the bytes of memory that are free, and the total that this process may use."""
+    memory = psutil.virtual_memory()
+    free, total = memory.available, memory.total
+    for limit, used in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        most = (*read_words(cgroup / limit), "max")[0]
+        now = (*read_words(cgroup / used), "0")[0]
+        if most != "max" and int(most) < min(total, HUGE):
+            total = int(most)
+            free = min(free, max(0, total - int(now)))
+    return free, total
 
 
 def check_disk() -> Iterator[Finding]:

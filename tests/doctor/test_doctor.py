@@ -63,6 +63,13 @@ def test_a_container_may_have_fewer_cores(tmp_path, monkeypatch, files, cores):
     assert machine.usable_cores(tmp_path) == cores
 
 
+def test_a_container_may_have_less_memory(tmp_path):
+    assert machine.free_memory(tmp_path)[1] == machine.psutil.virtual_memory().total
+    (tmp_path / "memory.max").write_text("1000000\n")
+    (tmp_path / "memory.current").write_text("400000\n")
+    assert machine.free_memory(tmp_path) == (600_000, 1_000_000)
+
+
 @pytest.mark.parametrize(
     ("threads", "cores", "omp", "level", "advice"),
     [
