@@ -26,6 +26,7 @@ PATTERNS = (
     "*.md", "docs/*.md", "plugins/**/*.md", "benchmarks/**/*.md", "examples/**/*.md"
 )  # fmt: skip
 LINK = re.compile(r"(\]\()(?!https?:|#)([^)#]+)((?:#[^)]*)?\))")
+PICTURES = (".png",)
 KINDS = ("algorithms", "rewards", "tasks", "samplers", "judges", "addons")
 
 
@@ -34,10 +35,15 @@ def pages() -> list[Path]:
     return sorted({path for pattern in PATTERNS for path in ROOT.glob(pattern)})
 
 
-def linked_code(page: Path) -> set[Path]:
+def linked_files(page: Path) -> set[Path]:
     """Return the files that a page links to and that are no pages themselves."""
     targets = {(page.parent / target).resolve() for _, target, _ in LINK.findall(read(page))}
     return {path for path in targets if path.is_file() and path.suffix != ".md"}
+
+
+def is_code(path: Path) -> bool:
+    """Return whether a file becomes a page: all but pictures, which stay as they are."""
+    return path.is_file() and path.suffix not in (".md", *PICTURES)
 
 
 def read(path: Path) -> str:
@@ -69,9 +75,12 @@ def on_files(files: Files, config: MkDocsConfig) -> None:
     for path in pages():
         source = str(path.relative_to(ROOT))
         files.append(File.generated(config, source, abs_src_path=str(path)))
-    for path in sorted(set().union(*map(linked_code, pages()))):
+    for path in sorted(set().union(*map(linked_files, pages()))):
         source = str(path.relative_to(ROOT))
-        files.append(File.generated(config, f"{source}.md", content=code_page(path)))
+        if is_code(path):
+            files.append(File.generated(config, f"{source}.md", content=code_page(path)))
+        else:
+            files.append(File.generated(config, source, abs_src_path=str(path)))
     files.append(File.generated(config, "docs/hooks.md", content=hook_reference()))
     files.append(File.generated(config, "docs/options.md", content=option_reference()))
 
@@ -83,7 +92,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     def lead(match: re.Match[str]) -> str:
         start, target, end = match.groups()
         path = (folder / target).resolve()
-        return f"{start}{target}.md{end}" if path.is_file() and path.suffix != ".md" else match[0]
+        return f"{start}{target}.md{end}" if is_code(path) else match[0]
 
     return LINK.sub(lead, markdown)
 
