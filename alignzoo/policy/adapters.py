@@ -126,7 +126,8 @@ def keep_input_precision(model: nn.Module) -> None:
     """Let LoRA layers take inputs in half precision as they are.
 
     PEFT widens them to the adapter's single precision first. Under autocast, each product then
-    narrows them again: two copies of every input, a sixth of a step on a GPU, for the same numbers.
+    narrows them again: two copies of every input for the same numbers. Measured on an H200 (0.6B,
+    pairs, 7,700 tokens), a step takes as long without them, and a tenth less memory.
     """
     for module in model.modules():
         if isinstance(module, LoraLayer) and not module.lora_variant:

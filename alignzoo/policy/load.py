@@ -121,14 +121,9 @@ def load_policy(spec: ModelSpec | str, **options: Any) -> Policy:
             remove_dropout(base)  # again: BigBird replaces its attention in the first pass
             if spec.adapter is not None:
                 check_noise(base)
-    for parameter in base.parameters():
-        if parameter.is_floating_point():
-            parameter.requires_grad_(spec.trains_base)
     parameter_count = sum(numel(p) for p in base.parameters())
     fingerprint = fingerprint_of(base)
-    frozen = None
-    if spec.trains_base and spec.reference:
-        frozen = copy.deepcopy(base).requires_grad_(False).eval()
+    frozen = freeze(base, spec)
     with quiet_libraries():
         model, flops = adapt(base, scorer, source, stack, spec)
         if half is not None:
@@ -159,6 +154,16 @@ def load_policy(spec: ModelSpec | str, **options: Any) -> Policy:
     if not scorer.shared:  # a plain transformer gives a gradient
         check_gradient(policy)
     return policy
+
+
+def freeze(base: PreTrainedModel, spec: ModelSpec) -> PreTrainedModel | None:
+    """Freeze the weights unless they are trained; return a frozen copy if one is the reference."""
+    for parameter in base.parameters():
+        if parameter.is_floating_point():
+            parameter.requires_grad_(spec.trains_base)
+    if not (spec.trains_base and spec.reference):
+        return None
+    return copy.deepcopy(base).requires_grad_(False).eval()
 
 
 def set_decoder(policy: Policy) -> None:

@@ -220,7 +220,6 @@ class SharedScorer(BackboneScorer):
         if model.config._attn_implementation != ATTENTION_NAME:
             raise NotImplementedError("the model's attention cannot be set")
         super().__init__(model)
-        self.width = model.config.get_text_config().hidden_size
 
     def states(
         self, batch: Batch, which: HiddenState, options: ForwardOptions = DEFAULT_OPTIONS
@@ -261,6 +260,10 @@ class UnpaddedScorer(SharedScorer):
     """Computes attention, too, without padding if that is faster, or always or never if told so."""
 
     unpadded: bool | None = None
+
+    def __init__(self, model: PreTrainedModel):
+        super().__init__(model)
+        self.width = model.config.get_text_config().hidden_size
 
     def sequences(self, row: Layout) -> Sequences | None:
         if self.unpadded is False:

@@ -52,6 +52,16 @@ class Sequences:
     longest_key: int
     keys: Tensor | None
 
+    @cached_property
+    def query_lengths(self) -> list[int]:
+        """The number of queries of each sequence."""
+        return self.query_ends.diff().tolist()
+
+    @cached_property
+    def key_lengths(self) -> list[int]:
+        """The number of keys of each sequence."""
+        return self.key_ends.diff().tolist()
+
     def saves_time(self, layout: Layout, width: int) -> bool:
         """Return whether a call per sequence costs less than padded blocks do.
 
@@ -99,8 +109,7 @@ class SequenceMask:
     @cached_property
     def each(self) -> list[Tensor | None]:
         """The mask `[1, 1, queries, keys]` of each sequence, None where it is plain causal."""
-        ends = (self.sequences.query_ends, self.sequences.key_ends)
-        lengths = zip(*(x.diff().tolist() for x in ends), strict=True)
+        lengths = zip(self.sequences.query_lengths, self.sequences.key_lengths, strict=True)
         return [self._mask(queries, keys) for queries, keys in lengths]
 
     def _mask(self, queries: int, keys: int) -> Tensor | None:
@@ -179,7 +188,7 @@ def attend_one_by_one(
     `attend(query, key, value, mask)` takes `[1, length, H, d]` and a mask `[1, 1, queries, keys]`,
     None for a causal one.
     """
-    queries = query.split(mask.sequences.query_ends.diff().tolist())
-    keys, values = (x.split(mask.sequences.key_ends.diff().tolist()) for x in (key, value))
+    queries = query.split(mask.sequences.query_lengths)
+    keys, values = (x.split(mask.sequences.key_lengths) for x in (key, value))
     parts = zip(queries, keys, values, mask.each, strict=True)
     return torch.cat([attend(q[None], k[None], v[None], m)[0] for q, k, v, m in parts if len(q)])

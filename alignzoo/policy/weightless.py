@@ -6,7 +6,6 @@ free what passes over the real one do. `alignzoo.memory` measures that.
 
 from __future__ import annotations
 
-import copy
 from typing import Any, NamedTuple
 
 import torch
@@ -27,6 +26,7 @@ from alignzoo.policy.load import (
     ModelSpec,
     adapt,
     default_device,
+    freeze,
     make_score_head,
     open_source,
     remove_dropout,
@@ -84,13 +84,8 @@ def load_weightless(spec: ModelSpec, half: torch.dtype | None) -> Weightless:
         base = _build(weights.config, spec, half)
         remove_dropout(base)
         scorer = _assume_scorer(base)
-        for parameter in base.parameters():
-            if parameter.is_floating_point():
-                parameter.requires_grad_(spec.trains_base)
         parameter_count = sum(numel(p) for p in base.parameters())
-        frozen = None
-        if spec.trains_base and spec.reference:
-            frozen = copy.deepcopy(base).requires_grad_(False).eval()
+        frozen = freeze(base, spec)
         model, flops = adapt(base, scorer, source, stack, spec)
         if half is not None:
             adapters.keep_input_precision(model)

@@ -1,7 +1,6 @@
 """The page of a board in a real browser: it works from a file, and runs nothing but itself."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -10,13 +9,7 @@ from report_fakes import ENTRIES, make_board
 from alignzoo_compare.report import Section, summarise_board
 from alignzoo_compare.report.page import render_page
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not (CHROMIUM and DRIVER), reason="needs Debian's packages chromium and chromium-driver"
-    ),
-]
+pytestmark = pytest.mark.slow
 
 WAIT = 60  # seconds, on a machine that may be busy
 ELSEWHERE = "http://elsewhere.invalid"
@@ -36,20 +29,6 @@ NAMES = {
     "ppo": f"<a href='{ELSEWHERE}'>ppo</a> %{{meta}}",
     "raft": "\u2028\u202e<b>raft</b>",
 }
-
-
-@pytest.fixture(scope="module")
-def browser():
-    webdriver = pytest.importorskip("selenium.webdriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage"):
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    driver.set_page_load_timeout(WAIT)
-    yield driver
-    driver.quit()
 
 
 def open_page(browser, path: Path, text: str) -> None:

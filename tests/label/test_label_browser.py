@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,13 +14,7 @@ import pytest
 from label_fakes import Client, make_candidates, make_session, rows_of, serving
 from test_label_page import HOSTILE
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not (CHROMIUM and DRIVER), reason="needs Debian's packages chromium and chromium-driver"
-    ),
-]
+pytestmark = pytest.mark.slow
 WAIT = 60  # seconds, on a machine that may be busy
 LOADED = "document.readyState === 'complete' && document.querySelector('main') !== null"
 COMMAND = (
@@ -29,20 +22,6 @@ COMMAND = (
     "from alignzoo_label.command import LabelCommand;"
     "run_class(LabelCommand, sys.argv[1:], 'alignzoo label', LabelCommand.positional)"
 )
-
-
-@pytest.fixture(scope="module")
-def browser():
-    webdriver = pytest.importorskip("selenium.webdriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage"):
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    driver.set_page_load_timeout(WAIT)
-    yield driver
-    driver.quit()
 
 
 def wait_for(browser, condition: str) -> None:
