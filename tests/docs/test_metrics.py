@@ -20,7 +20,10 @@ RUNS = {
     "sft": {},
     "dpo": {},
     "kto": {"batch_size": 2},
-    "grpo": {"task": "sums", "options": {"group_size": 2, "beta": 0.1, "dynamic_sampling": 1}},
+    "grpo": {
+        "task": "sums",
+        "options": {"group_size": 2, "beta": 0.1, "dynamic_sampling": 1, "loss_type": "kl_cov"},
+    },
     "ppo": {"task": "sums", "options": {"beta": 0.1}},
     "online-dpo": {"task": "sums"},
 }

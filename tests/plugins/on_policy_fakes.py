@@ -33,6 +33,7 @@ def make_batch(ended: bool = True) -> Batch:
         "rewards": torch.tensor([1.0, 0.0, 0.5, 0.0, 0.5, 1.0]),
         "ended": torch.tensor([True, ended, True, ended, True, True]),
         "mean_tokens": torch.full((6,), 2.5),
+        "chosen": batch.mask & (values(3, 1.0, inside) > 0.5),
     }
     return batch
 

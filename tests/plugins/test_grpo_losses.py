@@ -65,15 +65,24 @@ def ppo(ratio: float, a: float, low: float, high: float) -> float:
     return -min(ratio * a, min(max(ratio, low), high) * a)
 
 
+def binary(name: str, policy: float, old: float) -> float:
+    """Compute a divergence of "this token or another", with the sign of the move."""
+    p, m = math.exp(policy), math.exp(old)
+    kl = m * math.log(m / p) + (1 - m) * math.log((1 - m) / (1 - p))
+    return p - m if name == "dppo_tv" else math.copysign(kl, p - m)
+
+
 def reference_loss(name: str, logps: np.ndarray, frozen: np.ndarray, batch, epsilons) -> float:
     """Compute one loss, completion by completion; `frozen` are log-probs without a gradient."""
     old, mask = batch["logprobs"].numpy(), batch.mask.numpy()
+    chosen = batch["chosen"].numpy()
     low, high = epsilons
     totals, means = [], []
     for n, a in enumerate(batch["advantages"].tolist()):
         tokens = np.flatnonzero(mask[n])
         d, still = (logps - old)[n, tokens], (frozen - old)[n, tokens]
         logp, size = logps[n, tokens], len(tokens)
+        pairs = list(zip(chosen[n, tokens], d, strict=True))
         if name in ("grpo", "dr_grpo", "dapo", "bnpo"):
             each = [ppo(math.exp(x), a, 1 - low, 1 + high) for x in d]
         elif name in ("gspo", "luspo"):
@@ -86,6 +95,14 @@ def reference_loss(name: str, logps: np.ndarray, frozen: np.ndarray, batch, epsi
         elif name == "gmpo":
             held = [min(x, high) if a > 0 else max(x, -low) for x in d]
             each = [-a * math.exp(sum(held) / size)] * size
+        elif name in ("dppo_tv", "dppo_kl"):
+            moves = [binary(name, frozen[n, t], old[n, t]) for t in tokens]
+            beyond = [move > high if a > 0 else move < -low for move in moves]
+            each = [0.0 if b else -math.exp(x) * a for b, x in zip(beyond, d, strict=True)]
+        elif name == "clip_cov":
+            each = [0.0 if c else ppo(math.exp(x), a, 1 - low, 1 + high) for c, x in pairs]
+        elif name == "kl_cov":
+            each = [-math.exp(x) * a + 1.5 * c * abs(x) for c, x in pairs]
         else:
             k, rate = (2.0, 3.0) if a >= 0 else (3.0, 2.0)
             w = math.exp(still.sum())
@@ -96,6 +113,8 @@ def reference_loss(name: str, logps: np.ndarray, frozen: np.ndarray, batch, epsi
         return float(np.mean(means))
     count = {
         "dr_grpo": LONGEST * len(totals),
+        "dppo_tv": LONGEST * len(totals),
+        "dppo_kl": LONGEST * len(totals),
         "luspo": len(totals),
         "bnpo": mask.sum(),
     }.get(name, 2.5 * len(totals))
@@ -104,9 +123,10 @@ def reference_loss(name: str, logps: np.ndarray, frozen: np.ndarray, batch, epsi
 
 GROUPS = [
     {"grpo", "gspo", "sapo", "gmpo"},
-    {"dapo", "bnpo", "cispo", "vespo"},
-    {"dr_grpo"},
+    {"dapo", "bnpo", "cispo", "vespo", "kl_cov"},
+    {"dr_grpo", "dppo_tv", "dppo_kl"},
     {"luspo"},
+    {"clip_cov"},  # some tokens have no gradient
 ]
 
 
@@ -129,7 +149,7 @@ def test_which_losses_are_one_algorithm_while_every_ratio_is_one():
     firsts = [next(name for name in LOSS_TYPES if name in group) for group in GROUPS]
     for one, other in itertools.combinations(firsts, 2):
         assert not torch.allclose(slopes[one], slopes[other], rtol=0, atol=1e-3), (one, other)
-    # The last two differ by a constant if both are scaled alike.
+    # These two differ by a constant if both are scaled alike.
     assert torch.allclose(slopes["luspo"], LONGEST * slopes["dr_grpo"], rtol=1e-5, atol=1e-7)
 
 
@@ -139,6 +159,8 @@ def test_which_losses_are_one_algorithm_while_every_ratio_is_one():
         ({"loss_type": "gspo"}, False, "--loss-type gspo takes the steps of grpo"),
         ({"loss_type": "vespo"}, False, "--loss-type vespo takes the steps of dapo"),
         ({"loss_type": "bnpo", "round_prompts": 4}, False, "takes the steps of dapo"),
+        ({"loss_type": "dppo_kl"}, False, "takes the steps of dr_grpo"),
+        ({"loss_type": "clip_cov"}, False, ""),
         ({"loss_type": "grpo"}, False, ""),
         ({"loss_type": "dr_grpo"}, False, ""),
         ({"loss_type": "luspo"}, False, ""),
@@ -175,6 +197,10 @@ def test_copies_have_one_canonical_name():
         "grpo,loss_type=dapo,scale_rewards=none"
     )
     assert name_of({"loss_type": "dr_grpo", "scale_rewards": "none"}) == names["dr_grpo"]
+    assert name_of({"loss_type": "kl_cov", "cov_penalty": 2.0}) == "grpo,loss_type=dapo"
+    assert name_of({"loss_type": "clip_cov", "cov_fraction": 0.1, "epsilon": 0.4}) == (
+        "grpo,loss_type=clip_cov,cov_fraction=0.1"
+    )
     assert name_of({"loss_type": "gspo"}, sampler="vllm") == "grpo,loss_type=gspo"
     several = {"loss_type": "gspo", "iterations": 2}
     assert name_of(several) == "grpo,iterations=2,loss_type=gspo"
@@ -196,13 +222,21 @@ def test_dr_grpo_by_its_name_does_not_divide_by_the_deviation():
         GRPO(loss_type="dr_grpo", normalize_rewards="before")
 
 
-EPSILONS = {"gspo": (0.1, 0.2), "luspo": (0.1, 0.2), "gmpo": (0.3, 0.4), "cispo": (None, 0.25)}
+EPSILONS = {
+    "gspo": (0.1, 0.2),
+    "luspo": (0.1, 0.2),
+    "gmpo": (0.3, 0.4),
+    "cispo": (None, 0.25),
+    "dppo_tv": (0.05, 0.06),
+    "dppo_kl": (0.01, 0.012),
+}
+UNCLIPPED = {"sapo": {}, "vespo": {}, "kl_cov": {"cov_penalty": 1.5}}
 
 
 @pytest.mark.parametrize("name", list(LOSS_TYPES))
 def test_every_loss_and_its_gradient(name):
     low, high = EPSILONS.get(name, (0.2, 0.3))
-    given = {} if name in ("sapo", "vespo") else {"epsilon": low, "epsilon_high": high}
+    given = UNCLIPPED.get(name, {"epsilon": low, "epsilon_high": high})
     algorithm = GRPO(loss_type=name, **given)
     batch = make_batch()
     logps = policy_logprobs(batch)
@@ -218,7 +252,7 @@ def test_every_loss_and_its_gradient(name):
             reference_loss(name, at + s * shift, at, batch, (low, high)) for s in (1.0, -1.0)
         )
         assert logps.grad[n, t].item() == pytest.approx((up - down) / (2 * step), abs=1e-8)
-    if given:
+    if name not in UNCLIPPED:
         shares = [loss.metrics[f"clip_ratio/{side}_mean"][0].item() for side in ("low", "high")]
         assert (shares[0] > 0) == (name != "cispo") and shares[1] > 0
 
@@ -243,7 +277,8 @@ def test_at_ratio_1_every_loss_has_the_gradient_of_reinforce(name):
     loss.sum.backward()
     sizes = batch.mask.sum(-1, keepdim=True)
     mean = LOSS_TYPES[name].average == "completions"
-    expected = -batch["advantages"][:, None] * batch.mask / (sizes if mean else 1)
+    learned = batch.mask & ~batch["chosen"] if name == "clip_cov" else batch.mask
+    expected = -batch["advantages"][:, None] * learned / (sizes if mean else 1)
     assert torch.allclose(logps.grad, expected, atol=1e-12)
 
 
@@ -282,6 +317,12 @@ def test_masked_truncated_completions_have_no_gradient(name):
         ({"loss_type": "sapo", "epsilon": 0.2}, "--loss-type sapo does not read it"),
         ({"loss_type": "cispo", "epsilon": 0.2}, "--loss-type cispo does not read it"),
         ({"loss_type": "vespo", "epsilon_high": 0.2}, "--loss-type vespo does not read it"),
+        ({"loss_type": "kl_cov", "epsilon": 0.2}, "--loss-type kl_cov does not read it"),
+        ({"loss_type": "dapo", "cov_fraction": 0.1}, "--loss-type dapo does not read it"),
+        ({"loss_type": "clip_cov", "cov_penalty": 2.0}, "clip_cov does not read it"),
+        ({"loss_type": "gspo", "top_entropy": 0.2}, "has one ratio for all tokens"),
+        ({"pass_at": 9}, "cannot be told from groups of 8 completions"),
+        ({"pass_at": 4, "normalize_rewards": "before"}, "--normalize-rewards before does not"),
         ({"kl_estimator": "k1"}, "expected gradient is zero"),
         ({"normalize_rewards": "before", "scale_rewards": "none"}, "--scale-rewards"),
         ({"normalize_rewards": "before", "beta": 0.1, "kl_in": "reward"}, "--kl-in"),
@@ -296,5 +337,6 @@ def test_epsilon_is_for_both_sides_unless_epsilon_high_is_given():
     assert LOSS_TYPES["grpo"].bounds(0.1, None) == pytest.approx((0.9, 1.1))
     assert LOSS_TYPES["grpo"].bounds(None, 0.3) == pytest.approx((0.8, 1.3))
     assert LOSS_TYPES["gspo"].bounds(None, None) == pytest.approx((0.9997, 1.0004))
+    assert LOSS_TYPES["dppo_tv"].bounds(None, 0.3) == (-0.15, 0.3)
     log_bounds = LOSS_TYPES["gmpo"].bounds(None, None)
     assert log_bounds == pytest.approx((math.exp(-0.4), math.exp(0.4)))

@@ -12,6 +12,7 @@ from on_policy_fakes import LONGEST, entropy_of, make_batch, policy_logprobs, ru
 from alignzoo.functional import importance_weights
 from alignzoo_zoo.grpo.algorithm import GRPO
 from alignzoo_zoo.grpo.loss_types import LOSS_TYPES
+from alignzoo_zoo.grpo.token_choice import choose_high_entropy
 from alignzoo_zoo.rloo.algorithm import RLOO
 
 pytest.importorskip("trl")
@@ -20,7 +21,8 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.rloo_trainer import RLOOTrainer
 
 # In TRL gspo is grpo with ratios of sequences, and gmpo has a trainer of its own.
-NAMES = {name: "grpo" if name == "gspo" else name for name in LOSS_TYPES}
+NOT_IN_TRL = {"dppo_tv", "dppo_kl", "clip_cov", "kl_cov"}
+NAMES = {name: "grpo" if name == "gspo" else name for name in LOSS_TYPES if name not in NOT_IN_TRL}
 EPSILONS = {"epsilon": 0.2, "epsilon_high": 0.3}
 
 
@@ -129,6 +131,27 @@ def test_the_entropy_bonus_of_a_mean_over_tokens():
     trainer = grpo_trainer((same, entropy_of(logprobs), None), "bnpo", 0.0, 0.3)
     theirs = GRPOTrainer._compute_loss(trainer, trainer.model, inputs)
     algorithm = GRPO(loss_type="bnpo", entropy_bonus=0.3, **EPSILONS)
+    agree(algorithm, batch, theirs, trainer._metrics["train"], logprobs)
+
+
+@pytest.mark.parametrize("name", ["grpo", "dapo"])
+def test_the_mask_of_high_entropy_tokens(name):
+    batch = make_batch()
+    batch.columns["mean_tokens"] = torch.full((6,), batch.mask.sum() / 6)
+    logprobs = policy_logprobs(batch)
+    inputs, outputs = inputs_of(batch, logprobs)
+    trainer = grpo_trainer(outputs, name, 0.4, 0.0)
+    trainer.top_entropy_quantile = 0.3
+    trainer.accelerator.pad_across_processes = lambda x, **_: x
+    trainer.get_high_entropy_mask = lambda *given: GRPOTrainer.get_high_entropy_mask(
+        trainer, *given
+    )
+    theirs = GRPOTrainer._compute_loss(trainer, trainer.model, inputs)
+    entropy = outputs[1].float()
+    chosen = choose_high_entropy(entropy, batch.mask, entropy[batch.mask], 0.3)
+    assert 0 < chosen.sum() < batch.mask.sum()
+    batch.columns["high_entropy"] = chosen
+    algorithm = GRPO(loss_type=name, beta=0.4, top_entropy=0.3, **EPSILONS)
     agree(algorithm, batch, theirs, trainer._metrics["train"], logprobs)
 
 

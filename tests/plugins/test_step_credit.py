@@ -42,6 +42,7 @@ def test_credit_of_one_step_per_completion_is_that_of_the_completion():
     [
         {"loss_type": "gspo"}, {"loss_type": "vespo"}, {"scale_rewards": "batch"},
         {"normalize_rewards": "before"}, {"kl_in": "reward", "beta": 0.1},
+        {"pass_at": 4},
     ],
 )  # fmt: skip
 def test_what_is_of_whole_completions_is_refused(options):

@@ -6,21 +6,26 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
-from alignzoo import BadInput, Batch, Example, Loss, OnPolicy, Run, hookimpl
+from alignzoo import Batch, Example, Loss, OnPolicy, Run, hookimpl
 from alignzoo.functional import Estimator, kl_estimate, per_token, rewards_apart
 from alignzoo.options import join_options, refuse_unread
-from alignzoo_zoo.grpo.advantages import Scale, decoupled_advantages, group_advantages
+from alignzoo.rollout import INFERENCE, compute_column
+from alignzoo_zoo.grpo.advantages import (
+    Scale,
+    decoupled_advantages,
+    group_advantages,
+    pass_at_k_advantages,
+)
+from alignzoo_zoo.grpo.checks import check_options
 from alignzoo_zoo.grpo.dynamic import sample_until_full
 from alignzoo_zoo.grpo.loss_types import LOSS_TYPES, Terms, same_at_ratio_one, token_weights
-from alignzoo_zoo.grpo.step_credit import (
-    TOKEN_LOSSES,
-    check_step_reward,
-    read_step_rewards,
-    step_advantages,
-)
+from alignzoo_zoo.grpo.step_credit import check_step_reward, read_step_rewards, step_advantages
+from alignzoo_zoo.grpo.token_choice import choose_by_covariance, choose_high_entropy
+
+CHOSEN, HIGH_ENTROPY = "chosen", "high_entropy"  # columns: tokens that the loss treats apart
 
 
 @dataclass(eq=False)
@@ -29,11 +34,26 @@ class GRPO(OnPolicy):
 
     loss_type: Annotated[
         Literal[
-            "grpo", "dr_grpo", "dapo", "bnpo", "gspo", "cispo", "sapo", "gmpo", "vespo", "luspo"
+            "grpo",
+            "dr_grpo",
+            "dapo",
+            "bnpo",
+            "gspo",
+            "cispo",
+            "sapo",
+            "gmpo",
+            "vespo",
+            "luspo",
+            "dppo_tv",
+            "dppo_kl",
+            "clip_cov",
+            "kl_cov",
         ],
         "loss of the GRPO family",
     ] = "grpo"
-    epsilon: Annotated[float | None, "clip range of the ratio [default: the loss's]", Gt(0)] = None
+    epsilon: Annotated[
+        float | None, "clip range of the ratio, or DPPO's threshold [default: the loss's]", Gt(0)
+    ] = None
     epsilon_high: Annotated[
         float | None, "upper clip range (clip-higher) [default: --epsilon]", Gt(0)
     ] = None
@@ -49,6 +69,23 @@ class GRPO(OnPolicy):
         Literal["completion", "steps"],
         "advantage of a whole completion, or of each token by a reward model of steps",
     ] = "completion"
+    pass_at: Annotated[
+        int,
+        "credit what a completion adds to the best reward of K (1: its own reward)",
+        Ge(1),
+        Le(4096),
+    ] = 1
+    top_entropy: Annotated[
+        float,
+        "learn from this fraction of the tokens, those with the highest entropy",
+        Gt(0),
+        Le(1),
+    ] = 1.0
+    cov_fraction: Annotated[
+        float | None, "fraction of tokens that clip_cov or kl_cov chooses [default: the loss's]",
+        Gt(0), Le(1),
+    ] = None  # fmt: skip
+    cov_penalty: Annotated[float, "weight of kl_cov's penalty", Gt(0)] = 1.0
     kl_estimator: Annotated[Estimator, "estimator of the KL to the reference"] = "k3"
     kl_in: Annotated[Literal["loss", "reward"], "apply the KL to the loss or to the reward"] = (
         "loss"
@@ -59,44 +96,13 @@ class GRPO(OnPolicy):
         int, "maximum resampling rounds for groups with zero reward variance (0: off)", Ge(0)
     ] = 0
 
+    check_with = ({"loss_type": "kl_cov"}, {"loss_type": "clip_cov"})
+
     def __post_init__(self) -> None:
         reads = {name: loss_type.reads for name, loss_type in LOSS_TYPES.items()}
         refuse_unread(self, "loss_type", reads)
         self.scale: Scale = self.scale_rewards or LOSS_TYPES[self.loss_type].scale
-        if self.kl_in == "loss" and self.kl_estimator == "k1":
-            raise BadInput(
-                "option --kl-estimator k1: in the loss, its expected gradient is zero",
-                hint="use k2 or k3, or --kl-in reward",
-            )
-        if self.credit == "steps":
-            self.check_step_options()
-        if self.normalize_rewards == "before":
-            if self.scale != "group":
-                raise BadInput(
-                    "option --scale-rewards: --normalize-rewards before scales by the group",
-                    hint="add --scale-rewards group",
-                )
-            if self.beta and self.kl_in == "reward":
-                raise BadInput(
-                    "option --kl-in reward: the penalty is subtracted from the sum of the rewards, "
-                    "which --normalize-rewards before does not take first"
-                )
-
-    def check_step_options(self) -> None:
-        """Raise `BadInput` for an option that `--credit steps` does not go with."""
-        wrong = {
-            f"--loss-type {self.loss_type}": self.loss_type not in TOKEN_LOSSES,
-            "--scale-rewards batch": self.scale == "batch",
-            "--normalize-rewards before": self.normalize_rewards == "before",
-            "--kl-in reward": self.kl_in == "reward" and self.beta > 0,
-        }
-        for option, is_wrong in wrong.items():
-            if is_wrong:
-                raise BadInput(
-                    f"option --credit steps: {option} is of whole completions",
-                    hint=f"use --loss-type {', '.join(TOKEN_LOSSES)}, with the other options' "
-                    "defaults",
-                )
+        check_options(self)
 
     @property
     def known_exceptions(self) -> dict[str, str]:
@@ -133,6 +139,8 @@ class GRPO(OnPolicy):
             return None
         loss_type = same_at_ratio_one(self.loss_type) or self.loss_type
         changed: dict[str, Any] = {"loss_type": loss_type, "epsilon": None, "epsilon_high": None}
+        if loss_type != self.loss_type:
+            changed |= {"cov_fraction": None, "cov_penalty": GRPO.cov_penalty}
         if self.scale == LOSS_TYPES[loss_type].scale:
             changed["scale_rewards"] = None
         plain = replace(self, **changed)
@@ -148,6 +156,25 @@ class GRPO(OnPolicy):
     @hookimpl
     def alignzoo_advantage(self, run: Run, batch: Batch) -> Tensor:
         """Return advantages, `[N]` or with `--credit steps` `[N, T]`; add columns for the loss."""
+        advantages = self.compute_advantages(run, batch)
+        mask, loss_type = self.training_mask(batch), LOSS_TYPES[self.loss_type]
+        if loss_type.chooses is not None:
+            fraction = self.cov_fraction or loss_type.chooses
+            batch.columns[CHOSEN] = choose_by_covariance(
+                run, batch, advantages, mask, self.loss_type, fraction
+            )
+        if self.top_entropy < 1:
+            entropy = compute_column(
+                run, batch, lambda micro: self.policy(run, micro, entropy=True).entropy
+            )
+            population = run.gather_masked(entropy, mask)
+            batch.columns[HIGH_ENTROPY] = choose_high_entropy(
+                entropy, mask, population, self.top_entropy
+            )
+        return advantages
+
+    def compute_advantages(self, run: Run, batch: Batch) -> Tensor:
+        """Return advantages, `[N]` or with `--credit steps` `[N, T]`."""
         if self.beta:
             batch.columns["reference"] = self.reference_logprobs(run, batch)
         apart = rewards_apart(batch) if self.normalize_rewards == "before" else {}
@@ -161,11 +188,13 @@ class GRPO(OnPolicy):
         batch.columns["mean_tokens"] = torch.full_like(batch["rewards"], sum(tokens) / len(tokens))
         if self.credit == "steps":
             return step_advantages(read_step_rewards(batch), batch.group, self.scale)
-        advantages = (
-            decoupled_advantages(all_rewards, [run.reward_weights.get(name, 1.0) for name in apart])
-            if apart
-            else group_advantages(all_rewards, self.scale)
-        )
+        if apart:
+            weights = [run.reward_weights.get(name, 1.0) for name in apart]
+            advantages = decoupled_advantages(all_rewards, weights)
+        elif self.pass_at > 1:
+            advantages = pass_at_k_advantages(all_rewards, self.pass_at, self.scale)
+        else:
+            advantages = group_advantages(all_rewards, self.scale)
         return torch.tensor(run.shard(advantages.tolist())).flatten()
 
     @hookimpl
@@ -180,8 +209,13 @@ class GRPO(OnPolicy):
             per_token(batch["advantages"]),
             mask,
             *loss_type.bounds(self.epsilon, self.epsilon_high),
+            drawn=drawn_logprobs(batch),
+            chosen=batch.columns.get(CHOSEN, torch.zeros_like(mask)),
+            penalty=self.cov_penalty,
         )
         loss = loss_type.loss(terms).expand_as(mask)
+        if self.top_entropy < 1:
+            loss = torch.where(batch[HIGH_ENTROPY], loss, 0.0)
         metrics = loss_type.clip_metrics(terms) | {"entropy": policy.entropy}
         if self.beta:
             kl = metrics["kl"] = kl_estimate(policy.logprobs, batch["reference"], self.kl_estimator)
@@ -203,3 +237,12 @@ class GRPO(OnPolicy):
         if self.mask_truncated:
             counts = counts & batch["ended"]
         return batch.mask & counts[:, None]
+
+
+def drawn_logprobs(batch: Batch) -> Tensor:
+    """Return the log-probs with which the tokens were drawn, `[N, T]`, by whatever drew them.
+
+    The trainer's stand in for those that an external sampler does not give (NaN).
+    """
+    drawn = batch.columns.get(INFERENCE, batch["logprobs"])
+    return torch.where(drawn.isnan(), batch["logprobs"], drawn)

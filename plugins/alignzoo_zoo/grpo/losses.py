@@ -8,6 +8,8 @@ Arguments, of N completions of up to T tokens, in nats:
     advantages  A, one per completion, `[N, 1]`; or that times a positive weight for each token,
                 `[N, T]`, which then weighs the token's loss
     mask        the tokens y_t in the loss, bool, `[N, T]`; |y| is their number
+    drawn       log mu(y_t|x, y_<t), `[N, T]`, mu the sampler's policy: pi_old, unless another
+                program samples
 
 A loss is one value per token, `[N, T]`, or one for all tokens of a completion, `[N, 1]`. A positive
 multiple of A gives the same multiple of the loss. The plain clipped losses have no function here:
@@ -24,6 +26,7 @@ from torch import Tensor
 from alignzoo.functional import MAX_LOG_RATIO, importance_ratio
 
 MIN_LOG_WEIGHT = math.log(1e-8)
+MIN_REST = 1e-8  # least probability of all other tokens, so that its logarithm is finite
 
 
 def sequence_ratio(log_ratio: Tensor, mask: Tensor) -> Tensor:
@@ -93,6 +96,63 @@ def vespo_loss(
     k, rate = (torch.where(advantages >= 0, p, n) for p, n in zip(positive, negative, strict=True))
     phi = (k * log_w + rate * (1 - log_w.exp())).exp()
     return -phi * advantages * logprobs
+
+
+def signed_tv(logprobs: Tensor, drawn: Tensor) -> Tensor:
+    """Compute the binary total variation of pi from mu, with the sign of pi - mu, `[N, T]`.
+
+        D_t = |pi(y_t) - mu(y_t)|
+
+    It is that of the distributions over two events, the sampled token or any other: a lower bound
+    of the total variation over the vocabulary. It has no gradient. Qi et al. 2026 (DPPO),
+    https://arxiv.org/abs/2602.04879.
+    """
+    return logprobs.detach().exp() - drawn.exp()
+
+
+def signed_kl(logprobs: Tensor, drawn: Tensor) -> Tensor:
+    """Compute the binary KL(mu || pi), with the sign of pi - mu, in nats, `[N, T]`.
+
+        D_t = mu log(mu / pi) + (1 - mu) log((1 - mu) / (1 - pi)),    at y_t
+
+    The events are those of `signed_tv`. It has no gradient.
+    """
+    policy = logprobs.detach()
+    rest, drawn_rest = ((-x.expm1()).clamp(min=MIN_REST).log() for x in (policy, drawn))
+    kl = drawn.exp() * (drawn - policy) + drawn_rest.exp() * (drawn_rest - rest)
+    return torch.where(policy < drawn, -kl, kl)
+
+
+def dppo_loss(
+    ratio: Tensor, divergence: Tensor, advantages: Tensor, lower: float, upper: float
+) -> Tensor:
+    """Compute DPPO's loss: a token that would move on past its trust region has no gradient.
+
+        L = -M_t r_t A
+        M_t = 0 if A > 0, pi > mu and D_t > upper, or A < 0, pi < mu and D_t > -lower;  else 1
+
+    Qi et al. 2026, https://arxiv.org/abs/2602.04879.
+
+    Args:
+        divergence: D_t with the sign of pi - mu, `[N, T]`: `signed_tv` or `signed_kl`.
+        lower: minus the threshold of tokens that lose probability.
+    """
+    outside = ((divergence > upper) & (advantages > 0)) | ((divergence < lower) & (advantages < 0))
+    return torch.where(outside, 0.0, -ratio * advantages)
+
+
+def kl_cov_loss(log_ratio: Tensor, advantages: Tensor, chosen: Tensor, penalty: float) -> Tensor:
+    """Compute KL-Cov's loss, which holds the chosen tokens back, `[N, T]`.
+
+        L = -r_t A + [t is chosen] `penalty` |log r_t|
+
+    Cui et al. 2025, https://arxiv.org/abs/2505.22617, with |log r| as the estimate of the KL to
+    pi_old, as in the authors' code.
+
+    Args:
+        chosen: tokens with the largest covariances, bool, `[N, T]`.
+    """
+    return -importance_ratio(log_ratio) * advantages + penalty * chosen * log_ratio.abs()
 
 
 def _token_mean(x: Tensor, mask: Tensor) -> Tensor:

@@ -15,7 +15,9 @@ from alignzoo.rewards import STEP_REWARDS, RewardSpec
 from alignzoo_zoo.grpo.advantages import STD_EPSILON, Scale
 
 # Losses whose ratio is that of a token: a ratio of the whole completion would mix the credits.
-TOKEN_LOSSES = ("grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo")
+TOKEN_LOSSES = (
+    "grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "dppo_tv", "dppo_kl", "clip_cov", "kl_cov",
+)  # fmt: skip
 HINT = "train one by `alignzoo run reward --loss-type steps`, and name its folder as the --reward"
 
 
