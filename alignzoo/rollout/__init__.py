@@ -9,9 +9,11 @@ generate    completions of prompts, in this process
 mismatch    the sampler's log-probs against the trainer's
 rollout     completions as a batch, with rewards, metrics and advantages
 sampler     samplers of a run, in this process or in another program
+greedy      the most likely completion of each prompt
 """
 
 from alignzoo.rollout.generate import Completion, generate
+from alignzoo.rollout.greedy import complete_greedily, greedy_rewards
 from alignzoo.rollout.mismatch import INFERENCE, LogprobGap
 from alignzoo.rollout.rollout import (
     add_advantages,
@@ -35,8 +37,10 @@ __all__ = [
     "add_advantages",
     "batch_completions",
     "complete",
+    "complete_greedily",
     "compute_column",
     "generate",
+    "greedy_rewards",
     "is_tied",
     "load_sampler",
     "log_completions",

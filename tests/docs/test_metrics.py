@@ -24,6 +24,7 @@ RUNS = {
         "task": "sums",
         "options": {"group_size": 2, "beta": 0.1, "dynamic_sampling": 1, "loss_type": "kl_cov"},
     },
+    "reinforce": {"task": "sums", "options": {"group_size": 2, "baseline": "greedy"}},
     "ppo": {"task": "sums", "options": {"beta": 0.1}},
     "online-dpo": {"task": "sums"},
 }

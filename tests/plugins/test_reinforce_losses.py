@@ -16,6 +16,7 @@ from alignzoo.options import build
 from alignzoo_zoo.constitutional.algorithm import Constitutional
 from alignzoo_zoo.reinforce.algorithm import Reinforce
 from alignzoo_zoo.reinforce.losses import (
+    length_weighted_mean,
     reinforce_loss,
     rewards_to_go,
     subtract_group_mean,
@@ -151,6 +152,9 @@ def test_advantages_are_normalised_over_the_tokens_of_all_processes(loss_type):
     "options",
     [
         {"loss_type": "plus-plus", "baseline": "none"},
+        {"loss_type": "plus-plus", "baseline": "greedy"},
+        {"baseline": "greedy", "decay": 0.5},
+        {"baseline": "length", "group_size": 1},
         {"loss_type": "reinforce", "iterations": 2},
         {"loss_type": "plus-plus-baseline", "group_size": 1},
         {"epsilon": 0.1},
@@ -173,3 +177,46 @@ def test_options_that_are_not_read_or_give_no_gradient_are_refused(options):
 def test_former_option_names_are_accepted(algorithm, former, name, value):
     with pytest.warns(DeprecationWarning, match=name.replace("_", "-")):
         assert getattr(build(algorithm, {former: value}), name) == value
+
+
+def test_the_length_weighted_mean_by_hand():
+    # (1 * 2 + 3 * 6) / (1 + 3) = 5; (2 * 1 + 4 * 0) / 6 = 1/3.
+    rewards = torch.tensor([[2.0, 6.0, NAN], [1.0, 0.0, NAN], [NAN, NAN, NAN]])
+    lengths = torch.tensor([[1, 3, 9], [2, 4, 9], [1, 1, 1]])
+    found = length_weighted_mean(rewards, lengths)
+    assert found.shape == (3, 1)
+    assert found.flatten().tolist() == pytest.approx([5.0, 1 / 3, 0.0])
+
+
+def test_opo_counts_the_tokens_that_the_policy_wrote():
+    # Lengths 3 of 4 (one is of a tool), 2, 3 and 1, 5, 2; advantages are rewards minus the means.
+    batch = make_batch()
+    batch.columns["rewards"] = torch.tensor([1.0, 0.0, 0.5, 0.0, 0.5, 1.0])
+    found = Reinforce(baseline="length", beta=0.0).alignzoo_advantage(SimpleNamespace(), batch)
+    first, second = (3 * 1.0 + 3 * 0.5) / 8, (5 * 0.5 + 2 * 1.0) / 8
+    assert found.tolist() == pytest.approx(
+        [1 - first, -first, 0.5 - first, -second, 0.5 - second, 1 - second]
+    )
+
+
+def test_remax_subtracts_the_reward_of_the_greedy_completion():
+    batch = make_batch()
+    batch.columns["rewards"] = torch.tensor([1.0, 0.0, 0.5, 0.0, NAN, 1.0])
+    batch.columns["greedy"] = torch.tensor([0.75, 0.75, 0.75, NAN, NAN, NAN])
+    found = Reinforce(baseline="greedy", beta=0.0).alignzoo_advantage(SimpleNamespace(), batch)
+    assert found.tolist()[:4] == [0.25, -0.75, -0.25, 0.0]
+    assert found[4].isnan() and found[5] == 1.0
+
+
+def test_opo_has_the_least_variance_if_gradients_grow_with_length():
+    """Over completions with ||grad log pi||^2 = |y|, no other baseline has a smaller variance."""
+    draw = torch.Generator().manual_seed(0)
+    rewards = torch.rand(1, 50, generator=draw)
+    lengths = torch.randint(1, 40, (1, 50), generator=draw)
+    best = length_weighted_mean(rewards, lengths)
+
+    def second_moment(baseline: torch.Tensor) -> float:
+        return (lengths * (rewards - baseline) ** 2).mean().item()
+
+    assert all(second_moment(best) < second_moment(best + shift) for shift in (-0.01, 0.01))
+    assert (best - rewards.mean()).abs() > 0.01

@@ -51,3 +51,20 @@ def rewards_to_go(rewards: Tensor, kl: Tensor, mask: Tensor, beta: float) -> Ten
 def subtract_group_mean(rewards: Tensor) -> Tensor:
     """Subtract the group's mean from each reward, `[B, G] -> [B, G]`; a group of one gives 0."""
     return rewards - rewards.nanmean(-1, keepdim=True)
+
+
+def length_weighted_mean(rewards: Tensor, lengths: Tensor) -> Tensor:
+    """Compute the mean reward of each group, weighted by the lengths of completions, `[B, 1]`.
+
+        b = (sum over i of |y_i| r_i) / (sum over i of |y_i|)
+
+    The baseline of least variance is the mean weighted by ||grad log pi(y)||^2, which is about
+    proportional to |y|. OPO, Hao et al. 2025, https://arxiv.org/abs/2505.23585.
+
+    Args:
+        rewards: `[B, G]`; a completion without one (NaN) is left out.
+        lengths: |y|, tokens that the policy wrote, `[B, G]`.
+    """
+    counted = lengths.masked_fill(rewards.isnan(), 0).to(rewards.dtype)
+    total = (counted * rewards.nan_to_num(0.0)).sum(-1, keepdim=True)
+    return total / counted.sum(-1, keepdim=True).clamp(min=1)
