@@ -1,12 +1,35 @@
 """What has changed since a run began: its plugins, its processes, the versions of packages.
 
-Records are compared as `run.json` has them.
+Records are compared as `run.json` has them: versions and platform are under "environment" there.
 """
 
 from __future__ import annotations
 
+import platform
+import time
 from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
+
+RECORDED_PACKAGES = (
+    "alignzoo", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets",
+)  # fmt: skip
+
+
+def describe_platform() -> dict[str, Any]:
+    """Return versions, platform and start time, which help to explain a difference in results."""
+    versions = {}
+    for package in RECORDED_PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": versions,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
 
 
 def find_changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -67,8 +67,8 @@ class StoredRecipe:
 
 
 @dataclass
-class StoredEnvironment:
-    """The part of a run's environment that is compared when it is resumed."""
+class StoredPlatform:
+    """The part of a run's versions and platform that is compared when it is resumed."""
 
     packages: dict[str, str] = field(default_factory=dict)
     processes: int | None = None
@@ -94,7 +94,7 @@ class StoredFacts:
     status: str
     plugins: list[StoredPlugin] = field(default_factory=list)
     fingerprints: dict[str, str | None] = field(default_factory=dict)
-    environment: StoredEnvironment = field(default_factory=StoredEnvironment)
+    environment: StoredPlatform = field(default_factory=StoredPlatform)
     results: dict[str, dict[str, StoredEstimate]] = field(default_factory=dict)
     ledger: Ledger = field(default_factory=Ledger)
     ledger_at_evaluation: Ledger = field(default_factory=Ledger)

@@ -16,8 +16,8 @@ from accelerate.utils import broadcast_object_list
 
 from alignzoo import discovery, record
 from alignzoo.algorithm import Traits
+from alignzoo.changes import describe_platform
 from alignzoo.data import Codec, Data, Prompts, parse_data
-from alignzoo.environment import check_trackers, describe_environment, flatten_settings
 from alignzoo.errors import BadInput, count
 from alignzoo.evaluation import Evaluation, estimates_of, evaluate_run
 from alignzoo.fingerprints import core_hash
@@ -36,6 +36,7 @@ from alignzoo.session.inputs import fit_length, load_run_policy, read_data
 from alignzoo.session.learned import RewardTrainer, charge_reward_model
 from alignzoo.session.longest_step import try_longest_step
 from alignzoo.session.processes import naming_lost_processes, shard_model
+from alignzoo.session.trackers import check_trackers, start_trackers
 from alignzoo.training.accounts import charge_time
 from alignzoo.training.evaluations import share_scores
 from alignzoo.training.loop import train
@@ -241,8 +242,7 @@ def prepare(recipe: Recipe, permissions: Permissions, *, resume: bool, ui: UI) -
     for folder_of_reward in parts.trained_rewards:
         reused = folder_of_reward in trainer.reused
         charge_reward_model(run.ledger, folder_of_reward, saved=reused)
-    if recipe.report_to:
-        accelerator.init_trackers("alignzoo", config=flatten_settings(recipe.as_dict()))
+    start_trackers(accelerator, recipe)
     ui.opened(folder)
     run.record.note = ui.note
     for line in [*run.record.notes, *describe_run(run)]:
@@ -304,7 +304,7 @@ def first_facts(
             "data": data.fingerprint,
             "code": core_hash(),
         },
-        "environment": {**describe_environment(), "processes": accelerator.num_processes},
+        "environment": {**describe_platform(), "processes": accelerator.num_processes},
         "data": data.report.lines(),
         "results": {},
     }

@@ -8,7 +8,7 @@ from imports import CORE, FILES, PLUGINS, ROOT, imports, module_of, reachable, r
 # From the ground to the roof. A room imports rooms of lower floors alone; docs/design.md draws it.
 FLOORS: list[set[str]] = [
     {"errors", "deprecated", "batch", "loss", "ledger", "files", "signals", "ui",
-     "changes", "environment", "faults", "fingerprints"},
+     "changes", "faults", "fingerprints"},
     {"options", "reserved", "safe_yaml", "discovery", "record", "remote", "functional", "data",
      "policy"},
     {"hook_methods", "named"},

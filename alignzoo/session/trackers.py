@@ -1,37 +1,18 @@
-"""The environment of a run: versions and platform for its record, and its trackers."""
+"""The trackers that a run also logs to, such as TensorBoard, by `--report-to`."""
 
 from __future__ import annotations
 
 import json
-import platform
-import time
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any
 
+from accelerate import Accelerator
+
 from alignzoo.errors import BadInput, nearest
+from alignzoo.recipe import Recipe
 
-RECORDED_PACKAGES = (
-    "alignzoo", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets",
-)  # fmt: skip
 TRACKERS = ("tensorboard", "wandb", "trackio", "mlflow")
-
-
-def describe_environment() -> dict[str, Any]:
-    """Return versions, platform and start time, which help to explain a difference in results."""
-    versions = {}
-    for package in RECORDED_PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "packages": versions,
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
 
 
 def check_trackers(names: Sequence[str]) -> None:
@@ -44,6 +25,12 @@ def check_trackers(names: Sequence[str]) -> None:
             raise BadInput(f"unknown tracker {name!r}", hint=nearest(name, TRACKERS))
         if find_spec(name) is None:
             raise BadInput(f"tracker {name!r} is not installed", hint=f"pip install {name}")
+
+
+def start_trackers(accelerator: Accelerator, recipe: Recipe) -> None:
+    """Start the trackers of a recipe, with its settings."""
+    if recipe.report_to:
+        accelerator.init_trackers("alignzoo", config=flatten_settings(recipe.as_dict()))
 
 
 def flatten_settings(settings: Mapping[str, Any]) -> dict[str, int | float | str | bool]:
