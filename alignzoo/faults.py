@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -113,3 +113,22 @@ class Blame:
         _called.reset(self.token)
         if isinstance(error, Exception | SystemExit) and not isinstance(error, AlignzooError):
             raise self.place.failed(error) from error
+
+
+def describe_example(row: Mapping[str, Any], text: str) -> str:
+    """Return a row and a completion as the hint of an error, shortened."""
+    return f"for the {describe_row(row)}; the completion was {_short(text)}"
+
+
+def describe_row(row: Mapping[str, Any]) -> str:
+    """Return a row of data for a message, shortened."""
+    columns = ", ".join(f"{key}={_short(value)}" for key, value in row.items())
+    return f"row with {_short_text(columns, 900)}"
+
+
+def _short(value: Any, most: int = 200) -> str:
+    return _short_text(repr(value), most)
+
+
+def _short_text(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[:most]}..."

@@ -31,7 +31,7 @@ from alignzoo.policy.kinds import ADAPTER_OPTIONS, ADAPTERS
 from alignzoo.safe_yaml import read_yaml
 
 # Keys of a recipe that may name Python code; so may any option of an algorithm.
-CODE_KEYS = ("algorithm", "task", "addons", "sampler", "optimizer", "reward")
+CODE_KEYS = ("algorithm", "task", "environment", "addons", "sampler", "optimizer", "reward")
 # A Python file or a function: alone, before a weight or options, or as the value of an option.
 CODE = re.compile(r"\.py(?=$|[,:])|(?:^|[,=])python:")
 MOST_FLOPS = 1e30  # of a budget
@@ -64,6 +64,11 @@ class Recipe:
         str | None,
         "task to train and evaluate on, NAME[,OPTION=VALUE...] [default: style, if there is no "
         "--data]",
+    ] = None
+    environment: Annotated[
+        str | None,
+        "environment that answers between the turns of a completion, NAME[,OPTION=VALUE...]: the "
+        "name of an environment or a Python file [default: the task's, if it has one]",
     ] = None
     data: Annotated[
         str | dict[str, Any] | None,
@@ -325,8 +330,9 @@ def resolve(*layers: Mapping[str, Any]) -> Recipe:
     check_adapter(recipe)
     if recipe.task is None and recipe.data is None:
         recipe.task = "style"
-    if "model" not in values and recipe.task is not None:
-        recipe.model = getattr(load_task(recipe.task), "model", recipe.model)
+    for name in ("model", "environment"):
+        if name not in values and recipe.task is not None:
+            setattr(recipe, name, getattr(load_task(recipe.task), name, getattr(recipe, name)))
     return recipe
 
 
@@ -336,7 +342,9 @@ def check_names(recipe: Recipe) -> None:
     if recipe.output_dir.startswith("~"):
         user = recipe.output_dir.partition("/")[0]
         raise BadInput(f"option --output-dir: there is no user {user[1:]!r}")
-    named = ("algorithm", "model", "task", "reward", "sampler", "optimizer", "addons")
+    named = (
+        "algorithm", "model", "task", "environment", "reward", "sampler", "optimizer", "addons",
+    )  # fmt: skip
     for name in (*named, "output_dir"):
         value = getattr(recipe, name)
         for text in value if isinstance(value, list) else [value or ""]:

@@ -71,6 +71,11 @@ class Evaluate:
     shots: Annotated[
         int, "worked examples before each prompt, from the task's demonstrations", Ge(0), Le(1000)
     ] = 0
+    environment: Annotated[
+        str | None,
+        "environment in which prompts are answered, NAME[,OPTION=VALUE...] [default: the run's own "
+        "on its own task; else the task's, if it has one]",
+    ] = None
     limit: Annotated[int, "maximum number of items per task", Ge(1)] = 200
     json: Annotated[bool, "print machine-readable JSON"] = False
     trust_remote_code: Annotated[bool, "run custom code that the model ships"] = False
@@ -79,6 +84,7 @@ class Evaluate:
         """Evaluate, and print a table or JSON."""
         named = split_names(self.tasks, "--tasks") if self.tasks is not None else None
         tasks = named or [own_task(self.model)]
+        environment = self.environment or (None if named else own_environment(self.model))
         given = {name: getattr(self, name) for name in SAMPLING}
         sampling, of_run = sampling_settings(self.model, given)
         with quiet() as log:
@@ -97,6 +103,7 @@ class Evaluate:
                     seed=self.seed,
                     samples=self.samples,
                     shots=self.shots,
+                    environment=environment,
                     sampling=sampling,
                 ),
                 trust_remote_code=self.trust_remote_code,
@@ -152,10 +159,27 @@ def own_task(model: str) -> str:
         raise BadInput(
             "the run was trained on data and has no task", where=model, hint="add --tasks"
         )
-    if find_code({"task": task}):
+    return require_no_code(model, "task", str(task), "--tasks")
+
+
+def own_environment(model: str) -> str | None:
+    """Return the environment of a run, None if it has none or for any other model.
+
+    Raise `BadInput` if it is a Python file.
+    """
+    folder = Path(model)
+    if not (folder / "run.json").is_file():
+        return None
+    found = read_run(folder)["recipe"].get("environment")
+    return None if found is None else require_no_code(model, "environment", found, "--environment")
+
+
+def require_no_code(model: str, key: str, named: str, flag: str) -> str:
+    """Return what a run names as its task or environment; raise `BadInput` if that is code."""
+    if find_code({key: named}):
         raise BadInput(
-            f"this run names a Python file as its task, {task!r}: it runs only if it is typed",
+            f"this run names a Python file as its {key}, {named!r}: it runs only if it is typed",
             where=model,
-            hint=f"read it, then add --tasks {shell_command([str(task)])}",
+            hint=f"read it, then add {flag} {shell_command([named])}",
         )
-    return str(task)
+    return named

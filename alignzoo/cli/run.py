@@ -43,7 +43,7 @@ OWN_PANEL = "Algorithm"
 PANELS = {
     "Model": "model teacher teacher_four_bit adapter lora_rank lora_alpha lora_dropout "
     "virtual_tokens gradient_checkpointing precision random_init",
-    "Data": "task data reward max_length fail_on_bad_rows",
+    "Data": "task environment data reward max_length fail_on_bad_rows",
     "Training": "steps epochs budget batch_size micro_tokens learning_rate warmup schedule "
     "optimizer weight_decay max_grad_norm cache_reference",
     "Evaluation": "eval_size eval_split eval_every stop_on_alarm",

@@ -8,6 +8,7 @@ views                    the columns of a row: text, demonstrations, preferences
 columns                  what other columns of a table mean, and which are not read
 derive                   a missing view from another one
 codec, reasoning_steps   from text to tokens, for training and for evaluation
+turns                    what stands between two answers of a dialogue, as tokens
 template                 from messages to text, by the chat template
 token_cache              rows as token ids, kept on disk
 load                     `load_data`, which puts these together
@@ -19,7 +20,7 @@ from alignzoo import deprecated
 from alignzoo.data.codec import Codec
 from alignzoo.data.columns import columns_of
 from alignzoo.data.dataset import FEEDBACK_KINDS, Data, SourceSize, count_feedback
-from alignzoo.data.dialogue import Content, Message
+from alignzoo.data.dialogue import Content, Message, check_content, is_empty
 from alignzoo.data.load import load_data, load_rows
 from alignzoo.data.names import DataSpec, parse_data
 from alignzoo.data.order import EpochOrder
@@ -34,6 +35,7 @@ from alignzoo.data.task import (
     score_by_task,
 )
 from alignzoo.data.template import template_values
+from alignzoo.data.turns import TURN_REWARDS, Turns, episode_texts, join_turns, split_turns
 from alignzoo.data.values import UnusableRow, is_missing
 from alignzoo.data.views import (
     VIEWS,
@@ -51,6 +53,7 @@ from alignzoo.data.views import (
 
 __all__ = [
     "FEEDBACK_KINDS",
+    "TURN_REWARDS",
     "VIEWS",
     "Codec",
     "Content",
@@ -68,13 +71,18 @@ __all__ = [
     "SourceSize",
     "Steps",
     "Text",
+    "Turns",
     "UnusableRow",
     "View",
     "WholeDemonstrations",
+    "check_content",
     "columns_of",
     "count_feedback",
     "dev_split",
+    "episode_texts",
+    "is_empty",
     "is_missing",
+    "join_turns",
     "load_data",
     "load_rows",
     "location",
@@ -86,6 +94,7 @@ __all__ = [
     "read_task_rows",
     "score_by_task",
     "split_steps",
+    "split_turns",
     "step_ends",
     "template_values",
 ]

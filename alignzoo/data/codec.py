@@ -174,6 +174,28 @@ class Codec:
         ids = self._one_bos(self._ids(rendered))
         return ids if ids and ids[-1] in self.stop_ids else [*ids, self.eos]
 
+    # --- between the answers of a dialogue: see `alignzoo.data.turns`
+
+    @property
+    def closing_ids(self) -> list[int]:
+        """Return the ids that close an answer, up to the one that stops generation."""
+        return self._end
+
+    @property
+    def closing_text(self) -> str:
+        """Return what a dialogue as text has for `closing_ids`; "" if it has nothing."""
+        token = self.tokenizer.convert_ids_to_tokens(self._end[-1])
+        before, found, _ = self._template.close.partition(token)
+        return before + found if found else before.rstrip()
+
+    def head(self, messages: Sequence[Message], template: TemplateValues = None) -> str:
+        """Render messages up to where the next answer begins."""
+        return self._head(messages, template)
+
+    def following(self, text: str, end: str = "") -> list[int]:
+        """Encode a text that follows other tokens, of which `end` are the last as text."""
+        return self._after(end, text) if end else self._continuation(text)
+
     # --- remarks on rows, and notes on the tokenizer
 
     def remark(self, text: str) -> None:
@@ -328,7 +350,7 @@ class Codec:
 
     # --- the chat template
 
-    def _head(self, prompt: Content, template: TemplateValues) -> str:
+    def _head(self, prompt: Content | Sequence[Message], template: TemplateValues) -> str:
         """Return the text of a prompt: as it is, or messages up to where the completion begins."""
         if isinstance(prompt, str):
             return prompt

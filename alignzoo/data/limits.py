@@ -1,4 +1,4 @@
-"""Limits on code that a model ships, such as a chat template: how long it runs, how much it builds.
+"""Limits on code of others, such as a chat template: how long it runs, how much it builds.
 
 jinja's sandbox keeps a template from the machine, but not from looping or growing without end.
 """
@@ -20,8 +20,20 @@ REPEAT = 1.0  # seconds between the signals, in case an exception was swallowed
 def limited(seconds: float, memory: int) -> Iterator[None]:
     """Raise TimeoutError or MemoryError in a block that takes too many seconds or new bytes.
 
-    Python has signals in its main thread alone: in others the block runs without limits. Memory is
-    limited on Linux.
+    In other threads than the main one it runs without limits. Memory is limited on Linux.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    with limited_time(seconds), limited_memory(memory):
+        yield
+
+
+@contextmanager
+def limited_time(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError in a block that takes too many seconds.
+
+    Python has signals in its main thread alone: in others the block runs without a limit.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -34,8 +46,7 @@ def limited(seconds: float, memory: int) -> Iterator[None]:
     handler = signal.signal(signal.SIGALRM, stop)
     due, interval = signal.setitimer(signal.ITIMER_REAL, seconds, REPEAT)
     try:
-        with limited_memory(memory):
-            yield
+        yield
     finally:
         # A timer that ran before goes on: pytest has one for each test.
         due = max(due - (time.monotonic() - started), 1e-3) if due else 0.0

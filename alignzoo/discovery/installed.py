@@ -20,7 +20,8 @@ from alignzoo.discovery.sources import find_fault, locate_module, summarize
 from alignzoo.errors import BadInput, nearest, one_line
 
 GROUPS = (
-    "algorithms", "tasks", "rewards", "judges", "samplers", "optimizers", "addons", "commands",
+    "algorithms", "tasks", "environments", "rewards", "judges", "samplers", "optimizers", "addons",
+    "commands",
 )  # fmt: skip
 OWN = "alignzoo"
 PINNED = "ALIGNZOO_PLUGINS"

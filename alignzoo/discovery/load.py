@@ -26,6 +26,7 @@ FUNCTION = "python:"
 # The method by which a class in a file is known. Those of other kinds have hooks.
 METHODS = {
     "tasks": "score",
+    "environments": "step",
     "judges": "answers",
     "optimizers": "alignzoo_optimizer",
     "commands": "main",

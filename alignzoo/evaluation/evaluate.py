@@ -16,22 +16,24 @@ from alignzoo.data import (
     Prompts,
     SourceSize,
     dev_split,
+    join_turns,
     name_of_task,
     place_in_task,
     read_task_rows,
     score_by_task,
+    split_turns,
     template_values,
 )
 from alignzoo.errors import BadInput, count
+from alignzoo.evaluation.answers import Answerer, score_of_episode
 from alignzoo.evaluation.statistics import Estimate, mean_with_interval
 from alignzoo.faults import Blame
 from alignzoo.loss import Totals
 from alignzoo.policy import Policy
 from alignzoo.policy.untrained import check_untrained
 from alignzoo.reserved import ESTIMATES
-from alignzoo.rollout import Completion, Sampling, generate
+from alignzoo.rollout import Completion, Sampling
 from alignzoo.run import Run
-from alignzoo.run.schedule import seed_from
 from alignzoo.ui import UI
 
 MICRO_ROWS = 32  # completions in one forward pass of the base model
@@ -45,7 +47,8 @@ class EvaluationItem:
         item: position of the prompt among the evaluated ones, from 0.
         prompt: the prompt as text; of a dialogue, its last turn.
         completion: the completion as text.
-        score: the task's score of the completion; None without a task.
+        score: the task's score of the completion, or the sum of the rewards of an episode; None
+            without a task and an environment.
         length: tokens in the completion that the model wrote, the EOS included.
         ended: the completion ended by itself, not by the limit on its length.
         logprob: log-prob (nats) of the completion under the model as it was sampled.
@@ -53,6 +56,7 @@ class EvaluationItem:
             the model has no base.
         seed: the seed by which it was sampled; None if a plugin gave the completion.
         measures: the task's other measures that apply to this prompt, by name.
+        turns: of an episode, who wrote each turn and what it says; None of any other completion.
     """
 
     item: int
@@ -65,10 +69,11 @@ class EvaluationItem:
     ref_logprob: float | None
     seed: int | None
     measures: dict[str, float] = field(default_factory=dict)
+    turns: list[tuple[str, str]] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields by name, as a row of `evals.jsonl` has them."""
-        return asdict(self)
+        return {name: x for name, x in asdict(self).items() if name != "turns" or x is not None}
 
 
 @dataclass
@@ -151,8 +156,7 @@ def evaluate_prompts(run: Run, phase: str, rows: Sequence[dict[str, Any]]) -> Ev
     by_plugin, seeds = answers is not None, None
     with run.free_of_charge(), run.ui.items(len(rows), f"evaluating {phase}") as advance:
         if answers is None:
-            seeds = [seed_for_item(run.recipe.seed, index) for index in range(len(rows))]
-            answers = generate(run.model, prompts, seeds, sampling, advance=advance)
+            answers, seeds = answerer_of(run, sampling).answer(rows, prompts, advance)
         items = score_items(run.model, run.codec, run.task, rows, prompts, answers, sampling, seeds)
     if phase == "before" and run.model.starts_as_base:
         sides = "the log-probs that completions were sampled with and the base's"
@@ -161,6 +165,13 @@ def evaluate_prompts(run: Run, phase: str, rows: Sequence[dict[str, Any]]) -> Ev
     if by_plugin:
         found.pop("kl", None)  # its answers may not have been drawn from the model as it is
     return Evaluation(found | cost, [item.as_dict() for item in items])
+
+
+def answerer_of(run: Run, sampling: Sampling) -> Answerer:
+    """Return the model of a run, in the run's environment if it has one."""
+    return Answerer(
+        run.model, run.codec, sampling, run.recipe.seed, run.environment, prompt_room(run)
+    )
 
 
 def choose_prompts(run: Run) -> list[dict[str, Any]]:
@@ -314,30 +325,38 @@ def score_items(
     sampling: Sampling,
     seeds: Sequence[int] | None,
 ) -> list[EvaluationItem]:
-    """Return an item per row: its completion with the task's score and the base's log-prob.
+    """Return an item per row: its completion with its score and the base's log-prob.
 
-    `seeds` are those that the completions were sampled by, None for completions by a plugin.
+    The score is the task's, or that of an episode. `seeds` are those that the completions were
+    sampled by, None for completions by a plugin.
     """
     examples = [
-        Example(prompt, [completion.tokens], [completion.written])
+        Example(completion.prompt or prompt, [completion.tokens], [completion.written])
         for prompt, completion in zip(prompts, completions, strict=True)
     ]
     base = compute_base_logprobs(policy, examples, sampling.temperature or 1.0)
     items = []
     for index, (row, completion) in enumerate(zip(rows, completions, strict=True)):
-        text = codec.decode(completion.tokens)
+        score, turns = score_of_episode(completion), None
+        if score is None:
+            text = codec.decode(completion.tokens)
+            score = score_by_task(task, row, text) if task is not None else None
+        else:
+            text = join_turns(codec, completion.tokens, completion.written)
+            turns = split_turns(codec, completion.tokens, completion.written)
         items.append(
             EvaluationItem(
                 item=index,
                 prompt=prompt_text(row["prompt"]),
                 completion=text,
-                score=score_by_task(task, row, text) if task is not None else None,
+                score=score,
                 length=completion.length,
                 ended=completion.ended,
                 logprob=completion.logprob,
                 ref_logprob=base[index] if base else None,
                 seed=None if seeds is None else seeds[index],
                 measures=measure_by_task(task, row, text) if task is not None else {},
+                turns=turns,
             )
         )
     return items
@@ -431,11 +450,6 @@ def list_measures(item: Mapping[str, Any]) -> dict[str, float]:
     if item["ref_logprob"] is not None:
         found["kl"] = item["logprob"] - item["ref_logprob"]
     return {name: x for name, x in {**found, **item["measures"]}.items() if x is not None}
-
-
-def seed_for_item(seed: int, index: int) -> int:
-    """Return the seed of one item, the same before and after training so that the two compare."""
-    return seed_from(f"evaluation {seed} {index}")
 
 
 def prompt_text(prompt: str | list[dict[str, str]]) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
 from alignzoo.data import Codec, read_task_rows
+from alignzoo.environments import Environment, load_environment
 from alignzoo.errors import BadInput
+from alignzoo.evaluation.answers import Answerer
 from alignzoo.evaluation.evaluate import (
     Evaluation,
     EvaluationItem,
@@ -17,7 +20,6 @@ from alignzoo.evaluation.evaluate import (
     measure_task,
     note_missing_dev,
     score_items,
-    seed_for_item,
     summarise,
     to_estimate,
 )
@@ -26,7 +28,7 @@ from alignzoo.evaluation.statistics import Estimate
 from alignzoo.named import load_task
 from alignzoo.policy import ModelSpec, Policy, load_policy
 from alignzoo.recipe import Recipe
-from alignzoo.rollout import Sampling, generate
+from alignzoo.rollout import Sampling
 from alignzoo.ui import UI
 
 
@@ -40,6 +42,8 @@ class EvaluationSettings:
         seed: of the sampling.
         samples: completions of each prompt.
         shots: worked examples before each prompt, from the task's demonstrations.
+        environment: in which the prompts are answered, NAME[,OPTION=VALUE...]; by default that of
+            the task, if it has one.
         sampling: the recipe's options for sampling by name; others have their default.
     """
 
@@ -48,6 +52,7 @@ class EvaluationSettings:
     seed: int = 0
     samples: int = 1
     shots: int = 0
+    environment: str | None = None
     sampling: Mapping[str, Any] | None = None
 
 
@@ -104,11 +109,13 @@ def evaluate_task(
     rows = read_task_rows(task, "prompts", split)[: settings.limit]
     shown = add_examples(task, rows, settings.shots)
     prompts = encode_prompts(codec, shown)
+    room = (policy.positions or sys.maxsize) - sampling.max_new_tokens
+    environment = load_environment_for(task, settings)
+    answerer = Answerer(policy, codec, sampling, settings.seed, environment, room)
     found: list[list[EvaluationItem]] = []
     with ui.items(len(rows) * settings.samples, f"evaluating on {name}") as advance:
         for sample in range(settings.samples):
-            seeds = [seed_for_sample(settings.seed, item, sample) for item in range(len(rows))]
-            answers = generate(policy, prompts, seeds, sampling, advance=advance)
+            answers, seeds = answerer.answer(rows, prompts, advance, sample)
             found.append(score_items(policy, codec, task, rows, prompts, answers, sampling, seeds))
     if settings.samples == 1:
         return Evaluation(summarise(found[0], sampling), [item.as_dict() for item in found[0]])
@@ -118,9 +125,10 @@ def evaluate_task(
     )
 
 
-def seed_for_sample(seed: int, item: int, sample: int) -> int:
-    """Return the seed of a sample of an item; the first is that of an evaluation with one."""
-    return seed_for_item(seed, item) + sample
+def load_environment_for(task: Any, settings: EvaluationSettings) -> Environment | None:
+    """Return the environment that the settings name, or else the task; None if neither does."""
+    named = settings.environment or getattr(task, "environment", None)
+    return None if named is None else load_environment(named)
 
 
 def summarise_samples(

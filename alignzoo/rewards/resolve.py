@@ -14,9 +14,10 @@ from alignzoo.named import build_plugin
 from alignzoo.options import split_options
 from alignzoo.rewards.function import FunctionReward
 from alignzoo.rewards.model import ModelReward
-from alignzoo.rewards.rows import TaskReward
+from alignzoo.rewards.rows import EnvironmentReward, TaskReward
 
 TASK = "task"  # the score of the run's task, the default reward of a run with a task
+ENVIRONMENT_REWARD = "environment"  # the rewards of the run's environment, its default reward
 LEARNED = "learned"  # a reward model that is trained first
 
 
@@ -105,7 +106,9 @@ def resolve_reward(spec: RewardSpec, task: Any | None, allow_code: bool) -> Any:
     Raise `BadInput` if there is no such reward or option, or if it runs code without permission.
     """
     name = spec.name
-    is_plugin = not (name == TASK or name.startswith(FUNCTION) or Path(name).is_dir())
+    is_plugin = not (
+        name in (TASK, ENVIRONMENT_REWARD) or name.startswith(FUNCTION) or Path(name).is_dir()
+    )
     if spec.options and not is_plugin:
         raise BadInput(f"reward {name!r} has no option {min(spec.options)!r}")
     if name == TASK:
@@ -114,6 +117,8 @@ def resolve_reward(spec: RewardSpec, task: Any | None, allow_code: bool) -> Any:
         if not hasattr(task, "score"):
             raise BadInput("option --reward: 'task' scores no completions, so it is no reward")
         return TaskReward(task)
+    if name == ENVIRONMENT_REWARD:
+        return EnvironmentReward()
     if name.startswith(FUNCTION):
         return FunctionReward(name.removeprefix(FUNCTION))
     if not is_plugin:

@@ -1,4 +1,4 @@
-"""Rewards that score one completion at a time, by its text and its row of data."""
+"""Rewards of one completion at a time: by its text and its row of data, or by its environment."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from alignzoo.batch import Batch
-from alignzoo.data import score_by_task
+from alignzoo.data import TURN_REWARDS, score_by_task
 from alignzoo.discovery import hookimpl
 from alignzoo.errors import AlignzooError, RunFailed
-from alignzoo.faults import PluginMethod
+from alignzoo.faults import PluginMethod, describe_example
 from alignzoo.run import Run
 
 
@@ -70,20 +70,6 @@ def reward_failure(
     return RunFailed(failure.problem, where=failure.where, hint=describe_example(row, text))
 
 
-def describe_example(row: dict[str, Any], text: str) -> str:
-    """Return a row and a completion as the hint of an error, shortened."""
-    columns = _short_text(", ".join(f"{key}={_short(value)}" for key, value in row.items()), 900)
-    return f"for the row with {columns}; the completion was {_short(text)}"
-
-
-def _short(value: Any, most: int = 200) -> str:
-    return _short_text(repr(value), most)
-
-
-def _short_text(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[:most]}..."
-
-
 class TaskReward(RowReward):
     """The score of a task as a reward."""
 
@@ -93,3 +79,13 @@ class TaskReward(RowReward):
     def score(self, row: dict[str, Any], completion: str) -> float:
         """Return the task's score of a completion."""
         return score_by_task(self.task, row, completion)
+
+
+class EnvironmentReward:
+    """The sum of the rewards that an environment gave to the turns of an episode."""
+
+    @hookimpl
+    def alignzoo_reward(self, run: Run, batch: Batch) -> Tensor:
+        """Return the sum of the rewards of each episode's turns, `[N]`."""
+        run.ledger.use_feedback("verifier_calls", len(batch.tokens))
+        return batch.total(batch[TURN_REWARDS])

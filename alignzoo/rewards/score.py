@@ -10,8 +10,7 @@ from torch import Tensor
 
 from alignzoo.batch import Batch
 from alignzoo.errors import RunFailed
-from alignzoo.faults import PluginMethod
-from alignzoo.rewards.rows import describe_example
+from alignzoo.faults import PluginMethod, describe_example
 from alignzoo.run import Run
 
 LARGEST_SCORE = 1e18  # of a score: its square is a float32

@@ -36,12 +36,17 @@ class Completion:
         mask: False for each token that the policy did not write, such as a tool's output inside the
             completion; None if it wrote all of them. Such a token is context: nothing is learned
             from it, and its log-prob is not read.
+        rewards: of an episode, the reward of each turn at the turn's last token, 0 elsewhere; None
+            without an environment.
+        prompt: the ids that it was drawn after, if they are not those of the row.
     """
 
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     ended: bool = False
     mask: list[bool] | None = None
+    rewards: list[float] | None = None
+    prompt: list[int] | None = None
 
     @property
     def written(self) -> list[bool]:

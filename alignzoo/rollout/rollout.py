@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from alignzoo.algorithm import Traits
-from alignzoo.batch import Batch, Example, collate
+from alignzoo.batch import Batch, Example
 from alignzoo.faults import THE_CORE
 from alignzoo.functional import REWARD_PREFIX, nanstd, per_token
 from alignzoo.rewards import score_completions, weighted_sum
+from alignzoo.rollout.completions import batch_completions
 from alignzoo.rollout.generate import Completion
 from alignzoo.rollout.mismatch import INFERENCE, LogprobGap, weigh_tokens
 from alignzoo.run import Run
@@ -37,30 +37,6 @@ def rollout(run: Run, rows: Sequence[Example], groups: Sequence[Sequence[Complet
     batch = with_rewards(run, rows, groups)
     log_completions(run, batch)
     return add_advantages(run, batch)
-
-
-def batch_completions(rows: Sequence[Example], groups: Sequence[Sequence[Completion]]) -> Batch:
-    """Return rows and their completions as a batch, with the columns `logprobs` and `ended`.
-
-    Its mask leaves out the tokens that the policy did not write.
-    """
-    batch = collate(
-        [
-            replace(
-                row,
-                completions=[c.tokens for c in group],
-                masks=[c.written for c in group],
-                columns={"ended": [c.ended for c in group]},
-            )
-            for row, group in zip(rows, groups, strict=True)
-        ]
-    )
-    logprobs = torch.zeros(batch.tokens.shape)
-    drawn = (completion for group in groups for completion in group)
-    for row, completion in zip(logprobs, drawn, strict=True):
-        row[: len(completion.logprobs)] = torch.tensor(completion.logprobs)
-    batch.columns["logprobs"] = logprobs.masked_fill(~batch.mask, 0.0)  # others' may be NaN
-    return batch
 
 
 def with_rewards(

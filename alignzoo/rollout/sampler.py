@@ -12,9 +12,9 @@ from alignzoo.errors import BadInput, warn_renamed
 from alignzoo.named import build_named
 from alignzoo.options import flag_of
 from alignzoo.recipe import Recipe
-from alignzoo.rollout.generate import Completion, generate
-from alignzoo.rollout.rollout import batch_completions, rollout
-from alignzoo.rollout.sampling import Sampling, seeds
+from alignzoo.rollout.completions import batch_completions, complete_in_process
+from alignzoo.rollout.generate import Completion
+from alignzoo.rollout.rollout import rollout
 from alignzoo.run import Run
 
 
@@ -23,10 +23,12 @@ class Sampler(ABC):
 
     `external_logprobs` is True if its log-probs are not the trainer's, because another program,
     other kernels or another precision computes them. The trainer's are then computed by a forward
-    pass over the round, and advantages are multiplied by importance weights.
+    pass over the round, and advantages are multiplied by importance weights. `plays_episodes` is
+    True if it draws episodes of `run.environment`, as `complete_in_process` does.
     """
 
     external_logprobs = False
+    plays_episodes = False
 
     @abstractmethod
     def complete(
@@ -55,6 +57,8 @@ class Sampler(ABC):
 
 class DefaultSampler(Sampler):
     """The model that is trained, in this process, with the trainer's log-probs."""
+
+    plays_episodes = True
 
     def complete(
         self, run: Run, rows: Sequence[Example], size: int, stream: str
@@ -135,22 +139,3 @@ def complete(
         batch = batch_completions(rows, groups)
         run.ledger.charge("generation", run.model.generation_cost(batch, passes=1))
     return groups
-
-
-def complete_in_process(
-    run: Run, rows: Sequence[Example], size: int, stream: str, mixture: float = 0.0
-) -> list[list[Completion]]:
-    """Draw `size` completions of each prompt from the model in memory, and charge them.
-
-    Return one list per row.
-    """
-    with run.model.evaluating():
-        completions = generate(
-            run.model,
-            [row.prompt for row in rows for _ in range(size)],
-            seeds(run, len(rows) * size, stream, size),
-            Sampling.of(run.recipe, run.codec),
-            mixture=mixture,
-            charge=run.ledger.charge,
-        )
-    return [completions[i : i + size] for i in range(0, len(completions), size)]

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from alignzoo.algorithm import Traits
 from alignzoo.batch import Batch, collate
-from alignzoo.data import Codec, Data, EpochOrder, SourceSize
+from alignzoo.data import TURN_REWARDS, Codec, Data, EpochOrder, SourceSize, episode_texts
 from alignzoo.deprecated import RUN_ATTRIBUTES
+from alignzoo.environments import Environment
 from alignzoo.errors import RunFailed, warn_renamed
 from alignzoo.ledger import Ledger
 from alignzoo.policy import ModelSpec, Outputs, Policy, load_policy
@@ -48,6 +49,7 @@ class Run:
         reward_trainer: trains a reward model on a file of preferences, and returns its folder.
         reward_weights: by the name of the reward in the log.
         external_logprobs: True if the sampler's log-probs are not the trainer's.
+        environment: that answers between the turns of a completion; see `alignzoo.environments`.
     """
 
     recipe: Recipe
@@ -66,6 +68,7 @@ class Run:
     reward_trainer: Callable[[Run, Path], Path] | None = None
     reward_weights: dict[str, float] = field(default_factory=dict)
     external_logprobs: bool = False
+    environment: Environment | None = None
 
     def __post_init__(self) -> None:
         self.states = PluginStates()
@@ -266,6 +269,8 @@ class Run:
 
     def texts(self, batch: Batch) -> list[str]:
         """Return the N completions of a batch as text, without the token that ends them."""
+        if TURN_REWARDS in batch.columns:
+            return episode_texts(self.codec, batch)
         return [self.codec.decode(ids) for ids in batch.completions()]
 
     def log_mean(self, values: Mapping[str, Tensor]) -> None:

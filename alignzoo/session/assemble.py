@@ -9,11 +9,19 @@ from typing import Any
 from alignzoo import discovery, hooks
 from alignzoo.algorithm import Algorithm, Traits
 from alignzoo.data import Feedback, Preferences, Prompts
+from alignzoo.environments import Environment, load_environment
 from alignzoo.errors import BadInput
 from alignzoo.named import build_named, build_plugin, load_task
 from alignzoo.options import options_of, split_options
 from alignzoo.recipe import Recipe
-from alignzoo.rewards import LEARNED, PLUGIN_PREFIX, TASK, RewardSpec, resolve_rewards
+from alignzoo.rewards import (
+    ENVIRONMENT_REWARD,
+    LEARNED,
+    PLUGIN_PREFIX,
+    TASK,
+    RewardSpec,
+    resolve_rewards,
+)
 from alignzoo.rollout import Sampler, load_sampler
 from alignzoo.run.teacher import BASE
 from alignzoo.session.learned import RewardTrainer
@@ -29,6 +37,7 @@ class Participants:
     task: Any | None
     rewards: list[tuple[RewardSpec, Any]]
     sampler: Sampler
+    environment: Environment | None
     plugins: hooks.RunPlugins
 
     @property
@@ -55,8 +64,10 @@ def assemble(recipe: Recipe, trainer: RewardTrainer, *, allow_code: bool) -> Par
     task = load_task(recipe.task) if recipe.task else None
     check_split(recipe, task)
     sampler = load_sampler(recipe)
-    scores = hasattr(task, "score") and algorithm is named
-    wanted = recipe.reward or ([TASK] if scores else [])
+    environment = load_environment(recipe.environment) if recipe.environment else None
+    check_environment(environment, sampler, recipe)
+    own = ENVIRONMENT_REWARD if environment else TASK if hasattr(task, "score") else None
+    wanted = recipe.reward or ([own] if own and algorithm is named else [])
     rewards = resolve_rewards(wanted, task, trainer.train, allow_code=allow_code)
     objects: dict[str, Any] = {  # pluggy calls later ones first
         f"sampler {recipe.sampler}" if recipe.sampler else "the default sampler": sampler,
@@ -67,6 +78,8 @@ def assemble(recipe: Recipe, trainer: RewardTrainer, *, allow_code: bool) -> Par
         objects[f"optimizer {recipe.optimizer}"] = load_optimizer(recipe.optimizer)
     if task is not None:
         objects[f"task {recipe.task}"] = task
+    if environment is not None:
+        objects[f"environment {recipe.environment}"] = environment
     objects |= {PLUGIN_PREFIX + spec.label: reward for spec, reward in rewards}
     if algorithm is not named:
         objects[PLUGIN_PREFIX + recipe.algorithm] = named
@@ -78,7 +91,7 @@ def assemble(recipe: Recipe, trainer: RewardTrainer, *, allow_code: bool) -> Par
         objects[name] = build_named("addons", text, "--with")
     manager = hooks.make_manager(objects, loss=Traits.of(algorithm).trains)
     check_rewards(recipe, algorithm, manager)
-    return Participants(algorithm, task, rewards, sampler, manager)
+    return Participants(algorithm, task, rewards, sampler, environment, manager)
 
 
 def load_optimizer(text: str) -> Any:
@@ -90,6 +103,23 @@ def load_optimizer(text: str) -> Any:
             hint="mark it with @hookimpl, and return a torch.optim.Optimizer",
         )
     return found
+
+
+def check_environment(environment: Environment | None, sampler: Sampler, recipe: Recipe) -> None:
+    """Raise `BadInput` if nothing gives a reward that is asked for, or plays the episodes."""
+    if environment is None:
+        if any(RewardSpec.parse(text).name == ENVIRONMENT_REWARD for text in recipe.reward):
+            raise BadInput(
+                "option --reward: 'environment' is the reward of an --environment, and there is "
+                "none"
+            )
+        return
+    if not sampler.plays_episodes:
+        raise BadInput(
+            f"option --sampler: {recipe.sampler!r} draws whole completions, and cannot let the "
+            f"environment {recipe.environment!r} answer between two turns",
+            hint="leave --sampler out: the model in this process does",
+        )
 
 
 def check_split(recipe: Recipe, task: Any | None) -> None:

@@ -237,6 +237,7 @@ def prepare(recipe: Recipe, permissions: Permissions, *, resume: bool, ui: UI) -
         reward_trainer=trainer.train_for,
         reward_weights={spec.label: spec.weight for spec, _ in parts.rewards},
         external_logprobs=parts.sampler.external_logprobs,
+        environment=parts.environment,
     )
     run.record.set_fact("learning_rate", run.learning_rate)
     for folder_of_reward in parts.trained_rewards:

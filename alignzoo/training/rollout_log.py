@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from itertools import islice
+from itertools import groupby, islice
+from operator import itemgetter
 from typing import Any
 
 from torch import Tensor
 
 from alignzoo.batch import Batch
+from alignzoo.data import TURN_REWARDS, join_turns, split_turns
+from alignzoo.data.turns import MODEL
 from alignzoo.evaluation.evaluate import prompt_text
 from alignzoo.functional import REWARD_PREFIX
 from alignzoo.run import Run
@@ -66,7 +69,7 @@ def describe_completions(run: Run, batch: Batch) -> list[dict[str, Any]]:
             {
                 "prompt_index": group * run.world.size + run.world.rank,
                 "prompt": cut_text(prompt_text(row["prompt"])),
-                "completion": cut_text(run.codec.decode(ids)),
+                **describe_text(run, batch, index, ids),
                 "reward": number_at(batch.columns.get("rewards"), index),
                 "rewards": {name: number_at(column, index) for name, column in scores.items()},
                 **describe_credit(run, batch, index, ids),
@@ -75,6 +78,31 @@ def describe_completions(run: Run, batch: Batch) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def describe_text(run: Run, batch: Batch, index: int, ids: list[int]) -> dict[str, Any]:
+    """Return a completion as text; of an episode also its turns.
+
+    A turn is who wrote it, what it says, and its reward, null for those of the environment.
+    """
+    if TURN_REWARDS not in batch.columns:
+        return {"completion": cut_text(run.codec.decode(ids))}
+    written = batch.mask[index, : len(ids)].tolist()
+    turns = split_turns(run.codec, ids, written)
+    rewards = sum_by_turn(batch[TURN_REWARDS][index].tolist(), written)
+    return {
+        "completion": cut_text(join_turns(run.codec, ids, written)),
+        "turns": [
+            [who, cut_text(text), to_number(reward) if who == MODEL else None]
+            for (who, text), reward in zip(turns, rewards, strict=True)
+        ],
+    }
+
+
+def sum_by_turn(rewards: list[float], written: list[bool]) -> list[float]:
+    """Return the reward of each turn, from that of each token and whether the model wrote it."""
+    pairs = zip(rewards, written, strict=False)
+    return [sum(x for x, _ in turn) for _, turn in groupby(pairs, key=itemgetter(1))]
 
 
 def describe_credit(run: Run, batch: Batch, index: int, ids: list[int]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ FLOORS: list[set[str]] = [
     {"options", "reserved", "safe_yaml", "discovery", "record", "remote", "functional", "data",
      "policy"},
     {"hook_methods", "named"},
-    {"algorithm", "recipe"},
+    {"algorithm", "recipe", "environments"},
     {"run"},
     {"rewards"},
     {"rollout"},

@@ -1,0 +1,84 @@
+"""Completions drawn in this process, and completions as a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from alignzoo.batch import Batch, Example, collate
+from alignzoo.data import TURN_REWARDS
+from alignzoo.rollout.episodes import EpisodeSettings, Start, play
+from alignzoo.rollout.generate import Completion, generate
+from alignzoo.rollout.sampling import Sampling, seeds
+from alignzoo.run import Run
+
+
+def complete_in_process(
+    run: Run, rows: Sequence[Example], size: int, stream: str, mixture: float = 0.0
+) -> list[list[Completion]]:
+    """Draw `size` completions of each prompt from the model in memory, and charge them.
+
+    In a run with an environment they are episodes. Return one list per row.
+    """
+    sampling = Sampling.of(run.recipe, run.codec)
+    numbers = seeds(run, len(rows) * size, stream, size)
+    draw = partial(generate, run.model, mixture=mixture, charge=run.ledger.charge)
+    with run.model.evaluating():
+        if run.environment is None:
+            prompts = [row.prompt for row in rows for _ in range(size)]
+            completions = draw(prompts, numbers, sampling)
+        else:
+            settings = EpisodeSettings(
+                run.environment,
+                run.codec,
+                sampling,
+                run.recipe.max_length - run.recipe.max_new_tokens,
+                run.model.positions,
+            )
+            of_rows = seeds(run, len(rows), f"{stream} environment")
+            starts = [
+                Start(row.row, row.prompt, numbers[index * size + k], seed)
+                for index, (row, seed) in enumerate(zip(rows, of_rows, strict=True))
+                for k in range(size)
+            ]
+            completions = play(settings, starts, draw)
+    return [completions[i : i + size] for i in range(0, len(completions), size)]
+
+
+def batch_completions(rows: Sequence[Example], groups: Sequence[Sequence[Completion]]) -> Batch:
+    """Return rows and their completions as a batch, with the columns `logprobs` and `ended`.
+
+    Its mask leaves out the tokens that the policy did not write. Completions that are episodes have
+    the column `turn_rewards` as well.
+    """
+    batch = collate(
+        [
+            replace(
+                row,
+                prompt=row.prompt if group[0].prompt is None else group[0].prompt,
+                completions=[c.tokens for c in group],
+                masks=[c.written for c in group],
+                columns={"ended": [c.ended for c in group]},
+            )
+            for row, group in zip(rows, groups, strict=True)
+        ]
+    )
+    drawn = [completion for group in groups for completion in group]
+    logprobs = fill_column(batch, [completion.logprobs for completion in drawn])
+    batch.columns["logprobs"] = logprobs.masked_fill(~batch.mask, 0.0)  # others' may be NaN
+    if any(completion.rewards is not None for completion in drawn):
+        rewards = [completion.rewards or [] for completion in drawn]
+        batch.columns[TURN_REWARDS] = fill_column(batch, rewards)
+    return batch
+
+
+def fill_column(batch: Batch, values: Sequence[Sequence[float]]) -> Tensor:
+    """Return a number per token of each completion as a column `[N, T]`, 0 where there is none."""
+    column = torch.zeros(batch.tokens.shape)
+    for row, numbers in zip(column, values, strict=True):
+        row[: len(numbers)] = torch.tensor(numbers)
+    return column
