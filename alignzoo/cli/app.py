@@ -26,8 +26,8 @@ def build_app() -> TyperGroup:
         ),
         DeferredCommand(
             "plugins",
-            "List what is installed: algorithms, tasks, rewards, judges, samplers, optimizers, "
-            "add-ons and commands.",
+            "List what is installed: algorithms, tasks, environments, rewards, judges, samplers, "
+            "optimizers, add-ons and commands.",
             plugins,
         ),
     ]

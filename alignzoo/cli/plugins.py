@@ -37,8 +37,8 @@ def plugin_command(name: str, words: list[str]) -> Any:
 
 @dataclass
 class Plugins:
-    """List what is installed: algorithms, tasks, rewards, judges, samplers, optimizers, add-ons and
-    commands.
+    """List what is installed: algorithms, tasks, environments, rewards, judges, samplers,
+    optimizers, add-ons and commands.
 
     A Python file works in place of a name wherever one of these is named. A name that several
     packages claim is chosen by PACKAGE:NAME.
