@@ -39,7 +39,7 @@ def complete_in_process(
                 run.recipe.max_length - run.recipe.max_new_tokens,
                 run.model.positions,
             )
-            of_rows = seeds(run, len(rows), f"{stream} environment")
+            of_rows = seeds(run, len(rows), "environment")  # the same in every stream
             starts = [
                 Start(row.row, row.prompt, numbers[index * size + k], seed)
                 for index, (row, seed) in enumerate(zip(rows, of_rows, strict=True))
