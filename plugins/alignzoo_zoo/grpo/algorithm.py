@@ -107,9 +107,14 @@ class GRPO(OnPolicy):
     @property
     def known_exceptions(self) -> dict[str, str]:
         """Return the laws that do not hold for a loss, and why."""
-        if self.loss_type not in ("cispo", "vespo"):
-            return {}
-        return {"finite differences": "its ratio is a weight, without gradient"}
+        found = {}
+        if self.loss_type in ("cispo", "vespo"):
+            found["finite differences"] = "its ratio is a weight, without gradient"
+        if self.pass_at > 1:
+            found["groups"] = "a completion that cannot be the best of K has no credit"
+        elif self.top_entropy < 1:
+            found["groups"] = "a completion may have no token of high entropy"
+        return found
 
     @hookimpl
     def alignzoo_start(self, run: Run) -> None:
