@@ -30,6 +30,7 @@ from alignzoo_compare.report.page import (
     pair_samples,
     render_page,
     safe_script,
+    task_cells,
     task_table,
 )
 from alignzoo_compare.report.plots import (
@@ -274,6 +275,18 @@ def test_every_column_is_explained(summary):
     assert all(len(row) == len(table.headings) for row in table.rows)
     cells = dict(zip(table.headings, table.rows[0], strict=True))
     assert cells["score"].order == summary.tasks[0].entries[0].score.mean
+
+
+def test_the_dev_score_is_that_of_the_chosen_trial(tmp_path):
+    board = make_board(tmp_path)
+    for row in board.find("trial", "dpo", "style"):
+        row["trial"] = {"learning_rate": 0.003} if row["number"] == 1 else {}
+    entries = {entry.entry: entry for entry in summarise_board(board).tasks[0].entries}
+    chosen = board.find("trial", "dpo", "style")[1]["summary"]["score"]
+    assert entries["dpo"].dev == pytest.approx(chosen)
+    assert entries["base"].dev is None
+    cells = task_cells(entries["dpo"], None)
+    assert cells["dev - test"].order == pytest.approx(chosen - entries["dpo"].score.mean)
 
 
 def test_the_policy_allows_the_two_scripts_and_no_address(board, summary):

@@ -77,6 +77,9 @@ COLUMNS = {
     "MiB": "peak memory of a run",
     "failed": "seeds that failed, which count with the scores of the base",
     "chosen on dev": "settings that won its trials",
+    "dev": "score of that trial on dev prompts, with one seed",
+    "dev - test": "how much that is above the score on test. The prompts differ, so look at the "
+    "gaps of the others: one far above them was a lucky trial of settings that differ by seed",
 }  # fmt: skip
 OVERALL_COLUMNS = {
     "entry": COLUMNS["entry"],
@@ -340,6 +343,7 @@ def task_table(task: TaskResult) -> Table:
 def task_cells(entry: EntryResult, base_retention: float | None) -> dict[str, Cell]:
     """Return the cells of an entry by the headings of `COLUMNS`."""
     forgotten = subtract(entry.retention, base_retention)
+    gap = subtract(entry.dev, entry.score.mean)
     texts = {
         **entry_cells(entry),
         "needs": entry.kind,
@@ -347,6 +351,8 @@ def task_cells(entry: EntryResult, base_retention: float | None) -> dict[str, Ce
         "forgotten": number(forgotten, "+.3f"),
         "proxy - gold": number(entry.proxy_gap, "+.2f"),
         "chosen on dev": ", ".join(f"{k} {v:g}" for k, v in entry.trial.items()),
+        "dev": number(entry.dev, ".3f"),
+        "dev - test": number(gap, "+.3f"),
     }
     orders: dict[str, float | None] = {
         "score": entry.score.mean,
@@ -367,6 +373,8 @@ def task_cells(entry: EntryResult, base_retention: float | None) -> dict[str, Ce
         "seconds": entry.seconds,
         "MiB": entry.peak_memory_bytes,
         "failed": entry.failed,
+        "dev": entry.dev,
+        "dev - test": gap,
     }
     return make_cells(COLUMNS, texts, orders)
 

@@ -54,8 +54,9 @@ class EntryResult:
     same items, with p-values corrected by Holm over the entries of the task. `group` has a letter
     for each set of entries that are not told apart. `kind` is that of the feedback; see
     `ties_by_kind` for `ties`. Costs are means over seeds; `tuning_flops` is the sum over trials.
-    `failed` seeds count as the base. `at_kl` is the score at the task's `fixed_kl`, and
-    `at_kl_over_sft` the difference to `sft` there, both None if a seed does not reach it.
+    `failed` seeds count as the base. `dev` is the score of the chosen trial on `dev`. `at_kl` is
+    the score at the task's `fixed_kl`, and `at_kl_over_sft` the difference to `sft` there, both
+    None if a seed does not reach it.
     """
 
     entry: str
@@ -81,6 +82,7 @@ class EntryResult:
     peak_memory_bytes: float
     proxy_gap: float | None
     retention: float | None
+    dev: float | None
     trial: dict[str, float]
     commands: list[str]
     measures: dict[str, float] = field(default_factory=dict)
@@ -237,6 +239,7 @@ def summarise_task(board: Board, task: str, table: ScoreTable) -> TaskResult:
                 tuning_flops=sum(flops_of(row) for row in trials),
                 proxy_gap=mean_of([proxy_gap(row, table.rows[BASE][0]) for row in rows]),
                 retention=mean_of([row["summary"].get("retention/loss") for row in rows]),
+                dev=score_of_trial(rows, trials),
                 trial=dict(rows[0]["trial"]) if rows else {},
                 commands=[row["command"] for row in rows],
                 **mean_costs(rows),
@@ -251,6 +254,13 @@ def summarise_task(board: Board, task: str, table: ScoreTable) -> TaskResult:
     if at_kl is None:
         return result
     return replace(result, fixed_kl=at_kl.kl, reaching=len(at_kl.scores), measured=at_kl.measured)
+
+
+def score_of_trial(rows: Sequence[Row], trials: Sequence[Row]) -> float | None:
+    """Return the mean score on dev of the trial whose settings the finals have; None without."""
+    chosen = [row for row in trials if rows and row["trial"] == rows[0]["trial"]]
+    finished = [row for row in chosen if row["status"] == "finished"]
+    return fmean(finished[0]["items"]["score"]) if finished else None
 
 
 def kinds_of(board: Board, table: ScoreTable) -> dict[str, str]:

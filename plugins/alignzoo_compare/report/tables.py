@@ -221,7 +221,7 @@ def flat_row(task: TaskResult, entry: EntryResult) -> dict[str, Any]:
     row["fixed_kl"] = task.fixed_kl
     for name in (
         "rank_low", "rank_high", "group", "kl", "length", "ended", "flops", "tuning_flops",
-        "feedback", "seconds", "peak_memory_bytes", "proxy_gap", "retention", "failed",
+        "feedback", "seconds", "peak_memory_bytes", "proxy_gap", "retention", "dev", "failed",
     ):  # fmt: skip
         row[name] = getattr(entry, name)
     return row | {f"measure_{name}": value for name, value in entry.measures.items()}
