@@ -36,7 +36,7 @@ from alignzoo.data.task import (
 )
 from alignzoo.data.template import template_values
 from alignzoo.data.turns import TURN_REWARDS, Turns, episode_texts, join_turns, split_turns
-from alignzoo.data.values import UnusableRow, is_missing
+from alignzoo.data.values import BadValue, UnusableRow, is_missing
 from alignzoo.data.views import (
     VIEWS,
     Demonstrations,
@@ -55,6 +55,7 @@ __all__ = [
     "FEEDBACK_KINDS",
     "TURN_REWARDS",
     "VIEWS",
+    "BadValue",
     "Codec",
     "Content",
     "Data",

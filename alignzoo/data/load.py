@@ -27,7 +27,7 @@ from alignzoo.data.report import Report
 from alignzoo.data.task import dev_split, name_of_task, read_task_rows
 from alignzoo.data.token_cache import Tokenized, cache_path, read_tokens, write_tokens
 from alignzoo.data.values import BadValue, UnusableRow, is_missing, parse_label
-from alignzoo.data.views import CHOSEN_PROBABILITY, VIEWS, Preferences, Prompts, View
+from alignzoo.data.views import VIEWS, Prompts, View
 from alignzoo.errors import BadInput, count
 
 Where = Callable[[int], str]  # the location of a row, by its number
@@ -261,8 +261,7 @@ class _Loader:
 
 
 def _reading(plan: Plan, rows: list[Row]) -> Columns:
-    optional = ("margin", CHOSEN_PROBABILITY) if plan.start is Preferences else ()
-    return read_columns(plan.form, plan.renamed, optional, rows)
+    return read_columns(plan.form, plan.renamed, plan.start.optional, rows)
 
 
 def _canonical(

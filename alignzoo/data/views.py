@@ -54,11 +54,16 @@ class Encoded(NamedTuple):
 
 
 class View:
-    """A way to read a row. `forms` are the sets of columns that suffice, the usual one first."""
+    """A way to read a row.
+
+    `forms` are the sets of columns that suffice, the usual one first, and `optional` those that are
+    read if they are there.
+    """
 
     name: ClassVar[str]
     forms: ClassVar[tuple[tuple[str, ...], ...]]
     columns: ClassVar[tuple[str, ...]]
+    optional: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def canonical(cls, row: Row) -> Row:
@@ -203,11 +208,14 @@ class Preferences(View):
 
     Without a `prompt` column, the text that both begin with is the prompt. An optional `margin`
     says how much better the chosen one is, `chosen_probability` how likely it is the better one.
+    A subclass may have more `answers`, columns of the canonical row that follow these two.
     """
 
     name = "preferences"
     forms = (("prompt", "chosen", "rejected"), ("chosen", "rejected"))
-    columns = ("prompt", "chosen", "rejected")
+    columns: ClassVar[tuple[str, ...]] = ("prompt", "chosen", "rejected")
+    optional: ClassVar[tuple[str, ...]] = ("margin", CHOSEN_PROBABILITY)
+    answers: ClassVar[tuple[str, ...]] = ("chosen", "rejected")
 
     @classmethod
     def canonical(cls, row: Row) -> Row:
@@ -233,7 +241,7 @@ class Preferences(View):
 
     @classmethod
     def _encode(cls, row: Row, codec: Codec, max_length: int) -> Encoded:
-        encoded = _encode(row, ("chosen", "rejected"), codec, max_length, {})
+        encoded = _encode(row, cls.answers, codec, max_length, {})
         if encoded.example and encoded.example.completions[0] == encoded.example.completions[1]:
             cut = {"chosen", "rejected"} & set(encoded.truncated)
             raise UnusableRow(

@@ -14,8 +14,8 @@ from alignzoo.batch import collate
 from alignzoo.cli import status
 from alignzoo.training.loop import train
 
-PAIRS = ["dpo", "orpo", "simpo", "cpo", "slic", "reward"]
-LABELS = ["kto", "bco"]
+PAIRS = ["dpo", "orpo", "simpo", "cpo", "slic", "tpo", "reward"]
+LABELS = ["kto", "bco", "npo"]
 ALL = [*PAIRS, *LABELS, "sft", "pretrain"]
 VIEWS = ["dpo", "kto", "sft", "pretrain"]  # one that reads each
 

@@ -42,7 +42,7 @@ SPLITS = [
 
 
 VARIED = {"loss_type": "sigmoid:1,ipo:0.1,sft:0.5", "wpo": True, "ld_alpha": 0.5}
-PLAIN = ["sft", "dpo", "kto", "bco", "orpo", "simpo", "cpo", "slic", "reward"]
+PLAIN = ["sft", "dpo", "kto", "bco", "npo", "orpo", "simpo", "cpo", "slic", "tpo", "reward"]
 
 
 @pytest.mark.parametrize(

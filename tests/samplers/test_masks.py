@@ -61,6 +61,7 @@ OPTIONS = {
         *[{"beta": 0.1, "loss_type": name, "group_size": 4} for name in LOSS_TYPES],
         {"beta": 0.1, "kl_in": "reward", "dynamic_sampling": 1, "entropy_bonus": 0.1},
     ],
+    "irpo": [{"round_prompts": 0}],
     "ppo": [{"round_prompts": 0}, {"round_prompts": 0, "values": "own", "whiten_rewards": True}],
     "raft": [{"beta": 0.1}],
     "reinforce": [{"loss_type": name} for name in ("reinforce", "plus-plus", "plus-plus-baseline")],

@@ -1,4 +1,4 @@
-"""The task `retention`, and the add-on of that name."""
+"""The tasks `retention` and `unlearn`, and the add-on `retention`."""
 
 import json
 
@@ -9,6 +9,7 @@ from alignzoo.session.session import execute, recipe_for
 from alignzoo_suite import ZOO_TINY
 from alignzoo_suite.retention import Retention
 from alignzoo_suite.retention_loss import RetentionLoss, find_embedded
+from alignzoo_suite.unlearn import Unlearn
 
 
 def test_one_task_is_trained_on_and_two_are_evaluated() -> None:
@@ -22,6 +23,20 @@ def test_one_task_is_trained_on_and_two_are_evaluated() -> None:
     sums = {"task": "sums", "a": 27, "b": 15}
     assert task.score(sums, "The answer is 42.") == 1
     assert task.measures(sums, "The answer is 41.") == {"sums": 0}
+    style = {"task": "style", "topic": "sea"}
+    assert task.score(style, "The waves are bright and calm. I love the boats.") == 1
+
+
+def test_one_task_is_to_be_forgotten_and_one_to_be_kept() -> None:
+    task = Unlearn()
+    for split in ("train", "dev"):
+        rows = task.rows("feedback", split)
+        assert {(row["task"], row["label"]) for row in rows} == {("style", True), ("sums", False)}
+    assert [row["task"] for row in task.rows("prompts", "test")[:4]] == ["style", "sums"] * 2
+    sums = {"task": "sums", "a": 27, "b": 15}
+    assert task.score(sums, "The answer is 42.") == 0
+    assert task.score(sums, "No idea.") == 1
+    assert task.measures(sums, "The answer is 42.") == {"sums": 1}
     style = {"task": "style", "topic": "sea"}
     assert task.score(style, "The waves are bright and calm. I love the boats.") == 1
 

@@ -1,0 +1,1 @@
+"""Iterative reasoning preference optimisation."""

@@ -1,0 +1,1 @@
+"""Unlearning by negative preference optimisation."""

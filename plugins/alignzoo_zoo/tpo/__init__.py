@@ -1,0 +1,1 @@
+"""Triple Preference Optimization."""
