@@ -56,8 +56,9 @@ class Recipe:
     ] = "zoo-tiny"
     teacher: Annotated[
         str | None,
-        "model to learn from, named as --model is and with the same vocabulary; base: the run's "
-        "own before training, under another prompt for example",
+        "model to learn from, named as --model is and with the same vocabulary, or a server, "
+        "http://HOST:PORT/v1[,model=NAME]; base: the run's own before training, under another "
+        "prompt for example",
     ] = None
     teacher_four_bit: Annotated[bool, "load the teacher in 4 bits"] = False
     task: Annotated[

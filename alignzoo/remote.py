@@ -21,7 +21,7 @@ from http.client import HTTPException
 from typing import Any
 from urllib.parse import quote, unquote
 
-from alignzoo.errors import BadInput, RunFailed
+from alignzoo.errors import BadInput, NotAvailable, RunFailed
 
 TRANSIENT = (408, 425, 429, 500, 502, 503, 504)  # statuses that are worth another attempt
 MAX_BACKOFF = 30.0  # seconds
@@ -168,6 +168,33 @@ class JsonClient:
         return [os.environ[name] for name in names if os.environ.get(name)]
 
 
+def find_model(client: JsonClient, named: str | None) -> str:
+    """Return the model `named`, or the only one of an OpenAI-compatible server.
+
+    Raise `NotAvailable` if the server does not answer. It need not list its models if one is named.
+    """
+    names = []
+    try:
+        reply = client.request("models", attempts=1)
+        names = [str(model["id"]) for model in reply["data"]]
+    except Refused as error:
+        if named is None or error.status not in (404, 405):
+            raise BadInput(error.problem, hint=error.hint) from error
+    except NoAnswer as error:
+        raise NotAvailable(error.problem, hint=error.hint) from error
+    except (KeyError, TypeError):
+        pass
+    if named is not None:
+        return named
+    if len(names) != 1:
+        raise BadInput(
+            f"{client.user} has {len(names)} models, not one",
+            where=client.url,
+            hint=f"name it: {client.url},model={names[0] if names else 'NAME'}",
+        )
+    return names[0]
+
+
 def mask(text: str, secrets: Iterable[str]) -> str:
     """Return the text with `***` for each secret, in any case and with any characters escaped.
 
@@ -210,6 +237,17 @@ class NoRedirect(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *_: Any) -> None:
         """Return None: urllib then reports the redirect as an error."""
         return
+
+
+def is_url(text: str) -> bool:
+    """Return whether a name is the URL of a server."""
+    return "://" in text
+
+
+def refuse_keys(options: Iterable[str], user: str, key_variable: str) -> None:
+    """Raise `BadInput` if an option is named like an API key, which would be saved with the run."""
+    if any("key" in name.lower() or "token" in name.lower() for name in options):
+        raise BadInput(f"{user}: a key is read from the environment variable {key_variable} only")
 
 
 def check_url(url: str, user: str, example: str, key_variable: str) -> str:

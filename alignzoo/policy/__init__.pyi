@@ -1,5 +1,5 @@
 from .adapters import adapter_parameters
-from .divergence import generalized_jsd
+from .divergence import generalized_jsd, top_k_jsd
 from .flops import FlopsProfile
 from .kept_bases import keep_bases
 from .layout import HiddenState
@@ -30,4 +30,5 @@ __all__ = [
     "load_policy",
     "locate_model",
     "quiet_libraries",
+    "top_k_jsd",
 ]

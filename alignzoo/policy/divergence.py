@@ -26,6 +26,8 @@ from alignzoo.policy.logprobs import (
     product,
 )
 
+LEAST_REST = 1e-7  # of the probability, outside of the likeliest tokens
+
 
 def generalized_jsd(policy: Tensor, teacher: Tensor, beta: float) -> Tensor:
     """Compute the generalized Jensen-Shannon divergence, `[..., V] -> [...]`, in nats.
@@ -47,6 +49,27 @@ def generalized_jsd(policy: Tensor, teacher: Tensor, beta: float) -> Tensor:
     mixture = mix_logprobs(policy, teacher, beta)
     of_teacher, of_policy = kl_divergence(teacher, mixture), kl_divergence(policy, mixture)
     return beta * of_teacher + (1 - beta) * of_policy
+
+
+def top_k_jsd(policy: Tensor, teacher: Tensor, beta: float) -> Tensor:
+    """Compute `generalized_jsd` on K tokens and the rest as one outcome, `[..., K] -> [...]`.
+
+    It is at most the divergence over the vocabulary, and equal to it if the K tokens are all.
+
+    Args:
+        policy, teacher: log-probs of the same K tokens, `[..., K]`, under the whole vocabulary.
+        beta: in [0, 1].
+    """
+    return generalized_jsd(append_rest(policy), append_rest(teacher), beta)
+
+
+def append_rest(logprobs: Tensor) -> Tensor:
+    """Append log(1 - sum of the probabilities), `[..., K] -> [..., K + 1]`.
+
+    The sum is taken as at most e^-1e-7: of no rest there would be no logarithm.
+    """
+    inside = logprobs.logsumexp(-1, keepdim=True).clamp(max=-LEAST_REST)  # (..., 1)
+    return torch.cat([logprobs, inside.expm1().neg().log()], dim=-1)
 
 
 def kl_divergence(p: Tensor, q: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from alignzoo.batch import Batch
 from alignzoo.ledger import Cost, Ledger
 from alignzoo.policy import Outputs, Perturb, Policy
-from alignzoo.run.teacher import Teacher, require_teacher
+from alignzoo.run.teacher import AnyTeacher, require_teacher, require_weights
 
 Known = Callable[[Batch], Tensor | None]
 Observer = Callable[[Batch, Tensor], None]
@@ -29,7 +29,7 @@ class Forwards:
     def __init__(self, policy: Policy, ledger: Ledger):
         self.model, self.ledger = policy, ledger
         self.known: Known | None = None
-        self.loaded_teacher: Teacher | None = None
+        self.loaded_teacher: AnyTeacher | None = None
         self._purpose: str | None = "scoring"  # None: free of charge
         self._observers: list[tuple[Observer, float]] = []
         policy.charge_to(self._charge_pass)
@@ -111,8 +111,8 @@ class Forwards:
 
     def teacher(self, batch: Batch, **wanted: Any) -> Outputs:
         """Return the log-probs `[N, T]` under the teacher, in nats, without gradient."""
-        with self.purpose("teacher"), require_teacher(self.loaded_teacher).ready() as model:
-            return model(batch, **wanted)
+        with self.purpose("teacher"):
+            return require_teacher(self.loaded_teacher).outputs(batch, **wanted)
 
     def divergence(
         self, batch: Batch, *, beta: float, teacher_batch: Batch | None = None, **wanted: Any
@@ -123,7 +123,7 @@ class Forwards:
         policy) for `beta` 0, KL(policy || teacher) for 1. Its gradient is that of the policy alone.
         The teacher may see other prompts: `teacher_batch` has the same completions after them.
         """
-        teacher = require_teacher(self.loaded_teacher)
+        teacher = require_weights(self.loaded_teacher)
         with self.purpose("teacher"):
             theirs = teacher.distributions(teacher_batch or batch, beta)
             self.charge(teacher.head_cost(batch))

@@ -1,17 +1,22 @@
-"""The teacher of a run: a model that the policy learns from, and that is never trained."""
+"""The teacher of a run: a model that the policy learns from, and that is never trained.
+
+It is in memory, or behind a server: see `server_teacher`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from alignzoo.batch import Batch
 from alignzoo.errors import BadInput, RunFailed
 from alignzoo.ledger import Cost
-from alignzoo.policy import DivergenceFrom, LanguageModel, Policy
+from alignzoo.policy import DivergenceFrom, LanguageModel, Outputs, Policy
+from alignzoo.run.server_teacher import ServerTeacher
 
 BASE = "base"  # as --teacher: the run's own reference, which is its model before training
 
@@ -30,6 +35,11 @@ class Teacher:
         with torch.no_grad(), mode:
             yield self.model
 
+    def outputs(self, batch: Batch, **wanted: Any) -> Outputs:
+        """Return its log-probs `[N, T]` of a batch, and what else is `wanted`, without gradient."""
+        with self.ready() as model:
+            return model(batch, **wanted)
+
     def distributions(self, batch: Batch, beta: float) -> DivergenceFrom:
         """Return its distributions of the tokens of a batch, to compute a divergence from."""
         with self.ready() as model:
@@ -41,7 +51,10 @@ class Teacher:
         return Cost(sizes.forward(0, 0, int(batch.lengths.sum())))
 
 
-def require_teacher(teacher: Teacher | None) -> Teacher:
+AnyTeacher = Teacher | ServerTeacher
+
+
+def require_teacher(teacher: AnyTeacher | None) -> AnyTeacher:
     """Return the teacher of a run; raise `RunFailed` if it has none."""
     if teacher is None:
         raise RunFailed(
@@ -49,6 +62,18 @@ def require_teacher(teacher: Teacher | None) -> Teacher:
             hint="an algorithm that uses one declares it: needs = Needs(teacher=True)",
         )
     return teacher
+
+
+def require_weights(teacher: AnyTeacher | None) -> Teacher:
+    """Return the teacher of a run; raise `BadInput` if it is on a server."""
+    found = require_teacher(teacher)
+    if isinstance(found, ServerTeacher):
+        raise BadInput(
+            "option --teacher: a server gives the log-probs of a few tokens at each position, and "
+            "no divergence over the whole vocabulary",
+            hint="use --teacher-top-k or --loss-type sampled of distill, or name the model itself",
+        )
+    return found
 
 
 def refuse_other_tokens(other: LanguageModel, own: LanguageModel, names: str) -> None:

@@ -14,6 +14,7 @@ from alignzoo.errors import BadInput
 from alignzoo.named import build_named, build_plugin, load_task
 from alignzoo.options import options_of, split_options
 from alignzoo.recipe import Recipe
+from alignzoo.remote import is_url
 from alignzoo.rewards import (
     ENVIRONMENT_REWARD,
     LEARNED,
@@ -23,6 +24,7 @@ from alignzoo.rewards import (
     resolve_rewards,
 )
 from alignzoo.rollout import Sampler, load_sampler
+from alignzoo.run.server_teacher import parse_server
 from alignzoo.run.teacher import BASE
 from alignzoo.session.learned import RewardTrainer
 from alignzoo.training.alarms import OF_PAIRS, Alarms
@@ -176,8 +178,12 @@ def check_teacher(recipe: Recipe) -> None:
     if recipe.teacher is None:
         raise BadInput(
             f"{recipe.algorithm} needs a teacher",
-            hint="add --teacher MODEL: a name on the Hub, a folder, or an earlier run",
+            hint="add --teacher MODEL: a name on the Hub, a folder, an earlier run, or a server",
         )
+    if is_url(recipe.teacher):
+        parse_server(recipe.teacher)
+        if recipe.teacher_four_bit:
+            raise BadInput("option --teacher-four-bit: the teacher is loaded by its server")
     if recipe.teacher == BASE and recipe.teacher_four_bit:
         raise BadInput(
             "option --teacher-four-bit: the base has the precision of the model itself",

@@ -22,6 +22,7 @@ from alignzoo.memory.sizes import MOMENTS, STEP, RunEstimate, gigabytes
 from alignzoo.memory.tracker import storage_bytes
 from alignzoo.rollout import Sampling
 from alignzoo.run import Run
+from alignzoo.run.teacher import Teacher
 from alignzoo.session.inputs import spec_of
 
 # Bytes of activations of a token in a layer, per value of its hidden state: more than any model
@@ -115,7 +116,7 @@ def make_passes(run: Run, batch: Batch) -> None:
         total = total + outputs.values.sum()
     if needs.reference and not drawn:
         run.reference(batch)
-    if needs.teacher:
+    if isinstance(run.forwards.loaded_teacher, Teacher):
         run.teacher(batch, hidden=True)
     total.backward()
 

@@ -27,9 +27,11 @@ from alignzoo.named import label_of
 from alignzoo.policy import ModelSpec, Policy
 from alignzoo.policy.kinds import ADAPTERS
 from alignzoo.recipe import Recipe, resolve, update_stored
+from alignzoo.remote import is_url
 from alignzoo.run import Run
 from alignzoo.run.schedule import Schedule
-from alignzoo.run.teacher import BASE, Teacher
+from alignzoo.run.server_teacher import ServerTeacher
+from alignzoo.run.teacher import BASE, AnyTeacher, Teacher
 from alignzoo.run.world import World
 from alignzoo.session.assemble import Participants, assemble
 from alignzoo.session.inputs import fit_length, load_run_policy, read_data
@@ -169,18 +171,30 @@ def start_plugins(run: Run, *, allow_changes: bool) -> None:
     run.record.add_plugins([asdict(one) for one in loaded.values()], allow_changes=allow_changes)
 
 
-def load_teacher(run: Run) -> Teacher:
+def load_teacher(run: Run) -> AnyTeacher:
     """Load the model that `--teacher` names, which `check_teacher` has made sure of.
 
-    Raise `BadInput` if its vocabulary is another one, or if it is a reward model.
+    Raise `BadInput` if its vocabulary is another one, if it is a reward model, or if it is on a
+    server that does not answer.
     """
     name, four_bit = str(run.recipe.teacher), run.recipe.teacher_four_bit
     if name == BASE:
         return Teacher(run.model, is_base=True)
+    if is_url(name):
+        return connect_to_teacher(run, name)
     with run.ui.phase(f"loading {name}"):
         model = run.load_model(name, four_bit=four_bit, same_tokens=True)
     model.require_generative()
     return Teacher(model)
+
+
+def connect_to_teacher(run: Run, name: str) -> ServerTeacher:
+    """Return the teacher on a server, whose tokens are those of the run."""
+    server = ServerTeacher(name, run.charge)
+    if not server.check_vocabulary(run.model.tokenizer, run.recipe.model):
+        run.ui.note(f"{server.client.url} does not say what its tokens are: are they the model's?")
+    run.record.add_model(server.client.url, f"{server.model} on a server")
+    return server
 
 
 def prepare(recipe: Recipe, permissions: Permissions, *, resume: bool, ui: UI) -> Run:

@@ -13,7 +13,7 @@ from alignzoo.ledger import Ledger
 from alignzoo.named import build_plugin
 from alignzoo.options import build, check_values, split_options
 from alignzoo.policy import ModelSpec, load_policy
-from alignzoo.remote import check_url
+from alignzoo.remote import check_url, is_url, refuse_keys
 from alignzoo_judges.cached import CachedJudge
 from alignzoo_judges.judge import GoldJudge, Judge
 from alignzoo_judges.local import LocalJudge
@@ -69,11 +69,6 @@ def check_judge(text: str) -> None:
         parse_model_options(name, options)
 
 
-def is_url(name: str) -> bool:
-    """Return True if a judge's name is the URL of a server."""
-    return "://" in name
-
-
 def is_plugin(name: str) -> bool:
     """Return True if a judge's name is an entry point or a Python file."""
     return discovery.is_plugin("judges", name)
@@ -89,11 +84,7 @@ def parse_model_options(name: str, options: dict[str, str]) -> ModelOptions:
 
 def parse_server_options(url: str, options: dict[str, str]) -> ServerOptions:
     """Return the options after a URL; refuse an API key, which would be saved with the run."""
-    for name in options:
-        if "key" in name.lower() or "token" in name.lower():
-            raise BadInput(
-                f"{USER}: a key is read from the environment variable {KEY_VARIABLE} only"
-            )
+    refuse_keys(options, USER, KEY_VARIABLE)
     parsed: ServerOptions = build(ServerOptions, options, f"judge {url}")
     return parsed
 

@@ -15,8 +15,7 @@ from typing import Annotated, Any, TypeVar
 from annotated_types import Ge, Gt
 
 from alignzoo.data import Message
-from alignzoo.errors import BadInput, NotAvailable
-from alignzoo.remote import JsonClient, NoAnswer, RateLimiter, Refused, check_url
+from alignzoo.remote import JsonClient, RateLimiter, check_url, find_model
 from alignzoo_judges.judge import Answer, Judge, Question, Usage
 from alignzoo_judges.reply import max_answer_tokens, parse_answer, parse_text, parse_usage
 
@@ -57,36 +56,9 @@ class ServerJudge(Judge):
             limiter=RateLimiter(self.options.per_minute),
         )
         self.lock = threading.Lock()  # of the ledger
-        self.model = self.find_model()
+        self.model = find_model(self.client, self.options.model)
         # The suffix sets these answers apart from those of versions that read only one token.
         self.identity = f"server {self.client.url} {self.model}, whole options"
-
-    def find_model(self) -> str:
-        """Return the model named in the options, or the server's only one.
-
-        Raise `NotAvailable` if the server does not answer. It need not list its models if one is
-        named.
-        """
-        names = []
-        try:
-            reply = self.client.request("models", attempts=1)
-            names = [str(model["id"]) for model in reply["data"]]
-        except Refused as error:
-            if self.options.model is None or error.status not in (404, 405):
-                raise BadInput(error.problem, hint=error.hint) from error
-        except NoAnswer as error:
-            raise NotAvailable(error.problem, hint=error.hint) from error
-        except (KeyError, TypeError):
-            pass
-        if self.options.model is not None:
-            return self.options.model
-        if len(names) != 1:
-            raise BadInput(
-                f"{USER} has {len(names)} models, not one",
-                where=self.client.url,
-                hint=f"name it: {self.client.url},model={names[0] if names else 'NAME'}",
-            )
-        return names[0]
 
     def answers(self, questions: Sequence[Question]) -> Iterator[Answer[list[float]]]:
         """Yield each answer when its reply arrives."""

@@ -1,4 +1,4 @@
-"""A server on loopback that speaks the part of vLLM's interface that the sampler uses.
+"""A server on loopback that speaks the part of vLLM's interface that sampler and teacher use.
 
 It answers with zoo-tiny under the adapters that it was told to load, in a process of threads.
 """
@@ -11,6 +11,9 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import torch
+
+from alignzoo.batch import Example, collate
 from alignzoo.data import Codec
 from alignzoo.policy import load_policy
 from alignzoo.rollout import Sampling, generate
@@ -30,6 +33,9 @@ class Stub:
         self.token_ids = True
         self.refusal: int | None = None
         self.answers_left: int | None = None  # completions until it dies without a reply
+        self.max_logprobs = 20
+        self.texts = True  # of tokens, in log-probs of prompts
+        self.withheld = 0  # positions left out of these
         self.answered: list[int] = []  # the seeds of the completions that it has sent
 
     @property
@@ -77,6 +83,8 @@ class Stub:
         if body["model"] not in self.policies:
             return 404, {"error": {"message": f"The model `{body['model']}` does not exist."}}
         policy = self.policies[body["model"]].eval() or self.policies[body["model"]]
+        if "prompt_logprobs" in body:
+            return self.prompt_logprobs(policy, body)
         sampling = Sampling(
             body["max_tokens"],
             body["stop_token_ids"],
@@ -99,6 +107,33 @@ class Stub:
         if self.answers_left is not None:
             self.answers_left -= 1
         return 200, {"choices": [choice]}
+
+    @torch.no_grad()
+    def prompt_logprobs(self, policy: Any, body: Any) -> tuple[int, Any]:
+        """As vLLM: of each token but the first its log-prob, and those of the K likeliest."""
+        first, *rest = body["prompt"]
+        top_k = body["prompt_logprobs"]
+        if top_k > self.max_logprobs:
+            message = f"Requested prompt logprobs of {top_k}, which is greater than max allowed"
+            return 400, {"error": {"message": message}}
+        if max(body["prompt"]) >= policy.model.config.vocab_size:
+            return 400, {"error": {"message": "Token id is out of vocabulary"}}
+        out = policy(collate([Example([first], [rest])]), top_k=top_k)
+        entries: list[Any] = [None]
+        rows = zip(rest, out.logprobs[0], out.top_ids[0], out.top_logprobs[0], strict=True)
+        for token, logprob, ids, logprobs in rows:
+            known = dict(zip(ids.tolist(), logprobs.tolist(), strict=True)) | {
+                token: float(logprob)
+            }
+            entries.append({str(i): self.entry(policy, i, x) for i, x in known.items()})
+        self.answered.append(len(rest))
+        if self.answers_left is not None:
+            self.answers_left -= 1
+        return 200, {"choices": [{"text": "", "prompt_logprobs": entries[self.withheld :]}]}
+
+    def entry(self, policy: Any, token: int, logprob: float) -> dict[str, Any]:
+        text = policy.tokenizer.decode([token]) if self.texts else None
+        return {"logprob": logprob, "rank": 1, "decoded_token": text}
 
 
 @contextmanager

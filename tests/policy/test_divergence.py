@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 from math import log
 
 import pytest
@@ -12,7 +13,7 @@ from test_flops import products
 from test_policy import load
 
 from alignzoo.errors import BadInput
-from alignzoo.policy import DivergenceFrom, generalized_jsd, logprobs
+from alignzoo.policy import DivergenceFrom, generalized_jsd, logprobs, top_k_jsd
 from alignzoo.policy.divergence import HeadInputs, chunked_divergence, jsd_slope
 from alignzoo.policy.logprobs import LogitTransform
 from alignzoo.policy.scoring import ForwardOptions, LMHead, LogitsScorer, RowScorer
@@ -49,6 +50,37 @@ def test_equal_models_have_none_and_others_have_some(beta):
     other = logp.flip(-1)
     assert generalized_jsd(logp, logp, beta).abs().max() < 1e-6
     assert generalized_jsd(logp, other, beta).min() > 1e-3
+
+
+@pytest.mark.parametrize("beta", list(BY_HAND))
+def test_the_likeliest_token_and_the_rest_by_hand(beta):
+    """Of four tokens, of which the likeliest of the teacher has 3/4, and 1/2 under the policy."""
+    logits = torch.tensor([0.5, 0.25, 0.125, 0.125]).double().log().requires_grad_()
+    first = logits.log_softmax(-1)[:1]
+    found = top_k_jsd(first, torch.tensor([0.75]).double().log(), beta)
+    found.backward()
+    value, slope = BY_HAND[beta]
+    assert found.item() == pytest.approx(value, rel=1e-9)
+    # The other three share the slope of the rest by their probabilities.
+    assert logits.grad.tolist() == pytest.approx([-slope, slope / 2, slope / 4, slope / 4])
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.3, 1.0])
+def test_more_of_the_likeliest_tokens_come_up_to_the_whole_divergence(beta):
+    draw = torch.Generator().manual_seed(0)
+    logits, others = torch.randn(2, 5, 9, generator=draw)
+    policy, teacher = logits.requires_grad_().log_softmax(-1), others.log_softmax(-1)
+    order = teacher.argsort(-1, descending=True)
+    whole = generalized_jsd(policy, teacher, beta)
+    found = [
+        top_k_jsd(policy.gather(-1, order[:, :k]), teacher.gather(-1, order[:, :k]), beta)
+        for k in range(1, 10)
+    ]
+    assert torch.allclose(found[-1], whole, atol=1e-6)
+    assert all((less <= more + 1e-5).all() for less, more in pairwise(found))
+    assert (found[0] < 0.9 * whole).any()
+    [a], [b] = (torch.autograd.grad(x.sum(), logits, retain_graph=True) for x in (found[-1], whole))
+    assert torch.allclose(a, b, atol=1e-5)
 
 
 @pytest.mark.parametrize("frozen_head", [False, True])

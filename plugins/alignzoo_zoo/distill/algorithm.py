@@ -26,6 +26,8 @@ from alignzoo import (
 )
 from alignzoo.functional import importance_weights, kl_estimate
 from alignzoo.options import refuse_unread
+from alignzoo.policy import top_k_jsd
+from alignzoo.remote import is_url
 from alignzoo.rollout import batch_completions, complete
 
 MEAN_LENGTH, CLIPPED = "completions/mean_length", "completions/clipped_ratio"
@@ -47,6 +49,12 @@ class Distill:
         Ge(0),
         Le(1),
     ] = 1.0
+    teacher_top_k: Annotated[
+        int,
+        "the teacher's likeliest tokens that the divergence is computed on, with the rest as one "
+        "outcome (0: the whole vocabulary)",
+        Ge(0),
+    ] = 0
     on_policy: Annotated[
         float,
         "share of the rows whose prompts the policy completes; of the others, the completion in "
@@ -59,7 +67,7 @@ class Distill:
     learning_rate = 1e-4
 
     def __post_init__(self) -> None:
-        refuse_unread(self, "loss_type", {"jsd": ("beta",), "sampled": ()})
+        refuse_unread(self, "loss_type", {"jsd": ("beta", "teacher_top_k"), "sampled": ()})
         if self.loss_type == "sampled" and self.on_policy < 1:
             raise BadInput(
                 "option --on-policy: --loss-type sampled estimates from tokens of the policy",
@@ -82,6 +90,8 @@ class Distill:
         """Raise `BadInput` for settings that have no effect, and for prompts that are too long."""
         if recipe.reward:
             raise BadInput(f"option --reward: {recipe.algorithm} does not learn from rewards")
+        if is_url(recipe.teacher):
+            self.check_server(recipe)
         if not self.on_policy and recipe.sampler is not None:
             raise BadInput("option --sampler: with --on-policy 0 no completions are drawn")
         if self.loss_type == "sampled" and recipe.temperature == 0:
@@ -95,6 +105,20 @@ class Distill:
                 f"option --max-new-tokens: the longest prompt has {longest} tokens, so "
                 f"--max-length {recipe.max_length} leaves no room for {recipe.max_new_tokens}",
                 hint="raise --max-length, or lower --max-new-tokens",
+            )
+
+    def check_server(self, recipe: Any) -> None:
+        """Raise `BadInput` for settings that a teacher on a server cannot serve."""
+        if self.loss_type == "jsd" and not self.teacher_top_k:
+            raise BadInput(
+                "option --teacher: a server gives no probabilities of the whole vocabulary",
+                hint="add --teacher-top-k 20, for example, or --loss-type sampled",
+            )
+        if recipe.temperature not in (0.0, 1.0):
+            raise BadInput(
+                f"option --temperature: a server gives log-probs at temperature 1, not at "
+                f"{recipe.temperature}",
+                hint="leave it out",
             )
 
     @hookimpl
@@ -132,14 +156,17 @@ class Distill:
         """Return the divergence from the teacher at each token of a completion."""
         if self.loss_type == "sampled":
             return self.sampled_loss(run, batch)
-        policy = run.divergence(
-            batch,
-            beta=self.beta,
-            teacher_batch=self.seen_by_teacher(run, batch),
-            temperature=run.temperature,
-            entropy=True,
-        )
-        return Loss.per_token(policy.divergence, batch.mask, {"entropy": policy.entropy})
+        seen, wanted = self.seen_by_teacher(run, batch), {"temperature": run.temperature}
+        if self.teacher_top_k:
+            teacher = run.teacher(seen, top_k=self.teacher_top_k, **wanted)
+            policy = run.policy(batch, top_ids=teacher.top_ids, entropy=True, **wanted)
+            divergence = top_k_jsd(policy.top_logprobs, teacher.top_logprobs, self.beta)
+        else:
+            policy = run.divergence(
+                batch, beta=self.beta, teacher_batch=seen, entropy=True, **wanted
+            )
+            divergence = policy.divergence
+        return Loss.per_token(divergence, batch.mask, {"entropy": policy.entropy})
 
     def sampled_loss(self, run: Run, batch: Batch) -> Loss:
         """Return half the squared log-ratio of each sampled token: see the page."""
