@@ -35,7 +35,15 @@ from alignzoo.data.task import (
     score_by_task,
 )
 from alignzoo.data.template import template_values
-from alignzoo.data.turns import TURN_REWARDS, Turns, episode_texts, join_turns, split_turns
+from alignzoo.data.turns import (
+    MODEL,
+    TURN_REWARDS,
+    Turns,
+    count_turns,
+    episode_texts,
+    join_turns,
+    split_turns,
+)
 from alignzoo.data.values import BadValue, UnusableRow, is_missing
 from alignzoo.data.views import (
     VIEWS,
@@ -53,6 +61,7 @@ from alignzoo.data.views import (
 
 __all__ = [
     "FEEDBACK_KINDS",
+    "MODEL",
     "TURN_REWARDS",
     "VIEWS",
     "BadValue",
@@ -79,6 +88,7 @@ __all__ = [
     "check_content",
     "columns_of",
     "count_feedback",
+    "count_turns",
     "dev_split",
     "episode_texts",
     "is_empty",

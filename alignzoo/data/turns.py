@@ -10,6 +10,9 @@ from collections.abc import Sequence
 from functools import cached_property
 from itertools import groupby
 
+import torch
+from torch import Tensor
+
 from alignzoo.batch import Batch
 from alignzoo.data.codec import Codec, TemplateValues
 from alignzoo.data.dialogue import Content, Message
@@ -127,3 +130,12 @@ def episode_texts(codec: Codec, batch: Batch) -> list[str]:
     """Return the completions of a batch of episodes as text, N of them."""
     rows = zip(batch.completions(), batch.mask.tolist(), strict=True)
     return [join_turns(codec, ids, mask[: len(ids)]) for ids, mask in rows]
+
+
+def count_turns(written: Tensor) -> Tensor:
+    """Return how many turns of each completion the model wrote, `[N]`.
+
+    `written [N, T]` (bool) marks the tokens that it wrote.
+    """
+    before = torch.nn.functional.pad(written, (1, -1))  # [N, T]
+    return (written & ~before).sum(-1)

@@ -42,8 +42,8 @@ class Environment(ABC):
         tools: what the model may call. A turn with calls is answered by the tools, and `step` is
             not called for it; the episode goes on.
         outside_state: True if a step may give something else when it is repeated, because there is
-            a server behind it, for example. A run then keeps each step in `episodes.jsonl`, and a
-            resumed run takes it from there.
+            a server behind it, for example. A run then keeps each step in its folder, under
+            `episodes/`, and a resumed run takes it from there.
         seed: a number of the row in this round, the same for all episodes of a group: draw from
             `random.Random(self.seed)`.
     """

@@ -32,6 +32,11 @@ class Episode:
         self.environment = self._call(type(environment).__init__, another_of, environment)
         self.environment.seed = seed
 
+    @property
+    def tool_schemas(self) -> list[dict[str, Any]]:
+        """Return the tools as chat templates take them."""
+        return [tool.schema for tool in list_tools(self.environment)]
+
     def begin(self) -> Content | None:
         """Reset the environment; return the prompt that it gives, None to keep the row's."""
         reset = self.environment.reset

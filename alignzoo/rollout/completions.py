@@ -11,6 +11,7 @@ from torch import Tensor
 
 from alignzoo.batch import Batch, Example, collate
 from alignzoo.data import TURN_REWARDS
+from alignzoo.environments import Environment, Transcripts
 from alignzoo.rollout.episodes import EpisodeSettings, Start, play
 from alignzoo.rollout.generate import Completion, generate
 from alignzoo.rollout.sampling import Sampling, seeds
@@ -32,13 +33,7 @@ def complete_in_process(
             prompts = [row.prompt for row in rows for _ in range(size)]
             completions = draw(prompts, numbers, sampling)
         else:
-            settings = EpisodeSettings(
-                run.environment,
-                run.codec,
-                sampling,
-                run.recipe.max_length - run.recipe.max_new_tokens,
-                run.model.positions,
-            )
+            settings = episode_settings(run, run.environment, sampling)
             of_rows = seeds(run, len(rows), "environment")  # the same in every stream
             starts = [
                 Start(row.row, row.prompt, numbers[index * size + k], seed)
@@ -47,6 +42,21 @@ def complete_in_process(
             ]
             completions = play(settings, starts, draw)
     return [completions[i : i + size] for i in range(0, len(completions), size)]
+
+
+def episode_settings(run: Run, environment: Environment, sampling: Sampling) -> EpisodeSettings:
+    """Return the settings of a round's episodes.
+
+    If the environment has a state outside of the program, the steps are kept in a file of the round
+    in the run's folder; each process has its own.
+    """
+    transcripts = None
+    if environment.outside_state:
+        rank = f".{run.world.rank}" if run.world.rank else ""
+        path = run.record.folder / "episodes" / f"round-{run.round}{rank}.jsonl"
+        transcripts = Transcripts(path)
+    room = run.recipe.max_length - run.recipe.max_new_tokens
+    return EpisodeSettings(environment, run.codec, sampling, room, run.model.positions, transcripts)
 
 
 def batch_completions(rows: Sequence[Example], groups: Sequence[Sequence[Completion]]) -> Batch:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from alignzoo.data import Codec, Turns, template_values
-from alignzoo.environments import Environment, Episode
+from alignzoo.environments import Environment, Episode, KeptEpisode, Transcripts
 from alignzoo.errors import BadInput, count
 from alignzoo.faults import describe_row
 from alignzoo.rollout.generate import Completion
@@ -53,6 +53,7 @@ class EpisodeSettings:
             environment counted.
         room: the most tokens of a prompt.
         positions: those that the model has, None if they do not end.
+        transcripts: where steps are kept, and taken from if they are there.
     """
 
     environment: Environment
@@ -60,6 +61,14 @@ class EpisodeSettings:
     sampling: Sampling
     room: int
     positions: int | None = None
+    transcripts: Transcripts | None = None
+
+    def begin(self, start: Start) -> Episode:
+        """Return the episode of a start, not begun."""
+        where = (self.environment, start.row, start.environment_seed)
+        if self.transcripts is None:
+            return Episode(*where)
+        return KeptEpisode(*where, self.transcripts, start.seed)
 
 
 class Player:
@@ -72,7 +81,7 @@ class Player:
 
     def __init__(self, settings: EpisodeSettings, start: Start):
         self.settings, self.start = settings, start
-        self.episode = Episode(settings.environment, start.row, start.environment_seed)
+        self.episode = settings.begin(start)
         self.completion = Completion(mask=[], rewards=[], prompt=self._begin())
         self.turn = 0
         self.over = self.room < 1
@@ -81,7 +90,7 @@ class Player:
         """Reset the environment, and return the ids of the prompt."""
         given, codec, row = self.episode.begin(), self.settings.codec, self.start.row
         content = row.get("prompt", "") if given is None else given
-        tools = [tool.schema for tool in self.episode.environment.tools]
+        tools = self.episode.tool_schemas
         values = template_values(row) | ({"tools": tools} if tools else {})
         chat = not isinstance(content, str)
         self.turns = Turns(codec, chat=chat, template=values)

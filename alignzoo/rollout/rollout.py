@@ -10,6 +10,7 @@ from torch import Tensor
 
 from alignzoo.algorithm import Traits
 from alignzoo.batch import Batch, Example
+from alignzoo.data import TURN_REWARDS, count_turns
 from alignzoo.faults import THE_CORE
 from alignzoo.functional import REWARD_PREFIX, nanstd, per_token
 from alignzoo.rewards import score_completions, weighted_sum
@@ -98,6 +99,8 @@ def log_completions(run: Run, batch: Batch) -> None:
     columns = {name: x for name, x in batch.columns.items() if name.startswith(REWARD_PREFIX)}
     columns |= {"rewards": batch["rewards"], "ended": batch["ended"]}
     columns["lengths"] = batch.mask.sum(-1)  # tokens that the policy wrote
+    if TURN_REWARDS in batch.columns:
+        columns["turns"] = count_turns(batch.mask)
     everywhere = {name: gather_groups(run.world, batch, x) for name, x in columns.items()}
     run.round_metrics.add(summarise_completions(everywhere), THE_CORE)
 
@@ -123,6 +126,8 @@ def summarise_completions(columns: Mapping[str, Tensor]) -> dict[str, float]:
         "completions/mean_terminated_length": float(lengths[columns["ended"] > 0].mean()),
         "completions/clipped_ratio": float(1 - columns["ended"].mean()),
     }
+    if "turns" in columns:
+        found["completions/mean_turns"] = float(columns["turns"].mean())
     for name, scores in columns.items():
         if name.startswith(REWARD_PREFIX):
             label = name.removeprefix(REWARD_PREFIX)

@@ -229,7 +229,7 @@ def refuse_unread_options(algorithm: Any, traits: Traits, recipe: Recipe) -> Non
         unread["eval_split"] = "answers no held-out prompts in this run"
     if not (draws or answers):
         unread |= dict.fromkeys(
-            ("temperature", "top_k", "top_p", "min_p", "stop_text"),
+            ("temperature", "top_k", "top_p", "min_p", "stop_text", "environment"),
             "generates no completions in this run",
         )
         if not traits.generates:
@@ -242,7 +242,10 @@ def refuse_unread_options(algorithm: Any, traits: Traits, recipe: Recipe) -> Non
         unread |= dict.fromkeys(("teacher", "teacher_four_bit"), "learns from no teacher")
     if not traits.trains:
         unread |= dict.fromkeys(TRAINING_OPTIONS, "trains nothing")
+    defaults = dict(traits.defaults)
+    if recipe.environment is not None and recipe.task is not None:  # the task may bring its own
+        defaults["environment"] = getattr(load_task(recipe.task), "environment", None)
     for option in options_of(Recipe):
-        default = traits.defaults.get(option.name, option.default)
+        default = defaults.get(option.name, option.default)
         if option.name in unread and getattr(recipe, option.name) != default:
             raise BadInput(f"option {option.flag}: {recipe.algorithm} {unread[option.name]}")

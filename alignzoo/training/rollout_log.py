@@ -10,8 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from alignzoo.batch import Batch
-from alignzoo.data import TURN_REWARDS, join_turns, split_turns
-from alignzoo.data.turns import MODEL
+from alignzoo.data import MODEL, TURN_REWARDS, join_turns, split_turns
 from alignzoo.evaluation.evaluate import prompt_text
 from alignzoo.functional import REWARD_PREFIX
 from alignzoo.run import Run

@@ -10,6 +10,7 @@ import jinja2
 from markupsafe import Markup
 
 from alignzoo.cli.render import clean
+from alignzoo.data import MODEL
 from alignzoo_view import show
 from alignzoo_view.read import DrawnCompletion
 from alignzoo_view.select import Selection
@@ -46,6 +47,8 @@ def render_page(facts: dict[str, str], found: Selection) -> str:
         number=show.number,
         describe_drawn=show.describe_drawn,
         describe_answer=show.describe_answer,
+        label_turn=show.label_turn,
+        model=MODEL,
         color_tokens=color_tokens,
     )
 

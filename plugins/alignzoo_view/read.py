@@ -25,6 +25,7 @@ class DrawnCompletion:
     """A completion of training, as `rollouts.jsonl` has it.
 
     `credit` has the tokens as text, each with its advantage, None if the policy did not write it.
+    `turns` of an episode are who wrote each, what it says, and its reward.
     """
 
     step: int
@@ -38,11 +39,12 @@ class DrawnCompletion:
     ended: bool
     rewards: dict[str, float | None] = field(default_factory=dict)
     credit: list[tuple[str, float | None]] | None = None
+    turns: list[tuple[str, str, float | None]] | None = None
 
 
 @dataclass
 class EvaluatedCompletion:
-    """The part of a row of `evals.jsonl` that is shown."""
+    """The part of a row of `evals.jsonl` that is shown; of an episode, who wrote which turn."""
 
     phase: str
     step: int
@@ -52,6 +54,7 @@ class EvaluatedCompletion:
     score: float | None
     length: int
     ended: bool
+    turns: list[tuple[str, str]] | None = None
 
 
 def read_drawn(run: Path) -> list[DrawnCompletion]:

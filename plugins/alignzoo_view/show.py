@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from alignzoo.cli.render import beside, clean, shorten, start_table
+from alignzoo.data import MODEL
 from alignzoo_view.read import DrawnCompletion, EvaluatedCompletion
 from alignzoo_view.select import AnswerPair, Selection, StepSummary, spread
 
@@ -37,7 +38,7 @@ def show_drawn(rows: Sequence[DrawnCompletion], console: Console) -> None:
     for row in rows:
         print_prompt(f"step {row.step}, prompt", row.prompt, console)
         console.print(Text(clean(describe_drawn(row)), style="dim"))
-        console.print(color_credit(row) or Text(clean(shorten(row.completion)) or "(empty)"))
+        console.print(show_turns(row) or color_credit(row) or as_text(row.completion))
         console.print()
 
 
@@ -46,11 +47,37 @@ def show_pairs(pairs: Sequence[AnswerPair], console: Console) -> None:
     for pair in pairs:
         print_prompt("held-out prompt", pair.prompt, console)
         columns = {
-            describe_answer(answer): shorten(answer.completion)
+            describe_answer(answer): write_turns(answer) or shorten(answer.completion)
             for answer in (pair.before, pair.after)
         }
         console.print(beside(columns, console.width, narrow=0))
         console.print()
+
+
+def as_text(completion: str) -> Text:
+    """Return a completion as it is shown."""
+    return Text(clean(shorten(completion)) or "(empty)")
+
+
+def show_turns(row: DrawnCompletion) -> Text | None:
+    """Return the turns of an episode, those of the environment dim; None without turns."""
+    if row.turns is None:
+        return None
+    lines = [
+        Text(clean(f"{label_turn(who, reward)}: {shorten(said)}"), "" if who == MODEL else "dim")
+        for who, said, reward in row.turns
+    ]
+    return Text("\n").join(lines)
+
+
+def write_turns(row: EvaluatedCompletion) -> str:
+    """Return the turns of an episode, each with who wrote it; "" without turns."""
+    return "\n".join(f"{who}: {shorten(said)}" for who, said in row.turns or ())
+
+
+def label_turn(who: str, reward: float | None) -> str:
+    """Return who wrote a turn, with its reward if it has one."""
+    return f"{who} ({number(reward, '+')})" if reward else who
 
 
 def print_prompt(label: str, prompt: str, console: Console) -> None:

@@ -77,6 +77,21 @@ def test_the_terminal_shows_model_text_without_obeying_it(tmp_path, capsys):
     assert "before, score 1, 3 tokens, cut off" in " ".join(text.split())
 
 
+def test_an_episode_is_shown_turn_by_turn(tmp_path, capsys):
+    turns = [["model", "add 1 2", 0.25], ["environment", "[bold]3[/]", None], ["model", "3", 0.0]]
+    said = [turn[:2] for turn in turns]
+    evals = [answer(phase, 0, 0.5, turns=said) for phase in ("before", "after")]
+    run = make_folder(tmp_path / "run", [drawn(1, 0.25, turns=turns)], evals)
+    ViewCommand(str(run)).main()
+    shown = capsys.readouterr().out
+    assert "model (+0.25): add 1 2\nenvironment: [bold]3[/]\nmodel: 3\n" in shown
+    assert shown.count("environment: [bold]3[/]") == 3  # the answers before and after as well
+    ViewCommand(str(run), html=str(tmp_path / "page.html")).main()
+    page = (tmp_path / "page.html").read_text()
+    assert page.count('<p class="text turn theirs"><span class="who">environment</span>') == 3
+    assert '<span class="who">model (+0.25)</span>add 1 2' in page
+
+
 def test_a_line_in_progress_is_left_out(tmp_path, capsys):
     run = make_folder(tmp_path / "run", [drawn(1, 1.0), '{"step": 11, "rou'], [])
     assert [one["step"] for one in seen(capsys, run)["steps"]] == [1]
