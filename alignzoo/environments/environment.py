@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Le
@@ -107,4 +107,7 @@ def list_tools(environment: Environment) -> Sequence[Tool]:
 
 def another_of(environment: Environment) -> Environment:
     """Return a new object with the options of an environment, for an episode of its own."""
-    return replace(environment)
+    given = vars(environment)  # what reads an option as an attribute is the environment's own work
+    return type(environment)(
+        **{each.name: given[each.name] for each in fields(environment) if each.init}
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from typing import Any, TypeVar
 
 from alignzoo.data import Content, Message, check_content, is_empty
@@ -40,7 +41,7 @@ class Episode:
     def begin(self) -> Content | None:
         """Reset the environment; return the prompt that it gives, None to keep the row's."""
         reset = self.environment.reset
-        found = self._call(reset, reset, dict(self.row))
+        found = self._call(reset, reset, deepcopy(dict(self.row)))
         place = f"environment {self.environment.label!r}"
         check_tools(list_tools(self.environment), f"{place}, for the {describe_row(self.row)}")
         if found is None:

@@ -14,6 +14,7 @@ from alignzoo.testing.subject import Subject, require_same
 from alignzoo.testing.suites import (
     AddonSuite,
     AlgorithmSuite,
+    EnvironmentSuite,
     OptimizerSuite,
     RewardSuite,
     SamplerSuite,
@@ -28,6 +29,7 @@ __all__ = [
     "AlgorithmSuite",
     "Broken",
     "CheckReport",
+    "EnvironmentSuite",
     "Finding",
     "Law",
     "NotApplicable",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from alignzoo import discovery
+from alignzoo.environments import Environment
 from alignzoo.errors import BadInput, NotAvailable, first_line, nearest
 from alignzoo.options import split_options
 from alignzoo.rollout import Sampler
@@ -25,6 +26,7 @@ from alignzoo.testing import (  # noqa: F401 - they register their laws
     sums,
 )
 from alignzoo.testing.addons import AddonSubject
+from alignzoo.testing.environments import EnvironmentSubject
 from alignzoo.testing.laws import LAWS, STARTS, VERSION, Finding, check_law, exceptions_of
 from alignzoo.testing.optimizers import OptimizerSubject
 from alignzoo.testing.rewards import RewardSubject
@@ -72,6 +74,7 @@ SUBJECTS: dict[str, Callable[[str, Mapping[str, Any]], Any]] = {
     "algorithms": Stage,
     "rewards": RewardSubject,
     "tasks": TaskSubject,
+    "environments": EnvironmentSubject,
     "samplers": SamplerSubject,
     "optimizers": OptimizerSubject,
     "addons": AddonSubject,
@@ -141,14 +144,16 @@ def guess_kind(path: str) -> str:
     try:
         cls = discovery.load_plugin("algorithms", path)
     except BadInput:  # no hooks
-        with suppress(BadInput):
-            discovery.load_plugin("tasks", path)
-            return "tasks"
+        for kind in ("tasks", "environments"):
+            with suppress(BadInput):
+                discovery.load_plugin(kind, path)
+                return kind
         discovery.load_plugin("judges", path)
         return "judges"
     hooks = set(discovery.hook_methods(cls))
-    if issubclass(cls, Sampler):
-        return "samplers"
+    for base, kind in ((Sampler, "samplers"), (Environment, "environments")):
+        if issubclass(cls, base):
+            return kind
     if hooks & {"alignzoo_loss", "alignzoo_answer"} and hasattr(cls, "data"):
         return "algorithms"
     if hasattr(cls, "rows") and hasattr(cls, "views"):

@@ -13,8 +13,14 @@ from alignzoo.testing.option_laws import (
 )
 from alignzoo.testing.subject import Subject, draw_globally, global_generators, require_same
 
-KINDS = ("rewards", "tasks", "judges", "samplers", "optimizers", "addons")
-FUNCTIONS = ("rewards", "tasks", "judges", "samplers")  # kinds that give something for an input
+KINDS = ("rewards", "tasks", "environments", "judges", "samplers", "optimizers", "addons")
+FUNCTIONS = (
+    "rewards",
+    "tasks",
+    "environments",
+    "judges",
+    "samplers",
+)  # kinds that give something for an input
 
 
 @law(

@@ -67,6 +67,12 @@ class TaskSuite(Suite):
     kind = "tasks"
 
 
+class EnvironmentSuite(Suite):
+    """The laws for environments."""
+
+    kind = "environments"
+
+
 class SamplerSuite(Suite):
     """The laws for samplers."""
 

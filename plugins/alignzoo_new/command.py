@@ -14,7 +14,7 @@ from alignzoo_new.write import Package, write_package
 
 NAME = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
 LONGEST = 60  # letters of a name
-Kind = Literal["algorithm", "reward", "task", "judge", "sampler", "addon"]
+Kind = Literal["algorithm", "reward", "task", "environment", "judge", "sampler", "addon"]
 
 
 @dataclass

@@ -22,6 +22,7 @@ KINDS = {
     "algorithm": Kind("an algorithm", "alignzoo run {}"),
     "reward": Kind("a reward", "alignzoo run grpo --task sums --reward {}"),
     "task": Kind("a task", "alignzoo run dpo --task {}"),
+    "environment": Kind("an environment", "alignzoo run grpo --task sums --environment {}"),
     "judge": Kind("a judge", "alignzoo run rlaif --task constitution --judge {}"),
     "sampler": Kind("a sampler", "alignzoo run grpo --task sums --sampler {}"),
     "addon": Kind("an add-on", "alignzoo run dpo --with {}"),

@@ -15,6 +15,7 @@ from alignzoo.environments import (
     Episode,
     Step,
     Tool,
+    ToolCall,
     ToolError,
     load_environment,
 )
@@ -156,9 +157,7 @@ def test_an_environment_with_calls_of_its_own_form():
         tools = (Tool("halve", "Halve.", NUMBER, halve),)
 
         def parse_calls(self, text):
-            return parse_tool_calls(
-                text.replace("/halve ", '<tool_call>{"name": "halve", "arguments": ')
-            )
+            return [ToolCall("halve", {"a": 4})] if text == "/halve 4" else []
 
         def step(self, text):
             return Step(done=True)

@@ -345,9 +345,60 @@ ADDON_MISTAKES = [
     Mistake("overhead", "state = run", "time.sleep(0.005)\n        state = run"),
 ]
 
+ENVIRONMENT = '''
+import random
+from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Ge
+
+from alignzoo.environments import Environment, Step, Tool, ToolError
+
+NUMBER = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+
+
+@dataclass(eq=False)
+class Guess(Environment):
+    """Guess a number that a tool halves."""
+
+    highest: Annotated[int, "number to guess", Ge(1)] = 9
+
+    def reset(self, row):
+        self.number = random.Random(self.seed).randint(0, self.highest)
+        self.said = []
+        self.row = row
+        self.tools = [Tool("halve", "Half a number.", NUMBER, self.halve)]
+
+    def halve(self, a):
+        if a % 2:
+            raise ToolError("odd")
+        return a // 2
+
+    def step(self, text):
+        self.said.append(text)
+        right = str(self.number) in text
+        return Step(f"guess {len(self.said)}", float(right), len(self.said) == 3)
+'''
+
+ENVIRONMENT_MISTAKES = [
+    Mistake("starts", "self.row = row", "raise ValueError"),
+    Mistake("starts", '"guess {len(self.said)}"', '""'),
+    Mistake("starts", '"type": "integer"', '"type": "int"'),
+    Mistake("described options", '"number to guess", Ge(1)', '"number to guess"'),
+    Mistake("options that do something", "self.highest)", "9)"),
+    Mistake("global generators", "random.Random(self.seed).randint", "random.randint"),
+    Mistake("same episode", "random.Random(self.seed)", "random.SystemRandom()"),
+    Mistake("neighbours", "self.said = []", "self.said = Guess.__dict__.get('kept') or []\n"
+            "        Guess.kept = self.said"),
+    Mistake("odd texts", "str(self.number) in text", "self.number == text.split()[0]"),
+    Mistake("tools", "def halve(self, a)", "def halve(self, b)"),
+    Mistake("tools", "if a % 2:", "if 1 / (a - 1):"),
+]  # fmt: skip
+
 RIGHT = {
     "rewards": REWARD,
     "tasks": TASK,
+    "environments": ENVIRONMENT,
     "judges": JUDGE,
     "samplers": SAMPLER,
     "optimizers": OPTIMIZER,
@@ -356,6 +407,7 @@ RIGHT = {
 MISTAKES = {
     "rewards": REWARD_MISTAKES,
     "tasks": TASK_MISTAKES,
+    "environments": ENVIRONMENT_MISTAKES,
     "judges": JUDGE_MISTAKES,
     "samplers": SAMPLER_MISTAKES,
     "optimizers": OPTIMIZER_MISTAKES,
