@@ -10,7 +10,7 @@ from functools import cached_property, partial
 from typing import Any
 
 from alignzoo.data import Codec, Prompts
-from alignzoo.environments import Episode, Tool, ToolError
+from alignzoo.environments import Environment, Episode, Tool, ToolError
 from alignzoo.policy import load_policy
 from alignzoo.rollout import Completion, EpisodeSettings, Sampling, Start, play
 from alignzoo.testing.laws import Broken, NotApplicable, law
