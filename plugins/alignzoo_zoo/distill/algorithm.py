@@ -88,7 +88,7 @@ class Distill:
 
     def check_recipe(self, recipe: Any, data: Any) -> None:
         """Raise `BadInput` for settings that have no effect, and for prompts that are too long."""
-        if recipe.reward:
+        if recipe.reward and not self.reads_rewards:
             raise BadInput(f"option --reward: {recipe.algorithm} does not learn from rewards")
         if is_url(recipe.teacher):
             self.check_server(recipe)
@@ -179,6 +179,11 @@ class Distill:
         reverse_kl = kl_estimate(policy.logprobs, teacher, "k1")
         metrics = {"entropy": policy.entropy, "distill/reverse_kl": reverse_kl}
         return Loss.per_token(losses, batch.mask, metrics)
+
+    @property
+    def reads_rewards(self) -> bool:
+        """Return whether it reads rewards, which a plain distillation does not."""
+        return False
 
     def seen_by_teacher(self, run: Run, batch: Batch) -> Batch:
         """Return the batch as the teacher sees it."""

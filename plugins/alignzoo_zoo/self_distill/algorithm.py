@@ -1,4 +1,4 @@
-"""Self-distillation: OPSD, Zhao et al. 2026, and SDFT, Shenfeld et al. 2026."""
+"""Self-distillation: OPSD (Zhao et al.), SDFT (Shenfeld et al.), SDPO (Huebotter et al.), 2026."""
 
 from __future__ import annotations
 
@@ -9,10 +9,25 @@ import torch
 from annotated_types import Ge, Le
 from torch.nn.utils.rnn import pad_sequence
 
-from alignzoo import BadInput, Batch, Demonstrations, Needs, Run, View, hookimpl
+from alignzoo import (
+    BadInput,
+    Batch,
+    Demonstrations,
+    Example,
+    Needs,
+    Prompts,
+    Run,
+    View,
+    hookimpl,
+)
 from alignzoo.data import template_values
+from alignzoo.rollout import complete, log_completions, with_rewards
 from alignzoo_zoo.distill.algorithm import Distill
 from alignzoo_zoo.self_distill.context import PLACES, privileged_prompt, text_of
+from alignzoo_zoo.self_distill.siblings import show_siblings
+
+SIBLING = "sibling"  # as --privilege: a successful completion of the same prompt
+GROUP_SIZE, SUCCESS = 8, 1.0  # with it
 
 
 @dataclass(eq=False)
@@ -28,8 +43,19 @@ class SelfDistill(Distill):
     ] = 0.5
     on_policy: float = field(default=1.0, init=False)  # all completions are the policy's
     privilege: Annotated[
-        str, "column that only the teacher sees: the answer, a demonstration, or feedback"
+        str,
+        "column that only the teacher sees: the answer, a demonstration, or feedback; sibling: a "
+        "successful completion of the same prompt by the policy",
     ] = "completion"
+    group_size: Annotated[
+        int | None,
+        f"completions per prompt, with --privilege sibling [default: {GROUP_SIZE}]",
+        Ge(2),
+    ] = None
+    success: Annotated[
+        float | None,
+        f"least reward of a completion that its siblings are shown [default: {SUCCESS:g}]",
+    ] = None
     template: Annotated[
         str, "what the teacher is asked, with {prompt} and {privilege} in their places"
     ] = "{prompt}\n\nHere is a good answer:\n\n{privilege}\n\nNow answer yourself."
@@ -51,10 +77,27 @@ class SelfDistill(Distill):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.data = Demonstrations
+        self.data = Prompts if self.shows_siblings else Demonstrations
+        if not self.shows_siblings:
+            for name in ("group_size", "success"):
+                if getattr(self, name) is not None:
+                    flag = name.replace("_", "-")
+                    raise BadInput(f"option --{flag}: only --privilege {SIBLING} reads it")
+        self.group_size = (self.group_size or GROUP_SIZE) if self.shows_siblings else 1
+        self.success = SUCCESS if self.success is None else self.success
         for place in PLACES:
             if place not in self.template:
                 raise BadInput(f"option --template: it does not say where {place} stands")
+
+    @property
+    def shows_siblings(self) -> bool:
+        """Return whether the privilege is a completion of the same prompt."""
+        return self.privilege == SIBLING
+
+    @property
+    def reads_rewards(self) -> bool:
+        """Return whether rewards say which completions are successful."""
+        return self.shows_siblings
 
     @hookimpl
     def alignzoo_check(self, recipe: Any, data: Any) -> None:
@@ -65,6 +108,10 @@ class SelfDistill(Distill):
                 "option --teacher-rate: only a teacher that begins as the policy can follow it",
                 hint="leave it or --teacher out",
             )
+        if self.shows_siblings:
+            if recipe.temperature == 0:
+                raise BadInput("option --temperature: at 0 all completions of a prompt are one")
+            return
         for example in [*data.train, *data.test]:
             if not text_of(example.row.get(self.privilege)):
                 columns = ", ".join(example.row)
@@ -76,17 +123,40 @@ class SelfDistill(Distill):
 
     @hookimpl
     def alignzoo_start(self, run: Run) -> None:
-        """Refuse prompts of the teacher that are longer than the positions of the model."""
+        """Refuse prompts of the teacher that the model has no positions for, and no reward."""
+        if self.shows_siblings and not run.reward_weights:
+            raise BadInput(
+                f"option --privilege {SIBLING}: nothing says which completions are successful",
+                hint="add a --reward",
+            )
         positions = run.model.positions
         if positions is None:
             return
-        longest = max(len(self.prompt_of(run, example.row)) for example in run.data.train)
+        rows = [example.row for example in run.data.train]
+        if self.shows_siblings:
+            rows = [row | {SIBLING: ""} for row in rows]
+        longest = max(len(self.prompt_of(run, row)) for row in rows)
+        longest += run.recipe.max_new_tokens * self.shows_siblings
         if longest + run.recipe.max_new_tokens > positions:
             raise BadInput(
                 f"option --privilege: with it the longest prompt has {longest} tokens, and "
                 f"the model has {positions} positions for that and {run.recipe.max_new_tokens} new",
                 hint="lower --max-new-tokens, or leave long rows out",
             )
+
+    @hookimpl
+    def alignzoo_sample(self, run: Run, rows: list[Example]) -> Batch:
+        """Complete each prompt; of several completions, keep those with a successful sibling."""
+        if not self.shows_siblings:
+            return super().alignzoo_sample(run, rows)
+        assert self.group_size is not None and self.success is not None  # set when it was made
+        batch = with_rewards(run, rows, complete(run, rows, self.group_size))
+        log_completions(run, batch)
+        shown = show_siblings(batch, run.texts(batch), self.success, SIBLING)
+        kept = torch.zeros(len(batch.tokens))
+        kept[: len(shown.tokens)] = 1.0  # whose mean is the fraction that is kept
+        run.log_mean({"self-distill/shown": kept})
+        return shown
 
     @hookimpl
     def alignzoo_step(self, run: Run, step: int, metrics: dict[str, float]) -> None:
