@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from alignzoo.algorithm import Traits
 from alignzoo.discovery import hookimpl
 from alignzoo.errors import BadInput, RunFailed, count, nearest
 from alignzoo.policy.untrained import COARSE
@@ -26,10 +27,14 @@ MetricsRow = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Past:
-    """The metrics of all steps, and the scores of all evaluations but the last, oldest first."""
+    """The metrics of all steps, and the scores of all evaluations but the last, oldest first.
+
+    `grouped` is False if the run draws one completion of each prompt.
+    """
 
     rows: Sequence[MetricsRow]
     scores: Sequence[Mapping[str, Any]] = ()
+    grouped: bool = True
 
     def first(self, name: str) -> float | None:
         """Return the mean of a metric over the first `WINDOW` steps; None if one lacks it."""
@@ -62,7 +67,7 @@ def window_mean(rows: Sequence[MetricsRow], name: str) -> float | None:
 def check_ties(past: Past) -> str | None:
     """Report that no group has completions with different rewards: advantages are 0."""
     fraction = past.last("frac_reward_zero_std")
-    if fraction is None or fraction < 1.0:
+    if not past.grouped or fraction is None or fraction < 1.0:
         return None
     return (
         f"all groups are tied for {WINDOW} steps: the completions of a prompt got the same reward, "
@@ -232,7 +237,7 @@ class Alarms:
         scores = [
             found["score"] for phase, found in phases if phase != "after" and "score" in found
         ]
-        return Past(self.rows, scores)
+        return Past(self.rows, scores, grouped=Traits.of(run.algorithm).group_size > 1)
 
 
 def check_rewards_apply(run: Run, step: int, steps: int) -> None:

@@ -53,6 +53,11 @@ def test_an_alarm_rings_at_its_trouble_alone(name, trouble, scores, says):
     assert says in found[0][1]
 
 
+def test_a_single_completion_is_no_tie():
+    rows = [{**CALM, "frac_reward_zero_std": 1.0}] * (2 * WINDOW)
+    assert find_alarms(Past(rows, grouped=False)) == []
+
+
 @pytest.mark.parametrize(
     ("name", "trouble", "says"),
     [
@@ -114,7 +119,11 @@ def run():
     told: list[str] = []
     record = SimpleNamespace(read_metrics=lambda before: [], results={})
     return SimpleNamespace(
-        told=told, ui=SimpleNamespace(note=told.append), stop=told.append, record=record
+        told=told,
+        ui=SimpleNamespace(note=told.append),
+        stop=told.append,
+        record=record,
+        algorithm=SimpleNamespace(group_size=8),
     )
 
 

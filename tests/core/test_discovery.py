@@ -38,6 +38,7 @@ def test_a_name_that_two_packages_claim_is_an_error_only_if_it_is_asked_for():
         "first:anneal",
         "other",
         "retention",
+        "safe-rlhf",
     ]
     assert discovery.load_plugin("addons", "other").__module__ == "second_mod"
     with pytest.raises(BadInput) as error:
@@ -91,10 +92,10 @@ def test_a_blocked_plugin_is_not_imported(install):
 @pytest.mark.usefixtures("clash")
 def test_a_list_of_packages_leaves_out_the_others_but_not_alignzoo(monkeypatch):
     monkeypatch.setenv("ALIGNZOO_PLUGINS", "second-package, absent")
-    assert list(discovery.discover("addons")) == ["anneal", "other", "retention"]
+    assert list(discovery.discover("addons")) == ["anneal", "other", "retention", "safe-rlhf"]
     assert any("'absent'" in problem for problem in discovery.find_problems())
     monkeypatch.setenv("ALIGNZOO_PLUGINS", "")
-    assert list(discovery.discover("addons")) == ["retention"]
+    assert list(discovery.discover("addons")) == ["retention", "safe-rlhf"]
     with pytest.raises(BadInput, match="by ALIGNZOO_PLUGINS"):
         discovery.find_plugin("addons", "other")
 

@@ -1,0 +1,1 @@
+"""A*-PO: regression on optimal advantages."""

@@ -1,0 +1,1 @@
+"""Safe RLHF: a cost beside the reward, and a Lagrange multiplier."""
