@@ -51,8 +51,8 @@ class Recipe:
 
     model: Annotated[
         str,
-        "zoo-tiny, zoo-critic or zoo-scout (the defaults of the tasks made for them), a name on "
-        "the Hub, a folder, or an earlier run",
+        "zoo-tiny, zoo-critic, zoo-scout or zoo-abacus (the defaults of the tasks made for "
+        "them), a name on the Hub, a folder, or an earlier run",
     ] = "zoo-tiny"
     teacher: Annotated[
         str | None,

@@ -33,6 +33,7 @@ EMBEDDED = {  # name -> folder
     "zoo-tiny": "zoo_tiny",
     "zoo-critic": "zoo_critic",
     "zoo-scout": "zoo_scout",
+    "zoo-abacus": "zoo_abacus",
 }
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 HUB_NAME = re.compile(r"^[\w.-]+(/[\w.-]+)?$")

@@ -11,4 +11,5 @@ MODELS = {
     "zoo-tiny": ZOO_TINY,
     "zoo-critic": HERE / "zoo_critic",
     "zoo-scout": HERE / "zoo_scout",
+    "zoo-abacus": HERE / "zoo_abacus",
 }

@@ -6,20 +6,20 @@ Writes the tokenizer, `config.json` and `generation_config.json`. The weights co
 """
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GenerationConfig, LlamaConfig, PreTrainedTokenizerFast
 
 from alignzoo_suite import MODELS
+from alignzoo_suite.abacus import Abacus
 from alignzoo_suite.critic import Critic
 from alignzoo_suite.zoo import Scout, Zoo
 
-VOCABULARY = 1024
 MAX_POSITIONS = 512
 BOS, EOS, PAD = "<|bos|>", "<|end|>", "<|pad|>"
-ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
 ROWS = 20_000  # of each task; more rows give the same vocabulary
 
 # The template writes the one BOS itself and the tokenizer adds none, so that a rendered chat never
@@ -33,10 +33,10 @@ CHAT_TEMPLATE = """\
     {%- generation -%}
       {{- message.content + eos_token -}}
     {%- endgeneration -%}
-  {%- elif message.role in ['system', 'user'] -%}
+  {%- elif message.role in GIVEN -%}
     {{- '<|' + message.role + '|>' + message.content + eos_token -}}
   {%- else -%}
-    {{- raise_exception('NAME knows the roles system, user and assistant') -}}
+    {{- raise_exception('NAME knows the roles ROLES') -}}
   {%- endif -%}
 {%- endfor -%}
 {%- if add_generation_prompt -%}
@@ -45,38 +45,66 @@ CHAT_TEMPLATE = """\
 """
 
 
+@dataclass(frozen=True)
+class Form:
+    """How the text of a model is cut into tokens, and who speaks in it.
+
+    Args:
+        vocabulary: the most tokens.
+        digits: the expression of the digits that are a token.
+        words: no token spans two words.
+        roles: of the chat template; the last one is the assistant.
+    """
+
+    vocabulary: int = 1024
+    digits: str = r"\d"
+    words: bool = True
+    roles: tuple[str, ...] = ("system", "user", "assistant")
+
+
+# A number below 1,000 is a token, so that copying it is copying a token. The JSON of a call is
+# always the same, and is a few tokens instead of twenty.
+CALLING = Form(
+    vocabulary=2048,
+    digits=r"\d{1,3}(?=(\d{3})*(?!\d))",  # three from the right
+    words=False,
+    roles=("system", "user", "tool", "assistant"),
+)
+FORMS = {"zoo-tiny": Form(), "zoo-critic": Form(), "zoo-scout": Form(), "zoo-abacus": CALLING}
+
+
 def read_texts(name: str) -> Iterator[str]:
     """Yield the texts that the model will be trained on."""
     tasks = {
         "zoo-tiny": lambda: Zoo(text=ROWS).rows("text", "train"),
         "zoo-scout": lambda: Scout(text=ROWS).rows("text", "train"),
         "zoo-critic": lambda: Critic(demonstrations=2 * ROWS).rows("demonstrations", "train"),
+        "zoo-abacus": lambda: Abacus(demonstrations=2 * ROWS).rows("demonstrations", "train"),
     }
     for row in tasks[name]():
-        for message in row["messages"]:
+        for message in row.get("messages") or row["prompt"] + row["completion"]:
             yield message["content"]
 
 
-def make_tokenizer(
-    name: str, texts: Iterable[str], vocabulary: int = VOCABULARY
-) -> PreTrainedTokenizerFast:
-    """Train a byte-level BPE tokenizer, which can encode any text; each digit is a token.
+def make_tokenizer(name: str, texts: Iterable[str], form: Form) -> PreTrainedTokenizerFast:
+    """Train a byte-level BPE tokenizer, which can encode any text.
 
     `name` is the model's, for the error of its chat template about unknown roles.
     """
+    role_tokens = [f"<|{role}|>" for role in form.roles]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(r"\d"), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False),
+            pre_tokenizers.Split(Regex(form.digits), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=form.words),
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.train_from_iterator(
         texts,
         trainers.BpeTrainer(
-            vocab_size=vocabulary,
-            special_tokens=[PAD, BOS, EOS, *ROLES],
+            vocab_size=form.vocabulary,
+            special_tokens=[PAD, BOS, EOS, *role_tokens],
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         ),
@@ -86,12 +114,25 @@ def make_tokenizer(
         bos_token=BOS,
         eos_token=EOS,
         pad_token=PAD,
-        additional_special_tokens=list(ROLES),
-        chat_template=CHAT_TEMPLATE.replace("NAME", name),
+        additional_special_tokens=role_tokens,
+        chat_template=write_chat_template(name, form.roles),
         model_max_length=MAX_POSITIONS,
         padding_side="left",
         clean_up_tokenization_spaces=False,
     )
+
+
+def write_chat_template(name: str, roles: Sequence[str]) -> str:
+    """Return the chat template of a model, for messages of these roles."""
+    values = {
+        "NAME": name,
+        "GIVEN": str(list(roles[:-1])),
+        "ROLES": f"{', '.join(roles[:-1])} and {roles[-1]}",
+    }
+    template = CHAT_TEMPLATE
+    for key, value in values.items():
+        template = template.replace(key, value)
+    return template
 
 
 def make_config(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
@@ -132,5 +173,6 @@ def write_model_folder(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None
 if __name__ == "__main__":
     name, *folder = sys.argv[1:]
     write_model_folder(
-        Path(folder[0]) if folder else MODELS[name], make_tokenizer(name, read_texts(name))
+        Path(folder[0]) if folder else MODELS[name],
+        make_tokenizer(name, read_texts(name), FORMS[name]),
     )

@@ -13,6 +13,7 @@ KNOWN_TEXTS = {
     "zoo-tiny": ("zoo", "text"),
     "zoo-scout": ("scout", "text"),
     "zoo-critic": ("critic", "demonstrations"),
+    "zoo-abacus": ("abacus", "demonstrations"),
 }
 MOST_TEXTS = 200
 

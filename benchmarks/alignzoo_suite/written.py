@@ -51,6 +51,10 @@ class WrittenTask:
         """Write a text for a prompt, as the base does or as the better demonstrator does."""
         raise NotImplementedError
 
+    def write(self, row: Row, random: Random, *, base: bool) -> list[Row]:
+        """Write the messages that follow a prompt: by default one, with the text of `reply`."""
+        return assistant_message(self.reply(row, random, base=base))
+
     def score(self, row: Row, completion: str) -> float:
         """Return the hidden gold score of a completion."""
         raise NotImplementedError
@@ -90,11 +94,11 @@ class WrittenTask:
         for index in range(count):
             random = rng(self.seed, self.name, view, SEED_NAMES[split], index)
             row = draw(random)
-            reply = assistant_message(self.reply(row, random, base=view == "text"))
+            written = self.write(row, random, base=view == "text")
             if view == "text":
-                rows.append({"messages": row["prompt"] + reply})
+                rows.append({"messages": row["prompt"] + written})
             else:
-                rows.append(row | {"completion": reply})
+                rows.append(row | {"completion": written})
         return rows
 
 

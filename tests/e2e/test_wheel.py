@@ -56,7 +56,7 @@ def test_what_is_in_it(wheel: Path):
         "alignzoo_vllm",
         "alignzoo_zoo",
     }
-    for model in ("zoo_tiny", "zoo_critic", "zoo_scout"):
+    for model in ("zoo_tiny", "zoo_critic", "zoo_scout", "zoo_abacus"):
         assert 1_000_000 < sizes[f"alignzoo_suite/{model}/model.safetensors"] <= 6_000_000
         assert f"alignzoo_suite/{model}/tokenizer.json" in sizes
     assert {"alignzoo/py.typed", "alignzoo_judges/principles.yaml"} <= sizes.keys()

@@ -10,6 +10,7 @@ from alignzoo_suite.pairs import prob_first_wins
 from alignzoo_suite.retention import Retention
 from alignzoo_suite.style import Style
 from alignzoo_suite.sums import Sums
+from alignzoo_suite.totals import Totals
 from alignzoo_suite.unlearn import Unlearn
 from alignzoo_suite.walks import Walks
 from alignzoo_suite.zoo import Scout, Zoo
@@ -19,6 +20,7 @@ TASKS = {
     "sums": lambda seed=0: Sums(seed, text=300, demonstrations=300, prompts=300, steps=300),
     "format": lambda seed=0: Format(seed, text=300, demonstrations=300, prompt_rows=300),
     "walks": lambda seed=0: Walks(seed, text=300, demonstrations=300, prompt_rows=300),
+    "totals": lambda seed=0: Totals(seed, demonstrations=300, prompt_rows=300),
     "retention": lambda seed=0: Retention(seed, text=300, demonstrations=300),
     "unlearn": Unlearn,
     "zoo": lambda seed=0: Zoo(seed, text=300),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import json
 
 import pytest
 from transformers import AutoTokenizer
@@ -89,7 +89,8 @@ def test_its_training_data_fits_its_context():
 
 def test_the_models_differ_in_words_alone():
     for name in ("config.json", "generation_config.json"):
-        assert len({(Path(folder) / name).read_text() for folder in MODELS.values()}) == 1
+        found = [json.loads((folder / name).read_text()) for folder in MODELS.values()]
+        assert all(one | {"vocab_size": 0} == found[0] | {"vocab_size": 0} for one in found)
 
 
 def test_a_prompt_is_written_as_for_zoo_tiny():
