@@ -53,7 +53,9 @@ FIXED = (
     "task", "seed", "model", "budget", "steps", "eval_size", "eval_split", "eval_every",
     "eval_before", "output_dir", "name", "checkpoint_every",
 )  # fmt: skip
-ALIKE = ("temperature", "top_k", "top_p", "min_p", "max_new_tokens", "stop_text")
+ALIKE = (
+    "temperature", "top_k", "top_p", "min_p", "max_new_tokens", "stop_text", "environment",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -261,6 +261,7 @@ def test_the_sampler_and_the_trainer_give_the_same_logprobs(policy, codec):
     ("algorithm", "options"),
     [
         ("grpo", {"beta": 0.1}),
+        ("grpo", {"credit": "turns"}),
         ("grpo", {"loss_type": "clip_cov", "top_entropy": 0.5}),
         ("rloo", {}),
         ("reinforce", {}),

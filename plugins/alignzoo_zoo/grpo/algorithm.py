@@ -10,6 +10,7 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from alignzoo import Batch, Example, Loss, OnPolicy, Run, hookimpl
+from alignzoo.data import TURN_REWARDS
 from alignzoo.functional import Estimator, kl_estimate, per_token, rewards_apart
 from alignzoo.options import join_options, refuse_unread
 from alignzoo.rollout import INFERENCE, compute_column
@@ -24,6 +25,7 @@ from alignzoo_zoo.grpo.dynamic import sample_until_full
 from alignzoo_zoo.grpo.loss_types import LOSS_TYPES, Terms, same_at_ratio_one, token_weights
 from alignzoo_zoo.grpo.step_credit import check_step_reward, read_step_rewards, step_advantages
 from alignzoo_zoo.grpo.token_choice import choose_by_covariance, choose_high_entropy
+from alignzoo_zoo.grpo.turn_credit import check_turn_reward, turn_advantages
 
 CHOSEN, HIGH_ENTROPY = "chosen", "high_entropy"  # columns: tokens that the loss treats apart
 
@@ -66,8 +68,9 @@ class GRPO(OnPolicy):
         Literal["before", "after"], "scale several rewards before (GDPO) or after their sum"
     ] = "after"
     credit: Annotated[
-        Literal["completion", "steps"],
-        "advantage of a whole completion, or of each token by a reward model of steps",
+        Literal["completion", "steps", "turns"],
+        "advantage of a whole completion, of each token by a reward model of steps, or of each "
+        "turn by the rewards of an environment",
     ] = "completion"
     pass_at: Annotated[
         int,
@@ -121,6 +124,8 @@ class GRPO(OnPolicy):
         """Check the reward of steps; say so if the loss takes the steps of another one here."""
         if self.credit == "steps":
             check_step_reward(run)
+        if self.credit == "turns":
+            check_turn_reward(run)
         same = same_at_ratio_one(self.loss_type)
         if same and self.ratios_are_one(run.recipe):
             run.ui.note(
@@ -160,7 +165,7 @@ class GRPO(OnPolicy):
 
     @hookimpl
     def alignzoo_advantage(self, run: Run, batch: Batch) -> Tensor:
-        """Return advantages, `[N]` or with `--credit steps` `[N, T]`; add columns for the loss."""
+        """Return advantages, `[N]` or with credit per token `[N, T]`; add columns for the loss."""
         advantages = self.compute_advantages(run, batch)
         mask, loss_type = self.training_mask(batch), LOSS_TYPES[self.loss_type]
         if loss_type.chooses is not None:
@@ -179,7 +184,7 @@ class GRPO(OnPolicy):
         return advantages
 
     def compute_advantages(self, run: Run, batch: Batch) -> Tensor:
-        """Return advantages, `[N]` or with `--credit steps` `[N, T]`."""
+        """Return advantages, `[N]` or with credit per token `[N, T]`."""
         if self.beta:
             batch.columns["reference"] = self.reference_logprobs(run, batch)
         apart = rewards_apart(batch) if self.normalize_rewards == "before" else {}
@@ -193,6 +198,8 @@ class GRPO(OnPolicy):
         batch.columns["mean_tokens"] = torch.full_like(batch["rewards"], sum(tokens) / len(tokens))
         if self.credit == "steps":
             return step_advantages(read_step_rewards(batch), batch.group, self.scale)
+        if self.credit == "turns":
+            return turn_advantages(batch[TURN_REWARDS], batch.mask, batch.group, self.scale)
         if apart:
             weights = [run.reward_weights.get(name, 1.0) for name in apart]
             advantages = decoupled_advantages(all_rewards, weights)

@@ -15,8 +15,8 @@ def check_options(options: Any) -> None:
             "option --kl-estimator k1: in the loss, its expected gradient is zero",
             hint="use k2 or k3, or --kl-in reward",
         )
-    if options.credit == "steps":
-        check_step_options(options)
+    if options.credit != "completion":
+        check_token_credit(options)
     if options.pass_at > 1:
         check_pass_at(options)
     if options.top_entropy < 1 and options.loss_type not in TOKEN_LOSSES:
@@ -29,8 +29,8 @@ def check_options(options: Any) -> None:
         check_decoupled(options)
 
 
-def check_step_options(options: Any) -> None:
-    """Raise `BadInput` for an option that `--credit steps` does not go with."""
+def check_token_credit(options: Any) -> None:
+    """Raise `BadInput` for an option that credit per token does not go with."""
     wrong = {
         f"--loss-type {options.loss_type}": options.loss_type not in TOKEN_LOSSES,
         "--scale-rewards batch": options.scale == "batch",
@@ -41,7 +41,7 @@ def check_step_options(options: Any) -> None:
     for option, is_wrong in wrong.items():
         if is_wrong:
             raise BadInput(
-                f"option --credit steps: {option} is of whole completions",
+                f"option --credit {options.credit}: {option} is of whole completions",
                 hint=f"use --loss-type {', '.join(TOKEN_LOSSES)}, with the other options' defaults",
             )
 
