@@ -242,7 +242,7 @@ def final_cell(board: Board, entry: str, task: str, seed: int) -> Cell | None:
         steps = board.find("trial", entry, task)[0].get("steps") or 0
         settings["eval_every"] = max(1, steps // (grid.curve + 1))
     settings["eval_before"] = entry == BASE
-    return Cell("final", entry, task, seed, settings, trial)
+    return Cell("final", entry, task, seed, settings, trial, grid.also)
 
 
 def full_settings(

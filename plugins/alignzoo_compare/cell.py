@@ -19,6 +19,7 @@ from alignzoo.files import json_lines, read_lines, write_text
 from alignzoo.options import flag_of, split_options
 from alignzoo.record import algorithm_hash, read_run
 from alignzoo.session import execute, recipe_for
+from alignzoo_compare.also import measure_also
 from alignzoo_compare.grid import BASE, CHOSEN
 
 Kind = Literal["trial", "final"]
@@ -36,6 +37,7 @@ class Cell:
         number: of a final its seed, of a trial its place among the trials.
         settings: those of the recipe, `algorithm` included.
         trial: what was changed in the entry's settings.
+        also: tasks that the result is measured on besides.
     """
 
     kind: Kind
@@ -44,6 +46,7 @@ class Cell:
     number: int
     settings: Mapping[str, Any] = field(compare=False)
     trial: Mapping[str, float] = field(default_factory=dict, compare=False)
+    also: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def key(self) -> tuple[str, str, str, int]:
@@ -82,13 +85,15 @@ def run_cell(cell: Cell, board: Path, *, allow_code: bool = False) -> dict[str, 
     except Exception as error:
         traceback.print_exc()  # into the log of the cell
         return {**describe(cell), "status": "failed", "error": one_line(error)}
-    return {**describe(cell), "status": "finished", "error": None, **read_result(cell, folder)}
+    row = {**describe(cell), "status": "finished", "error": None, **read_result(cell, folder)}
+    size, seed = cell.settings["eval_size"], cell.settings["seed"]
+    return {**row, "also": measure_also(folder, cell.entry, cell.also, limit=size, seed=seed)}
 
 
 def describe(cell: Cell) -> dict[str, Any]:
     """Return what is known of a cell's row before it is run."""
     return {
-        **asdict(cell),
+        **{name: value for name, value in asdict(cell).items() if name != "also"},
         "seed": cell.settings["seed"],
         "split": SPLITS[cell.kind],
         "command": format_command(cell),

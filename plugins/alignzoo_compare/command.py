@@ -61,6 +61,10 @@ class CompareCommand:
     track: Annotated[Literal["flops", "feedback"], "what small, medium and large are equal in"] = (
         "flops"
     )
+    also: Annotated[
+        str | None,
+        "tasks that final runs are measured on besides, such as pairs,path=FILE,lm-eval:NAME",
+    ] = None
     model: Annotated[str | None, "base of all runs [default: each task's embedded model]"] = None
     trials: Annotated[
         int | None,
@@ -128,6 +132,8 @@ class CompareCommand:
             found["entries"], notes = default_entries()
         if self.tasks is not None or "tasks" not in found:
             found["tasks"] = split_names(self.tasks or DEFAULT_TASKS, "--tasks")
+        if self.also is not None:
+            found["also"] = split_names(self.also, "--also")
         for name in ("seeds", "budget", "model", "trials", "eval_size", "curve"):
             if (value := getattr(self, name)) is not None:
                 found[name] = value
@@ -146,6 +152,8 @@ class CompareCommand:
         for name in grid.tasks:
             if "prompts" not in load_task(name, "--tasks").views:
                 raise BadInput(f"task {name!r} has no prompts to evaluate on")
+        for name in grid.also:
+            load_task(name, "--also")
         _ = grid.track  # raises if the budget is malformed
         return grid, notes
 

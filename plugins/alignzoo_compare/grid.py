@@ -72,6 +72,7 @@ class Grid:
         eval_size: prompts of an evaluation.
         curve: evaluations in the middle of a run.
         common: recipe settings of all runs, such as `max_new_tokens`.
+        also: tasks that the results of final runs are measured on besides; see `measure_also`.
     """
 
     tasks: tuple[str, ...]
@@ -83,6 +84,7 @@ class Grid:
     eval_size: Annotated[int, "prompts of an evaluation", Ge(2), Le(10**6)] = 200
     curve: Annotated[int, "evaluations in the middle of each run", Ge(0), Le(100)] = 0
     common: dict[str, Any] = field(default_factory=dict)
+    also: tuple[str, ...] = ()
 
     @property
     def track(self) -> Track:
@@ -100,13 +102,15 @@ class Grid:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the grid as JSON can hold it."""
-        return {"format": 1, "track": self.track, **asdict(self), "tasks": list(self.tasks)}
+        lists = {"tasks": list(self.tasks), "also": list(self.also)}
+        return {"format": 1, "track": self.track, **asdict(self), **lists}
 
     @classmethod
     def from_dict(cls, facts: Mapping[str, Any]) -> Grid:
         """Return the grid of `as_dict`."""
         known = {name: facts[name] for name in cls.__dataclass_fields__ if name in facts}
-        return cls(**{**known, "tasks": tuple(facts["tasks"])})
+        lists = {name: tuple(facts.get(name, ())) for name in ("tasks", "also")}
+        return cls(**{**known, **lists})
 
 
 def default_entries() -> tuple[dict[str, Settings], list[str]]:
@@ -242,8 +246,8 @@ def read_grid(path: Path, *, allow_code: bool) -> dict[str, Any]:
         }
     elif entries is not None:
         raise BadInput("entries: a list of algorithms or a mapping", where=where)
-    tasks = {"task": loaded.get("tasks") or []}
-    for settings in [tasks, loaded.get("common") or {}, *(loaded.get("entries") or {}).values()]:
+    tasks = [{"task": loaded.get(key) or []} for key in ("tasks", "also")]
+    for settings in [*tasks, loaded.get("common") or {}, *(loaded.get("entries") or {}).values()]:
         found = find_code(settings)
         if found is not None and not allow_code:
             raise BadInput(

@@ -16,7 +16,9 @@ from alignzoo_compare.workers import Workers
 
 TRIES = 2  # of a cell whose worker died
 # What only the row of a finished run has.
-RESULTS = ("items", "curve", "training", "samples", "proxy", "summary", "ledger", "fingerprints")
+RESULTS = (
+    "items", "curve", "training", "samples", "proxy", "summary", "ledger", "fingerprints", "also",
+)  # fmt: skip
 
 
 @dataclass

@@ -46,6 +46,7 @@ from alignzoo_compare.report.tables import (
     describe_fixed_kl,
     describe_task,
     entry_cells,
+    estimate,
     overall_cells,
 )
 from alignzoo_compare.statistics.intervals import Interval
@@ -81,6 +82,7 @@ COLUMNS = {
     "dev - test": "how much that is above the score on test. The prompts differ, so look at the "
     "gaps of the others: one far above them was a lucky trial of settings that differ by seed",
 }  # fmt: skip
+ALSO = "a measure on another task, with a 95% interval over seeds"
 OVERALL_COLUMNS = {
     "entry": COLUMNS["entry"],
     "needs": COLUMNS["needs"],
@@ -335,7 +337,9 @@ def task_table(task: TaskResult) -> Table:
     rows = [{**task_cells(entry, base), **measure_cells(entry)} for entry in task.entries]
     names = dict.fromkeys(name for row in rows for name in row)
     used = [name for name in names if any(row[name].text for row in rows if name in row)]
-    meanings = {name: COLUMNS.get(name, "a measure of the task") for name in used}
+    also = {name for entry in task.entries for name in entry.also}
+    rest = {name: ALSO if name in also else "a measure of the task" for name in used}
+    meanings = {name: COLUMNS.get(name, rest[name]) for name in used}
     empty = Cell("", "")
     return Table(meanings, [[row.get(name, empty) for name in used] for row in rows])
 
@@ -380,12 +384,10 @@ def task_cells(entry: EntryResult, base_retention: float | None) -> dict[str, Ce
 
 
 def measure_cells(entry: EntryResult) -> dict[str, Cell]:
-    """Return the cells of what a task measures besides the score."""
-    return {
-        name: Cell(f"{value:.3f}", value)
-        for name, value in entry.measures.items()
-        if name not in COLUMNS
-    }
+    """Return the cells of what a task measures besides the score, and of other tasks."""
+    own = {name: Cell(f"{value:.3f}", value) for name, value in entry.measures.items()}
+    also = {name: Cell(estimate(value), value.mean) for name, value in entry.also.items()}
+    return {name: cell for name, cell in {**own, **also}.items() if name not in COLUMNS}
 
 
 def overall_table(entries: Sequence[OverallResult]) -> Table:

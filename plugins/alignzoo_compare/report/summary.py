@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from alignzoo.evaluation import Estimate, mean_with_interval
 from alignzoo.ledger import ONLINE_FEEDBACK, ROW_FEEDBACK
 from alignzoo_compare.board import Board, Row
 from alignzoo_compare.grid import BASE, Grid
@@ -56,7 +57,7 @@ class EntryResult:
     `ties_by_kind` for `ties`. Costs are means over seeds; `tuning_flops` is the sum over trials.
     `failed` seeds count as the base. `dev` is the score of the chosen trial on `dev`. `at_kl` is
     the score at the task's `fixed_kl`, and `at_kl_over_sft` the difference to `sft` there, both
-    None if a seed does not reach it.
+    None if a seed does not reach it. `also` has measures on other tasks.
     """
 
     entry: str
@@ -86,6 +87,7 @@ class EntryResult:
     trial: dict[str, float]
     commands: list[str]
     measures: dict[str, float] = field(default_factory=dict)
+    also: dict[str, Estimate] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -242,6 +244,7 @@ def summarise_task(board: Board, task: str, table: ScoreTable) -> TaskResult:
                 dev=score_of_trial(rows, trials),
                 trial=dict(rows[0]["trial"]) if rows else {},
                 commands=[row["command"] for row in rows],
+                also=estimate_also(rows),
                 **mean_costs(rows),
                 **mean_items(rows),
             )
@@ -261,6 +264,16 @@ def score_of_trial(rows: Sequence[Row], trials: Sequence[Row]) -> float | None:
     chosen = [row for row in trials if rows and row["trial"] == rows[0]["trial"]]
     finished = [row for row in chosen if row["status"] == "finished"]
     return fmean(finished[0]["items"]["score"]) if finished else None
+
+
+def estimate_also(rows: Sequence[Row]) -> dict[str, Estimate]:
+    """Return the measures on other tasks by task and name: means over seeds, with intervals."""
+    columns: dict[str, list[float]] = {}
+    for row in rows:
+        for task, measures in (row.get("also") or {}).items():
+            for name, value in measures.items():
+                columns.setdefault(f"{task} {name}", []).append(value)
+    return {name: mean_with_interval(values) for name, values in columns.items()}
 
 
 def kinds_of(board: Board, table: ScoreTable) -> dict[str, str]:

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from alignzoo.cli.render import clean, lines, to_plain
 from alignzoo.errors import count
+from alignzoo.evaluation import Estimate
 from alignzoo_compare.report.summary import EntryResult, OverallResult, Summary, TaskResult
 from alignzoo_compare.statistics.aggregate import Aggregate
 from alignzoo_compare.statistics.intervals import Interval
@@ -146,6 +147,13 @@ def aggregate(value: Aggregate) -> str:
     return f"{value.value:.3f} [{value.low:.3f}, {value.high:.3f}]"
 
 
+def estimate(value: Estimate) -> str:
+    """Return a mean with its interval, if it has one."""
+    if value.low is None:
+        return f"{value.mean:.3f}"
+    return f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]"
+
+
 def rank(low: int, high: int) -> str:
     """Return the interval of a rank, `2` or `2-5`."""
     return str(low) if low == high else f"{low}-{high}"
@@ -224,7 +232,11 @@ def flat_row(task: TaskResult, entry: EntryResult) -> dict[str, Any]:
         "feedback", "seconds", "peak_memory_bytes", "proxy_gap", "retention", "dev", "failed",
     ):  # fmt: skip
         row[name] = getattr(entry, name)
-    return row | {f"measure_{name}": value for name, value in entry.measures.items()}
+    row |= {f"measure_{name}": value for name, value in entry.measures.items()}
+    for name, estimate in entry.also.items():
+        for part in ("mean", "low", "high"):
+            row[f"also_{name}_{part}"] = getattr(estimate, part)
+    return row
 
 
 def guard(value: Any) -> Any:
