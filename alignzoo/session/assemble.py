@@ -27,7 +27,7 @@ from alignzoo.rollout import Sampler, load_sampler
 from alignzoo.run.server_teacher import parse_server
 from alignzoo.run.teacher import BASE
 from alignzoo.session.learned import RewardTrainer
-from alignzoo.training.alarms import OF_PAIRS, Alarms
+from alignzoo.training.alarms import OF_EVALUATIONS, OF_PAIRS, Alarms
 from alignzoo.training.defaults import TrainingDefaults
 
 
@@ -207,6 +207,9 @@ def check_alarm(name: str, algorithm: Any, recipe: Recipe, *, draws: bool) -> No
             problem = "draws its completions, which differ from step to step"
         elif not draws and algorithm.data not in pairs:
             problem = "learns from no pairs"
+    elif name in OF_EVALUATIONS:
+        if not recipe.eval_size or not recipe.eval_every or not Traits.of(algorithm).generates:
+            problem = "is not evaluated on the way, as by --eval-every"
     elif not draws:
         problem = "draws no completions to learn from"
     if problem:

@@ -21,19 +21,22 @@ from alignzoo.run import Run
 WINDOW = 5  # steps per mean
 UNSCORED = 3  # steps after which a run without any reward ends
 FAR = 50.0  # nats per completion from the reference, at which rewards are no longer reliable
+DRIFT = 1.5  # times as long as before training, or as short: answers to held-out prompts
 NOISE = 1e-4  # nats per token between sampler and trainer; float32 was below 1e-6 in all runs
 MetricsRow = Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class Past:
-    """The metrics of all steps, and the scores of all evaluations but the last, oldest first.
+    """The metrics of all steps, and of all evaluations but the last the scores and the lengths of
+    answers, oldest first.
 
     `grouped` is False if the run draws one completion of each prompt.
     """
 
     rows: Sequence[MetricsRow]
     scores: Sequence[Mapping[str, Any]] = ()
+    lengths: Sequence[Mapping[str, Any]] = ()
     grouped: bool = True
 
     def first(self, name: str) -> float | None:
@@ -186,6 +189,28 @@ def check_saturated(past: Past) -> str | None:
     )
 
 
+def check_drift(past: Past) -> str | None:
+    """Report answers to held-out prompts that are `DRIFT` times as long as before training.
+
+    Or as many times shorter; their intervals lie apart. Algorithms that draw nothing have no other
+    sign of it, such as DPO on pairs whose chosen side is the longer one.
+    """
+    if len(past.lengths) < 2:
+        return None
+    before, now = past.lengths[0], past.lengths[-1]
+    if None in (before["low"], before["high"], now["low"], now["high"]):
+        return None
+    longer = now["mean"] >= DRIFT * before["mean"] and now["low"] > before["high"]
+    shorter = now["mean"] <= before["mean"] / DRIFT and now["high"] < before["low"]
+    if not longer and not shorter:
+        return None
+    return (
+        f"length drift: answers to held-out prompts have {now['mean']:.0f} tokens, before training "
+        f"{before['mean']:.0f}; does the data prefer {'long' if longer else 'short'} completions? "
+        "Try a lower --learning-rate, or a loss that divides by lengths, such as simpo"
+    )
+
+
 ALARMS: dict[str, Callable[[Past], str | None]] = {
     "ties": check_ties,
     "entropy": check_entropy,
@@ -195,8 +220,11 @@ ALARMS: dict[str, Callable[[Past], str | None]] = {
     "sampler": check_sampler,
     "displacement": check_displacement,
     "saturated": check_saturated,
+    "drift": check_drift,
 }
-OF_PAIRS = ("displacement", "saturated")  # the others watch completions that the run draws
+# These watch evaluations, or pairs; the others watch completions that the run draws.
+OF_EVALUATIONS = ("drift",)
+OF_PAIRS = ("displacement", "saturated")
 
 
 class Alarms:
@@ -232,12 +260,13 @@ class Alarms:
         self.ringing = set(found)
 
     def past(self, run: Run) -> Past:
-        """Return the metrics and the scores so far."""
-        phases = run.record.results.items()
-        scores = [
-            found["score"] for phase, found in phases if phase != "after" and "score" in found
-        ]
-        return Past(self.rows, scores, grouped=Traits.of(run.algorithm).group_size > 1)
+        """Return the metrics, the scores and the lengths so far."""
+        phases = [found for phase, found in run.record.results.items() if phase != "after"]
+        scores, lengths = (
+            [found[name] for found in phases if name in found] for name in ("score", "length")
+        )
+        grouped = Traits.of(run.algorithm).group_size > 1
+        return Past(self.rows, scores, lengths, grouped)
 
 
 def check_rewards_apply(run: Run, step: int, steps: int) -> None:

@@ -196,6 +196,7 @@ def test_a_former_flag_is_not_in_the_help(toy: str, capsys: pytest.CaptureFixtur
         ("dpo --reward task", "option --reward: dpo does not learn from rewards"),
         ("sft --stop-on-alarm ties", "option --stop-on-alarm: sft draws no completions to"),
         ("dpo --stop-on-alarm kl", "option --stop-on-alarm: dpo draws no completions to"),
+        ("dpo --stop-on-alarm drift", "option --stop-on-alarm: dpo is not evaluated on the way"),
         ("sft --stop-on-alarm saturated", "option --stop-on-alarm: sft learns from no pairs"),
         ("xpo --stop-on-alarm displacement", "option --stop-on-alarm: xpo draws its completions"),
         ("sft --sampler vllm", "option --sampler: sft draws no completions to learn from"),

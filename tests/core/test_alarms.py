@@ -88,6 +88,30 @@ def test_pairs_that_are_learned_well_are_silent(harmless):
     assert not find_alarms(Past([PAIRS] * WINDOW + [{**PAIRS, **harmless}] * WINDOW))
 
 
+def length(mean: float, width: float = 1.0) -> dict[str, float]:
+    return {"mean": mean, "low": mean - width, "high": mean + width}
+
+
+@pytest.mark.parametrize(
+    ("lengths", "rings"),
+    [
+        ([20, 25, 30], True),
+        ([20, 29], False),
+        ([24, 16], True),
+        ([24, 17], False),
+        ([20, 30, 20], False),  # the last one counts
+        ([20], False),
+    ],
+)
+def test_answers_that_are_half_again_as_long_ring_and_others_do_not(lengths, rings):
+    past = Past([{}] * (2 * WINDOW), lengths=[length(mean) for mean in lengths])
+    assert [name for name, _ in find_alarms(past)] == ["drift"] * rings
+    wide = Past([{}] * (2 * WINDOW), lengths=[length(mean, 8.0) for mean in lengths])
+    assert not find_alarms(wide)  # their intervals overlap
+    single = [length(mean) | {"low": None, "high": None} for mean in lengths]
+    assert not find_alarms(Past([{}] * (2 * WINDOW), lengths=single))
+
+
 @pytest.mark.parametrize(
     ("noise", "gap", "rings"),
     [
@@ -152,4 +176,4 @@ def test_an_unknown_alarm_is_refused():
     with pytest.raises(BadInput, match="no alarm 'etropy'\n.*did you mean 'entropy'"):
         Alarms(["etropy"])
     assert list(ALARMS)[:5] == ["ties", "entropy", "kl", "length", "overoptimised"]
-    assert list(ALARMS)[5:] == ["sampler", "displacement", "saturated"]
+    assert list(ALARMS)[5:] == ["sampler", "displacement", "saturated", "drift"]

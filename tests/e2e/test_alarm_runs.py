@@ -8,12 +8,14 @@ import random
 import pytest
 import torch
 
+from alignzoo import load_task
 from alignzoo.discovery import hookimpl
 from alignzoo.rollout.sampler import complete_in_process
+from alignzoo.session.session import evaluate_phase
 from alignzoo.training.loop import train
 
 BEGINS = 13  # the first step with the failure
-NEW = ("sampler", "displacement", "saturated")
+NEW = ("sampler", "displacement", "saturated", "drift")
 
 
 def first_rings(run) -> dict[str, int]:
@@ -86,6 +88,26 @@ def test_pairs_that_one_word_tells_apart(make_run, tmp_path):
     path.write_text("\n".join(map(json.dumps, rows)))
     run = make_run("dpo", data=str(path), batch_size=8, steps=24, learning_rate=3e-3)
     assert first_rings(run) == {"saturated": pytest.approx(16, abs=4)}
+
+
+def test_pairs_whose_chosen_side_is_longer(make_run, tmp_path):
+    """Of the suite's pairs, those with the longer completion chosen, whatever it is worth."""
+    pairs = load_task("style").rows("preferences", "train")
+    rows = []
+    for pair in pairs:
+        longer, shorter = sorted((pair["chosen"], pair["rejected"]), key=words_of, reverse=True)
+        if words_of(longer) > 1.3 * words_of(shorter):
+            rows.append({"prompt": pair["prompt"], "chosen": longer, "rejected": shorter})
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    settings = {"batch_size": 8, "steps": 11, "learning_rate": 3e-3, "eval_size": 16}
+    run = make_run("dpo", data=str(path), eval_every=4, schedule="constant", **settings)
+    evaluate_phase(run, "before")
+    assert first_rings(run) == {"drift": 10}
+
+
+def words_of(completion: list[dict]) -> int:
+    return len(completion[-1]["content"].split())
 
 
 @pytest.mark.parametrize(("algorithm", "task"), [("dpo", "style"), ("xpo", "sums")])
