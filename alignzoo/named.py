@@ -61,8 +61,10 @@ def load_task(text: str, flag: str = "--task") -> Any:
     name, options = split_options(text, flag)
     task = build_plugin("tasks", *split_argument(name, options))
     owner = f"task {name!r}"
-    score = "measure" if hasattr(task, "measure") else "score"
-    for part in ("views", "rows", score):
+    score = ["measure" if hasattr(task, "measure") else "score"]
+    if getattr(task, "environment", None) is not None:
+        score = []  # its environment gives the rewards
+    for part in ("views", "rows", *score):
         if not hasattr(task, part):
             raise BadInput(
                 f"it has no {part!r}",

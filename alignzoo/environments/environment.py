@@ -76,6 +76,12 @@ class Environment(ABC):
     def step(self, text: str) -> Step:
         """Return what the environment says to a turn of the model, with a reward."""
 
+    def close(self) -> None:  # noqa: B027 - most have nothing to close
+        """Give back what the episode has taken, such as a connection.
+
+        Called when the episode is over, and when the run fails in the middle of it.
+        """
+
     def parse_calls(self, text: str) -> list[ToolCall]:
         """Return the calls of tools in a turn of the model; by default those of `tools`' format."""
         return parse_tool_calls(text) if self.tools else []

@@ -66,6 +66,11 @@ class Episode:
             return Step([self._answer_call(call) for call in calls])
         return self._check_step(self._call(step, step, text))
 
+    def close(self) -> None:
+        """Close the environment."""
+        close = self.environment.close
+        self._call(close, close)
+
     def _answer_call(self, call: ToolCall) -> Message:
         """Return the message with which a tool answers a call."""
         tools = list_tools(self.environment)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -83,7 +84,7 @@ class Player:
         self.settings, self.start = settings, start
         self.episode = settings.begin(start)
         self.completion = Completion(mask=[], rewards=[], prompt=self._begin())
-        self.turn = 0
+        self.turn, self.closed = 0, False
         self.over = self.room < 1
 
     def _begin(self) -> list[int]:
@@ -148,6 +149,12 @@ class Player:
         else:  # there is no room for another turn
             self.over = True
 
+    def close(self) -> None:
+        """Close the environment, once."""
+        if not self.closed:
+            self.closed = True
+            self.episode.close()
+
     def _append(self, tokens: list[int], logprobs: list[float], *, written: bool) -> None:
         completion = self.completion
         assert completion.mask is not None and completion.rewards is not None
@@ -171,8 +178,23 @@ def play(
         draw: draws a turn of the model after each context.
         advance: called with the number of episodes that ended since the last call.
     """
-    players = [Player(settings, start) for start in starts]
-    check_prompts(players)
+    with ExitStack() as stack:
+        players = []
+        for start in starts:
+            players.append(Player(settings, start))
+            stack.callback(players[-1].close)
+        check_prompts(players)
+        play_turns(settings, players, draw, advance)
+    return [player.completion for player in players]
+
+
+def play_turns(
+    settings: EpisodeSettings,
+    players: Sequence[Player],
+    draw: Draw,
+    advance: Callable[[int], None] | None,
+) -> None:
+    """Let model and environments take turns until all episodes are over."""
     going = [player for player in players if not player.over]
     while going:
         # A turn is cut to its own room: the first tokens of a row do not depend on how many follow.
@@ -180,10 +202,11 @@ def play(
         contexts, seeds = [one.context for one in going], [one.seed for one in going]
         for player, drawn in zip(going, draw(contexts, seeds, sampling), strict=True):
             player.take(drawn)
+            if player.over:
+                player.close()
         before, going = len(going), [player for player in going if not player.over]
         if advance:
             advance(before - len(going))
-    return [player.completion for player in players]
 
 
 def check_prompts(players: Sequence[Player]) -> None:

@@ -88,6 +88,7 @@ PUBLIC_MODULES = {
     "alignzoo.cli.terminal",
     "alignzoo.data",
     "alignzoo.discovery",
+    "alignzoo.environments",
     "alignzoo.errors",
     "alignzoo.evaluation",
     "alignzoo.faults",

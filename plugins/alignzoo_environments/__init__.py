@@ -1,0 +1,1 @@
+"""Environments of other libraries: OpenEnv servers, and environments of verifiers."""
