@@ -28,6 +28,7 @@ class SafeRLHF:
     rate: Annotated[float, "learning rate of its logarithm", Ge(0)] = 0.1
     largest: Annotated[float, "largest multiplier", Gt(0)] = 5.0
 
+    check_options = {"cost": "task"}
     known_exceptions = {"core metrics": "it changes the rewards that are learned from"}
 
     def __post_init__(self) -> None:
