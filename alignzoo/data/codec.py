@@ -188,9 +188,9 @@ class Codec:
         before, found, _ = self._template.close.partition(token)
         return before + found if found else before.rstrip()
 
-    def head(self, messages: Sequence[Message], template: TemplateValues = None) -> str:
-        """Render messages up to where the next answer begins."""
-        return self._head(messages, template)
+    def head(self, prompt: Content | Sequence[Message], template: TemplateValues = None) -> str:
+        """Render a prompt up to where the next answer begins."""
+        return self._head(prompt, template)
 
     def following(self, text: str, end: str = "") -> list[int]:
         """Encode a text that follows other tokens, of which `end` are the last as text."""

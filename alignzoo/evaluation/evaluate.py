@@ -32,7 +32,7 @@ from alignzoo.loss import Totals
 from alignzoo.policy import Policy
 from alignzoo.policy.untrained import check_untrained
 from alignzoo.reserved import ESTIMATES
-from alignzoo.rollout import Completion, Sampling
+from alignzoo.rollout import Completion, Sampling, telling_notes
 from alignzoo.run import Run
 from alignzoo.ui import UI
 
@@ -156,7 +156,8 @@ def evaluate_prompts(run: Run, phase: str, rows: Sequence[dict[str, Any]]) -> Ev
     by_plugin, seeds = answers is not None, None
     with run.free_of_charge(), run.ui.items(len(rows), f"evaluating {phase}") as advance:
         if answers is None:
-            answers, seeds = answerer_of(run, sampling).answer(rows, prompts, advance)
+            with telling_notes(run):
+                answers, seeds = answerer_of(run, sampling).answer(rows, prompts, advance)
         items = score_items(run.model, run.codec, run.task, rows, prompts, answers, sampling, seeds)
     if phase == "before" and run.model.starts_as_base:
         sides = "the log-probs that completions were sampled with and the base's"

@@ -14,7 +14,7 @@ sampler     samplers of a run, in this process or in another program
 greedy      the most likely completion of each prompt
 """
 
-from alignzoo.rollout.completions import batch_completions, complete_in_process
+from alignzoo.rollout.completions import batch_completions, complete_in_process, telling_notes
 from alignzoo.rollout.episodes import EpisodeSettings, Start, play
 from alignzoo.rollout.generate import Completion, generate
 from alignzoo.rollout.greedy import complete_greedily, greedy_rewards
@@ -53,5 +53,6 @@ __all__ = [
     "play",
     "rollout",
     "seeds",
+    "telling_notes",
     "with_rewards",
 ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -40,8 +41,18 @@ def complete_in_process(
                 for index, (row, seed) in enumerate(zip(rows, of_rows, strict=True))
                 for k in range(size)
             ]
-            completions = play(settings, starts, draw)
+            with telling_notes(run):
+                completions = play(settings, starts, draw)
     return [completions[i : i + size] for i in range(0, len(completions), size)]
+
+
+@contextmanager
+def telling_notes(run: Run) -> Iterator[None]:
+    """Tell the user what is noted of the chat template inside the block, each note once."""
+    before = len(run.codec.notes)
+    yield
+    for note in run.codec.notes[before:]:
+        run.ui.note(note)
 
 
 def episode_settings(run: Run, environment: Environment, sampling: Sampling) -> EpisodeSettings:

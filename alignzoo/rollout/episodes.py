@@ -22,6 +22,8 @@ from alignzoo.rollout.generate import Completion
 from alignzoo.rollout.sampling import Sampling
 from alignzoo.run.schedule import seed_from
 
+UNSEEN_TOOLS = "the chat template does not write the tools: the prompt has to describe them"
+
 # Draw a completion of each prompt, by its seed.
 Draw = Callable[[list[list[int]], list[int], Sampling], list[Completion]]
 
@@ -97,6 +99,10 @@ class Player:
         self.turns = Turns(codec, chat=chat, template=values)
         if given is None and not (chat and tools):
             return self.start.prompt
+        if chat and not all(
+            tool["function"]["name"] in codec.head(content, values) for tool in tools
+        ):
+            codec.note(UNSEEN_TOOLS)
         ids = codec.prompt(content, values)
         if len(ids) > self.settings.room:
             raise BadInput(

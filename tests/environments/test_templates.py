@@ -12,6 +12,8 @@ from alignzoo.data import Codec, Turns, split_turns
 from alignzoo.data.turns import NO_TOOLS
 from alignzoo.environments import Step
 from alignzoo.errors import BadInput
+from alignzoo.rollout import telling_notes
+from alignzoo.rollout.episodes import UNSEEN_TOOLS
 
 # Hermes and Qwen: tools in the system turn, answers of tools together in a turn of the user's.
 HERMES = """
@@ -60,7 +62,7 @@ def test_a_template_with_tools_writes_them_and_their_answers(tokenizer):
     assert found.mask[:own] == [True] * own
     between = [t for t, mine in zip(found.tokens, found.mask, strict=True) if not mine]
     assert codec.tokenizer.decode(between) == said
-    assert NO_TOOLS not in codec.notes
+    assert NO_TOOLS not in codec.notes and UNSEEN_TOOLS not in codec.notes
 
 
 def test_an_answer_that_the_template_would_rewrite_keeps_its_tokens(tokenizer):
@@ -76,3 +78,16 @@ def test_a_template_that_drops_earlier_answers_is_refused(tokenizer):
     codec = codec_of(tokenizer, SILENT)
     with pytest.raises(BadInput, match="writes no answer that is followed by another turn"):
         Turns(codec, chat=True).after([codec.eos], "Go on.", 10)
+
+
+def test_a_run_says_that_its_template_knows_no_tools(tokenizer, make_run):
+    codec = Codec(copy.deepcopy(tokenizer))
+    call = '<tool_call>{"name": "twice", "arguments": {"a": 21}}</tool_call><|end|>'
+    play_one(codec, Calculator(), [call, "42<|end|>"], 400, CHAT)
+    assert codec.notes == [UNSEEN_TOOLS, NO_TOOLS]
+    run, told = make_run("grpo", task="style"), []
+    run.ui.note = told.append
+    for _ in range(2):
+        with telling_notes(run):
+            run.codec.note(NO_TOOLS)
+    assert told == [NO_TOOLS]
