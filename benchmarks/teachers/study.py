@@ -1,7 +1,7 @@
 """Run a grid of chained runs, such as a teacher and its students, and print its table.
 
     python benchmarks/teachers/study.py test                # run what is missing
-    python benchmarks/teachers/study.py test --table
+    python benchmarks/teachers/study.py test --table        # or dev, or steps
 
 The grid is `GRID.yaml` beside this file, one run for each method and seed. A row is appended to
 `benchmarks/results/teachers/GRID.jsonl` when a run has finished, and a run with a row is not run

@@ -11,6 +11,7 @@ PAGES = [
     ROOT / "benchmarks/teachers/README.md",
     ROOT / "plugins/alignzoo_zoo/distill/README.md",
     ROOT / "plugins/alignzoo_zoo/self_distill/README.md",
+    ROOT / "plugins/alignzoo_zoo/grpo/README.md",
 ]
 GRID = """
 seeds: [3]
@@ -54,12 +55,13 @@ def test_a_student_learns_from_the_result_of_another_run_which_is_kept(
     assert len(study.read_rows("tiny")) == 1
 
 
-def test_the_pages_show_the_rows(study):
-    lines = [line.split(" | ") for line in study.format_table(study.read_rows("test"))][2:]
-    assert len(lines) == 10
+@pytest.mark.parametrize(("grid", "points", "seeds_shown"), [("test", 10, 5), ("steps", 4, 4)])
+def test_the_pages_show_the_rows(study, grid, points, seeds_shown):
+    lines = [line.split(" | ") for line in study.format_table(study.read_rows(grid))][2:]
+    assert len(lines) == points
     pages = [page.read_text(encoding="utf-8") for page in PAGES]
     for method, step, score, flops, seeds in lines:
         found = [page for page in pages if score in page]
         assert len(found) >= 2, (method, step, score)
         assert step == "0" or flops.replace("e+", "e") in pages[0], (method, step, flops)
-        assert seeds == "5 |"
+        assert seeds == f"{seeds_shown} |"
