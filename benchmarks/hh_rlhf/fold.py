@@ -9,9 +9,9 @@ from typing import Any
 
 from dialogues import Pair
 
-from alignzoo_suite.make_tokenizer import make_tokenizer, write_model_folder
+from alignzoo_suite.make_tokenizer import Form, make_tokenizer, write_model_folder
 
-VOCABULARY = 2048
+FORM = Form(vocabulary=2048)
 
 
 def write_fold(folder: Path, train: list[Pair]) -> None:
@@ -20,9 +20,7 @@ def write_fold(folder: Path, train: list[Pair]) -> None:
     write_rows(folder / "pairs.jsonl", train)
     chosen = ({"messages": pair["prompt"] + pair["chosen"]} for pair in train)
     write_rows(folder / "chosen.jsonl", chosen)
-    write_model_folder(
-        folder / "model", make_tokenizer("zoo-tiny", iterate_texts(train), VOCABULARY)
-    )
+    write_model_folder(folder / "model", make_tokenizer("zoo-tiny", iterate_texts(train), FORM))
 
 
 def iterate_texts(pairs: list[Pair]) -> Iterable[str]:
