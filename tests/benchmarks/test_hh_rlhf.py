@@ -59,7 +59,7 @@ def test_every_pair_is_held_out_once_and_no_question_is_in_two_folds():
 
 
 def test_a_fold_has_its_data_and_a_tokenizer_from_the_training_part(tmp_path):
-    from fold import VOCABULARY, write_fold
+    from fold import FORM, write_fold
 
     write_fold(tmp_path, [pair(1, "Why?", "so it is", "no"), pair(2, "How?", "like this", "no")])
     rows = [json.loads(line) for line in (tmp_path / "pairs.jsonl").read_text().splitlines()]
@@ -67,7 +67,7 @@ def test_a_fold_has_its_data_and_a_tokenizer_from_the_training_part(tmp_path):
     chosen = json.loads((tmp_path / "chosen.jsonl").read_text().splitlines()[0])
     assert [message["content"] for message in chosen["messages"]] == ["Why?", "so it is"]
     config = json.loads((tmp_path / "model" / "config.json").read_text())
-    assert config["vocab_size"] <= VOCABULARY
+    assert config["vocab_size"] <= FORM.vocabulary
     assert (tmp_path / "model" / "tokenizer.json").is_file()
 
 
