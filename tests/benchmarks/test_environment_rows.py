@@ -12,7 +12,7 @@ from alignzoo.evaluation.statistics import Estimate, mean_with_interval
 
 ROOT = Path(__file__).parents[2]
 ROWS = ROOT / "benchmarks/results/environments/totals.jsonl"
-LINE = re.compile(r"^\| `(\w+)` \| (\d+) \| (\d.*) \|$", re.MULTILINE)
+LINE = re.compile(r"^\| `(\w+)` \| (\d+) \| ([\d.]+) \| (\d.*) \|$", re.MULTILINE)
 
 
 def cells_of(rows: list[dict[str, Any]]) -> list[str]:
@@ -41,8 +41,10 @@ def test_the_table_is_made_of_the_rows():
     found = defaultdict(list)
     for line in ROWS.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
-        if row["settings"]["eval_split"] == "test":
-            found[row["settings"]["algorithm"], str(row["settings"]["steps"])].append(row)
+        settings = {"temperature": 1.0, **row["settings"]}
+        if settings["eval_split"] == "test":
+            run = (settings["algorithm"], str(settings["steps"]), str(settings["temperature"]))
+            found[run].append(row)
     page = (ROOT / "docs/environments.md").read_text(encoding="utf-8")
-    table = {(name, steps): cells.split(" | ") for name, steps, cells in LINE.findall(page)}
+    table = {tuple(run): cells.split(" | ") for *run, cells in LINE.findall(page)}
     assert table == {run: cells_of(rows) for run, rows in found.items()}
