@@ -20,9 +20,9 @@ HARMLESS = {"prompt": "?", "act": "bake rolls for the picnic", "kind": "benign"}
 def modules(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks/rubric")
     import graded_constitution
-    import study
+    import rubric_study
 
-    return graded_constitution, study
+    return graded_constitution, rubric_study
 
 
 @pytest.mark.parametrize(

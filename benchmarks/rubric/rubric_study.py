@@ -1,8 +1,8 @@
 """Compare `grpo` rewarded by a judge's rating and by the same judge's marks on a rubric.
 
-    python benchmarks/rubric/study.py --split dev --runs RUNS    # the judge, then learning rates
-    python benchmarks/rubric/study.py --split test --runs RUNS   # run what is missing
-    python benchmarks/rubric/study.py --table
+    python benchmarks/rubric/rubric_study.py --split dev --runs RUNS    # judge and rates
+    python benchmarks/rubric/rubric_study.py --split test --runs RUNS   # run what is missing
+    python benchmarks/rubric/rubric_study.py --table
 
 The judge is trained first, in the folder RUNS, if it is not there. A row is appended to
 `benchmarks/results/rubric/` when a run has finished, and a run with a row is not run again.
@@ -21,7 +21,7 @@ from typing import Any
 
 import typer
 import yaml
-from judge import BASE, TASK, train_judge
+from taught_judge import BASE, TASK, train_judge
 
 from alignzoo.evaluation.statistics import Estimate, mean_with_interval
 from alignzoo.session import execute, recipe_for
