@@ -74,8 +74,8 @@ def shifted(monkeypatch):
             completion.logprobs = [logprob - 0.25 for logprob in completion.logprobs]
         return completions
 
-    monkeypatch.setattr("alignzoo.rollout.sampler.generate", shifted)
-    monkeypatch.setattr("alignzoo.evaluation.evaluate.generate", shifted)
+    monkeypatch.setattr("alignzoo.rollout.completions.generate", shifted)
+    monkeypatch.setattr("alignzoo.evaluation.answers.generate", shifted)
 
 
 def test_a_run_whose_sampler_is_not_its_trainer_ends(make_run, shifted):

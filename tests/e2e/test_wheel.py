@@ -42,6 +42,7 @@ def test_what_is_in_it(wheel: Path):
         "alignzoo_check",
         "alignzoo_compare",
         "alignzoo_doctor",
+        "alignzoo_environments",
         "alignzoo_export",
         "alignzoo_judges",
         "alignzoo_label",

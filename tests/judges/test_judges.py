@@ -162,7 +162,7 @@ def test_failures_and_timeouts_are_retried_and_useless_answers_are_not():
     stub.slow = 1.0
     troubles = {3: (503, "busy"), 5: (0, None), 7: (200, "{not json"), 8: (200, "<html>")}
     stub.trouble = lambda n: troubles.get(n % 10)
-    found = ask_server(stub, [question(n) for n in range(40)], timeout=0.4, retries=6)
+    found = ask_server(stub, [question(n) for n in range(40)], timeout=0.4, retries=30)
     useless = [n for n, answer in enumerate(found) if unusable(answer)]
     # A page that is not JSON is an unusable answer; all other failures are retried.
     assert len(useless) == sum(n % 10 == 8 for n in range(1, len(stub.asked) + 1)) > 0
