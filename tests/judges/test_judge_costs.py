@@ -37,7 +37,9 @@ def test_requests_add_up_and_tokens_have_a_price():
     stub.trouble = lambda n: {2: (500, "oops"), 5: (429, "slow down"), 9: (200, "{cut")}.get(n % 10)
     pairs = [Comparison("p", f"a{i}", "b") for i in range(20)]
     with serving(stub) as url:
-        judge = resolve_judge(f"{url},price_in=2,price_out=8.5,requests=4,retries=30", ledger=ledger)
+        judge = resolve_judge(
+            f"{url},price_in=2,price_out=8.5,requests=4,retries=30", ledger=ledger
+        )
         compare(judge, pairs[:15])
         compare(judge, pairs)
     assert ledger.feedback["judge_calls"] == 30 + 40
