@@ -55,6 +55,8 @@ class SelfDistill(Distill):
     success: Annotated[
         float | None,
         f"least reward of a completion that its siblings are shown [default: {SUCCESS:g}]",
+        Ge(-1e18),
+        Le(1e18),
     ] = None
     template: Annotated[
         str, "what the teacher is asked, with {prompt} and {privilege} in their places"
@@ -69,6 +71,7 @@ class SelfDistill(Distill):
     data: type[View] = field(default=Demonstrations, init=False)
 
     defaults = {"teacher": "base"}
+    check_with = ({"privilege": SIBLING},)
 
     @property
     def needs(self) -> Needs:  # type: ignore[override]
