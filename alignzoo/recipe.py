@@ -331,9 +331,11 @@ def resolve(*layers: Mapping[str, Any]) -> Recipe:
     check_adapter(recipe)
     if recipe.task is None and recipe.data is None:
         recipe.task = "style"
-    for name in ("model", "environment"):
-        if name not in values and recipe.task is not None:
-            setattr(recipe, name, getattr(load_task(recipe.task), name, getattr(recipe, name)))
+    missing = [name for name in ("model", "environment") if name not in values]
+    if missing and recipe.task is not None:
+        task = load_task(recipe.task)
+        for name in missing:
+            setattr(recipe, name, getattr(task, name, getattr(recipe, name)))
     return recipe
 
 

@@ -18,8 +18,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import quote, unquote
+
+from annotated_types import Ge, Gt
 
 from alignzoo.errors import BadInput, NotAvailable, RunFailed
 
@@ -33,6 +35,16 @@ SECRET = re.compile(
     r"(?i:(?:^|[/:=.])(?:sk|pk|rk|hf|gsk|ghp|xai|key|token|secret|bearer)[-_:=])"
     r"|(?=[A-Za-z]*[0-9])(?=[0-9]*[A-Za-z])[A-Za-z0-9]{16,}"
 )
+
+
+@dataclass
+class ClientOptions:
+    """The options after a server's URL, `URL,model=NAME,requests=4`, that all users of one have."""
+
+    model: Annotated[str | None, "model of a server [default: its only one]"] = None
+    timeout: Annotated[float, "seconds to wait for a server's reply", Gt(0)] = 60.0
+    retries: Annotated[int, "retries of a failed request to a server", Ge(0)] = 4
+    requests: Annotated[int, "concurrent requests to a server", Ge(1)] = 16
 
 
 class RateLimiter:

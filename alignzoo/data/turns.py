@@ -121,15 +121,15 @@ def split_turns(codec: Codec, ids: Sequence[int], written: Sequence[bool]) -> li
     return found
 
 
-def join_turns(codec: Codec, ids: Sequence[int], written: Sequence[bool]) -> str:
-    """Return a completion of several turns as text: each on a line of its own."""
-    return "\n".join(text.strip("\n") for _, text in split_turns(codec, ids, written))
+def join_turns(turns: Sequence[tuple[str, str]]) -> str:
+    """Return the turns of a completion as one text: each on a line of its own."""
+    return "\n".join(text.strip("\n") for _, text in turns)
 
 
 def episode_texts(codec: Codec, batch: Batch) -> list[str]:
     """Return the completions of a batch of episodes as text, N of them."""
     rows = zip(batch.completions(), batch.mask.tolist(), strict=True)
-    return [join_turns(codec, ids, mask[: len(ids)]) for ids, mask in rows]
+    return [join_turns(split_turns(codec, ids, mask[: len(ids)])) for ids, mask in rows]
 
 
 def count_turns(written: Tensor) -> Tensor:

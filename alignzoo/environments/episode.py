@@ -10,7 +10,7 @@ from alignzoo.data import Content, Message, check_content, is_empty
 from alignzoo.data.limits import limited_time
 from alignzoo.data.values import BadValue, UnusableRow
 from alignzoo.environments.environment import Environment, Step, another_of, list_tools
-from alignzoo.environments.tools import ToolCall, answer_call, check_tools
+from alignzoo.environments.tools import ToolCall, answer_call, check_tools, find_tool
 from alignzoo.errors import RunFailed
 from alignzoo.faults import Blame, PluginMethod, describe_row
 
@@ -74,8 +74,8 @@ class Episode:
     def _answer_call(self, call: ToolCall) -> Message:
         """Return the message with which a tool answers a call."""
         tools = list_tools(self.environment)
-        named = [tool.function for tool in tools if tool.name == call.name]
-        function = named[0] if named else self.environment.parse_calls
+        tool = find_tool(call, tools)
+        function = tool.function if tool else self.environment.parse_calls
         message = {
             "role": "tool",
             "name": call.name,

@@ -147,7 +147,7 @@ def answer_call(call: ToolCall, tools: Sequence[Tool]) -> str:
     """
     if call.problem:
         return f"error: {call.problem}"
-    tool = next((each for each in tools if each.name == call.name), None)
+    tool = find_tool(call, tools)
     if tool is None:
         return f"error: there is no tool {call.name!r:.80}. {nearest(call.name, tool_names(tools))}"
     problem = find_argument_problem(call.arguments, tool.parameters)
@@ -158,6 +158,11 @@ def answer_call(call: ToolCall, tools: Sequence[Tool]) -> str:
     except ToolError as error:
         return f"error: {error}"
     return result if isinstance(result, str) else json.dumps(result)
+
+
+def find_tool(call: ToolCall, tools: Sequence[Tool]) -> Tool | None:
+    """Return the tool that is called, None if there is none of this name."""
+    return next((tool for tool in tools if tool.name == call.name), None)
 
 
 def find_argument_problem(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> str:

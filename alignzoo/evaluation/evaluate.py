@@ -343,8 +343,8 @@ def score_items(
             text = codec.decode(completion.tokens)
             score = score_by_task(task, row, text) if task is not None else None
         else:
-            text = join_turns(codec, completion.tokens, completion.written)
             turns = split_turns(codec, completion.tokens, completion.written)
+            text = join_turns(turns)
         items.append(
             EvaluationItem(
                 item=index,

@@ -17,7 +17,7 @@ from alignzoo.run import Run
 
 @contextmanager
 def greedy_recipe(run: Run) -> Iterator[None]:
-    """Set `--temperature` to 0 inside the block, for samplers read it from the recipe."""
+    """Set `--temperature` to 0 inside the block: samplers read it from the recipe."""
     before, run.recipe = run.recipe, replace(run.recipe, temperature=0.0)
     try:
         yield

@@ -21,7 +21,7 @@ from alignzoo.batch import Batch
 from alignzoo.errors import BadInput, RunFailed
 from alignzoo.options import build, split_options
 from alignzoo.policy import Outputs
-from alignzoo.remote import JsonClient, Refused, check_url, find_model, refuse_keys
+from alignzoo.remote import ClientOptions, JsonClient, Refused, check_url, find_model, refuse_keys
 
 KEY_VARIABLE = "ALIGNZOO_TEACHER_KEY"  # the only source of the API key
 USER = "the teacher's server"  # begins every message
@@ -33,13 +33,10 @@ Entry = Mapping[str, Mapping[str, Any]]  # what a server says about a position, 
 
 
 @dataclass
-class TeacherOptions:
-    """The options after the URL of a teacher: `URL,model=NAME,requests=4`."""
+class TeacherOptions(ClientOptions):
+    """The options after the URL of a teacher's server."""
 
-    model: Annotated[str | None, "which of the server's models [default: its only one]"] = None
-    timeout: Annotated[float, "seconds to wait for a reply", Gt(0)] = 600.0
-    retries: Annotated[int, "retries of a failed request", Ge(0)] = 4
-    requests: Annotated[int, "concurrent requests", Ge(1)] = 16
+    timeout: Annotated[float, "seconds to wait for a server's reply", Gt(0)] = 600.0
     price: Annotated[float, "price of a million tokens", Ge(0)] = 0.0
 
 

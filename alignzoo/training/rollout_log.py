@@ -90,7 +90,7 @@ def describe_text(run: Run, batch: Batch, index: int, ids: list[int]) -> dict[st
     turns = split_turns(run.codec, ids, written)
     rewards = sum_by_turn(batch[TURN_REWARDS][index].tolist(), written)
     return {
-        "completion": cut_text(join_turns(run.codec, ids, written)),
+        "completion": cut_text(join_turns(turns)),
         "turns": [
             [who, cut_text(text), to_number(reward) if who == MODEL else None]
             for (who, text), reward in zip(turns, rewards, strict=True)

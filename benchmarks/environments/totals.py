@@ -19,7 +19,8 @@ from typing import Any
 import typer
 import yaml
 
-from alignzoo.session.session import execute, recipe_for
+from alignzoo.files import append_lines, read_lines
+from alignzoo.session import execute, recipe_for
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results" / "environments" / "totals.jsonl"
@@ -41,9 +42,7 @@ def list_runs() -> Iterator[dict[str, Any]]:
 
 def read_rows() -> list[dict[str, Any]]:
     """Return the rows so far."""
-    if not RESULTS.exists():
-        return []
-    return [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
+    return read_lines(RESULTS)
 
 
 def run_once(settings: dict[str, Any]) -> dict[str, Any]:
@@ -74,8 +73,7 @@ def main(only: str = "") -> None:
         if done or (only and settings["algorithm"] not in only.split(",")):
             continue
         row = run_once(settings)
-        with RESULTS.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        append_lines(RESULTS, [row])
         before, after = (row[phase]["score"]["mean"] for phase in ("before", "after"))
         print(settings, f"{before:.3f} -> {after:.3f}", flush=True)
 

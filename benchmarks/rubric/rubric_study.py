@@ -24,6 +24,7 @@ import yaml
 from taught_judge import BASE, TASK, train_judge
 
 from alignzoo.evaluation.statistics import Estimate, mean_with_interval
+from alignzoo.files import append_lines, read_lines
 from alignzoo.session import execute, recipe_for
 
 HERE = Path(__file__).parent
@@ -78,16 +79,7 @@ def run_once(which: Row, runs: Path) -> Row:
 
 def read_rows(name: str) -> list[Row]:
     """Return the rows of a file so far."""
-    path = RESULTS / f"{name}.jsonl"
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def append_row(name: str, row: Row) -> None:
-    """Append a row to a file."""
-    with (RESULTS / f"{name}.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
+    return read_lines(RESULTS / f"{name}.jsonl")
 
 
 def format_tables() -> Iterator[str]:
@@ -173,7 +165,7 @@ def main(
     folder.mkdir(parents=True, exist_ok=True)
     RESULTS.mkdir(parents=True, exist_ok=True)
     if not read_rows("judge") or not (folder / "judge").exists():
-        append_row("judge", train_judge(read_grid()["judge"], folder))
+        append_lines(RESULTS / "judge.jsonl", [train_judge(read_grid()["judge"], folder)])
     for which in list_runs(split) if split != "judge" else ():
         done = any(which.items() <= row.items() for row in read_rows("runs"))
         other_seed = seeds and str(which["seed"]) not in seeds.split(",")
@@ -181,7 +173,7 @@ def main(
         if done or other_seed or other_reward:
             continue
         row = run_once(which, folder)
-        append_row("runs", row)
+        append_lines(RESULTS / "runs.jsonl", [row])
         print(which, row["before"]["score"]["mean"], row["after"]["score"]["mean"], flush=True)
 
 

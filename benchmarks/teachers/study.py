@@ -13,7 +13,6 @@ all seeds if it names one.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import tempfile
@@ -27,6 +26,7 @@ import yaml
 from sample import write_samples
 
 from alignzoo.evaluation.statistics import mean_with_interval
+from alignzoo.files import append_lines, digest, read_lines
 from alignzoo.session import execute, recipe_for
 
 HERE = Path(__file__).parent
@@ -92,16 +92,14 @@ def train_needed(settings: Settings, seed: int, runs: Path) -> Path:
 
 def folder_of(settings: Settings, seed: int, runs: Path) -> Path:
     """Return the folder of a run, named by a hash of what it is."""
-    text = json.dumps([settings, TASK, seed], sort_keys=True)
-    return runs / hashlib.sha256(text.encode()).hexdigest()[:16]
+    return runs / digest(json.dumps([settings, TASK, seed], sort_keys=True))
 
 
 def make_row(method: str, settings: Settings, seed: int, trained: Trained) -> dict[str, Any]:
     """Return the row of a run: estimates before, on the way and after, and what it cost."""
     folder = trained.folder
     facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    flops = [json.loads(line)["flops"] for line in lines]
+    flops = [row["flops"] for row in read_lines(folder / "metrics.jsonl")]
     results = facts["results"]
     during = [
         {"step": step, "score": scores["score"]["mean"], "flops": flops[step - 1]}
@@ -126,10 +124,7 @@ def make_row(method: str, settings: Settings, seed: int, trained: Trained) -> di
 
 def read_rows(grid: str) -> list[dict[str, Any]]:
     """Return the rows of a grid so far."""
-    path = RESULTS / f"{grid}.jsonl"
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return read_lines(RESULTS / f"{grid}.jsonl")
 
 
 def format_table(rows: list[dict[str, Any]]) -> Iterator[str]:
@@ -172,8 +167,7 @@ def main(
                 continue
             trained = train_run(settings, seed, Path(runs or temporary))
             row = make_row(method, settings, seed, trained)
-            with (RESULTS / f"{grid}.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+            append_lines(RESULTS / f"{grid}.jsonl", [row])
             print(method, seed, row["before"]["score"]["mean"], row["after"]["score"]["mean"])
 
 

@@ -42,6 +42,8 @@ def load(name: str, arguments: str) -> tuple[Any, asyncio.AbstractEventLoop]:
         given = json.loads(arguments)
     except ValueError as error:
         raise BadInput(f"option args: {arguments!r} is not JSON: {error}") from None
+    if not isinstance(given, dict):
+        raise BadInput(f"option args: {arguments!r} is not an object")
     environment = verifiers.load_environment(name.removeprefix(FUNCTION), **given)
     return environment, asyncio.new_event_loop()
 

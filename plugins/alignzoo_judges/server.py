@@ -12,10 +12,10 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge
 
 from alignzoo.data import Message
-from alignzoo.remote import JsonClient, RateLimiter, check_url, find_model
+from alignzoo.remote import ClientOptions, JsonClient, RateLimiter, check_url, find_model
 from alignzoo_judges.judge import Answer, Judge, Question, Usage
 from alignzoo_judges.reply import max_answer_tokens, parse_answer, parse_text, parse_usage
 
@@ -28,13 +28,9 @@ T = TypeVar("T")
 
 
 @dataclass
-class ServerOptions:
-    """The options after a server's URL: `URL,model=NAME,requests=4`."""
+class ServerOptions(ClientOptions):
+    """The options after the URL of a judge's server."""
 
-    model: Annotated[str | None, "model of a server [default: its only one]"] = None
-    timeout: Annotated[float, "seconds to wait for a server's reply", Gt(0)] = 60.0
-    retries: Annotated[int, "retries of a failed request to a server", Ge(0)] = 4
-    requests: Annotated[int, "concurrent requests to a server", Ge(1)] = 16
     per_minute: Annotated[float, "requests to a server per minute (0: no limit)", Ge(0)] = 0
     price_in: Annotated[float, "price of a million tokens that a server reads", Ge(0)] = 0
     price_out: Annotated[float, "price of a million tokens that a server writes", Ge(0)] = 0

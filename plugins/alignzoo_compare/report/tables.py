@@ -121,10 +121,8 @@ def overall_cells(entry: OverallResult) -> dict[str, str]:
 
 
 def interval(value: Interval) -> str:
-    """Return a mean with its interval, `0.512 [0.480, 0.544]`, if it has one."""
-    if math.isnan(value.low):
-        return f"{value.mean:.3f}"
-    return f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]"
+    """Return a mean with its interval, if it has one."""
+    return bounded(value.mean, None if math.isnan(value.low) else value.low, value.high)
 
 
 def difference(value: Interval | None, *, star: bool = True) -> str:
@@ -144,14 +142,17 @@ def controlled(entry: EntryResult) -> Interval | None:
 
 def aggregate(value: Aggregate) -> str:
     """Return a quantity over tasks with its interval."""
-    return f"{value.value:.3f} [{value.low:.3f}, {value.high:.3f}]"
+    return bounded(value.value, value.low, value.high)
 
 
 def estimate(value: Estimate) -> str:
     """Return a mean with its interval, if it has one."""
-    if value.low is None:
-        return f"{value.mean:.3f}"
-    return f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]"
+    return bounded(value.mean, value.low, value.high)
+
+
+def bounded(value: float, low: float | None, high: float | None) -> str:
+    """Return a value with its interval, `0.512 [0.480, 0.544]`, if it has one."""
+    return f"{value:.3f}" if low is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def rank(low: int, high: int) -> str:

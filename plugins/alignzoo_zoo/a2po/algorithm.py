@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -11,6 +10,7 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from alignzoo import Batch, Example, Loss, OnPolicy, Run, hookimpl
+from alignzoo.files import digest
 from alignzoo.rollout import add_advantages, complete, log_completions, with_rewards
 from alignzoo_zoo.a2po.losses import optimal_values, regression_loss
 from alignzoo_zoo.fresh_pairs import policy_metrics
@@ -61,7 +61,7 @@ class A2PO(OnPolicy):
         A prompt's value is estimated when it comes first, and kept in the state.
         """
         known = run.state_of(self).setdefault(KNOWN, {})
-        keys = [hashlib.sha256(repr(row.prompt).encode()).hexdigest()[:16] for row in rows]
+        keys = [digest(repr(row.prompt)) for row in rows]
         if not all(key in known for key in run.gather(keys)):  # all processes draw, or none
             with run.model.as_reference():
                 groups = complete(run, rows, self.value_samples, stream="value")

@@ -15,7 +15,7 @@ def optimal_values(rewards: Tensor, beta: float) -> Tensor:
     one for a small one. Brantley et al. 2025, https://arxiv.org/abs/2505.20686.
 
     Args:
-        rewards: of n completions of each prompt, NaN where none applies; `[B, n]`.
+        rewards: of n completions of each prompt, NaN if none applies; `[B, n]`.
         beta: > 0, in reward per nat.
 
     Returns:

@@ -193,13 +193,13 @@ class GRPO(OnPolicy):
             kl = kl_estimate(batch["logprobs"], batch["reference"], self.kl_estimator)
             rewards = rewards - self.beta * batch.total(kl)[:, None]
         # Some scales and counts are those of the whole round: gather it from all processes.
-        all_rewards = torch.tensor(run.gather(batch.groups(rewards).tolist()))  # (B, G, K)
         tokens = run.gather(self.training_mask(batch).sum(-1).tolist())
         batch.columns["mean_tokens"] = torch.full_like(batch["rewards"], sum(tokens) / len(tokens))
         if self.credit == "steps":
             return step_advantages(read_step_rewards(batch), batch.group, self.scale)
         if self.credit == "turns":
             return turn_advantages(batch[TURN_REWARDS], batch.mask, batch.group, self.scale)
+        all_rewards = torch.tensor(run.gather(batch.groups(rewards).tolist()))  # (B, G, K)
         if apart:
             weights = [run.reward_weights.get(name, 1.0) for name in apart]
             advantages = decoupled_advantages(all_rewards, weights)
