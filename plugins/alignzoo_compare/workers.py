@@ -31,7 +31,7 @@ class Workers(Protocol):
 
 
 class LocalWorkers:
-    """Processes of this machine, one thread each, each with a GPU of its own if there are any.
+    """Processes of this machine, one thread each, spread evenly over its GPUs if there are any.
 
     A process serves many cells, so libraries and the base are loaded once; if it dies, it is
     replaced, and only its cell is lost.
@@ -43,7 +43,9 @@ class LocalWorkers:
         self.size = size
         # Forked from a clean process: this one has threads and, perhaps, a GPU in use.
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["alignzoo.session", "alignzoo_compare.cell"])
+        # Importing bitsandbytes starts CUDA, and a process forked after that cannot use it.
+        if not gpus:
+            context.set_forkserver_preload(["alignzoo.session", "alignzoo_compare.cell"])
         self.pool = ProcessPool(
             max_workers=size, context=context, initializer=prepare_worker, initargs=[board, gpus]
         )
@@ -62,7 +64,7 @@ class LocalWorkers:
 
 
 def prepare_worker(board: Path, gpus: int) -> None:
-    """End a worker with its parent, and give it one thread and a GPU that no other worker has."""
+    """End a worker with its parent, and give it one thread and the GPU with the fewest workers."""
     Thread(target=end_with_parent, daemon=True).start()
     # Ctrl-C in a terminal reaches all processes; the parent ends the workers by SIGTERM.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -96,16 +98,17 @@ _claimed: list[FileLock] = []  # held for the life of the process
 
 
 def claim_gpu(board: Path, gpus: int) -> int:
-    """Return the number of a GPU that no other worker of the board has claimed."""
-    for number in range(gpus):
-        lock = FileLock(board / f".gpu-{number}.lock")
+    """Return the number of a GPU to which no more workers of the board belong than to another."""
+    place = 0
+    while True:
+        lock = FileLock(board / f".gpu-{place}.lock")
         try:
             lock.acquire(timeout=0)
         except Timeout:
+            place += 1
             continue
         _claimed.append(lock)
-        return number
-    return 0
+        return place % gpus
 
 
 def run_quietly(cell: Cell, board: Path, *, allow_code: bool) -> dict[str, Any]:
