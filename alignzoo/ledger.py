@@ -10,8 +10,8 @@ import functools
 import math
 import resource
 import sys
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -69,14 +69,31 @@ class Ledger:
     seconds: float = 0.0
     peak_memory_bytes: int = 0
 
+    def __post_init__(self) -> None:
+        self._limit: tuple[float, Exception] | None = None
+
+    @contextmanager
+    def limited(self, flops: float, error: Exception) -> Iterator[None]:
+        """Raise an error in the block as soon as more FLOPs than these are charged in all."""
+        self._limit = flops, error
+        try:
+            yield
+        finally:
+            self._limit = None
+
     def pay(self, money: float) -> None:
         """Add money that a judge has cost."""
         self.money += money
 
     def charge(self, purpose: str, cost: Cost) -> None:
-        """Add the cost of a pass under one of `PURPOSES`; raise `KeyError` for any other."""
+        """Add the cost of a pass under one of `PURPOSES`; raise `KeyError` for any other.
+
+        Raise the error of `limited` above its limit.
+        """
         self.flops[purpose] += cost.flops
         self.tokens[purpose] += cost.tokens
+        if self._limit is not None and self.total_flops > self._limit[0]:
+            raise self._limit[1]
 
     def spend(
         self,

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
 from alignzoo.data import FEEDBACK_KINDS, count_feedback
+from alignzoo.errors import BadInput
 from alignzoo.ledger import Cost, peak_memory
 from alignzoo.run import Run
 
 ROW_STATE = "the rows"  # the name of their state
+MOST_OVER = 2.0  # times the budget that a run of one step may take
 
 
 def charge_time(run: Run, started: float) -> float:
@@ -21,6 +24,22 @@ def charge_time(run: Run, started: float) -> float:
     run.ledger.seconds += now - started
     run.ledger.see_memory(peak_memory(run.device))
     return now
+
+
+@contextmanager
+def within_budget(run: Run) -> Iterator[None]:
+    """Raise `BadInput` in the block if the first step of a run takes over twice its budget.
+
+    A run ends after the step that reaches its budget, so that a few percent more are usual.
+    """
+    budget = run.recipe.budget_flops
+    if budget is None or run.step:
+        yield
+        return
+    problem = f"option --budget: one step takes over {MOST_OVER:g} times the {budget:.3g} flops"
+    hint = "choose a larger --budget, or a smaller --batch-size"
+    with run.ledger.limited(MOST_OVER * budget, BadInput(problem, hint=hint)):
+        yield
 
 
 def charge_feedback(run: Run, rows: Sequence[int]) -> None:

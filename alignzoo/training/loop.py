@@ -30,6 +30,7 @@ from alignzoo.training.accounts import (
     charge_other_processes,
     charge_time,
     log_step,
+    within_budget,
 )
 from alignzoo.training.evaluations import evaluate_between
 from alignzoo.training.micro_batches import agree_on_micro_batches, compute_loss
@@ -83,7 +84,8 @@ def train_round(
 ) -> None:
     """Take the remaining steps of a round, and end it. The seconds since `started` are charged."""
     for minibatch in current.remaining(run):
-        metrics = train_step(run, optimizer, minibatch, first=current.done == 0)
+        with within_budget(run):
+            metrics = train_step(run, optimizer, minibatch, first=current.done == 0)
         current.done += 1
         run.hook.alignzoo_step(run=run, step=run.step, metrics=metrics)
         log_step(run, metrics)
@@ -107,7 +109,7 @@ def begin_round(run: Run, optimizer: torch.optim.Optimizer) -> Round:
     torch.manual_seed(run.seed_for("round", run.round, run.world.rank))
     run.round_metrics.numbers.clear()
     spent = run.ledger.total_flops
-    with saved_if_interrupted(run, optimizer), run.model.sharding.whole():
+    with saved_if_interrupted(run, optimizer), run.model.sharding.whole(), within_budget(run):
         indices = run.hook.alignzoo_order(run=run, index=run.round)
         rows = [run.data.train[i] for i in indices]
         batch = run.hook.alignzoo_sample(run=run, rows=run.shard(rows))

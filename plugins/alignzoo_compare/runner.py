@@ -15,10 +15,6 @@ from alignzoo_compare.grid import BASE
 from alignzoo_compare.workers import Workers
 
 TRIES = 2  # of a cell whose worker died
-# What only the row of a finished run has.
-RESULTS = (
-    "items", "curve", "training", "samples", "proxy", "summary", "ledger", "fingerprints", "also",
-)  # fmt: skip
 
 
 @dataclass
@@ -64,7 +60,6 @@ def run_board(
                 if row is not None:
                     if row["status"] == "refused" and cell.entry == BASE:
                         raise BadInput(f"task {cell.task!r} cannot be evaluated: {row['error']}")
-                    row = refuse_overspent(board, row)
                     board.append(row)
                     state.finished.append(row)
             state.running = list(futures.values())
@@ -87,21 +82,6 @@ def row_of(future: Future[Row], cell: Cell, *, last: bool) -> Row | None:
     if not last:
         return None
     return {**describe(cell), "status": "failed", "error": f"its worker died: {one_line(error)}"}
-
-
-def refuse_overspent(board: Board, row: Row) -> Row:
-    """Return a row as refused if its run was over after one step, which took over twice the budget.
-
-    A few percent more than the budget is usual: a run ends after the step that reaches it.
-    """
-    if row["status"] != "finished" or row["steps"] != 1 or board.grid.track != "flops":
-        return row
-    spent = row["ledger"]["total_flops"]
-    if spent <= 2 * board.grid.budget_amount:
-        return row
-    kept = {name: row[name] for name in row if name not in RESULTS}
-    error = f"one step takes {spent:.2g} flops, more than the budget of {board.grid.budget}"
-    return {**kept, "status": "refused", "error": error}
 
 
 def check_any_trained(board: Board) -> None:

@@ -13,11 +13,15 @@ from alignzoo.session.session import execute, recipe_for
 SETTINGS = {"batch_size": 8, "eval_size": 0, "checkpoint_every": 0}
 
 
+def read_rows(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
 def test_a_budget_ends_the_run_and_its_schedule(tmp_path):
     # At least one step over, and at most one.
     recipe = recipe_for("dpo", {**SETTINGS, "output_dir": str(tmp_path), "budget": "2e10flops"})
     folder = execute(recipe).folder
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    rows = read_rows(folder)
     assert rows[-1]["flops"] >= 2e10 > rows[-2]["flops"]
     assert len(rows) > 4
     rates = [row["learning_rate"] for row in rows]
@@ -25,6 +29,17 @@ def test_a_budget_ends_the_run_and_its_schedule(tmp_path):
     assert (
         json.loads((folder / "run.json").read_text())["ledger"]["total_flops"] == rows[-1]["flops"]
     )
+
+
+def test_a_first_step_over_twice_the_budget_is_refused(tmp_path):
+    settings = {**SETTINGS, "output_dir": str(tmp_path)}
+    (one,) = read_rows(execute(recipe_for("grpo", {**settings, "steps": 1})).folder)
+    half = f"{0.6 * one['flops']:.0f}flops"
+    assert len(read_rows(execute(recipe_for("grpo", {**settings, "budget": half})).folder)) == 1
+    less = {**settings, "budget": f"{0.1 * one['flops']:.0f}flops", "name": "less"}
+    with pytest.raises(BadInput, match="--budget: one step takes over 2 times"):
+        execute(recipe_for("grpo", less))
+    assert not (tmp_path / "less").exists()
 
 
 def test_the_ledger_of_dpo(tmp_path):
