@@ -21,9 +21,10 @@ from alignzoo.errors import BadInput, one_line
 from alignzoo.memory.tracker import MemoryTracker, Peak
 from alignzoo.policy.adapters import use_value_adapter
 from alignzoo.policy.decoder import SPARE_LENGTH, CachedDecoder
+from alignzoo.policy.forward import ForwardOptions
 from alignzoo.policy.layout import HiddenState, pack_batch
 from alignzoo.policy.logprobs import assume_device
-from alignzoo.policy.scoring import ForwardOptions, SharedScorer, completion_rows
+from alignzoo.policy.scoring import SharedScorer, completion_rows
 from alignzoo.policy.weightless import Weightless
 from alignzoo.rollout import Sampling
 

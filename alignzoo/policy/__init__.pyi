@@ -1,6 +1,7 @@
 from .adapters import adapter_parameters
 from .divergence import generalized_jsd, top_k_jsd
 from .flops import FlopsProfile
+from .forward import DivergenceFrom, Outputs, Perturb
 from .kept_bases import keep_bases
 from .layout import HiddenState
 from .load import ModelSpec, default_device, load_policy
@@ -9,7 +10,6 @@ from .logprobs import chunked_logprobs
 from .merged import MergedModel, load_merged
 from .model import LanguageModel
 from .policy import Policy
-from .scoring import DivergenceFrom, Outputs, Perturb
 
 __all__ = [
     "DivergenceFrom",

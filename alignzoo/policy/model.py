@@ -17,19 +17,13 @@ from alignzoo.errors import BadInput, RunFailed
 from alignzoo.ledger import Cost
 from alignzoo.policy.adapters import VALUE, PeftModel, use_value_adapter
 from alignzoo.policy.flops import FlopsProfile
+from alignzoo.policy.forward import ForwardOptions, Outputs, scatter_tokens
 from alignzoo.policy.heads import ScoreHead, ValueHead
 from alignzoo.policy.layout import HiddenState, Work, count_generation, count_work
+from alignzoo.policy.lm_head import LMHead
 from alignzoo.policy.meter import Meter
 from alignzoo.policy.rotary import score_apart, states_apart
-from alignzoo.policy.scoring import (
-    NO_LINEAR_HEAD,
-    ForwardOptions,
-    LMHead,
-    Outputs,
-    Scorer,
-    backbone_of,
-    scatter_tokens,
-)
+from alignzoo.policy.scoring import NO_LINEAR_HEAD, Scorer, backbone_of
 from alignzoo.policy.virtual import NO_VIRTUAL, Virtual, virtual_of
 
 

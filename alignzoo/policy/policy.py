@@ -16,10 +16,10 @@ from alignzoo.batch import Batch
 from alignzoo.errors import BadInput, RunFailed
 from alignzoo.files import whole_folder
 from alignzoo.policy.adapters import PeftModel, adapter_parameters, base_parameters, keep_trainable
+from alignzoo.policy.forward import Outputs
 from alignzoo.policy.locate import quiet_libraries
 from alignzoo.policy.model import LanguageModel, ModelParts
 from alignzoo.policy.probe import decoding_batch
-from alignzoo.policy.scoring import Outputs
 from alignzoo.policy.sharding import WITHOUT_SHARD, Sharding, shares_weights, whole_state
 from alignzoo.policy.stopping import write_stop_ids
 

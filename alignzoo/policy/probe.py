@@ -16,9 +16,9 @@ from transformers import PreTrainedModel
 from alignzoo.batch import Batch, Example, collate
 from alignzoo.errors import BadInput, one_line
 from alignzoo.policy.attention import ATTENTION_NAME
+from alignzoo.policy.forward import ForwardOptions
 from alignzoo.policy.scoring import (
     BackboneScorer,
-    ForwardOptions,
     LogitsScorer,
     RowScorer,
     Scorer,

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from alignzoo.batch import Batch
+from alignzoo.policy.forward import ForwardOptions, Outputs
 from alignzoo.policy.layout import HiddenState, input_lengths
-from alignzoo.policy.scoring import ForwardOptions, Outputs, Scorer
+from alignzoo.policy.scoring import Scorer
 
 
 def rotary_limit(model: PreTrainedModel) -> int | None:

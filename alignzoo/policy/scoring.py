@@ -12,13 +12,9 @@ states of size h.
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, NamedTuple, Protocol
+from dataclasses import replace
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -27,8 +23,7 @@ from transformers import PreTrainedModel
 from alignzoo.batch import Batch
 from alignzoo.errors import BadInput
 from alignzoo.policy.attention import ATTENTION_NAME, use_layout
-from alignzoo.policy.divergence import HeadInputs, chunked_divergence
-from alignzoo.policy.heads import ValueHead
+from alignzoo.policy.forward import DEFAULT_OPTIONS, ForwardOptions, Outputs, wanted_ids
 from alignzoo.policy.layout import (
     HiddenState,
     Layout,
@@ -39,127 +34,12 @@ from alignzoo.policy.layout import (
     token_mask,
     ungroup,
 )
-from alignzoo.policy.logprobs import LogitTransform, chunked_logprobs
+from alignzoo.policy.lm_head import LMHead
 from alignzoo.policy.sequences import Sequences
-from alignzoo.policy.top_logprobs import chunked_top_logprobs
-from alignzoo.policy.virtual import NO_VIRTUAL, Virtual
 
-# Maps input embeddings `[..., h]` and the length of the sequence that each belongs to, `[...]`, to
-# other embeddings: with noise added, say.
-Perturb = Callable[[Tensor, Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class ForwardOptions:
-    """Options of a forward pass: what to compute besides log-probs, and what to change in it.
-
-    `entropy`, `log_sum_p2`, `hidden`, `top_k` or `top_ids [N, T, K]`, `divergence` and `value_head`
-    fill the fields of `Outputs`. `temperature` divides the logits. `perturb` maps the input
-    embeddings before the pass, and `virtual` are the virtual tokens that the batch has placeholders
-    for.
-    """
-
-    entropy: bool = False
-    log_sum_p2: bool = False
-    temperature: float = 1.0
-    hidden: bool = False
-    top_k: int = 0
-    top_ids: Tensor | None = None
-    divergence: DivergenceFrom | None = None
-    perturb: Perturb | None = None
-    virtual: Virtual = NO_VIRTUAL
-    value_head: ValueHead | None = None
-
-    @contextmanager
-    def apply(self, embeddings: nn.Module, lengths: Tensor, positions: Tensor) -> Iterator[None]:
-        """Apply `perturb` and `virtual` to a pass over tokens `[..., L]`.
-
-        `positions` and `lengths`, both `[..., L]`, are the position of each token and the length of
-        its sequence.
-        """
-        assert lengths.shape == positions.shape, (lengths.shape, positions.shape)
-        with (
-            perturb_embeddings(embeddings, self.perturb, lengths),
-            self.virtual.inject(positions),
-        ):
-            yield
-
-    @property
-    def tops(self) -> bool:
-        """Return whether log-probs of several tokens at each position are wanted."""
-        return self.top_k > 0 or self.top_ids is not None
-
-    @property
-    def head_passes(self) -> int:
-        """Return how often a token goes through the LM head."""
-        return 1 + self.tops + (self.divergence is not None)
-
-    def keep(self, rows: Tensor) -> ForwardOptions:
-        """Return the options for some of the N completions, those marked in `rows [N]`."""
-        top_ids, other = self.top_ids, self.divergence
-        return replace(
-            self,
-            top_ids=top_ids[rows] if top_ids is not None else None,
-            divergence=replace(other, hidden=other.hidden[rows]) if other is not None else None,
-        )
-
-
-@dataclass(frozen=True)
-class DivergenceFrom:
-    """Another model's distributions of the tokens of a batch, to compute the divergence from.
-
-    Args:
-        hidden: its `Outputs.hidden` for the batch, or for one with the same completions,
-            `[N, T, h]`.
-        head: its LM head, `LanguageModel.lm_head`.
-        beta: of `generalized_jsd`, in [0, 1].
-    """
-
-    hidden: Tensor
-    head: LMHead
-    beta: float
-
-
-DEFAULT_OPTIONS = ForwardOptions()
 NO_LINEAR_HEAD = (
     "distributions over the vocabulary can only be compared if the head is a plain linear layer"
 )
-
-
-@dataclass
-class Outputs:
-    """Per-token results of a forward pass, `[N, T]` float32, exactly 0 where there is no token.
-
-    `logprobs` are the log-probs of the tokens. On request, for the distribution p of each token:
-    its `entropy`, and without gradient `log_sum_p2`, log sum(p^2), the log-probability that two
-    draws agree. With a value head, `values` are its outputs for the state before each token.
-
-    Also on request: `hidden [N, T, h]`, the last layer's state that predicts each token, in the
-    precision of the model; and `top_logprobs [N, T, K]` of the K likeliest tokens at each position,
-    the likeliest first, with their `top_ids [N, T, K]`, or of the tokens that were asked for; and
-    `divergence`, of p from another model's distribution of the token: see `generalized_jsd`.
-    """
-
-    logprobs: Tensor
-    # None unless requested. Typed as tensors, for a caller knows what it requested.
-    entropy: Tensor = None  # type: ignore[assignment]
-    log_sum_p2: Tensor = None  # type: ignore[assignment]
-    values: Tensor = None  # type: ignore[assignment]
-    hidden: Tensor = None  # type: ignore[assignment]
-    top_logprobs: Tensor = None  # type: ignore[assignment]
-    top_ids: Tensor = None  # type: ignore[assignment]
-    divergence: Tensor = None  # type: ignore[assignment]
-
-    @classmethod
-    def of(cls, batch: Batch, *found: Tensor | None) -> Outputs:
-        """Make outputs from values per token, `[n, ...]` each, in the order of the fields."""
-        return cls(*(scatter_tokens(batch, x) if x is not None else None for x in found))  # type: ignore[arg-type]
-
-    @property
-    def collision(self) -> Tensor | None:
-        """Deprecated: use `log_sum_p2`."""
-        warnings.warn("Outputs.collision is now log_sum_p2", DeprecationWarning, stacklevel=2)
-        return self.log_sum_p2
 
 
 class Scorer(Protocol):
@@ -341,116 +221,6 @@ class LogitsScorer:
         return out.hidden_states[-1].flatten(0, 1).index_select(0, rows.source)  # (n, h)
 
 
-class LMHead:
-    """The LM head, applied in chunks to the states of the scored tokens alone."""
-
-    def __init__(self, model: PreTrainedModel):
-        layer = model.get_output_embeddings()
-        if not isinstance(layer, nn.Linear) or type(layer.weight) is not nn.Parameter:
-            raise NotImplementedError(f"the head is a {type(layer).__name__}")
-        self.layer = layer
-        config = model.config.get_text_config()
-        self.softcap: float | None = getattr(config, "final_logit_softcapping", None)
-        self.scale = _logit_scale(config)
-
-    def __call__(
-        self, states: Tensor, batch: Batch, options: ForwardOptions
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Compute log-probs, entropy and log sum(p^2), `[n]` each, from `states [n, h]`."""
-        return self.of_targets(states, batch.tokens[token_mask(batch)], options)
-
-    def of_targets(
-        self, states: Tensor, targets: Tensor, options: ForwardOptions
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Compute what a call computes, for the tokens `targets [n]`."""
-        return chunked_logprobs(
-            self._scaled(states),
-            self.layer.weight,
-            targets,
-            self.layer.bias,
-            options.temperature,
-            self.softcap,
-            options.entropy,
-            options.log_sum_p2,
-        )
-
-    def tops(self, states: Tensor, batch: Batch, options: ForwardOptions) -> tuple[Tensor, Tensor]:
-        """Compute log-probs of K tokens at each position and their ids, both `[n, K]`."""
-        return chunked_top_logprobs(
-            self._scaled(states),
-            self.layer.weight,
-            self.layer.bias,
-            LogitTransform(options.temperature, self.softcap),
-            options.top_k,
-            wanted_ids(batch, options),
-        )
-
-    def divergence(self, states: Tensor, batch: Batch, options: ForwardOptions) -> Tensor:
-        """Compute the divergence from another model's distribution at each token, `[n]`."""
-        other = options.divergence
-        assert other is not None
-        theirs = other.head.inputs(other.hidden[token_mask(batch)], options.temperature)
-        return chunked_divergence(self.inputs(states, options.temperature), theirs, other.beta)
-
-    def inputs(self, states: Tensor, temperature: float) -> HeadInputs:
-        """Return what the distributions at `states [n, h]` are made of."""
-        transform = LogitTransform(temperature, self.softcap)
-        return HeadInputs(self._scaled(states), self.layer.weight, self.layer.bias, transform)
-
-    def _scaled(self, states: Tensor) -> Tensor:
-        """Return the states in the precision of the head, times the scale of the logits."""
-        weight, device = self.layer.weight, states.device.type
-        half = torch.is_autocast_enabled(device)
-        states = states.to(torch.get_autocast_dtype(device) if half else weight.dtype)
-        return states if self.scale == 1.0 else states * self.scale
-
-    def fits(self, model: PreTrainedModel) -> bool:
-        """Return whether the model makes of its head's output what this one does.
-
-        Given a ramp of large numbers, for a cap on logits hardly shows on the small ones that a
-        model has at a few tokens.
-        """
-        ramp = torch.linspace(-60, 60, self.layer.out_features, device=model.device)  # (V,)
-        hook = self.layer.register_forward_hook(lambda *args: ramp.to(args[2]).expand_as(args[2]))
-        try:
-            tokens = torch.ones(1, 2, dtype=torch.long, device=model.device)
-            logits = model(input_ids=tokens, use_cache=False).logits[0, -1].float()  # (V,)
-        finally:
-            hook.remove()
-        before, after = self._cap(ramp), self._cap(ramp * self.scale)  # the scale of states, logits
-        is_close = partial(torch.allclose, logits, rtol=0.02, atol=0.01)  # in half precision too
-        return is_close(before) or (self.layer.bias is None and is_close(after))
-
-    def _cap(self, logits: Tensor) -> Tensor:
-        return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
-
-
-def _logit_scale(config: Any) -> float:
-    """Return the factor that some families put on logits (Cohere, Falcon-H1; Granite divides)."""
-    scale = 1.0
-    for name in ("logit_scale", "lm_head_multiplier"):
-        scale *= getattr(config, name, None) or 1.0
-    return scale / (getattr(config, "logits_scaling", None) or 1.0)
-
-
-def scatter_tokens(batch: Batch, values: Tensor) -> Tensor:
-    """Scatter values of tokens, `[n, ...]`, to `[N, T, ...]` with zeros elsewhere."""
-    mask = token_mask(batch)  # (N, T)
-    if values.ndim == 1:
-        return values.new_zeros(mask.shape).masked_scatter(mask, values)
-    return values.new_zeros(*mask.shape, *values.shape[1:]).index_put((mask,), values)
-
-
-def wanted_ids(batch: Batch, options: ForwardOptions) -> Tensor | None:
-    """Return the token ids whose log-probs are asked for at each token, `[n, K]`, if any are."""
-    if options.top_ids is None:
-        return None
-    ids, shape = options.top_ids, batch.tokens.shape
-    if ids.ndim != 3 or ids.shape[:2] != shape:
-        raise BadInput(f"top_ids is [N, T, K] with N and T of {list(shape)}, not {list(ids.shape)}")
-    return ids.to(batch.tokens.device)[token_mask(batch)]
-
-
 class Rows(NamedTuple):
     """Completions with their prompts in front, as right-padded rows.
 
@@ -480,21 +250,6 @@ def completion_rows(batch: Batch, states: HiddenState) -> Rows:
         column_index(ids).expand_as(ids),
         source[token_mask(batch)],
     )
-
-
-@contextmanager
-def perturb_embeddings(
-    embeddings: nn.Module, perturb: Perturb | None, lengths: Tensor
-) -> Iterator[None]:
-    """Map the output of the input embeddings by `perturb`, if there is one."""
-    if perturb is None:
-        yield
-        return
-    hook = embeddings.register_forward_hook(lambda _, __, embedded: perturb(embedded, lengths))
-    try:
-        yield
-    finally:
-        hook.remove()
 
 
 def backbone_of(model: PreTrainedModel) -> nn.Module:

@@ -22,8 +22,9 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from alignzoo.batch import Batch
+from alignzoo.policy.forward import DEFAULT_OPTIONS, ForwardOptions, Outputs
 from alignzoo.policy.layout import HiddenState
-from alignzoo.policy.scoring import DEFAULT_OPTIONS, ForwardOptions, Outputs, Scorer
+from alignzoo.policy.scoring import Scorer
 
 _Found = TypeVar("_Found")
 WITHOUT_SHARD = "leave --shard out: each process then holds the whole model"

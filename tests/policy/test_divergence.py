@@ -15,8 +15,10 @@ from test_policy import load
 from alignzoo.errors import BadInput
 from alignzoo.policy import DivergenceFrom, generalized_jsd, logprobs, top_k_jsd
 from alignzoo.policy.divergence import HeadInputs, chunked_divergence, jsd_slope
+from alignzoo.policy.forward import ForwardOptions
+from alignzoo.policy.lm_head import LMHead
 from alignzoo.policy.logprobs import LogitTransform
-from alignzoo.policy.scoring import ForwardOptions, LMHead, LogitsScorer, RowScorer
+from alignzoo.policy.scoring import LogitsScorer, RowScorer
 
 POLICY, TEACHER = torch.tensor([0.5, 0.5]).double(), torch.tensor([0.25, 0.75]).double()
 # (1/2, 1/2) against (1/4, 3/4); the mixture of beta = 1/2 is (3/8, 5/8).

@@ -11,10 +11,11 @@ from test_policy import folder, load  # noqa: F401  (a fixture)
 
 from alignzoo.errors import BadInput, RunFailed
 from alignzoo.policy import HiddenState
+from alignzoo.policy.forward import scatter_tokens
 from alignzoo.policy.heads import SCORE_HEAD_FILE
 from alignzoo.policy.layout import count_work, pack_batch, token_mask
 from alignzoo.policy.probe import pick_scorer
-from alignzoo.policy.scoring import LogitsScorer, RowScorer, backbone_of, scatter_tokens
+from alignzoo.policy.scoring import LogitsScorer, RowScorer, backbone_of
 
 
 def textbook_logprobs(model, batch) -> torch.Tensor:

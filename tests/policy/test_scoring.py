@@ -12,12 +12,13 @@ from policy_models import IDS, build, configs
 
 from alignzoo.batch import Example, collate
 from alignzoo.errors import BadInput
-from alignzoo.policy import probe, scoring
+from alignzoo.policy import lm_head, probe, scoring
 from alignzoo.policy.adapters import add_adapter
+from alignzoo.policy.forward import ForwardOptions
 from alignzoo.policy.kinds import AdapterSettings
 from alignzoo.policy.layout import count_work, pack_batch, ungroup
 from alignzoo.policy.probe import pick_scorer, textbook_logprobs
-from alignzoo.policy.scoring import ForwardOptions, UnpaddedScorer
+from alignzoo.policy.scoring import UnpaddedScorer
 
 UNSHARED = ("falcon", "mamba")  # alibi by code of their own; recurrent
 
@@ -135,7 +136,7 @@ def test_gradient_checkpointing_changes_nothing(batch):
 
 
 def test_a_head_of_unknown_kind_is_left_to_the_model(batch, monkeypatch):
-    monkeypatch.setattr(scoring, "_logit_scale", lambda config: 1.0)
+    monkeypatch.setattr(lm_head, "_logit_scale", lambda config: 1.0)
     model = build("cohere")
     scorer = pick_scorer(model)
     assert isinstance(scorer, scoring.LogitsScorer)

@@ -13,8 +13,9 @@ from test_policy import load
 from alignzoo.batch import Batch
 from alignzoo.errors import BadInput
 from alignzoo.policy import logprobs
+from alignzoo.policy.forward import ForwardOptions
 from alignzoo.policy.probe import pick_scorer
-from alignzoo.policy.scoring import ForwardOptions, LogitsScorer, RowScorer, SharedScorer
+from alignzoo.policy.scoring import LogitsScorer, RowScorer, SharedScorer
 
 
 def plain(model, batch: Batch, temperature: float = 1.0):

@@ -9,9 +9,10 @@ from test_policy import folder, load  # noqa: F401  (a fixture)
 from test_score_head import textbook_logprobs
 
 from alignzoo.errors import RunFailed
+from alignzoo.policy.forward import ForwardOptions
 from alignzoo.policy.heads import ValueHead
 from alignzoo.policy.probe import pick_scorer
-from alignzoo.policy.scoring import ForwardOptions, LogitsScorer, backbone_of
+from alignzoo.policy.scoring import LogitsScorer, backbone_of
 
 
 def filled(width: int) -> ValueHead:

@@ -21,10 +21,10 @@ from alignzoo.batch import Example, collate
 from alignzoo.errors import BadInput, RunFailed
 from alignzoo.policy import HiddenState, probe, scoring
 from alignzoo.policy.adapters import add_adapter
+from alignzoo.policy.forward import ForwardOptions
 from alignzoo.policy.kinds import AdapterSettings
 from alignzoo.policy.layout import ungroup
 from alignzoo.policy.probe import check_virtual, pick_scorer, textbook_logprobs
-from alignzoo.policy.scoring import ForwardOptions
 from alignzoo.policy.virtual import check_prefix, initialize_virtual, virtual_of
 from alignzoo.rollout import Sampling, generate
 
