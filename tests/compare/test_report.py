@@ -43,7 +43,7 @@ from alignzoo_compare.report.plots import (
     plot_scores,
     plot_training,
 )
-from alignzoo_compare.report.readme import BEGIN, END, insert_tables, short_tables
+from alignzoo_compare.report.readme import BEGIN, END, insert_tables, name_base, short_tables
 from alignzoo_compare.report.summary import letters_of
 from alignzoo_compare.report.tables import HEADINGS, OVERALL, as_csv, as_markdown, to_json
 from alignzoo_compare.statistics.intervals import Interval
@@ -342,6 +342,20 @@ def test_tables_replace_what_is_between_the_markers(board, summary, tmp_path):
     assert text.startswith(f"before\n{BEGIN}\n") and text.endswith(f"{END}\nafter\n")
     assert "earlier" not in text and "| grpo |" in text
     assert insert_tables(path, sections) == text
+
+
+def test_tables_of_tasks_are_folded_and_hostile_names_stay_text(board, summary):
+    task = replace(summary.tasks[0], task="<script>x</script>")
+    text = short_tables([Section("", board, replace(summary, tasks=[task]))])
+    assert "<script>" not in text
+    assert "<details><summary>&lt;script&gt;x&lt;/script&gt;: " in text
+
+
+@pytest.mark.parametrize(
+    ("model", "shown"), [("/root/models/a", "a"), ("org/name", "org/name"), (None, "the embedded")]
+)
+def test_a_base_is_shown_without_the_folders_of_one_machine(model, shown):
+    assert name_base(model).startswith(shown)
 
 
 def test_the_readme_has_the_tables_of_the_committed_boards(monkeypatch):

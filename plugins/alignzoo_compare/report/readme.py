@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from pathlib import Path
 
 from alignzoo import BadInput
+from alignzoo.cli.render import clean
 from alignzoo.errors import count
 from alignzoo_compare.report.page import Section
 from alignzoo_compare.report.tables import (
@@ -40,21 +42,33 @@ def insert_tables(path: Path, sections: Sequence[Section]) -> str:
 
 
 def short_tables(sections: Sequence[Section]) -> str:
-    """Return a short table of each task, and one over all tasks, as Markdown."""
+    """Return a short table over all tasks, and one of each task to unfold, as Markdown."""
     parts = []
     for section in sections:
         grid, summary = section.summary.grid, section.summary
         parts += [f"**{escape(section.title)}**"] if section.title else []
         parts.append(
-            f"Base: {escape(grid.model or 'the embedded model of each task')}. Budget of each run: "
-            f"{escape(grid.budget)}. {count(grid.seeds, 'seed')}, "
-            f"{count(grid.trials, 'trial')} on dev."
+            f"Base: {escape(name_base(grid.model))}. Budget of each run: {escape(grid.budget)}. "
+            f"{count(grid.seeds, 'seed')}, {count(grid.trials, 'trial')} on dev."
         )
         if summary.overall:
             rows = [overall_cells(entry) for entry in summary.overall]
             parts += ["All tasks:", markdown_table(OVERALL, rows)]
         for task in summary.tasks:
-            parts.append(f"{escape(describe_task(task))}:")
-            parts.append(markdown_table(SHORT, [entry_cells(entry) for entry in task.entries]))
+            table = markdown_table(SHORT, [entry_cells(entry) for entry in task.entries])
+            parts.append(folded(describe_task(task), table))
         parts += [f"- {escape(line)}" for line in summary.warnings]
     return "\n\n".join(parts)
+
+
+def name_base(model: str | None) -> str:
+    """Return what a page calls the base of a board: without the folders in which it lies."""
+    if model is None:
+        return "the embedded model of each task"
+    return Path(model).name if Path(model).is_absolute() else model
+
+
+def folded(line: str, table: str) -> str:
+    """Return a table of which a page shows the line alone until a reader unfolds it."""
+    # Between the tags Markdown reads nothing, so that HTML's own escapes are needed.
+    return f"<details><summary>{html.escape(clean(line))}</summary>\n\n{table}\n\n</details>"
