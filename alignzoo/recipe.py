@@ -172,6 +172,7 @@ class Recipe:
     ] = "dev"
     eval_every: Annotated[int, "also evaluate every N steps (0: never)", Ge(0), Le(10**9)] = 0
     eval_before: Annotated[bool, "evaluate before training as well"] = True
+    eval_held_out: Annotated[bool, "measure the loss on held-out rows in evaluations"] = True
     sampler: Annotated[
         str | None,
         "sampler of completions, NAME[,OPTION=VALUE...]: the name of a sampler or a Python file "

@@ -94,7 +94,7 @@ def evaluate_run(run: Run, phase: str) -> Evaluation:
     try:
         with torch.no_grad():
             with run.free_of_charge():
-                result = Evaluation(measure_held_out(run))
+                result = Evaluation(measure_held_out(run) if run.recipe.eval_held_out else {})
             rows = choose_prompts(run)
             if measures(run):
                 split = choose_split(run.task, run.recipe.eval_split)

@@ -265,6 +265,7 @@ def full_settings(
         "seed": seed,
         "eval_size": grid.eval_size,
         "eval_before": False,
+        "eval_held_out": False,  # no report shows it
     }
 
 

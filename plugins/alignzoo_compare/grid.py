@@ -51,7 +51,7 @@ LEARNED: dict[str, Settings] = {
 # entry can have others than its neighbours.
 FIXED = (
     "task", "seed", "model", "budget", "steps", "eval_size", "eval_split", "eval_every",
-    "eval_before", "output_dir", "name", "checkpoint_every",
+    "eval_before", "eval_held_out", "output_dir", "name", "checkpoint_every",
 )  # fmt: skip
 ALIKE = (
     "temperature", "top_k", "top_p", "min_p", "max_new_tokens", "stop_text", "environment",

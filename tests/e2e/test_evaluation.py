@@ -44,6 +44,16 @@ def test_the_table_is_the_mean_of_the_items(run_folder):
         assert results[phase]["kl"]["mean"] == pytest.approx(sum(drift) / 12)
 
 
+def test_the_loss_on_held_out_rows_can_be_left_out(run_folder, tmp_path):
+    settings = {"output_dir": str(tmp_path), "task": "sums", "steps": 6, "eval_held_out": False}
+    settings |= {"batch_size": 8, "eval_size": 12, "eval_before": False, "learning_rate": 5e-3}
+    folder = execute(recipe_for("sft", settings)).folder
+    both = [json.loads((x / "run.json").read_text())["results"] for x in (run_folder, folder)]
+    with_loss, without = (results["after"] for results in both)
+    assert {name for name in with_loss if name not in without} == {"held-out/loss"}
+    assert without["score"] == with_loss["score"]
+
+
 def test_a_change_is_the_mean_of_the_differences_on_the_same_items():
     def evaluation(scores, held_out):
         items = [
