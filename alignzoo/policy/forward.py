@@ -10,18 +10,16 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from torch import Tensor, nn
 
 from alignzoo.batch import Batch
 from alignzoo.errors import BadInput
+from alignzoo.policy.divergence import HeadInputs
 from alignzoo.policy.heads import ValueHead
 from alignzoo.policy.layout import token_mask
 from alignzoo.policy.virtual import NO_VIRTUAL, Virtual
-
-if TYPE_CHECKING:  # the head computes what the options ask for
-    from alignzoo.policy.lm_head import LMHead
 
 # Maps input embeddings `[..., h]` and the length of the sequence that each belongs to, `[...]`, to
 # other embeddings: with noise added, say.
@@ -83,6 +81,13 @@ class ForwardOptions:
         )
 
 
+class Head(Protocol):
+    """What a divergence needs of an LM head."""
+
+    def inputs(self, states: Tensor, temperature: float) -> HeadInputs:
+        """Return what the distributions at `states [n, h]` are made of."""
+
+
 @dataclass(frozen=True)
 class DivergenceFrom:
     """Another model's distributions of the tokens of a batch, to compute the divergence from.
@@ -95,7 +100,7 @@ class DivergenceFrom:
     """
 
     hidden: Tensor
-    head: LMHead
+    head: Head
     beta: float
 
 
