@@ -74,7 +74,7 @@ class Ledger:
 
     @contextmanager
     def limited(self, flops: float, error: Exception) -> Iterator[None]:
-        """Raise an error in the block as soon as more FLOPs than these are charged in all."""
+        """Raise an error within the block as soon as the total of FLOPs exceeds `flops`."""
         self._limit = flops, error
         try:
             yield

@@ -30,7 +30,7 @@ def charge_time(run: Run, started: float) -> float:
 def within_budget(run: Run) -> Iterator[None]:
     """Raise `BadInput` in the block if the first step of a run takes over twice its budget.
 
-    A run ends after the step that reaches its budget, so that a few percent more are usual.
+    A run ends after the step that reaches its budget, so a few percent over is usual.
     """
     budget = run.recipe.budget_flops
     if budget is None or run.step:

@@ -98,7 +98,7 @@ _claimed: list[FileLock] = []  # held for the life of the process
 
 
 def claim_gpu(board: Path, gpus: int) -> int:
-    """Return the number of a GPU to which no more workers of the board belong than to another."""
+    """Claim a place on the GPU with the fewest workers of the board; return the GPU's number."""
     place = 0
     while True:
         lock = FileLock(board / f".gpu-{place}.lock")
