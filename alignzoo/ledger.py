@@ -70,16 +70,19 @@ class Ledger:
     peak_memory_bytes: int = 0
 
     def __post_init__(self) -> None:
-        self._limit: tuple[float, Exception] | None = None
+        self._limits: tuple[Exception, float, float] | None = None
 
     @contextmanager
-    def limited(self, flops: float, error: Exception) -> Iterator[None]:
-        """Raise an error within the block as soon as the total of FLOPs exceeds `flops`."""
-        self._limit = flops, error
+    def limited(self, error: Exception, *, flops: float, feedback: float) -> Iterator[None]:
+        """Raise an error within the block as soon as a total exceeds its limit.
+
+        `feedback` limits what completions have been given (`online_feedback`).
+        """
+        self._limits = error, flops, feedback
         try:
             yield
         finally:
-            self._limit = None
+            self._limits = None
 
     def pay(self, money: float) -> None:
         """Add money that a judge has cost."""
@@ -92,8 +95,7 @@ class Ledger:
         """
         self.flops[purpose] += cost.flops
         self.tokens[purpose] += cost.tokens
-        if self._limit is not None and self.total_flops > self._limit[0]:
-            raise self._limit[1]
+        self._check_limits()
 
     def spend(
         self,
@@ -121,8 +123,19 @@ class Ledger:
         self.seconds += seconds
 
     def use_feedback(self, kind: str, count: int) -> None:
-        """Count feedback of a kind of `FEEDBACK`; raise `KeyError` for any other."""
+        """Count feedback of a kind of `FEEDBACK`; raise `KeyError` for any other.
+
+        Raise the error of `limited` above its limit.
+        """
         self.feedback[kind] += count
+        self._check_limits()
+
+    def _check_limits(self) -> None:
+        if self._limits is None:
+            return
+        error, flops, feedback = self._limits
+        if self.total_flops > flops or self.online_feedback > feedback:
+            raise error
 
     def save(self, cost: Cost, *, money: float = 0.0, judge_calls: int = 0) -> None:
         """Count what a cache has saved; it is charged all the same, by the other methods."""
@@ -160,6 +173,11 @@ class Ledger:
     def total_flops(self) -> float:
         """Return the floating-point operations of all purposes."""
         return sum(self.flops.values())
+
+    @property
+    def online_feedback(self) -> int:
+        """Return how often completions were scored or judged, retries left out."""
+        return sum(self.feedback[kind] for kind in ONLINE_FEEDBACK)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the totals as they stand in `run.json`."""

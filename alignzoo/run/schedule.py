@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from alignzoo.algorithm import Rounds
-from alignzoo.ledger import ONLINE_FEEDBACK, Ledger
+from alignzoo.ledger import Ledger
 from alignzoo.recipe import Recipe
 
 
@@ -73,8 +73,7 @@ class Schedule:
             fractions.append((self.ledger.total_flops - first) / left)
         if self.recipe.budget_feedback is not None:
             # Labelled rows do not count here: their number is limited when the data is loaded.
-            used = sum(self.ledger.feedback[kind] for kind in ONLINE_FEEDBACK)
-            fractions.append(used / self.recipe.budget_feedback)
+            fractions.append(self.ledger.online_feedback / self.recipe.budget_feedback)
         return min(max(fractions), 1.0)
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -32,13 +33,17 @@ def within_budget(run: Run) -> Iterator[None]:
 
     A run ends after the step that reaches its budget, so a few percent over is usual.
     """
-    budget = run.recipe.budget_flops
-    if budget is None or run.step:
+    recipe = run.recipe
+    if recipe.budget is None or run.step:
         yield
         return
-    problem = f"option --budget: one step takes over {MOST_OVER:g} times the {budget:.3g} flops"
+    problem = f"option --budget: one step takes over {MOST_OVER:g} times {recipe.budget}"
     hint = "choose a larger --budget, or a smaller --batch-size"
-    with run.ledger.limited(MOST_OVER * budget, BadInput(problem, hint=hint)):
+    with run.ledger.limited(
+        BadInput(problem, hint=hint),
+        flops=MOST_OVER * (recipe.budget_flops or math.inf),
+        feedback=MOST_OVER * (recipe.budget_feedback or math.inf),
+    ):
         yield
 
 

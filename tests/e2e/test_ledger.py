@@ -42,6 +42,18 @@ def test_a_first_step_over_twice_the_budget_is_refused(tmp_path):
     assert not (tmp_path / "less").exists()
 
 
+def test_a_first_step_over_twice_the_feedback_is_refused(tmp_path):
+    # 8 prompts with 8 completions each are 64 calls of the verifier.
+    settings = {**SETTINGS, "output_dir": str(tmp_path)}
+    assert (
+        len(read_rows(execute(recipe_for("grpo", {**settings, "budget": "32feedback"})).folder))
+        == 1
+    )
+    less = {**settings, "budget": "31feedback", "name": "less"}
+    with pytest.raises(BadInput, match="--budget: one step takes over 2 times 31feedback"):
+        execute(recipe_for("grpo", less))
+
+
 def test_the_ledger_of_dpo(tmp_path):
     recipe = recipe_for("dpo", {**SETTINGS, "output_dir": str(tmp_path), "steps": 3})
     ledger = json.loads((execute(recipe).folder / "run.json").read_text())["ledger"]
