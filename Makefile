@@ -49,7 +49,7 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy benchmarks/mutants/measure.py
-	for folder in architectures compare crashes gpu hh_rlhf hooks label environments memory real rubric speed startup statistics teachers; do $(BIN)/mypy benchmarks/$$folder || exit 1; done
+	for folder in architectures board compare crashes gpu hh_rlhf hooks label environments memory real rubric speed startup statistics teachers; do $(BIN)/mypy benchmarks/$$folder || exit 1; done
 
 site: install
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet

@@ -11,7 +11,6 @@ import pytest
 from report_fakes import ENTRIES, make_board
 from statsmodels.stats.multitest import multipletests
 
-from alignzoo_compare.leaderboard import group_boards, merge_boards
 from alignzoo_compare.report import Section, summarise_board
 from alignzoo_compare.report.choices import (
     Candidate,
@@ -356,25 +355,3 @@ def test_tables_of_tasks_are_folded_and_hostile_names_stay_text(board, summary):
 )
 def test_a_base_is_shown_without_the_folders_of_one_machine(model, shown):
     assert name_base(model).startswith(shown)
-
-
-def test_the_readme_has_the_tables_of_the_committed_boards(monkeypatch):
-    from alignzoo_compare.board import read_board
-
-    monkeypatch.chdir(ROOT)
-    boards = [
-        read_board(path.parent)
-        for path in sorted(Path().glob("benchmarks/results/board/*/board.json"))
-    ]
-    readme = Path("README.md").read_text(encoding="utf-8")
-    if not boards:
-        assert BEGIN not in readme
-        return
-    groups = group_boards(boards)
-    titles = [" + ".join(str(b.folder) for b in g) if len(groups) > 1 else "" for g in groups]
-    merged = [merge_boards(group, Path()) for group in groups]
-    sections = [
-        Section(title, board, summarise_board(board))
-        for title, board in zip(titles, merged, strict=True)
-    ]
-    assert short_tables(sections) in readme
