@@ -151,7 +151,10 @@ class CompareCommand:
         grid, notes = replace(grid, entries=kept), [*notes, *copies]
         for name in grid.tasks:
             if "prompts" not in load_task(name, "--tasks").views:
-                raise BadInput(f"task {name!r} has no prompts to evaluate on")
+                raise BadInput(
+                    f"task {name!r} has no prompts to train on",
+                    hint=f"to measure each result on it, add --also {name}",
+                )
         for name in grid.also:
             load_task(name, "--also")
         _ = grid.track  # raises if the budget is malformed

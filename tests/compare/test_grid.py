@@ -87,6 +87,7 @@ def test_a_budget_decides_the_track(tmp_path, budget, track, amount):
         ("entries: {x: {algorithm: nope}}", "unknown algorithm 'nope'"),
         ("entries: {x: {algorithm: ./x.py}}", "is Python code"),
         ("tasks: [nope]", "unknown task 'nope'"),
+        ("tasks: [pairs]", "'pairs' has no prompts to train on"),
         ("budget: much", "is not an amount"),
         ("common: {nope: 1}", "unknown setting 'nope'"),
         ("common: {seed: 1}", "not one of all runs"),
