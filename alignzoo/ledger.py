@@ -76,7 +76,7 @@ class Ledger:
     def limited(self, error: Exception, *, flops: float, feedback: float) -> Iterator[None]:
         """Raise an error within the block as soon as a total exceeds its limit.
 
-        `feedback` limits what completions have been given (`online_feedback`).
+        The totals are `total_flops` and `online_feedback`.
         """
         self._limits = error, flops, feedback
         try:
