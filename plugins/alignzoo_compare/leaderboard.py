@@ -48,7 +48,7 @@ class LeaderboardCommand:
             out = Path(self.out).expanduser()
             out.mkdir(parents=True, exist_ok=True)
             merged = [merge_boards(group, out) for group in groups]
-            titles = [name_group(group) if len(groups) > 1 else "" for group in groups]
+            titles = name_groups(groups) if len(groups) > 1 else [""]
             sections = [
                 Section(title, board, summarise_board(board))
                 for title, board in zip(titles, merged, strict=True)
@@ -60,9 +60,14 @@ class LeaderboardCommand:
                 lines(console, [f"tables: {path}"])
 
 
-def name_group(boards: Sequence[Board]) -> str:
-    """Return the title of boards that are merged: their folders."""
-    return " + ".join(str(board.folder) for board in boards)
+def name_groups(groups: Sequence[Sequence[Board]]) -> list[str]:
+    """Return the title of each group: the names of its folders, or their paths if two are equal."""
+    names = [board.folder.resolve().name for group in groups for board in group]
+    unique = len(set(names)) == len(names)
+    return [
+        " + ".join(board.folder.resolve().name if unique else str(board.folder) for board in group)
+        for group in groups
+    ]
 
 
 def list_facts(board: Board) -> Facts:

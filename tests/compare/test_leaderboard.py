@@ -13,6 +13,7 @@ from alignzoo_compare.leaderboard import (
     find_difference,
     group_boards,
     merge_boards,
+    name_groups,
 )
 from alignzoo_compare.report import summarise_board
 
@@ -124,4 +125,11 @@ def test_the_command_writes_the_report(tmp_path, capsys):
     assert {path.name for path in out.iterdir()} == {
         "report.html", "table.md", "table.csv", "summary.json",
     }  # fmt: skip
-    assert readme.read_text().count("| grpo |") == 2
+    tables = readme.read_text()
+    assert tables.count("| grpo |") == 2
+    assert "**a**" in tables and "**b**" in tables
+
+
+def test_folders_of_one_name_are_titled_by_their_paths(tmp_path):
+    groups = [[make_board(tmp_path / name / "board")] for name in "ab"]
+    assert name_groups(groups) == [str(tmp_path / name / "board") for name in "ab"]
