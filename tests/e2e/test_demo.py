@@ -11,6 +11,7 @@ from alignzoo.cli import status
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.long
 def test_dpo_raises_the_gold_score_of_style_beyond_doubt(tmp_path, capfd):
     assert status(["run", "dpo", "--output-dir", str(tmp_path)]) == 0
     printed = capfd.readouterr()

@@ -54,7 +54,9 @@ def launch(algorithm: str, out: Path, processes: int, *more: str) -> tuple[list[
 
 
 # KTO measures the KL of the whole batch, and BCO carries a number from step to step.
-@pytest.mark.parametrize("algorithm", ["dpo", "kto", "bco"])
+@pytest.mark.parametrize(
+    "algorithm", ["dpo", *(pytest.param(name, marks=pytest.mark.long) for name in ("kto", "bco"))]
+)
 def test_two_processes_are_one_run(tmp_path, algorithm):
     alone, weights = launch(algorithm, tmp_path / "alone", 1)
     together, same = launch(algorithm, tmp_path / "together", 2)
@@ -70,9 +72,10 @@ def test_two_processes_are_one_run(tmp_path, algorithm):
     [
         ("ppo", ["--values", "own", "--iterations", "2", "--kl-target", "1"]),
         ("grpo", ["--dynamic-sampling", "1", "--beta", "0.1"]),
-        ("online-dpo", []),  # of which each process keeps as many pairs as it has
-        ("sppo", ["--judge", "gold"]),
-        ("self-rewarding", []),
+        # Each process keeps as many pairs as it has.
+        pytest.param("online-dpo", [], marks=pytest.mark.long),
+        pytest.param("sppo", ["--judge", "gold"], marks=pytest.mark.long),
+        pytest.param("self-rewarding", [], marks=pytest.mark.long),
     ],
 )
 def test_two_processes_draw_and_learn_together(tmp_path, algorithm, more):

@@ -67,6 +67,7 @@ def run(out: Path, *words: str) -> tuple[list[dict], dict, subprocess.CompletedP
     return [json.loads(x) for x in lines], json.loads((out / "one" / "run.json").read_text()), done
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("adapter", ["lora", "qlora"])
 def test_dpo_on_human_preferences(tmp_path, shared_data, model_folder, adapter):
     # Few enough to be seen eight times: whether all 2,312 teach anything is another question.
@@ -97,6 +98,7 @@ def test_dpo_on_human_preferences(tmp_path, shared_data, model_folder, adapter):
             assert not torch.allclose(adapted, tuned(ids).logits, atol=1e-4)
 
 
+@pytest.mark.long
 def test_sft_on_gsm8k_lowers_the_held_out_loss(tmp_path, shared_data, model_folder):
     rows, facts, _ = run(
         tmp_path,
