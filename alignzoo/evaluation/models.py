@@ -12,17 +12,15 @@ from alignzoo.data import Codec, read_task_rows
 from alignzoo.environments import Environment, load_environment
 from alignzoo.errors import BadInput
 from alignzoo.evaluation.answers import Answerer
-from alignzoo.evaluation.evaluate import (
+from alignzoo.evaluation.evaluate import measure_task
+from alignzoo.evaluation.items import (
     Evaluation,
     EvaluationItem,
-    choose_split,
-    encode_prompts,
-    measure_task,
-    note_missing_dev,
     score_items,
     summarise,
     to_estimate,
 )
+from alignzoo.evaluation.prompts import choose_split, encode_prompts, note_missing_dev
 from alignzoo.evaluation.samples import choose_by_vote, pass_at_k, powers_up_to
 from alignzoo.evaluation.statistics import Estimate
 from alignzoo.named import load_task

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from alignzoo.batch import Batch
 from alignzoo.data import MODEL, TURN_REWARDS, join_turns, split_turns
-from alignzoo.evaluation.evaluate import prompt_text
+from alignzoo.evaluation.items import prompt_text
 from alignzoo.functional import REWARD_PREFIX
 from alignzoo.run import Run
 

@@ -10,7 +10,8 @@ import torch
 
 from alignzoo import RunFailed
 from alignzoo.data import read_task_rows, score_by_task
-from alignzoo.evaluation.evaluate import Evaluation, add_scores, measure_by_task
+from alignzoo.evaluation.evaluate import add_scores
+from alignzoo.evaluation.items import Evaluation, measure_by_task
 from alignzoo.faults import PluginMethod
 from alignzoo.reserved import Names
 from alignzoo.rewards.rows import TaskReward

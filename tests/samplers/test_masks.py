@@ -11,7 +11,7 @@ import torch
 from alignzoo import Example, discovery
 from alignzoo.data import Prompts
 from alignzoo.errors import RunFailed
-from alignzoo.evaluation.evaluate import score_items
+from alignzoo.evaluation.items import score_items
 from alignzoo.policy.layout import token_mask
 from alignzoo.rollout import Completion, Sampling, batch_completions
 from alignzoo.rollout.mismatch import DIFFERENCE, RATIO
