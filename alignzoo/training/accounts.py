@@ -38,7 +38,7 @@ def within_budget(run: Run) -> Iterator[None]:
         yield
         return
     problem = f"option --budget: one step takes over {MOST_OVER:g} times {recipe.budget}"
-    hint = "choose a larger --budget, or a smaller --batch-size"
+    hint = "choose a larger --budget, a smaller --batch-size, or fewer rows"
     with run.ledger.limited(
         BadInput(problem, hint=hint),
         flops=MOST_OVER * (recipe.budget_flops or math.inf),

@@ -38,7 +38,7 @@ HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results" / "compare"
 SEED, KILLS = 0, 5
 TRIALS, SEEDS = 2, 1
-LONG_ROUNDS = ("self-rewarding", "sppo")  # of 512 prompts
+LONG_ROUNDS = ("irpo", "self-rewarding", "sppo")  # of 512 prompts
 JOBS = 2
 TIMES = {"seconds", "MiB", "peak_memory_bytes"}  # columns that no two runs share
 
@@ -55,12 +55,12 @@ def write_grid(path: Path) -> None:
     """Write the grid: all installed algorithms, with rounds of few prompts."""
     entries, _ = default_entries()
     for name in LONG_ROUNDS:
-        entries[name]["options"] = {"round_prompts": 8}
+        entries[name]["options"] = {"round_prompts": 4}
     grid = {
         "tasks": [str(HERE / "few.py")],
         "seeds": SEEDS,
         "trials": TRIALS,
-        "budget": "4feedback",
+        "budget": "64feedback",
         "eval_size": 8,
         "common": {"batch_size": 2, "max_new_tokens": 8},
         "entries": entries,
