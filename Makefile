@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 help:
 	@echo "make demo     run alignzoo on the embedded model and data"
 	@echo "make test     lint, types and tests"
-	@echo "make long     the tests that take 15 seconds to some minutes each"
+	@echo "make long     the tests that are too slow for make test"
 	@echo "make quick    lint, types and the tests that take seconds, for people at work"
 	@echo "make site     the documentation as a site, in build/site/"
 	@echo "make check    the laws of plugins, on every built-in and on seeded mistakes"

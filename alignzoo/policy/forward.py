@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
@@ -105,6 +105,8 @@ class DivergenceFrom:
 
 
 DEFAULT_OPTIONS = ForwardOptions()
+# The fields of `Outputs` are typed as tensors, because a caller knows what it requested.
+NOT_REQUESTED: Any = None
 
 
 @dataclass
@@ -122,19 +124,18 @@ class Outputs:
     """
 
     logprobs: Tensor
-    # None unless requested. Typed as tensors, for a caller knows what it requested.
-    entropy: Tensor = None  # type: ignore[assignment]
-    log_sum_p2: Tensor = None  # type: ignore[assignment]
-    values: Tensor = None  # type: ignore[assignment]
-    hidden: Tensor = None  # type: ignore[assignment]
-    top_logprobs: Tensor = None  # type: ignore[assignment]
-    top_ids: Tensor = None  # type: ignore[assignment]
-    divergence: Tensor = None  # type: ignore[assignment]
+    entropy: Tensor = NOT_REQUESTED
+    log_sum_p2: Tensor = NOT_REQUESTED
+    values: Tensor = NOT_REQUESTED
+    hidden: Tensor = NOT_REQUESTED
+    top_logprobs: Tensor = NOT_REQUESTED
+    top_ids: Tensor = NOT_REQUESTED
+    divergence: Tensor = NOT_REQUESTED
 
     @classmethod
     def of(cls, batch: Batch, *found: Tensor | None) -> Outputs:
         """Make outputs from values per token, `[n, ...]` each, in the order of the fields."""
-        return cls(*(scatter_tokens(batch, x) if x is not None else None for x in found))  # type: ignore[arg-type]
+        return cls(*(NOT_REQUESTED if x is None else scatter_tokens(batch, x) for x in found))
 
     @property
     def collision(self) -> Tensor | None:

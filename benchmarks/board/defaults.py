@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -34,8 +34,8 @@ REPORTED = ("rlaif", "self-rewarding")
 
 
 @dataclass(frozen=True)
-class Question:
-    """An entry on a task: its default rate and `others` more, with these settings."""
+class Sweep:
+    """Runs of an entry on a task: at its default rate and `others` more, with these settings."""
 
     entry: str
     task: str
@@ -43,9 +43,9 @@ class Question:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
-QUESTIONS = [
-    *(Question(entry, task, 1) for task in TASKS for entry in RAISED),
-    *(Question(entry, "constitution", 2, {"epochs": 2.0}) for entry in REPORTED),
+SWEEPS = [
+    *(Sweep(entry, task, 1) for task in TASKS for entry in RAISED),
+    *(Sweep(entry, "constitution", 2, {"epochs": 2.0}) for entry in REPORTED),
 ]
 COMMON = {
     "seed": 1000,
@@ -57,21 +57,21 @@ COMMON = {
 KEPT = ("entry", "task", "trial", "command", "status", "error", "learning_rate", "steps")
 
 
-def rows_of(asked: Question, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def rows_of(sweep: Sweep, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the rows of an entry on a task, that of its default rate first."""
-    return [row for row in rows if (row["entry"], row["task"]) == (asked.entry, asked.task)]
+    return [row for row in rows if (row["entry"], row["task"]) == (sweep.entry, sweep.task)]
 
 
-def next_cell(asked: Question, rows: list[dict[str, Any]]) -> Cell | None:
+def next_cell(sweep: Sweep, rows: list[dict[str, Any]]) -> Cell | None:
     """Return the next run of an entry on a task; None when all are done."""
-    done = rows_of(asked, rows)
+    done = rows_of(sweep, rows)
     outcomes = [Outcome(row["trial"], mean_score(row), row["learning_rate"]) for row in done]
-    trials = next_trials(outcomes, 1 + asked.others, None)
+    trials = next_trials(outcomes, 1 + sweep.others, None)
     if not trials:
         return None
-    place = {"algorithm": asked.entry, "task": asked.task}
-    settings = {**place, **COMMON, **asked.settings, **trials[0]}
-    return Cell("trial", asked.entry, asked.task, len(done), settings, trials[0])
+    place = {"algorithm": sweep.entry, "task": sweep.task}
+    settings = {**place, **COMMON, **sweep.settings, **trials[0]}
+    return Cell("trial", sweep.entry, sweep.task, len(done), settings, trials[0])
 
 
 def mean_score(row: dict[str, Any]) -> float:
@@ -82,29 +82,23 @@ def mean_score(row: dict[str, Any]) -> float:
 def run_missing(jobs: int, folder: Path) -> None:
     """Run what has no row yet, `jobs` runs at a time, in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    rows = read_lines(RESULTS)
-    waiting = [(asked, next_cell(asked, rows)) for asked in QUESTIONS]
-    cells = [(asked, cell) for asked, cell in waiting if cell]
     workers = LocalWorkers(jobs, folder, gpus=0)
-    running: dict[Future[dict[str, Any]], tuple[Question, Cell]] = {}
-    try:
-        while cells or running:
-            while cells and len(running) < jobs:
-                asked, cell = cells.pop(0)
-                running[workers.submit(cell, folder, allow_code=False)] = asked, cell
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                asked, cell = running.pop(future)
-                found = future.result()
-                row = {name: found.get(name) for name in KEPT}
-                row["score"] = found.get("items", {}).get("score", [])
-                row["flops"] = found.get("ledger", {}).get("total_flops")
-                append_lines(RESULTS, [row])
-                rows.append(row)
-                print(cell.name, f"{mean_score(row):.3f}", flush=True)
-                following = next_cell(asked, rows)
-                cells[:0] = [(asked, following)] if following else []
-    finally:
-        workers.stop()
+    with ThreadPoolExecutor(jobs) as threads:
+        try:
+            list(threads.map(lambda sweep: run_sweep(sweep, workers, folder), SWEEPS))
+        finally:
+            workers.stop()
+
+
+def run_sweep(sweep: Sweep, workers: LocalWorkers, folder: Path) -> None:
+    """Run what a sweep lacks, in order: the other rates follow from the default one."""
+    while cell := next_cell(sweep, read_lines(RESULTS)):
+        found = workers.submit(cell, folder, allow_code=False).result()
+        row = {name: found.get(name) for name in KEPT}
+        row["score"] = found.get("items", {}).get("score", [])
+        row["flops"] = found.get("ledger", {}).get("total_flops")
+        append_lines(RESULTS, [row])
+        print(cell.name, f"{mean_score(row):.3f}", flush=True)
 
 
 def compare_rates(rows: list[dict[str, Any]]) -> Iterator[str]:
@@ -113,9 +107,9 @@ def compare_rates(rows: list[dict[str, Any]]) -> Iterator[str]:
     The interval of 95% is that of the items; the tasks and the seed are taken as given.
     """
     for entry in (*RAISED, *REPORTED):
-        asked = [one for one in QUESTIONS if one.entry == entry]
-        done = [found for one in asked if (found := rows_of(one, rows))]
-        for place in range(1, 1 + asked[0].others):
+        sweeps = [sweep for sweep in SWEEPS if sweep.entry == entry]
+        done = [found for sweep in sweeps if (found := rows_of(sweep, rows))]
+        for place in range(1, 1 + sweeps[0].others):
             pairs = [
                 (found[0], found[place])
                 for found in done
